@@ -1,0 +1,37 @@
+"""Settings that every test runs under: double precision, strict promotion, seeded randomness."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import hypothesis
+import jax
+import matplotlib
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+# A silent promotion is how a float32 run turns into float64, and an (n,) into an (n, n).
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+matplotlib.use("Agg")
+
+# The first call of an example compiles, so a deadline per example would only measure that.
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, max_examples=20, database=None
+)
+hypothesis.settings.load_profile("deterministic")
+
+
+@pytest.fixture
+def getkey() -> Callable[[], jax.Array]:
+    """A function that gives a new PRNG key at each call, the same sequence in every test."""
+    seeds = itertools.count()
+    return lambda: jax.random.key(next(seeds))
+
+
+@pytest.fixture
+def float32() -> Iterator[None]:
+    """Run the test in single precision, and restore what was set before."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", before)
