@@ -1,0 +1,73 @@
+# Two commands matter: `make demo` and `make test`. Each needs only Python 3.11 or newer (with venv), make and a C library:
+# the virtual environment .venv is made by the rules below, with the versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+DEMO := runs/digits-mlp
+# Passed on to `eosflows run`, for example DEMO_ARGS="--set steps=50" for a quick look.
+DEMO_ARGS ?=
+# Passed on to pytest, for example TEST_ARGS="-m 'not slow' tests/flows".
+TEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench wheel wheel-check clean
+
+help:
+	@echo "make demo         train a network beside its gradient flow; leaves a store and figures in $(DEMO)"
+	@echo "make test         run the tests"
+	@echo "make check        check format, lint and types"
+	@echo "make bench        print the table of measured costs"
+	@echo "make wheel-check  build the wheel, install it alone and use it from an empty directory"
+	@echo "make clean        remove the virtual environment, builds and caches (not runs/)"
+	@echo
+	@echo "Variables: PYTHON=$(PYTHON)  DEMO_ARGS=  TEST_ARGS="
+
+# Stamps: a second `make` does nothing here unless the requirements changed.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "eosflows needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv." >&2; \
+	  rm -rf $(VENV); exit 1; }
+
+# The build backend is installed first and used without isolation, so that it too is the version of constraints.txt.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt hatchling editables
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test,dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/eosflows run digits-mlp --out $(DEMO) --overwrite $(DEMO_ARGS)
+	@echo
+	@echo "Figures: $(DEMO)/figures/*.png"
+	@echo "Store:   $(DEMO)/results.zarr   (xarray.open_datatree(\"$(DEMO)/results.zarr\", engine=\"zarr\"))"
+	@echo "Summary: $(BIN)/eosflows show $(DEMO)"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.installed
+	rm -rf dist
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+wheel-check: wheel
+	PYTHON=$(abspath $(BIN)/python) bash .ci/wheel-check
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
