@@ -31,7 +31,5 @@ def getkey() -> Callable[[], jax.Array]:
 @pytest.fixture
 def float32() -> Iterator[None]:
     """Run the test in single precision, and restore what was set before."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", False)
-    yield
-    jax.config.update("jax_enable_x64", before)
+    with jax.enable_x64(False):
+        yield

@@ -1,0 +1,196 @@
+"""Curves of a results tree over the step: which there are, how each looks, what part is shown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+DISCRETE = "discrete"
+"""Name of the group that holds the optimizer's own run."""
+
+_LINE_STYLES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+# Below this many points the single steps are worth seeing, above it their markers would merge.
+_MARKED = 60
+# A curve that spans more than this factor is shown on a logarithmic scale.
+_LOG_RANGE = 30.0
+# After a divergence the axis ends this factor above where the curves began.
+_DIVERGED_RANGE = 1e4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: what it is called, its finite points, and how it is drawn.
+
+    Attributes:
+        name: `group/variable`, where the numbers come from.
+        label: what the legend calls it.
+        steps: of shape (n,), in the unit of the x axis.
+        values: of shape (n,), all finite.
+        look: matplotlib's line properties.
+    """
+
+    name: str
+    label: str
+    steps: np.ndarray
+    values: np.ndarray
+    look: dict[str, Any]
+
+
+def groups(tree: xr.DataTree) -> list[str]:
+    """Names of the groups that hold a trajectory: the discrete one first, the flows sorted."""
+    names = [name for name, child in tree.children.items() if "step" in child.coords]
+    return sorted(names, key=lambda name: (name != DISCRETE, name))
+
+
+def label_of(tree: xr.DataTree, group: str) -> str:
+    """What the legend calls a group: its attribute `label` or its name, in words."""
+    attrs = tree[group].attrs
+    label = str(attrs.get("label") or group)
+    if attrs.get("kind") == "flow" and label == attrs.get("flow_kind"):
+        label = f"{label} flow"
+    return "discrete optimizer" if label == DISCRETE else label.replace("_", " ")
+
+
+def look_of(tree: xr.DataTree, group: str) -> dict[str, Any]:
+    """Line properties of a group, which are the same in every panel and figure of one tree.
+
+    The discrete run is thin and dark, so that oscillations between steps do not cover the flows;
+    each flow has a colour and a line style of its own, by its position among the sorted labels.
+    """
+    if group == DISCRETE:
+        return {"color": "black", "alpha": 0.65, "linewidth": 0.9, "zorder": 2}
+    position = [name for name in groups(tree) if name != DISCRETE].index(group)
+    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+    return {
+        "color": colors[position % len(colors)],
+        # Shifted once the colours have been used up, so that 36 flows differ.
+        "linestyle": _LINE_STYLES[(position + position // len(colors)) % len(_LINE_STYLES)],
+        "zorder": 3 + 0.01 * position,
+    }
+
+
+def curve(tree: xr.DataTree, group: str, variable: str, **selection: int) -> Curve | None:
+    """The finite points of a variable of a group, or None where there are none.
+
+    Args:
+        tree: the results.
+        group: name of a trajectory group.
+        variable: name of a variable with dimension `step`.
+        selection: index along each further dimension, for example `mode=0`.
+    """
+    data = tree[group].dataset
+    if variable not in data:
+        return None
+    values = np.asarray(data[variable].isel(selection).values)
+    steps = np.asarray(data["step"].values)
+    # Curvature is stored every few steps only, with nan between.
+    finite = np.isfinite(values)
+    if not finite.any():
+        return None
+    look = look_of(tree, group)
+    if finite.sum() == 1 or (group == DISCRETE and finite.sum() <= _MARKED):
+        look |= {"marker": "o", "markersize": 3}
+    return Curve(f"{group}/{variable}", label_of(tree, group), steps[finite], values[finite], look)
+
+
+def curves(tree: xr.DataTree, variable: str) -> list[Curve]:
+    """The curves of one variable, of every group that has it."""
+    found = (curve(tree, group, variable) for group in groups(tree))
+    return [one for one in found if one is not None]
+
+
+def add_curves(axes: Axes, drawn: Iterable[Curve]) -> list[Line2D]:
+    """Draw curves; each line's `gid` is its curve's name."""
+    return [
+        axes.plot(one.steps, one.values, label=one.label, gid=one.name, **one.look)[0]
+        for one in drawn
+    ]
+
+
+def wants_log(drawn: Sequence[Curve]) -> bool:
+    """Whether the values are positive but for a few zeros, and span a large factor."""
+    values = np.concatenate([one.values for one in drawn])
+    positive = values[values > 0]
+    if positive.size < 0.9 * values.size or (values < 0).any():
+        return False
+    # A division would overflow where a run has diverged.
+    low, high = np.log(np.quantile(positive, [0.02, 1.0]))
+    return bool(high - low > np.log(_LOG_RANGE))
+
+
+def set_limits(
+    axes: Axes, drawn: Sequence[Curve], *, diverged: bool = False, include: Sequence[float] = ()
+) -> None:
+    """Set the y scale's limits so that a few wild values do not flatten all the rest.
+
+    Nothing is cut off whose distance from the bulk (the central 96% of all values) is less than
+    three times the bulk's own extent, on the scale of the axis.
+
+    Args:
+        axes: its y scale is already set.
+        drawn: the curves drawn in it.
+        diverged: whether the run ended by diverging; then the axis ends at most 1e4 times above
+            the largest of the curves' first nonzero values.
+        include: values that must be inside.
+    """
+    log = axes.get_yscale() == "log"
+    values = np.concatenate([one.values for one in drawn]).astype(float)
+    if diverged:
+        # A distance starts at zero, which is no scale to measure by.
+        firsts = [one.values[one.values != 0][:1] for one in drawn]
+        start = max((abs(float(first[0])) for first in firsts if first.size), default=np.inf)
+        values = values[np.abs(values) <= _DIVERGED_RANGE * start]
+    if log:
+        values = np.log10(values[values > 0])
+        include = [float(np.log10(value)) for value in include if value > 0]
+    low, high = np.quantile(values, [0.02, 0.98])
+    reach = 3.0 * (high - low)
+    bottom = min(max(values.min(), low - reach), *include, np.inf)
+    top = max(min(values.max(), high + reach), *include, -np.inf)
+    # A constant curve has no extent of its own.
+    margin = 0.05 * (top - bottom) or 0.05 * abs(top) or 0.05
+    limits = bottom - margin, top + margin
+    axes.set_ylim(*(10.0**limit for limit in limits) if log else limits)
+
+
+def label_axes(axes: Axes, tree: xr.DataTree, name: str, variable: str, *, x: bool = True) -> None:
+    """Name both axes, with units.
+
+    Args:
+        axes: the panel.
+        tree: the results; `time_label` says what x is, the variable's `units` the unit of y.
+        name: what y is.
+        variable: the variable whose attribute `units` is read, from the first group that has it.
+        x: whether to label the x axis too.
+    """
+    if x:
+        time = str(tree.attrs.get("time_label", "step"))
+        axes.set_xlabel("step (optimizer steps)" if time == "step" else time)
+    found = (tree[group].dataset.get(variable) for group in groups(tree))
+    units = next((data.attrs.get("units", "") for data in found if data is not None), "")
+    axes.set_ylabel(f"{name}\n({units})" if units not in ("", "1", name) else name)
+
+
+def has_diverged(tree: xr.DataTree) -> bool:
+    """Whether the store says that the run ended by diverging."""
+    return tree.attrs.get("status") == "diverged"
+
+
+def nothing_to_draw(figure: str, needs: str, tree: xr.DataTree) -> ValueError:
+    """The error of a figure for which the tree holds no data.
+
+    Args:
+        figure: its name.
+        needs: what it would need, to follow "needs".
+        tree: the results, whose groups the message lists.
+    """
+    held = ", ".join(
+        f"{name} ({', '.join(map(str, child.dataset.data_vars)) or 'empty'})"
+        for name, child in tree.children.items()
+    )
+    return ValueError(f"figure '{figure}' needs {needs}; the store holds: {held or 'no groups'}")

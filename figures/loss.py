@@ -1,0 +1,62 @@
+"""The loss along the discrete run and along each flow."""
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import curves
+from figures.style import add_legend, new_figure, style
+
+
+def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
+    """Draw the loss curves into a panel.
+
+    A flow that predicts the discrete run's average loss is represented by that prediction, and the
+    loss at its own centre is drawn thinner.
+
+    Args:
+        axes: an empty panel.
+        tree: the results.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    drawn = []
+    for group in curves.groups(tree):
+        loss, predicted = (curves.curve(tree, group, v) for v in ("loss", "predicted_loss"))
+        if loss is not None and predicted is not None:
+            loss.look.update(linewidth=0.9, alpha=0.7)
+            drawn += [_renamed(loss, "at its centre"), _renamed(predicted, "predicted average")]
+        else:
+            drawn += [one for one in (loss, predicted) if one is not None]
+    if not drawn:
+        return False
+    curves.add_curves(axes, drawn)
+    if curves.wants_log(drawn):
+        axes.set_yscale("log", nonpositive="mask")
+    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
+    curves.label_axes(axes, tree, "loss", "loss")
+    return True
+
+
+def _renamed(curve: curves.Curve, suffix: str) -> curves.Curve:
+    label = f"{curve.label}, {suffix}"
+    return curves.Curve(curve.name, label, curve.steps, curve.values, curve.look)
+
+
+def draw(tree: xr.DataTree) -> Figure:
+    """The loss over the steps, logarithmic where it spans a large factor.
+
+    Args:
+        tree: results with the variable `loss` in at least one group.
+
+    Raises:
+        ValueError: if no group has a finite loss.
+    """
+    with style():
+        figure = new_figure(3.6)
+        axes = figure.add_subplot()
+        if not add_loss(axes, tree):
+            raise curves.nothing_to_draw("loss", "the variable 'loss' in at least one group", tree)
+        add_legend(figure, tree, [axes])
+    return figure

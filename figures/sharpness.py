@@ -1,0 +1,88 @@
+"""The sharpness along the discrete run and along each flow, with the critical value 2/eta."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import curves
+from figures.style import add_legend, new_figure, style
+
+
+def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
+    """The discrete run's second and later eigenvalues, as one legend entry."""
+    if curves.DISCRETE not in tree.children:
+        return []
+    data = tree[curves.DISCRETE].dataset
+    modes = range(1, data.sizes.get("mode", 0))
+    found = (curves.curve(tree, curves.DISCRETE, "eigenvalues", mode=mode) for mode in modes)
+    present = [one for one in found if one is not None]
+    look = {"color": "0.55", "linewidth": 0.7, "linestyle": (0, (1, 1)), "zorder": 1}
+    return [
+        curves.Curve(
+            f"{one.name}/{mode}",
+            f"{one.label}, further eigenvalues" if mode == 1 else f"_{mode}",
+            one.steps,
+            one.values,
+            look,
+        )
+        for mode, one in enumerate(present, start=1)
+    ]
+
+
+def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -> bool:
+    """Draw the sharpness curves and the line at 2/eta into a panel.
+
+    Args:
+        axes: an empty panel.
+        tree: the results; the line is left out where `critical_sharpness` is not known.
+        eigenvalues: whether to add the discrete run's further eigenvalues.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    drawn = curves.curves(tree, "sharpness")
+    if eigenvalues:
+        drawn = drawn + _further_eigenvalues(tree)
+    if not drawn:
+        return False
+    curves.add_curves(axes, drawn)
+    critical = float(tree.attrs.get("critical_sharpness", np.nan))
+    include = [critical] if np.isfinite(critical) else []
+    for value in include:
+        axes.axhline(
+            value, color="black", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1.5, gid="critical"
+        )
+        # Beside the frame, where no curve can run through it.
+        axes.annotate(
+            "2/η",
+            (1.0, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            verticalalignment="center",
+        )
+    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree), include=include)
+    curves.label_axes(axes, tree, "sharpness", "sharpness")
+    return True
+
+
+def draw(tree: xr.DataTree) -> Figure:
+    """The Hessian's largest eigenvalue over the steps, with the critical sharpness 2/eta.
+
+    The discrete run's further eigenvalues are drawn thin where the store has them.
+
+    Args:
+        tree: results with the variable `sharpness` in at least one group.
+
+    Raises:
+        ValueError: if no group has a finite sharpness.
+    """
+    with style():
+        figure = new_figure(3.6)
+        axes = figure.add_subplot()
+        if not add_sharpness(axes, tree, eigenvalues=True):
+            needs = "the variable 'sharpness' in at least one group (set [curvature] in the config)"
+            raise curves.nothing_to_draw("sharpness", needs, tree)
+        add_legend(figure, tree, [axes])
+    return figure
