@@ -1,0 +1,55 @@
+"""Losses of one example; `SupervisedPotential` takes their mean over the examples.
+
+A criterion is any function `(prediction, target) -> scalar` of one example's prediction and
+target. These two take the same targets, so that a classifier may be trained with either.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def mse(prediction: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, ""]:
+    """Half the squared error, summed over the outputs: 0.5 sum_k (prediction_k - target_k)^2.
+
+    Args:
+        prediction: the model's output for one example, of any shape.
+        target: what it should be, of the same shape.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _check_shapes("mse", prediction, target)
+    return 0.5 * jnp.sum((prediction - target) ** 2)
+
+
+def cross_entropy(
+    prediction: Float[Array, " classes"], target: Float[Array, " classes"]
+) -> Float[Array, ""]:
+    """Cross entropy in nats between one-hot targets and the softmax of the prediction.
+
+    -sum_k target_k log softmax(prediction)_k. Labels are given one-hot (see `one_hot`), or as any
+    other probabilities, which covers label smoothing.
+
+    Args:
+        prediction: logits of one example, shape (classes,) with two classes or more.
+        target: probabilities of the classes, of the same shape, that sum to 1.
+
+    Raises:
+        ValueError: if the shapes differ, as they do with integer labels, or there is one class.
+    """
+    _check_shapes("cross_entropy", prediction, target, "; turn labels into rows with one_hot")
+    if prediction.ndim != 1 or prediction.shape[0] < 2:
+        raise ValueError(
+            f"cross_entropy takes one logit for each of at least 2 classes, got predictions of "
+            f"shape {prediction.shape}."
+        )
+    return -jnp.sum(target * jax.nn.log_softmax(prediction))
+
+
+def _check_shapes(name: str, prediction: Array, target: Array, hint: str = "") -> None:
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{name} takes a target of the prediction's shape {prediction.shape} for each "
+            f"example, got {target.shape}{hint}."
+        )

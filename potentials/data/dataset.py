@@ -1,0 +1,110 @@
+"""What every data source returns, and the two transformations that several of them share."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+
+from potentials import checks
+
+
+class Dataset(eqx.Module):
+    """Examples and their targets, of JAX's default float dtype.
+
+    Args:
+        inputs: shape (examples, ...).
+        targets: shape (examples, outputs); one-hot rows for classes.
+        num_classes: number of classes, or None for a regression.
+
+    Raises:
+        ValueError: if inputs and targets differ in length, are empty or are not finite.
+    """
+
+    inputs: Float[Array, "examples ..."]
+    targets: Float[Array, "examples outputs"]
+    num_classes: int | None = eqx.field(static=True)
+
+    def __init__(self, inputs: ArrayLike, targets: ArrayLike, num_classes: int | None = None):
+        inputs, targets = np.asarray(inputs), np.asarray(targets)
+        if inputs.ndim == 0 or targets.ndim != 2 or len(inputs) != len(targets):
+            raise ValueError(
+                f"inputs of shape (examples, ...) and targets of shape (examples, outputs) must "
+                f"be as many, got shapes {inputs.shape} and {targets.shape}."
+            )
+        if len(inputs) == 0:
+            raise ValueError("inputs must hold at least one example, got none.")
+        for name, array in (("inputs", inputs), ("targets", targets)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, got nan or inf.")
+        dtype = jnp.result_type(float)
+        self.inputs = jnp.asarray(inputs, dtype=dtype)
+        self.targets = jnp.asarray(targets, dtype=dtype)
+        self.num_classes = num_classes
+
+
+def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
+    """Rows with a one at the label and zeros elsewhere, shape (examples, num_classes), float64.
+
+    Args:
+        labels: whole numbers 0..num_classes-1, shape (examples,).
+        num_classes: number of classes; by default the largest label plus one.
+
+    Raises:
+        ValueError: if labels are no whole numbers, or one is negative or >= num_classes.
+    """
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iub":
+        raise ValueError(
+            f"labels must be whole numbers of shape (examples,), got {array.dtype} of shape "
+            f"{array.shape}."
+        )
+    array = array.astype(np.int64)
+    classes = int(array.max()) + 1 if num_classes is None else num_classes
+    classes = checks.count("num_classes", classes)
+    wrong = array[(array < 0) | (array >= classes)]
+    if wrong.size:
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1} for num_classes={classes}, got {wrong[0]}."
+        )
+    return np.eye(classes)[array]
+
+
+def select(
+    labels: np.ndarray, examples: int | None, classes: int, available: int, source: str
+) -> np.ndarray:
+    """Indices of the first `examples` examples whose label is below `classes`, in order.
+
+    Args:
+        labels: shape (n,).
+        examples: how many to take; None for all.
+        classes: how many classes to keep, the first ones.
+        available: how many classes the source has.
+        source: what the data is called, for messages.
+
+    Raises:
+        ValueError: if there are fewer classes or fewer examples than asked for.
+    """
+    classes = checks.count("classes", classes, least=2)
+    if classes > available:
+        raise ValueError(f"classes must be at most {available}, as {source} has, got {classes}.")
+    indices = np.flatnonzero(labels < classes)
+    if examples is None:
+        return indices
+    examples = checks.count("examples", examples)
+    if examples > len(indices):
+        raise ValueError(
+            f"examples must be at most {len(indices)}, as many as {source} has in its first "
+            f"{classes} classes, got {examples}."
+        )
+    return indices[:examples]
+
+
+def normalise_channels(images: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """Shift and scale to mean 0 and variance 1 over `axes`; a constant channel becomes zero."""
+    images = images.astype(np.float64)
+    centred = images - images.mean(axis=tuple(axes), keepdims=True)
+    deviation = centred.std(axis=tuple(axes), keepdims=True)
+    return centred / np.where(deviation > 0.0, deviation, 1.0)

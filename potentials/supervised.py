@@ -1,0 +1,275 @@
+"""The training loss of any Equinox model on any data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import ArrayLike as ShapedArrayLike
+
+from potentials import checks
+from potentials.criteria import cross_entropy
+from potentials.networks import AbstractNetwork
+from potentials.potential import AbstractPotential
+
+Criterion = Callable[[Array, Array], Array]
+
+
+class SupervisedPotential(AbstractPotential):
+    """The mean over examples of criterion(model(input), target), as a function of the weights.
+
+    The parameters are the model's float arrays, `eqx.filter(model, eqx.is_inexact_array)`: a
+    pytree of the model's structure with None elsewhere. `potential.params` are those of the model
+    that was given, `potential.init(key)` draws new ones, `potential.model(params)` puts them back
+    into a model. The loss is computed in the dtype of the parameters, to which float inputs and
+    targets are cast (see `cast`).
+
+    The potential is a pytree whose arrays are the data and the model's arrays; the model's
+    structure, the criterion and the sizes are static. Data of the same shapes, swapped in with
+    `eqx.tree_at`, thus run without a new compilation.
+
+    Args:
+        model: any `eqx.Module` that maps one example to one prediction, `model(input)`, without
+            random numbers or state. It is mapped over the examples.
+        inputs: examples, shape (examples, ...).
+        targets: their targets, shape (examples, ...), as the criterion takes them.
+        criterion: `mse`, `cross_entropy` or any function (prediction, target) -> scalar of one
+            example. Compared by identity when JAX looks for an earlier compilation: define it
+            once, rather than a new lambda for each potential.
+        chunk_size: how many examples are evaluated at a time; None for all. The loss and its
+            derivatives then hold the model's intermediate values of one chunk only, and compute
+            those of the forward pass twice. Same result to rounding; any number of examples.
+        build: `build(key)` gives a model like `model` with fresh weights, for `init`. Not needed
+            for networks of this package. Compared by identity, as the criterion is.
+        classification: whether `accuracy` has a meaning. By default inferred: one-hot rows as
+            targets (two classes or more), or `cross_entropy` as criterion.
+
+    Raises:
+        ValueError: if inputs and targets differ in length or are empty, have entries that are not
+            finite, do not suit the model or the criterion, the model has no float arrays, or
+            `chunk_size` is not a whole number >= 1.
+    """
+
+    params: PyTree
+    buffers: PyTree
+    structure: PyTree = eqx.field(static=True)
+    inputs: Shaped[Array, "examples ..."]
+    targets: Shaped[Array, "examples ..."]
+    criterion: Criterion = eqx.field(static=True)
+    chunk_size: int | None = eqx.field(static=True)
+    build: Callable[[PRNGKeyArray], Any] | None = eqx.field(static=True)
+    has_accuracy: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        model: eqx.Module,
+        inputs: Shaped[ShapedArrayLike, "..."],
+        targets: Shaped[ShapedArrayLike, "..."],
+        criterion: Criterion,
+        chunk_size: int | None = None,
+        *,
+        build: Callable[[PRNGKeyArray], Any] | None = None,
+        classification: bool | None = None,
+    ):
+        self.params, rest = eqx.partition(model, eqx.is_inexact_array)
+        self.buffers, self.structure = eqx.partition(rest, _is_buffer)
+        if not jax.tree.leaves(self.params):
+            raise ValueError("model must have at least one float array to train, it has none.")
+        self.inputs = _examples("inputs", inputs)
+        self.targets = _examples("targets", targets)
+        if self.inputs.shape[0] != self.targets.shape[0]:
+            raise ValueError(
+                f"inputs and targets must be as many, got {self.inputs.shape[0]} inputs and "
+                f"{self.targets.shape[0]} targets."
+            )
+        self.criterion = criterion
+        self.chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
+        self.build = build
+        prediction = self._check_example()
+        if classification is None:
+            classification = criterion is cross_entropy or _is_one_hot(self.targets)
+        comparable = prediction.ndim == 1 and prediction.shape == self.targets.shape[1:]
+        self.has_accuracy = bool(classification) and comparable and prediction.shape[0] > 1
+
+    def __call__(self, params: PyTree) -> Float[Array, ""]:
+        """The mean loss over the examples, of the dtype of `params`."""
+
+        def loss(model: Any, example: Array, target: Array) -> Array:
+            return self.criterion(model(example), target)
+
+        return self._mean(loss, params)
+
+    def init(self, key: PRNGKeyArray) -> PyTree:
+        """Fresh weights drawn from `key`, as the model's own class or `build` draws them.
+
+        Raises:
+            ValueError: if the model is none of this package's networks and there is no `build`, or
+                `build` gives a model of another structure.
+        """
+        if self.build is not None:
+            model = self.build(key)
+        elif isinstance(self.structure, AbstractNetwork):
+            model = self.structure.redraw(key)
+        else:
+            raise ValueError(
+                f"{type(self.structure).__name__} does not say how its weights are drawn: give "
+                f"SupervisedPotential build=lambda key: ... that returns a fresh model, or start "
+                f"from potential.params, the weights of the model that was given."
+            )
+        params = eqx.filter(model, eqx.is_inexact_array)
+        _check_like(self.params, params, "build(key)")
+        return params
+
+    def model(self, params: PyTree) -> Any:
+        """The model with the weights `params`, as a callable of one example.
+
+        Raises:
+            ValueError: if `params` have another structure or other shapes than the model's.
+        """
+        _check_like(self.params, params, "params")
+        return eqx.combine(params, self.buffers, self.structure)
+
+    def predict(
+        self, params: PyTree, inputs: Shaped[ShapedArrayLike, "..."] | None = None
+    ) -> PyTree[Array]:
+        """The model's predictions, with a leading axis of examples.
+
+        Args:
+            params: the weights.
+            inputs: examples, shape (examples, ...); by default the potential's own.
+        """
+        model = self.model(params)
+        examples = self.inputs if inputs is None else _examples("inputs", inputs)
+        return jax.lax.map(
+            model, _follow(params, examples), batch_size=self.chunk_size or examples.shape[0]
+        )
+
+    def accuracy(self, params: PyTree) -> Float[Array, ""]:
+        """The fraction of examples whose largest prediction is at the target's largest entry.
+
+        Raises:
+            ValueError: if `has_accuracy` is false: the targets are no classes.
+        """
+        if not self.has_accuracy:
+            raise ValueError(
+                "accuracy is defined for targets that name a class in one-hot rows of the "
+                f"prediction's shape; these targets have shape {self.targets.shape} and are a "
+                "regression's, or were traced when the potential was built (then give "
+                "classification=True). Ask has_accuracy first."
+            )
+
+        def correct(model: Any, example: Array, target: Array) -> Array:
+            prediction = model(example)
+            return (jnp.argmax(prediction) == jnp.argmax(target)).astype(prediction.dtype)
+
+        return self._mean(correct, params)
+
+    def _mean(self, function: Callable[[Any, Array, Array], Array], params: PyTree) -> Array:
+        """The mean over examples of function(model, input, target), in chunks if asked for."""
+        inputs, targets = _follow(params, self.inputs), _follow(params, self.targets)
+        total = inputs.shape[0]
+
+        def values(params: PyTree, inputs: Array, targets: Array) -> Array:
+            model = self.model(params)
+            return jax.vmap(lambda x, y: function(model, x, y))(inputs, targets)
+
+        size = self.chunk_size
+        if size is None or size >= total:
+            return jnp.mean(values(params, inputs, targets))
+
+        # Rematerialised, so that the backward pass (and its linearisation) keeps the chunk's
+        # index alone and not the model's intermediate values of every chunk.
+        @jax.checkpoint
+        def chunk_sum(params: PyTree, first: Array) -> Array:
+            # The last chunk reaches back to keep its size; what it repeats has weight zero.
+            start = jnp.minimum(first, total - size)
+            x = jax.lax.dynamic_slice_in_dim(inputs, start, size)
+            y = jax.lax.dynamic_slice_in_dim(targets, start, size)
+            chunk = values(params, x, y)
+            return jnp.sum(jnp.where(start + jnp.arange(size) >= first, chunk, 0.0))
+
+        def step(sum_: Array, first: Array) -> tuple[Array, None]:
+            return sum_ + chunk_sum(params, first), None
+
+        zero = jnp.zeros((), _float_dtype(params))
+        sum_, _ = jax.lax.scan(step, zero, jnp.arange(0, total, size))
+        return sum_ / total
+
+    def _check_example(self) -> jax.ShapeDtypeStruct:
+        """Try model and criterion on one example's shapes; give the prediction's."""
+        prediction = eqx.filter_eval_shape(
+            lambda params, x: self.model(params)(x),
+            self.params,
+            _follow(self.params, self.inputs)[0],
+        )
+        loss = eqx.filter_eval_shape(
+            self.criterion, prediction, _follow(self.params, self.targets)[0]
+        )
+        shape = getattr(loss, "shape", None)
+        if shape != ():
+            raise ValueError(
+                f"criterion must give a scalar for one example, got shape {shape} from "
+                f"predictions of shape {prediction.shape} and targets of shape "
+                f"{self.targets.shape[1:]}."
+            )
+        return prediction
+
+
+def _is_buffer(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, (np.ndarray, np.generic))
+
+
+def _examples(name: str, value: Any) -> Array:
+    """Data as an array with a leading axis of examples; finite, where it is known."""
+    array = jnp.asarray(value)
+    if array.ndim == 0 or array.shape[0] == 0:
+        raise ValueError(f"{name} must have a leading axis of examples, got shape {array.shape}.")
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not checks.is_traced(array):
+        bad = np.flatnonzero(
+            ~np.isfinite(np.asarray(array)).reshape(array.shape[0], -1).all(axis=1)
+        )
+        if bad.size:
+            raise ValueError(
+                f"{name} must be finite, got nan or inf in {bad.size} examples, the first of "
+                f"index {bad[0]}."
+            )
+    return array
+
+
+def _is_one_hot(targets: Array) -> bool:
+    """Whether the rows are one-hot; False if the values are not known yet."""
+    if checks.is_traced(targets) or targets.ndim != 2 or targets.shape[1] < 2:
+        return False
+    rows = np.asarray(targets)
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all())
+
+
+def _float_dtype(params: PyTree) -> np.dtype:
+    return jnp.result_type(*jax.tree.leaves(params))
+
+
+def _follow(params: PyTree, data: Array) -> Array:
+    """Float data in the dtype of the parameters; labels and tokens as they are."""
+    if jnp.issubdtype(data.dtype, jnp.floating):
+        return data.astype(_float_dtype(params))
+    return data
+
+
+def _check_like(expected: PyTree, given: PyTree, name: str) -> None:
+    """Raise a ValueError unless both have the same structure and shapes."""
+    if jax.tree.structure(expected) != jax.tree.structure(given):
+        raise ValueError(
+            f"{name} must have the structure of the model's float arrays, "
+            f"eqx.filter(model, eqx.is_inexact_array); got {type(given).__name__} with "
+            f"{len(jax.tree.leaves(given))} leaves instead of {len(jax.tree.leaves(expected))}."
+        )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(given), strict=True)
+    for (path, leaf), other in pairs:
+        if jnp.shape(other) != leaf.shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} must have shape {leaf.shape}, "
+                f"got {jnp.shape(other)}."
+            )
