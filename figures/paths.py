@@ -93,7 +93,8 @@ def _add_start(axes: Axes, tree: xr.DataTree, groups: list[str]) -> None:
         "zorder": 6,
     }
     axes.plot(*starts.T, marker="o", markersize=6, label="start", gid="start", **look)
-    axes.plot([], [], marker="s", markersize=6, label="end", **(look | {"color": "0.5"}))
+    look["color"] = "0.5"
+    axes.plot([], [], marker="s", markersize=6, label="end", **look)
 
 
 def draw(tree: xr.DataTree) -> Figure:

@@ -17,7 +17,7 @@ def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
     modes = range(1, data.sizes.get("mode", 0))
     found = (curves.curve(tree, curves.DISCRETE, "eigenvalues", mode=mode) for mode in modes)
     present = [one for one in found if one is not None]
-    look = {"color": "0.55", "linewidth": 0.7, "linestyle": (0, (1, 1)), "zorder": 1}
+    look = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (3, 1.5)), "zorder": 1}
     return [
         curves.Curve(
             f"{one.name}/{mode}",
