@@ -1,0 +1,59 @@
+"""The abstraction of a flow: a vector field that models an optimizer, or stands alone."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import equinox as eqx
+from jaxtyping import Array, PyTree, Real
+
+from .cost import Cost
+from .potential import Potential
+from .trees import Params
+from .variables import Variable
+
+Midpoint = Literal["three_point", "two_point"]
+
+
+class AbstractFlow(eqx.Module):
+    """A law of motion: lift parameters to a state, a vector field on it, and what it predicts.
+
+    The separation follows diffrax: the potential says what is descended, the flow says how, the
+    solver and its step-size controller say how it is integrated. Each flow can be integrated by
+    hand, `diffrax.diffeqsolve(diffrax.ODETerm(flow.vector_field), ..., args=potential)`.
+
+    To add a flow, write a final subclass with the four methods, its cost, and three class
+    attributes:
+
+    Attributes:
+        midpoint: Which average of iterates the flow's centre models: "three_point" for
+            (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" for (w_t + w_{t+1}) / 2.
+        time_unit: `variables.STEPS` if one unit of time is one optimizer step, else
+            `variables.TIME`.
+        variables: Metadata of each entry of `observables`.
+    """
+
+    midpoint: eqx.AbstractClassVar[Midpoint]
+    time_unit: eqx.AbstractClassVar[str]
+    variables: eqx.AbstractClassVar[Mapping[str, Variable]]
+
+    @abc.abstractmethod
+    def init(self, potential: Potential, params: Params) -> PyTree[Array]:
+        """Return the state at time 0 for an optimizer that starts at `params`."""
+
+    @abc.abstractmethod
+    def vector_field(self, t: Real[Array, ""] | float, state: Any, args: Potential) -> PyTree[Array]:
+        """Return the time derivative of `state`; `args` is the potential."""
+
+    @abc.abstractmethod
+    def params(self, state: Any) -> Params:
+        """Return where the flow says that the centre of the iterates is."""
+
+    @abc.abstractmethod
+    def observables(self, state: Any, potential: Potential) -> dict[str, Array]:
+        """Return what the flow predicts at `state`."""
+
+    @property
+    @abc.abstractmethod
+    def cost(self) -> Cost:
+        """What one evaluation of the vector field costs."""

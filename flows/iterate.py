@@ -1,0 +1,198 @@
+"""Run a discrete optimizer in one compiled loop."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from .measurements import AbstractMeasurement, check_measurements, measure_all
+from .optimizers import AbstractOptimizer
+from .potential import Potential
+from .results import RESULTS
+from .segments import Progress, run_segments, segment_length
+from .stepping import cost_stats
+from .trajectory import Neighbours, Trajectory
+from .trees import Params, all_finite
+from .validation import as_params, check_potential, count_saves
+from .variables import STEPS, Variables, merge_variables
+
+
+class IterationState(eqx.Module):
+    """Where an optimizer's run stands.
+
+    Attributes:
+        optimizer: The optimizer's state one step ahead, at t + 1: midpoints need it.
+        previous: w_{t-1}.
+        params: w_t.
+        step: t.
+        index: How many saves were made before.
+        measurements: The state of each measurement.
+        result: Whether a failure has happened.
+        stopped_at: At which step; nan if none has.
+    """
+
+    optimizer: PyTree[Any]
+    previous: Params
+    params: Params
+    step: Int[Array, ""]
+    index: Int[Array, ""]
+    measurements: tuple[Any, ...]
+    result: RESULTS
+    stopped_at: Float[Array, ""]
+
+
+class _Problem(eqx.Module):
+    optimizer: AbstractOptimizer
+    potential: Potential
+    measurements: tuple[AbstractMeasurement, ...]
+    save_every: int = eqx.field(static=True)
+    variables: Variables = eqx.field(static=True)
+
+    def shift(self, state: IterationState) -> IterationState:
+        """Take one step of the optimizer."""
+        params = self.optimizer.params(state.optimizer)
+        step = state.step + 1
+        failed = (state.result == RESULTS.successful) & ~all_finite(params)
+        return IterationState(
+            optimizer=self.optimizer.step(state.optimizer, self.potential),
+            previous=state.params,
+            params=params,
+            step=step,
+            index=state.index,
+            measurements=state.measurements,
+            result=RESULTS.where(failed, RESULTS.nonfinite, state.result),
+            stopped_at=jnp.where(failed, step.astype(state.stopped_at.dtype), state.stopped_at),
+        )
+
+    def save(self, state: IterationState) -> tuple[IterationState, Any]:
+        """Take one step and record where it leads."""
+        state = self.shift(state)
+        observables, measurements, cost = measure_all(
+            self.measurements, self.potential, state.params, state.measurements, state.index
+        )
+        following = self.optimizer.params(state.optimizer)
+        row = (state.step, state.params, observables, Neighbours(state.previous, following), cost)
+        state = eqx.tree_at(
+            lambda s: (s.measurements, s.index), state, (measurements, state.index + 1)
+        )
+        return state, row
+
+    def piece(self, state: IterationState, rows: Any, optimizer_steps: Any) -> Trajectory:
+        """Make a trajectory of stacked rows."""
+        steps, params, observables, neighbours, cost = rows
+        cost = jax.tree.map(jnp.sum, cost)
+        return Trajectory(
+            steps=steps,
+            params=params,
+            observables=observables,
+            state=None,
+            stats=cost_stats(self.optimizer.cost * optimizer_steps, cost),
+            result=state.result,
+            stopped_at=state.stopped_at,
+            neighbours=neighbours,
+            variables=self.variables,
+            midpoint=None,
+            time_unit=STEPS,
+        )
+
+
+@eqx.filter_jit
+def _begin(problem: _Problem, params: Params) -> tuple[IterationState, Trajectory]:
+    state = IterationState(
+        optimizer=problem.optimizer.init(params),
+        previous=params,
+        params=params,
+        step=jnp.asarray(-1, jnp.int32),
+        index=jnp.asarray(0, jnp.int32),
+        measurements=tuple(m.init(problem.potential, params) for m in problem.measurements),
+        result=RESULTS.successful,
+        stopped_at=jnp.asarray(jnp.nan),
+    )
+    state, row = problem.save(state)
+    return state, problem.piece(state, jax.tree.map(lambda x: x[None], row), 1)
+
+
+@eqx.filter_jit
+def _advance(
+    problem: _Problem, state: IterationState, count: int
+) -> tuple[IterationState, Trajectory]:
+    def one(state: IterationState, _: None) -> tuple[IterationState, Any]:
+        if problem.save_every > 1:
+            state, _ = lax.scan(
+                lambda s, _: (problem.shift(s), None), state, length=problem.save_every - 1
+            )
+        return problem.save(state)
+
+    state, rows = lax.scan(one, state, length=count)
+    return state, problem.piece(state, rows, count * problem.save_every)
+
+
+def iterate(
+    optimizer: AbstractOptimizer,
+    potential: Potential,
+    params: PyTree[Any] | None,
+    steps: int,
+    *,
+    state: IterationState | None = None,
+    save_every: int = 1,
+    measurements: Any = None,
+    segment: int | None = None,
+    progress: Progress = False,
+    throw: bool = True,
+) -> Trajectory:
+    """Run a discrete optimizer on a potential.
+
+    Args:
+        optimizer: The map, for example `GradientDescent(0.1)`.
+        potential: The loss: any differentiable function of `params` that returns a scalar.
+        params: The start w_0, any pytree of floats; None to go on from `state`.
+        steps: How many steps to take.
+        state: `trajectory.state` of an earlier run to go on from. The new trajectory then starts
+            after it: the step that `state` stands at is not saved again.
+        save_every: Save every so many steps; must divide `steps`. The start is saved too.
+        measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
+        segment: Saves per compiled segment; by default at most 64 and 32 MiB of parameters.
+        progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
+        throw: Raise if the parameters stop being finite. Otherwise the trajectory says so.
+
+    Returns:
+        The trajectory, with the iterates next to each saved one for midpoints.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it.
+        SimulationError: If the parameters stop being finite; its `trajectory` has all steps
+            before. (Inside `jax.jit` it is a run-time error of equinox.)
+    """
+    if not isinstance(optimizer, AbstractOptimizer):
+        raise ValueError(
+            f"optimizer must be an optimizer such as GradientDescent(0.1); got {optimizer!r}."
+        )
+    if (params is None) == (state is None):
+        raise ValueError("exactly one of params and state must be given, the other be None.")
+    saves = count_saves(steps, save_every, whole=True)
+    measurements = check_measurements(measurements)
+    variables = merge_variables(m.variables for m in measurements)
+    problem = _Problem(optimizer, potential, measurements, save_every, variables)
+    first = None
+    if state is None:
+        params = as_params(params)
+        check_potential(potential, params)
+        state, first = _begin(problem, params)
+    elif not isinstance(state, IterationState):
+        raise ValueError(
+            f"state must be the `.state` of a trajectory of iterate; got {type(state).__name__}."
+        )
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.params))
+    return run_segments(
+        lambda s, count: _advance(problem, s, count),
+        state,
+        first,
+        saves=saves,
+        length=segment_length(segment, saves, 3 * size),
+        progress=progress,
+        throw=throw,
+        name=type(optimizer).__name__,
+    )

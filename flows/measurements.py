@@ -1,0 +1,246 @@
+"""Quantities measured along a trajectory, discrete or continuous, inside the compiled loop."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .cost import Cost
+from .curvature import follow_modes, random_modes, top_eigenpairs
+from .potential import Potential
+from .trees import Params, all_finite, norm
+from .validation import positive_integer
+from .variables import GRADIENT, LOSS, NONE, SHARPNESS, Variable
+
+Measured = tuple[dict[str, Array], PyTree[Array], Cost]
+Modes = Float[Array, "mode parameter"]
+
+
+class AbstractMeasurement(eqx.Module):
+    """Something to measure at each saved step. It may carry a state from one to the next.
+
+    Attributes:
+        variables: Metadata of each quantity.
+    """
+
+    variables: eqx.AbstractVar[Mapping[str, Variable]]
+
+    @abc.abstractmethod
+    def init(self, potential: Potential, params: Params) -> PyTree[Array]:
+        """Return the state before the first measurement.
+
+        Raises:
+            ValueError: If this cannot be measured on this potential or at these parameters.
+        """
+
+    @abc.abstractmethod
+    def measure(
+        self, potential: Potential, params: Params, state: Any, index: Int[Array, ""]
+    ) -> Measured:
+        """Measure at the `index`-th saved step.
+
+        Returns:
+            The quantities by name, the next state, and what they cost.
+        """
+
+
+class LossAndGradient(AbstractMeasurement):
+    """The loss and the Euclidean norm of its gradient.
+
+    It asks for the same gradient as a step of gradient descent from there does, so that the
+    compiler evaluates it once.
+    """
+
+    variables: ClassVar[Mapping[str, Variable]] = {
+        "loss": Variable(LOSS, "loss at the parameters"),
+        "gradient_norm": Variable(GRADIENT, "Euclidean norm of the gradient of the loss"),
+    }
+
+    def init(self, potential: Potential, params: Params) -> None:
+        """Return no state."""
+
+    def measure(
+        self, potential: Potential, params: Params, state: None, index: Int[Array, ""]
+    ) -> Measured:
+        """Return `loss` and `gradient_norm`."""
+        del index
+        loss, gradient = jax.value_and_grad(potential)(params)
+        return {"loss": loss, "gradient_norm": norm(gradient)}, state, Cost(gradients=1)
+
+
+class CurvatureState(eqx.Module):
+    """Eigenvectors of the measurement before, as rows, or random rows before the first."""
+
+    modes: Modes
+    started: Bool[Array, ""]
+
+
+class Curvature(AbstractMeasurement):
+    """The largest eigenvalues of the Hessian, each followed along the path.
+
+    `eigenvalues` are in the order of the modes: mode i stays the one whose eigenvector continues
+    that of mode i at the measurement before, also where two eigenvalues cross; `sharpness` is the
+    largest. Beyond 512 parameters the eigenvectors of one measurement start the iteration of the
+    next. Between measurements, and where the parameters are not finite, the values are nan.
+
+    Attributes:
+        eigenvalues: How many.
+        every: Measure at every n-th saved step.
+        tolerance: Residual at which an eigenpair is accepted, relative to the sharpness. The
+            relative error of an eigenvalue is about the tolerance's square over the relative gap.
+        max_iterations: Bound on the block iteration; `eigenvalue_residuals` tell when it bites.
+
+    Raises:
+        ValueError: If an argument is not positive, or there are fewer parameters than eigenvalues.
+    """
+
+    eigenvalues: int = eqx.field(static=True, default=3)
+    every: int = eqx.field(static=True, default=1)
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    max_iterations: int = eqx.field(static=True, default=100)
+
+    variables: ClassVar[Mapping[str, Variable]] = {
+        "sharpness": Variable(SHARPNESS, "largest eigenvalue of the Hessian of the loss"),
+        "eigenvalues": Variable(
+            SHARPNESS, "largest eigenvalues of the Hessian, each mode followed", ("mode",)
+        ),
+        "eigenvalue_residuals": Variable(
+            SHARPNESS, "|H u - lambda u| of each eigenpair, a bound on its error", ("mode",)
+        ),
+    }
+
+    def __check_init__(self) -> None:
+        for name in ("eigenvalues", "every", "max_iterations"):
+            positive_integer(name, getattr(self, name))
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must be between 0 and 1; got {self.tolerance!r}.")
+
+    def init(self, potential: Potential, params: Params) -> CurvatureState:
+        """Return a random block; the first measurement replaces it with eigenvectors."""
+        del potential
+        flat, _ = ravel_pytree(params)
+        if self.eigenvalues > flat.size:
+            raise ValueError(
+                f"eigenvalues must be at most the number of parameters, {flat.size}; got "
+                f"{self.eigenvalues}."
+            )
+        modes = random_modes(self.eigenvalues, flat.size, flat.dtype)
+        return CurvatureState(modes, jnp.asarray(False))
+
+    def measure(
+        self, potential: Potential, params: Params, state: CurvatureState, index: Int[Array, ""]
+    ) -> Measured:
+        """Return `sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
+
+        def measured(state: CurvatureState) -> Measured:
+            pairs = top_eigenpairs(
+                potential,
+                params,
+                self.eigenvalues,
+                start=state.modes,
+                tolerance=self.tolerance,
+                max_iterations=self.max_iterations,
+            )
+            pairs = follow_modes(pairs, jnp.where(state.started, state.modes, pairs.vectors))
+            values = self._values(pairs.sharpness, pairs.values, pairs.residuals)
+            cost = Cost(gradients=1, hvps=pairs.hvps)
+            return values, CurvatureState(pairs.vectors, jnp.asarray(True)), cost
+
+        def skipped(state: CurvatureState) -> Measured:
+            nothing = jnp.full(self.eigenvalues, jnp.nan, state.modes.dtype)
+            return self._values(nothing[0], nothing, nothing), state, Cost()
+
+        due = (index % self.every == 0) & all_finite(params)
+        return lax.cond(due, measured, skipped, state)
+
+    def _values(self, sharpness: Array, values: Array, residuals: Array) -> dict[str, Array]:
+        return {
+            "sharpness": sharpness,
+            "eigenvalues": values,
+            "eigenvalue_residuals": residuals,
+        }
+
+
+class ScalarMeasurement(AbstractMeasurement):
+    """Any scalar function of the potential and the parameters, by name.
+
+    Example: `ScalarMeasurement("accuracy", lambda potential, params: potential.accuracy(params),
+    "share of examples classified correctly")`.
+
+    Attributes:
+        name: The name of the quantity.
+        function: `function(potential, params) -> scalar`.
+        description: One line.
+        units: Its unit.
+    """
+
+    name: str = eqx.field(static=True)
+    function: Callable[[Any, Params], Float[Array, ""]]
+    description: str = eqx.field(static=True, default="")
+    units: str = eqx.field(static=True, default=NONE)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """The one variable."""
+        return {self.name: Variable(self.units, self.description or self.name)}
+
+    def init(self, potential: Potential, params: Params) -> None:
+        """Check that the function gives a scalar.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        value = eqx.filter_eval_shape(self.function, potential, params)
+        if not isinstance(value, jax.ShapeDtypeStruct) or value.shape != ():
+            raise ValueError(f"function of measurement {self.name!r} must return a scalar array.")
+
+    def measure(
+        self, potential: Potential, params: Params, state: None, index: Int[Array, ""]
+    ) -> Measured:
+        """Return the value under `name`."""
+        del index
+        return {self.name: self.function(potential, params)}, state, Cost()
+
+
+def check_measurements(measurements: Any) -> tuple[AbstractMeasurement, ...]:
+    """Return the measurements as a tuple, `(LossAndGradient(),)` for None.
+
+    Raises:
+        ValueError: If one is not a measurement.
+    """
+    if measurements is None:
+        return (LossAndGradient(),)
+    if isinstance(measurements, AbstractMeasurement):
+        return (measurements,)
+    for measurement in measurements:
+        if not isinstance(measurement, AbstractMeasurement):
+            raise ValueError(
+                "measurements must be a sequence of measurements such as LossAndGradient() or "
+                f"Curvature(); got {measurement!r}."
+            )
+    return tuple(measurements)
+
+
+def measure_all(
+    measurements: tuple[AbstractMeasurement, ...],
+    potential: Potential,
+    params: Params,
+    states: tuple[Any, ...],
+    index: Int[Array, ""],
+) -> tuple[dict[str, Array], tuple[Any, ...], Cost]:
+    """Make all measurements at one saved step."""
+    values: dict[str, Array] = {}
+    next_states = []
+    cost = Cost()
+    for measurement, state in zip(measurements, states, strict=True):
+        found, state, spent = measurement.measure(potential, params, state, index)
+        values.update(found)
+        next_states.append(state)
+        cost = cost + spent
+    return values, tuple(next_states), cost

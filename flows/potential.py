@@ -1,0 +1,8 @@
+"""The interface to a loss: any function of a pytree of float arrays that returns a scalar."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from jaxtyping import Array, Float
+
+Potential: TypeAlias = Callable[[Any], Float[Array, ""]]

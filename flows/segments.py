@@ -1,0 +1,171 @@
+"""Running a long loop as a sequence of compiled segments.
+
+A segment is a fixed number of saves. Its length bounds the memory for saved states and lets the
+caller see progress, stop at a failure and go on later; it does not depend on whether progress is
+shown, so that the numbers do not either.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .results import RESULTS, SimulationError
+from .trajectory import Trajectory, concatenate
+from .trees import is_traced
+from .validation import positive_integer
+
+_DEFAULT_SAVES = 64
+_DEFAULT_BYTES = 32 * 2**20
+
+Progress = bool | Callable[[int, int], Any]
+
+
+def segment_length(segment: int | None, saves: int, bytes_per_save: int) -> int:
+    """Return the number of saves per segment.
+
+    Raises:
+        ValueError: If `segment` is given and not an integer of at least 1.
+    """
+    if segment is not None:
+        return min(positive_integer("segment", segment), saves)
+    return max(1, min(_DEFAULT_SAVES, saves, _DEFAULT_BYTES // max(1, bytes_per_save)))
+
+
+@contextmanager
+def _reporter(progress: Progress, description: str) -> Iterator[Callable[[int, int], Any]]:
+    if not progress:
+        yield lambda done, total: None
+    elif callable(progress):
+        yield progress
+    else:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        console = Console(stderr=True)
+        with Progress(
+            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+        ) as bar:
+            task = bar.add_task(description)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves, length):
+    """Run inside a JAX transformation: one scan over equal segments, and the rest."""
+    whole, rest = divmod(saves, length)
+    pieces = []
+    if whole:
+        state, stacked = lax.scan(lambda s, _: advance(s, length), state, length=whole)
+        rows = (stacked.steps, stacked.params, stacked.observables, stacked.neighbours)
+        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
+        pieces.append(
+            dataclasses.replace(
+                stacked,
+                steps=flat[0],
+                params=flat[1],
+                observables=flat[2],
+                neighbours=flat[3],
+                stats=jax.tree.map(jnp.sum, stacked.stats),
+                result=state.result,
+                stopped_at=state.stopped_at,
+            )
+        )
+    if rest:
+        state, piece = advance(state, rest)
+        pieces.append(piece)
+    return state, pieces
+
+
+def _looped(advance, state, saves, length, report):
+    """Run outside of any transformation: stop as soon as a segment fails."""
+    pieces = []
+    done = 0
+    while done < saves:
+        state, piece = advance(state, min(length, saves - done))
+        pieces.append(piece)
+        done += piece.steps.shape[0]
+        failed = not bool(piece.succeeded)
+        report(done, saves)
+        if failed:
+            break
+    return state, pieces
+
+
+def _cut(trajectory: Trajectory) -> Trajectory:
+    """Keep the rows before the failure."""
+    keep = trajectory.steps < trajectory.stopped_at
+    finite = jax.tree.map(
+        lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))), trajectory.params
+    )
+    for rows in jax.tree.leaves(finite):
+        keep = keep & rows
+    count = int(jnp.sum(jnp.cumprod(keep)))
+    rows = (trajectory.params, trajectory.observables, trajectory.neighbours)
+    params, observables, neighbours = jax.tree.map(lambda x: x[:count], rows)
+    return dataclasses.replace(
+        trajectory,
+        steps=trajectory.steps[:count],
+        params=params,
+        observables=observables,
+        neighbours=neighbours,
+    )
+
+
+def run_segments(
+    advance: Callable[[Any, int], tuple[Any, Trajectory]],
+    state: Any,
+    first: Trajectory | None,
+    *,
+    saves: int,
+    length: int,
+    progress: Progress,
+    throw: bool,
+    name: str,
+) -> Trajectory:
+    """Advance `state` by `saves` saves and return what was saved as one trajectory.
+
+    Args:
+        advance: `(state, count) -> (state, piece)`, compiled; `state.result` and
+            `state.stopped_at` tell a failure, after which rows are not finite.
+        state: Where to start.
+        first: The row of the start itself, if it is to be part of the trajectory.
+        saves: How many saves to make.
+        length: Saves per segment.
+        progress: Whether to show a bar, or a function of (saves done, saves in all).
+        throw: Whether a failure raises.
+        name: What runs, for messages.
+
+    Raises:
+        SimulationError: If the run fails and `throw` is set; it holds the trajectory so far.
+    """
+    if is_traced((state, first)):
+        state, pieces = _scanned(advance, state, saves, length)
+    else:
+        with _reporter(progress, name) as report:
+            state, pieces = _looped(advance, state, saves, length, report)
+    if first is not None:
+        pieces = [first, *pieces]
+    trajectory = dataclasses.replace(concatenate(pieces), state=state)
+    if is_traced(trajectory):
+        if throw:
+            failed = trajectory.result != RESULTS.successful
+            message = f"{name} stopped early; pass throw=False to look at `result`, `stopped_at`."
+            trajectory = eqx.error_if(trajectory, failed, message)
+        return trajectory
+    if not bool(trajectory.succeeded):
+        trajectory = _cut(trajectory)
+        if throw:
+            raise SimulationError(f"{name} {trajectory.message}.", trajectory)
+    return trajectory

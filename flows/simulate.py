@@ -1,0 +1,353 @@
+"""Integrate a flow with diffrax, saved on the optimizer's own time grid."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from .flow import AbstractFlow
+from .measurements import AbstractMeasurement, check_measurements, measure_all
+from .potential import Potential
+from .results import RESULTS
+from .segments import Progress, run_segments, segment_length
+from .stepping import (
+    ShiftedField,
+    StepMemory,
+    choose_controller,
+    cost_stats,
+    evaluations_at_start,
+    evaluations_per_step,
+    matrix_free,
+    smallest_step,
+)
+from .trajectory import Trajectory
+from .trees import Params, all_finite
+from .validation import as_params, check_potential, count_saves, positive, positive_integer
+from .variables import STEPS, Variables, check_variables, merge_variables
+
+_MAX_SOLVER_STEPS = 100_000
+
+
+class SimulationState(eqx.Module):
+    """Where a flow's run stands.
+
+    Attributes:
+        flow: The flow's state y(t).
+        time: t.
+        index: How many saves were made before.
+        step: The solver's step size to go on with.
+        solver: The solver's state.
+        controller: The step-size controller's state; None for a constant step.
+        made_jump: diffrax's flag of a discontinuity at t.
+        measurements: The state of each measurement.
+        result: Whether a failure has happened.
+        stopped_at: At which time; nan if none has.
+    """
+
+    flow: PyTree[Any]
+    time: Float[Array, ""]
+    index: Int[Array, ""]
+    step: Float[Array, ""]
+    solver: PyTree[Any]
+    controller: PyTree[Any]
+    made_jump: Array
+    measurements: tuple[Any, ...]
+    result: RESULTS
+    stopped_at: Float[Array, ""]
+
+
+class _Record(eqx.Module):
+    """What is saved of a flow's state."""
+
+    flow: AbstractFlow
+
+    def __call__(self, t: Any, state: Any, args: Potential) -> tuple[Params, dict[str, Array]]:
+        del t
+        return self.flow.params(state), self.flow.observables(state, args)
+
+
+class _Problem(eqx.Module):
+    flow: AbstractFlow
+    potential: Potential
+    measurements: tuple[AbstractMeasurement, ...]
+    solver: diffrax.AbstractSolver
+    controller: diffrax.AbstractStepSizeController
+    adjoint: diffrax.AbstractAdjoint
+    dt0: Float[Array, ""] | None
+    save_every: float = eqx.field(static=True)
+    max_solver_steps: int = eqx.field(static=True)
+    variables: Variables = eqx.field(static=True)
+
+    @property
+    def adaptive(self) -> bool:
+        return isinstance(self.controller, StepMemory)
+
+    def times(self, time: Float[Array, ""]) -> Array:
+        if self.flow.time_unit == STEPS:
+            return jnp.round(time).astype(jnp.int32)
+        return time
+
+    def measured(self, states: Any, index: Array, rows: Any) -> tuple[Any, Array, Any]:
+        """Measure along stacked rows of (params, observables)."""
+
+        def one(carry: Any, row: tuple[Params, dict[str, Array]]) -> tuple[Any, Any]:
+            states, index = carry
+            params, predicted = row
+            values, states, cost = measure_all(
+                self.measurements, self.potential, params, states, index
+            )
+            return (states, index + 1), ({**values, **predicted}, cost)
+
+        (states, index), (observables, costs) = lax.scan(one, (states, index), rows)
+        return states, index, (observables, jax.tree.map(jnp.sum, costs))
+
+    def piece(self, state: SimulationState, times, params, observables, stats) -> Trajectory:
+        return Trajectory(
+            steps=self.times(times),
+            params=params,
+            observables=observables,
+            state=None,
+            stats=stats,
+            result=state.result,
+            stopped_at=state.stopped_at,
+            neighbours=None,
+            variables=self.variables,
+            midpoint=self.flow.midpoint,
+            time_unit=self.flow.time_unit,
+        )
+
+    def stats(self, steps: Any, rejected: Any, at_start: int, measured: Any) -> dict[str, Array]:
+        per_step = evaluations_per_step(self.solver)
+        cost = None if per_step is None else self.flow.cost * (steps * per_step + at_start)
+        return {
+            "solver_steps": jnp.asarray(steps, jnp.int32),
+            "rejected_steps": jnp.asarray(rejected, jnp.int32),
+            **cost_stats(cost, measured),
+        }
+
+
+def _dtype(state: PyTree[Array]) -> Any:
+    return jnp.result_type(*(x.dtype for x in jax.tree.leaves(state)))
+
+
+@eqx.filter_jit
+def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajectory]:
+    flow, potential = problem.flow, problem.potential
+    y0 = flow.init(potential, params)
+    t0 = jnp.zeros((), _dtype(y0))
+    term = diffrax.ODETerm(ShiftedField(flow, t0))
+    dt0 = None if problem.dt0 is None else problem.dt0.astype(t0.dtype)
+    controller_state = None
+    if problem.adaptive:
+        tnext, controller_state = problem.controller.init(
+            term,
+            t0,
+            t0 + problem.save_every,
+            y0,
+            dt0,
+            potential,
+            problem.solver.func,
+            problem.solver.error_order(term),
+        )
+        dt0 = tnext - t0
+    assert dt0 is not None
+    solver_state = problem.solver.init(term, t0, t0 + dt0, y0, potential)
+    row = _Record(flow)(t0, y0, potential)
+    check_variables(type(flow).__name__, row[1], flow.variables)
+    rows = jax.tree.map(lambda x: x[None], row)
+    measurements, index, (observables, cost) = problem.measured(
+        tuple(m.init(potential, row[0]) for m in problem.measurements),
+        jnp.zeros((), jnp.int32),
+        rows,
+    )
+    time = jnp.zeros(())
+    finite = all_finite(row[0])
+    state = SimulationState(
+        flow=y0,
+        time=time,
+        index=index,
+        step=dt0,
+        solver=solver_state,
+        controller=controller_state,
+        made_jump=jnp.asarray(False),
+        measurements=measurements,
+        result=RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite),
+        stopped_at=jnp.where(finite, jnp.nan, time),
+    )
+    at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
+    stats = problem.stats(0, 0, at_start, cost)
+    return state, problem.piece(state, time[None], rows[0], observables, stats)
+
+
+@eqx.filter_jit
+def _advance(
+    problem: _Problem, state: SimulationState, count: int
+) -> tuple[SimulationState, Trajectory]:
+    dtype = state.step.dtype
+    offsets = problem.save_every * jnp.arange(1, count + 1).astype(state.time.dtype)
+    times = state.time + offsets
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(ShiftedField(problem.flow, state.time)),
+        problem.solver,
+        t0=jnp.zeros((), dtype),
+        t1=offsets[-1].astype(dtype),
+        dt0=state.step,
+        y0=state.flow,
+        args=problem.potential,
+        saveat=diffrax.SaveAt(
+            subs=[
+                diffrax.SubSaveAt(ts=offsets.astype(dtype), fn=_Record(problem.flow)),
+                diffrax.SubSaveAt(t1=True),
+            ],
+            solver_state=True,
+            controller_state=problem.adaptive,
+            made_jump=True,
+        ),
+        stepsize_controller=problem.controller,
+        adjoint=problem.adjoint,
+        max_steps=problem.max_solver_steps,
+        throw=False,
+        solver_state=state.solver,
+        controller_state=state.controller,
+        made_jump=state.made_jump,
+    )
+    rows, last = solution.ys
+    flow_state = jax.tree.map(lambda x: x[0], last)
+    measurements, index, (observables, cost) = problem.measured(
+        state.measurements, state.index, rows
+    )
+    finite = jax.vmap(all_finite)(rows[0])
+    reached = solution.result == RESULTS.successful
+    result = RESULTS.where(
+        reached & ~jnp.all(finite), RESULTS.nonfinite, solution.result
+    )
+    stopped = jnp.where(
+        reached, times[jnp.argmin(finite)], state.time + solution.ts[1][0].astype(times.dtype)
+    )
+    ended = state.result != RESULTS.successful
+    failed = ~ended & (result != RESULTS.successful)
+    controller_state = solution.controller_state
+    following = SimulationState(
+        flow=flow_state,
+        time=times[-1],
+        index=index,
+        step=controller_state.step if problem.adaptive else state.step,
+        solver=solution.solver_state,
+        controller=controller_state,
+        made_jump=jnp.asarray(solution.made_jump),
+        measurements=measurements,
+        result=RESULTS.where(ended, state.result, result),
+        stopped_at=jnp.where(failed, stopped, state.stopped_at),
+    )
+    stats = problem.stats(
+        solution.stats["num_steps"], solution.stats["num_rejected_steps"], 0, cost
+    )
+    return following, problem.piece(following, times, rows[0], observables, stats)
+
+
+def simulate(
+    flow: AbstractFlow,
+    potential: Potential,
+    params: PyTree[Any] | None,
+    steps: float,
+    *,
+    state: SimulationState | None = None,
+    save_every: float = 1,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    dt0: Any = None,
+    measurements: Any = None,
+    segment: int | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    max_solver_steps: int = _MAX_SOLVER_STEPS,
+    progress: Progress = False,
+    throw: bool = True,
+) -> Trajectory:
+    """Integrate a flow on a potential.
+
+    Args:
+        flow: The law of motion, for example `GradientFlow(GradientDescent(0.1))`.
+        potential: The loss: any differentiable function of `params` that returns a scalar.
+        params: The optimizer's start w_0, any pytree of floats; None to go on from `state`.
+        steps: How long to run: optimizer steps, or the flow's own time if it has one.
+        state: `trajectory.state` of an earlier run to go on from, with the same solver. The new
+            trajectory then starts after it: the time that `state` stands at is not saved again.
+        save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
+            values are interpolated: they do not shorten the solver's steps.
+        solver: Any diffrax ODE solver; `diffrax.Tsit5()` if not given.
+        stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
+            adaptive, relative tolerance 1e-8 in float64, 1e-5 in float32; constant for a solver
+            without error estimate.
+        dt0: First (or constant) step size; chosen by an adaptive controller if not given.
+        measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
+        segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
+            most 64 and 32 MiB of parameters.
+        adjoint: How diffrax differentiates through the solve; `RecursiveCheckpointAdjoint()` if
+            not given (reverse mode). Pass `ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
+        max_solver_steps: Bound on the solver steps of one segment, rejected ones included.
+        progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
+        throw: Raise if the run fails. Otherwise the trajectory says so.
+
+    Returns:
+        The trajectory of the flow's centre.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it.
+        SimulationError: If the state stops being finite, or the solver fails; its `trajectory`
+            has all saves before. (Inside `jax.jit` it is a run-time error of equinox.)
+    """
+    if not isinstance(flow, AbstractFlow):
+        raise ValueError(
+            f"flow must be a flow such as GradientFlow(GradientDescent(0.1)); got {flow!r}."
+        )
+    if (params is None) == (state is None):
+        raise ValueError("exactly one of params and state must be given, the other be None.")
+    saves = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
+    max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
+    measurements = check_measurements(measurements)
+    solver = diffrax.Tsit5() if solver is None else solver
+    if state is None:
+        params = as_params(params)
+        check_potential(potential, params)
+        shape = params
+    elif isinstance(state, SimulationState):
+        shape = eqx.filter_eval_shape(flow.params, state.flow)
+    else:
+        raise ValueError(
+            f"state must be the `.state` of a trajectory of simulate; got {type(state).__name__}."
+        )
+    dtype = _dtype(shape)
+    size = sum(x.size for x in jax.tree.leaves(shape))
+    length = segment_length(segment, saves, size * jnp.dtype(dtype).itemsize)
+    controller = choose_controller(solver, stepsize_controller, dt0, dtype)
+    if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
+        controller = StepMemory(controller, smallest_step(dtype, length * save_every))
+    problem = _Problem(
+        flow=flow,
+        potential=potential,
+        measurements=measurements,
+        solver=matrix_free(solver, size),
+        controller=controller,
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        dt0=None if dt0 is None else positive("dt0", dt0),
+        save_every=save_every,
+        max_solver_steps=max_solver_steps,
+        variables=merge_variables([*(m.variables for m in measurements), flow.variables]),
+    )
+    first = None
+    if state is None:
+        state, first = _begin(problem, params)
+    return run_segments(
+        lambda s, count: _advance(problem, s, count),
+        state,
+        first,
+        saves=saves,
+        length=length,
+        progress=progress,
+        throw=throw,
+        name=type(flow).__name__,
+    )

@@ -1,0 +1,216 @@
+"""What diffrax needs to integrate in segments as if it were one run: solvers, controllers, costs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float, PyTree, Real
+
+from .cost import Cost
+from .curvature import DENSE_LIMIT
+from .flow import AbstractFlow
+from .results import RESULTS
+
+# Smallest step that an adaptive controller may fall to before the run counts as failed, relative
+# to the length of a segment, in units of the rounding error.
+_SMALLEST_STEP = 16
+
+_KRYLOV_TOLERANCE = 1e-3
+
+
+class ShiftedField(eqx.Module):
+    """A flow's vector field on a clock that starts at 0 in each segment.
+
+    Steps of a fixed size relative to the segment keep their precision in float32 however long the
+    run is; only fields that depend on time see the difference.
+    """
+
+    flow: AbstractFlow
+    origin: Float[Array, ""]
+
+    def __call__(self, t: Real[Array, ""], state: Any, args: Any) -> PyTree[Array]:
+        return self.flow.vector_field(self.origin.astype(t.dtype) + t, state, args)
+
+
+class MemoryState(eqx.Module):
+    """State of `StepMemory`: the controller's own, and the step size to go on with."""
+
+    inner: Any
+    step: Float[Array, ""]
+
+
+class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
+    """An adaptive controller that remembers its step size across the end of a segment.
+
+    diffrax shortens the last step so that it ends on time; what the controller makes of such a
+    step says nothing about the next one. The longest recent proposal is kept instead. A step that
+    is rejected down to `smallest` ends the run, so that a flow that blows up does not spin.
+    """
+
+    controller: diffrax.AbstractAdaptiveStepSizeController
+    smallest: Float[Array, ""]
+
+    @property
+    def rtol(self) -> Any:
+        """The controller's own."""
+        return self.controller.rtol
+
+    @property
+    def atol(self) -> Any:
+        """The controller's own."""
+        return self.controller.atol
+
+    @property
+    def norm(self) -> Any:
+        """The controller's own."""
+        return self.controller.norm
+
+    def wrap(self, direction: Any) -> "StepMemory":
+        """Wrap the controller."""
+        return StepMemory(self.controller.wrap(direction), self.smallest)
+
+    def init(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        dt0: Any,
+        args: Any,
+        func: Callable[..., Any],
+        error_order: Any,
+    ) -> tuple[Any, MemoryState]:
+        """Let the controller choose the first step."""
+        tnext, inner = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        # An array for each Python number: the state is carried through compiled code.
+        inner = jax.tree.map(jnp.asarray, inner)
+        return tnext, MemoryState(inner, jnp.asarray(tnext - t0))
+
+    def adapt_step_size(
+        self,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        y1_candidate: Any,
+        args: Any,
+        y_error: Any,
+        error_order: Any,
+        controller_state: MemoryState,
+    ) -> tuple[Any, Any, Any, Any, MemoryState, RESULTS]:
+        """Let the controller adapt, and remember what it proposes."""
+        keep, next_t0, next_t1, made_jump, inner, result = self.controller.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner
+        )
+        proposed = next_t1 - next_t0
+        shortened = (t1 - t0) < 0.999 * controller_state.step
+        step = jnp.where(
+            keep & shortened, jnp.maximum(proposed, controller_state.step), proposed
+        )
+        stuck = ~keep & (proposed < self.smallest)
+        result = RESULTS.where(stuck, RESULTS.dt_min_reached, result)
+        return keep, next_t0, next_t1, made_jump, MemoryState(inner, step), result
+
+
+def default_controller(dtype: Any) -> diffrax.PIDController:
+    """Return tolerances that suit the precision.
+
+    They are 1e-8 relative and 1e-10 absolute in float64; 1e-5 and 1e-7 in float32, where rounding
+    in the potential sets the limit.
+    """
+    if jnp.finfo(dtype).bits > 32:
+        return diffrax.PIDController(rtol=1e-8, atol=1e-10)
+    return diffrax.PIDController(rtol=1e-5, atol=1e-7)
+
+
+def choose_controller(
+    solver: diffrax.AbstractSolver, controller: Any, dt0: Any, dtype: Any
+) -> diffrax.AbstractStepSizeController:
+    """Return the controller to use, for `controller` None too.
+
+    Raises:
+        ValueError: If the solver, the controller and `dt0` do not go together.
+    """
+    if not isinstance(solver, diffrax.AbstractSolver):
+        raise ValueError(f"solver must be a diffrax solver such as Tsit5(); got {solver!r}.")
+    adaptive_solver = isinstance(solver, diffrax.AbstractAdaptiveSolver)
+    name = type(solver).__name__
+    if controller is None:
+        if adaptive_solver:
+            return default_controller(dtype)
+        if dt0 is None:
+            raise ValueError(f"dt0 must be given: {name} has a fixed step size.")
+        return diffrax.ConstantStepSize()
+    if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
+        if not adaptive_solver:
+            raise ValueError(
+                f"stepsize_controller must be diffrax.ConstantStepSize() for {name}, which gives "
+                f"no error estimate; got {type(controller).__name__}."
+            )
+        return controller
+    if isinstance(controller, diffrax.ConstantStepSize):
+        if dt0 is None:
+            raise ValueError("dt0 must be given with diffrax.ConstantStepSize().")
+        return controller
+    raise ValueError(
+        "stepsize_controller must be diffrax.ConstantStepSize() or an adaptive controller such "
+        f"as diffrax.PIDController(rtol=..., atol=...); got {controller!r}."
+    )
+
+
+def smallest_step(dtype: Any, duration: float) -> Float[Array, ""]:
+    """Return the step size below which a segment of this duration makes no progress."""
+    return jnp.asarray(_SMALLEST_STEP * jnp.finfo(dtype).eps * max(duration, 1.0), dtype)
+
+
+def matrix_free(solver: diffrax.AbstractSolver, size: int) -> diffrax.AbstractSolver:
+    """Return the solver, with Krylov inner solves if it is implicit and the state is large.
+
+    diffrax's implicit solvers build the Jacobian by default, which is P x P. Beyond the dense
+    limit GMRES on Jacobian-vector products takes its place, unless another linear solver was
+    chosen.
+    """
+    if not isinstance(solver, diffrax.AbstractImplicitSolver) or size <= DENSE_LIMIT:
+        return solver
+    finder = solver.root_finder
+    if not isinstance(getattr(finder, "linear_solver", None), lx.AutoLinearSolver):
+        return solver
+    krylov = lx.GMRES(rtol=_KRYLOV_TOLERANCE, atol=_KRYLOV_TOLERANCE)
+    return eqx.tree_at(
+        lambda s: s.root_finder.linear_solver, solver, krylov, is_leaf=lambda x: x is None
+    )
+
+
+def evaluations_per_step(solver: diffrax.AbstractSolver) -> int | None:
+    """Return how often one step evaluates the vector field; None if that is not fixed."""
+    if isinstance(solver, diffrax.Euler):
+        return 1
+    if isinstance(solver, diffrax.AbstractERK):
+        stages = solver.tableau.num_stages
+        return stages - 1 if solver.tableau.fsal else stages
+    return None
+
+
+def evaluations_at_start(
+    solver: diffrax.AbstractSolver,
+    controller: diffrax.AbstractStepSizeController,
+    dt0: Any,
+) -> int:
+    """Return how often the start of a run evaluates the vector field."""
+    first_stage = isinstance(solver, diffrax.AbstractERK) and solver.tableau.fsal
+    chooses = dt0 is None and isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
+    return int(first_stage) + (2 if chooses else 0)
+
+
+def cost_stats(cost: Cost | None, measured: Cost) -> dict[str, Array]:
+    """Return the stats of a trajectory that say what it cost; None where it is not known."""
+    stats = {"measurement_gradient_equivalents": measured.gradient_equivalents}
+    if cost is not None:
+        stats["gradient_evaluations"] = cost.gradients
+        stats["hvp_evaluations"] = cost.hvps
+        stats["third_derivative_evaluations"] = cost.third_derivatives
+        stats["gradient_equivalents"] = cost.gradient_equivalents
+    return stats

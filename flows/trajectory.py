@@ -1,0 +1,179 @@
+"""The record of a run, the same for optimizers and flows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree, Real
+
+from .flow import Midpoint
+from .results import RESULTS
+from .trees import Params
+from .variables import PARAMETER, STEPS, Variable, Variables
+
+
+class Neighbours(eqx.Module):
+    """The iterates one step before and one step after each saved one.
+
+    Attributes:
+        previous: w_{t-1}, leading axis the saved step; w_0 itself at t = 0.
+        next: w_{t+1}, leading axis the saved step.
+    """
+
+    previous: Params
+    next: Params
+
+
+class Trajectory(eqx.Module):
+    """What `simulate` and `iterate` return: T saved steps of a run.
+
+    Attributes:
+        steps: Times of the saves (T,): integers where one unit is one optimizer step, floats in a
+            flow's own time.
+        params: The parameters (an optimizer's iterates, a flow's centre), leading axis T.
+        observables: What was measured and what the flow predicts, by name, leading axis T.
+        state: The last state, to go on from: pass it as `state` to the function that made it.
+        stats: Scalars by name: `gradient_evaluations`, `hvp_evaluations` and
+            `gradient_equivalents` (a gradient counts 1, a Hessian-vector product 2, a third
+            derivative 4) of the run itself, `measurement_gradient_equivalents` of what was
+            measured, and for flows `solver_steps` and `rejected_steps`. The evaluations of an
+            implicit solver's inner iterations are not known, and absent.
+        result: How the run ended, an item of `RESULTS`.
+        stopped_at: The step or time at which it failed; nan if it did not.
+        variables: Metadata of the observables.
+        neighbours: The iterates next to each saved one, for midpoints; None for a flow.
+        midpoint: Which midpoint of iterates the params of a flow model; None for an optimizer.
+        time_unit: "optimizer steps" or "time".
+
+    Where the run failed inside `jax.jit` or `jax.vmap`, rows from the failure on hold values that
+    are not finite; outside they are cut off.
+    """
+
+    steps: Real[Array, " T"]
+    params: Params
+    observables: dict[str, Array]
+    state: PyTree[Any]
+    stats: dict[str, Array]
+    result: RESULTS
+    stopped_at: Float[Array, ""]
+    neighbours: Neighbours | None = None
+    variables: Variables = eqx.field(static=True, default=())
+    midpoint: Midpoint | None = eqx.field(static=True, default=None)
+    time_unit: str = eqx.field(static=True, default=STEPS)
+
+    @property
+    def succeeded(self) -> Bool[Array, ""]:
+        """Whether the run reached its end."""
+        return self.result == RESULTS.successful
+
+    @property
+    def message(self) -> str:
+        """How the run ended, as a sentence; empty if it reached its end."""
+        if bool(self.succeeded):
+            return ""
+        unit = "step" if self.time_unit == STEPS else "time"
+        return f"stopped at {unit} {float(self.stopped_at):g}: {_sentence(self.result)}"
+
+    def midpoints(self, kind: Midpoint) -> Params:
+        """Return the oscillation-free path of an optimizer, leading axis T.
+
+        Args:
+            kind: "three_point" for (w_{t-1} + 2 w_t + w_{t+1}) / 4, with w_0 itself at t = 0, the
+                path of a flow that starts at w_0; "two_point" for (w_t + w_{t+1}) / 2.
+
+        Raises:
+            ValueError: If this is the trajectory of a flow, or `kind` is neither of the two.
+        """
+        if self.neighbours is None:
+            raise ValueError("only the trajectory of an optimizer has midpoints; got a flow's.")
+        if kind == "two_point":
+            return jax.tree.map(lambda w, n: 0.5 * (w + n), self.params, self.neighbours.next)
+        if kind != "three_point":
+            raise ValueError(f'kind must be "three_point" or "two_point"; got {kind!r}.')
+
+        def smoothed(previous: Array, current: Array, following: Array) -> Array:
+            start = (self.steps == 0).reshape((-1,) + (1,) * (current.ndim - 1))
+            return jnp.where(start, current, 0.25 * (previous + 2 * current + following))
+
+        return jax.tree.map(smoothed, self.neighbours.previous, self.params, self.neighbours.next)
+
+    def to_dataset(self, params: bool = True) -> xr.Dataset:
+        """Return the saved steps as a labelled dataset with coordinate `step`.
+
+        Args:
+            params: Whether to include the parameters, flattened, as (step, parameter).
+
+        Returns:
+            One variable per observable, with `units` and `long_name`; the stats as attributes.
+        """
+        data: dict[str, Any] = {}
+        described = dict(self.variables)
+        for name, values in self.observables.items():
+            variable = described.get(name, Variable("1", name))
+            attributes = {"units": variable.units, "long_name": variable.description}
+            data[name] = (("step", *variable.dims), np.asarray(values), attributes)
+        if params:
+            flat = np.asarray(jax.vmap(lambda p: ravel_pytree(p)[0])(self.params))
+            attributes = {"units": PARAMETER, "long_name": "parameters, flattened"}
+            data["params"] = (("step", "parameter"), flat, attributes)
+        unit = {"units": self.time_unit, "long_name": "time of the save"}
+        stats = {name: np.asarray(value).item() for name, value in self.stats.items()}
+        return xr.Dataset(data, {"step": ("step", np.asarray(self.steps), unit)}, stats)
+
+
+def _sentence(result: RESULTS) -> str:
+    if bool(result == RESULTS.nonfinite):
+        return "the parameters are no longer finite"
+    if bool(result == RESULTS.dt_min_reached):
+        return (
+            "the solver's step size fell below its minimum: the flow blows up there, or is too "
+            "stiff for this solver and these tolerances"
+        )
+    if bool(result == RESULTS.max_steps_reached):
+        return (
+            "max_solver_steps was reached within one segment: raise it, or use an implicit "
+            "solver such as diffrax.Kvaerno5() for a stiff flow"
+        )
+    return RESULTS[result]
+
+
+def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
+    """Join the pieces of one run, in order, into one trajectory.
+
+    Stats are summed; state, result and metadata are those of the last piece.
+
+    Raises:
+        ValueError: If there is no piece, or they do not follow each other in time.
+    """
+    if not trajectories:
+        raise ValueError("trajectories must hold at least one trajectory; got none.")
+    last = trajectories[-1]
+    if len(trajectories) == 1:
+        return last
+    for first, second in zip(trajectories[:-1], trajectories[1:], strict=True):
+        if first.steps.size and second.steps.size and first.steps[-1] >= second.steps[0]:
+            raise ValueError("trajectories must follow each other in time.")
+
+    def joined(name: str) -> Any:
+        parts = [getattr(t, name) for t in trajectories]
+        return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+
+    return Trajectory(
+        steps=joined("steps"),
+        params=joined("params"),
+        observables=joined("observables"),
+        state=last.state,
+        stats={name: sum((t.stats[name] for t in trajectories[:-1]), value)
+               for name, value in last.stats.items()},
+        result=last.result,
+        stopped_at=last.stopped_at,
+        neighbours=joined("neighbours"),
+        variables=last.variables,
+        midpoint=last.midpoint,
+        time_unit=last.time_unit,
+    )

@@ -1,0 +1,50 @@
+"""Arithmetic on parameter pytrees, in the parameters' own dtype.
+
+Hyperparameters are arrays of the default float type while parameters may be float32; casting the
+scalar, never the parameters, keeps a float32 run in float32.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+Params = PyTree[Float[Array, "..."]]
+
+
+def scaled(factor: ArrayLike, tree: Params) -> Params:
+    """Return `factor * tree`, leaf by leaf, in each leaf's dtype."""
+    return jax.tree.map(lambda x: jnp.asarray(factor, x.dtype) * x, tree)
+
+
+def add_scaled(x: Params, factor: ArrayLike, y: Params) -> Params:
+    """Return `x + factor * y`, leaf by leaf, in each leaf's dtype."""
+    return jax.tree.map(lambda a, b: a + jnp.asarray(factor, a.dtype) * b, x, y)
+
+
+def squared_norm(tree: Params) -> Float[Array, ""]:
+    """Return the sum of the squares of all entries."""
+    squares = [jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)]
+    dtype = jnp.result_type(*(x.dtype for x in squares))
+    return jnp.sum(jnp.stack([x.astype(dtype) for x in squares]))
+
+
+def norm(tree: Params) -> Float[Array, ""]:
+    """Return the Euclidean norm of all entries together."""
+    return jnp.sqrt(squared_norm(tree))
+
+
+def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+    """Return whether every entry of every float leaf is finite."""
+    finite = [
+        jnp.all(jnp.isfinite(x))
+        for x in jax.tree.leaves(tree)
+        if jnp.issubdtype(x.dtype, jnp.inexact)
+    ]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.asarray(True)
+
+
+def is_traced(tree: PyTree[Any]) -> bool:
+    """Return whether any leaf is a tracer: whether JAX is transforming the code that runs."""
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))

@@ -1,0 +1,154 @@
+"""Checks at the border of the package: what a user passes in, before anything is computed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from .trees import Params, is_traced
+
+
+def _scalar(name: str, value: Any) -> Float[Array, ""]:
+    if isinstance(value, bool | str | bytes) or value is None:
+        raise ValueError(f"{name} must be a number; got {value!r}.")
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number; got {value!r}.") from error
+    if not (
+        jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    ):
+        raise ValueError(f"{name} must be a real number; got dtype {array.dtype}.")
+    if array.shape != ():
+        raise ValueError(
+            f"{name} must be a scalar; got shape {array.shape}. To run several values at once, "
+            f"map over them: jax.vmap(lambda {name}: ...)(values)."
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.result_type(float))
+    return array
+
+
+def _bounded(name: str, value: Any, holds: Callable[[Any], Any], allowed: str) -> Array:
+    array = _scalar(name, value)
+    message = f"{name} must be {allowed}"
+    if is_traced(array):
+        return eqx.error_if(array, ~(holds(array) & jnp.isfinite(array)), f"{message}.")
+    if not (np.isfinite(array) and holds(np.asarray(array))):
+        raise ValueError(f"{message}; got {value!r}.")
+    return array
+
+
+def positive(name: str, value: Any) -> Float[Array, ""]:
+    """Convert `value` to a scalar float array that is finite and above 0.
+
+    Raises:
+        ValueError: If `value` is not one finite number above 0. Under a JAX transformation the
+            value is not known yet, so that a wrong one is a run-time error instead.
+    """
+    return _bounded(name, value, lambda x: x > 0, "a finite number above 0")
+
+
+def non_negative(name: str, value: Any) -> Float[Array, ""]:
+    """Convert `value` to a scalar float array that is finite and at least 0.
+
+    Raises:
+        ValueError: As for `positive`.
+    """
+    return _bounded(name, value, lambda x: x >= 0, "a finite number, at least 0")
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Check that `value` is an integer of at least 1.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
+    return int(value)
+
+
+def as_params(params: PyTree[Any]) -> Params:
+    """Convert a pytree of floats to a pytree of float arrays.
+
+    Raises:
+        ValueError: If there is no leaf, or a leaf is not a real floating-point array, or holds a
+            value that is not finite.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    if not leaves:
+        raise ValueError("params must hold at least one array; got an empty pytree.")
+    arrays = []
+    for path, leaf in leaves:
+        where = f"params{jax.tree_util.keystr(path)}"
+        if not eqx.is_array_like(leaf):
+            raise ValueError(f"{where} must be a float array; got {type(leaf).__name__}.")
+        array = jnp.asarray(leaf)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{where} must be a float array; got dtype {array.dtype}. Parameters move "
+                "continuously: write 1.0 for 1, or convert with .astype(float)."
+            )
+        if not is_traced(array) and not np.all(np.isfinite(np.asarray(array))):
+            raise ValueError(f"{where} holds a value that is not finite.")
+        arrays.append(array)
+    return jax.tree.unflatten(structure, arrays)
+
+
+def check_potential(potential: Any, params: Params) -> None:
+    """Check that `potential(params)` is one real float.
+
+    Raises:
+        ValueError: If `potential` cannot be called, or gives anything but a float scalar.
+    """
+    if not callable(potential):
+        raise ValueError(
+            f"potential must be a function of the parameters; got {type(potential).__name__}."
+        )
+    value = eqx.filter_eval_shape(potential, params)
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        raise ValueError(
+            f"potential(params) must return one array of shape (); got {type(value).__name__}."
+        )
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            "potential(params) must return a float of shape (); got shape "
+            f"{value.shape} and dtype {value.dtype}. A loss over examples must be averaged."
+        )
+
+
+def count_saves(steps: Any, save_every: Any, *, whole: bool) -> int:
+    """Return how many saves follow the start: `steps / save_every`.
+
+    Args:
+        steps: The length of the run.
+        save_every: The distance between two saves, in the same unit.
+        whole: Whether both count steps of an optimizer, and so must be integers.
+
+    Raises:
+        ValueError: If either is not a positive (whole) number, or `save_every` does not divide
+            `steps`.
+    """
+    for name, value in (("steps", steps), ("save_every", save_every)):
+        if whole:
+            positive_integer(name, value)
+        elif (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | np.integer | np.floating)
+            or not np.isfinite(value)
+            or value <= 0
+        ):
+            raise ValueError(f"{name} must be a finite number above 0; got {value!r}.")
+    saves = round(steps / save_every)
+    if saves < 1 or abs(saves * save_every - steps) > 1e-9 * steps:
+        below, above = max(1, int(steps / save_every)), int(steps / save_every) + 1
+        raise ValueError(
+            f"save_every must divide steps; got save_every={save_every} and steps={steps}. "
+            f"Nearby: steps={below * save_every} or steps={above * save_every}."
+        )
+    return saves
