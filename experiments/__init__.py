@@ -1,0 +1,34 @@
+"""Experiments: a validated config, a run beside its flows, and the store it leaves behind."""
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, DirectoryError, UserError
+from .loader import builtin_names, load_config
+from .schema import Experiment
+
+if TYPE_CHECKING:
+    from .runner import Result, run
+    from .store import load
+
+__all__ = [
+    "ConfigError",
+    "DirectoryError",
+    "Experiment",
+    "Result",
+    "UserError",
+    "builtin_names",
+    "load",
+    "load_config",
+    "run",
+]
+
+_LAZY = {"Result": "runner", "run": "runner", "load": "store"}
+
+
+def __getattr__(name: str) -> Any:
+    # jax and xarray take seconds to import; `eosflows list` and config errors do without them.
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

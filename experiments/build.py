@@ -1,0 +1,110 @@
+"""From a validated config to the objects that run: potential, start, optimizer, flows."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import flows
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from .errors import ConfigError, Problem
+from .schema import AbstractToyTable, BuildError, Experiment, building
+
+
+class BuiltFlow(NamedTuple):
+    """A flow, its label, its kind in the config, and how `simulate` is to integrate it."""
+
+    label: str
+    kind: str
+    flow: Any
+    solver: dict[str, Any]
+
+
+class Built(NamedTuple):
+    """What a config stands for; `size` is the number of parameters."""
+
+    potential: Any
+    params: Any
+    size: int
+    optimizer: Any
+    flows: tuple[BuiltFlow, ...]
+    measurements: tuple[Any, ...]
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Set JAX's default float type for a block of code, and restore it afterwards.
+
+    Args:
+        name: "float32" or "float64".
+    """
+    before = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_enable_x64", name == "float64")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def build(config: Experiment, source: str) -> Built:
+    """Build everything that a config names, inside its `precision`.
+
+    Args:
+        config: the config.
+        source: what to call it in an error.
+
+    Returns:
+        The objects.
+
+    Raises:
+        ConfigError: if data are missing or do not fit, or a value contradicts the number of
+            parameters; the message names the key.
+    """
+    try:
+        with building("potential"):
+            potential, extra = config.potential.build()
+            params, size = _start(config, potential)
+        if "paths" in config.figures and size != 2:
+            message = f"given 'paths', which draws two parameters; this potential has {size}"
+            raise BuildError("figures", message)
+        with building("optimizer"):
+            optimizer = config.optimizer.build()
+        built_flows = []
+        for index, table in enumerate(config.flows):
+            with building(f"flows[{index}]"):
+                flow = table.build(optimizer)
+                solver = table.solver.arguments()
+                built_flows.append(BuiltFlow(table.label, table.kind, flow, solver))
+        measurements = (flows.LossAndGradient(), *_curvature(config, size), *extra)
+    except BuildError as error:
+        raise ConfigError(source, [Problem(error.key, error.message)]) from error
+    return Built(potential, params, size, optimizer, tuple(built_flows), measurements)
+
+
+def _start(config: Experiment, potential: Any) -> tuple[Any, int]:
+    params = potential.init(jax.random.key(config.seed))
+    flat, unravel = ravel_pytree(params)
+    table = config.potential
+    if isinstance(table, AbstractToyTable) and table.start is not None:
+        if len(table.start) != flat.size:
+            raise BuildError(
+                "start",
+                f"given {len(table.start)} numbers; this potential has {flat.size} parameters",
+            )
+        params = unravel(jnp.asarray(table.start, flat.dtype))
+    return params, flat.size
+
+
+def _curvature(config: Experiment, size: int) -> tuple[Any, ...]:
+    if config.curvature is None:
+        return ()
+    eigenvalues = config.curvature.eigenvalues
+    if eigenvalues > size:
+        raise BuildError(
+            "curvature.eigenvalues",
+            f"given {eigenvalues}; must be at most the number of parameters, {size}",
+        )
+    # The config counts in steps, the measurement in saves.
+    return (flows.Curvature(eigenvalues, every=config.curvature.every // config.save_every),)

@@ -1,0 +1,128 @@
+"""Checkpoints: everything a run needs to go on, in one file that is whole or not there.
+
+A file is one line of JSON (format version, fingerprint of the config, rows done, bookkeeping and
+the checksum of the rest) followed by the leaves of the states as equinox serialises them.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+
+from .directory import CHECKPOINT, write_bytes
+from .errors import DirectoryError
+from .loader import to_toml
+from .schema import Experiment
+
+FORMAT = 1
+# The newest, and the one before in case the newest turns out to be damaged.
+_KEEP = 2
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint as it was read: bookkeeping, and the states still as bytes."""
+
+    path: Path
+    record: dict[str, Any]
+    payload: bytes
+
+    def states(self, like: Any) -> Any:
+        """The states.
+
+        Args:
+            like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s.
+
+        Raises:
+            DirectoryError: if the states are of another structure, shape or type.
+        """
+        try:
+            return eqx.tree_deserialise_leaves(io.BytesIO(self.payload), like)
+        except Exception as error:
+            # Each kind of misfit raises something else; for the user all are one.
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DirectoryError(
+                f"{self.path}: does not fit this version of the program ({message})"
+            ) from error
+
+
+def fingerprint(config: Experiment) -> str:
+    """A hash of the resolved config: equal if and only if the runs are."""
+    return hashlib.sha256(to_toml(config).encode()).hexdigest()
+
+
+def write(directory: Path, config: Experiment, record: dict[str, Any], states: Any) -> None:
+    """Write a checkpoint and drop those before the previous one.
+
+    Args:
+        directory: the run directory.
+        config: what runs there.
+        record: the bookkeeping, as JSON can hold it; `step` names the file.
+        states: a pytree of arrays.
+
+    Raises:
+        OSError: if it cannot be written; the earlier ones are untouched then.
+    """
+    folder = directory / CHECKPOINT
+    folder.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    eqx.tree_serialise_leaves(buffer, states)
+    payload = buffer.getvalue()
+    header = {
+        "format": FORMAT,
+        "fingerprint": fingerprint(config),
+        "sha256": hashlib.sha256(payload).hexdigest(),
+        "record": record,
+    }
+    path = folder / f"step-{int(record['step']):010d}.ckpt"
+    write_bytes(path, json.dumps(header).encode() + b"\n", payload)
+    for old in _files(folder)[_KEEP:]:
+        old.unlink()
+
+
+def read(directory: Path, config: Experiment, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Read the newest checkpoint that is whole.
+
+    Args:
+        directory: the run directory.
+        config: what is to go on; a checkpoint of another config is refused.
+        warn: called with a sentence for each checkpoint that is damaged.
+
+    Returns:
+        The checkpoint; None if there is none, so that the run has to begin again.
+
+    Raises:
+        DirectoryError: if the newest whole one belongs to another config or format.
+    """
+    for path in _files(directory / CHECKPOINT):
+        try:
+            header, payload = _parse(path.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            warn(f"{path}: damaged, the one before is used ({error})")
+            continue
+        if header["format"] != FORMAT:
+            raise DirectoryError(
+                f"{path}: has format {header['format']}, this program reads format {FORMAT}"
+            )
+        if header["fingerprint"] != fingerprint(config):
+            raise DirectoryError(f"{path}: belongs to another config")
+        return Checkpoint(path, header["record"], payload)
+    return None
+
+
+def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
+    line, _, payload = content.partition(b"\n")
+    header = json.loads(line)
+    if header["sha256"] != hashlib.sha256(payload).hexdigest():
+        raise ValueError("the checksum is wrong")
+    if not isinstance(header["record"]["step"], int):
+        raise ValueError("no step in it")
+    return header, payload
+
+
+def _files(folder: Path) -> list[Path]:
+    """The checkpoints, newest first; their names sort as their steps do."""
+    return sorted(folder.glob("step-*.ckpt"), reverse=True)

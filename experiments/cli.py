@@ -1,0 +1,170 @@
+"""The command line: `eosflows list | run | show | figure`."""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+import rich.console
+import rich.table
+
+from .errors import UserError
+from .loader import builtin_descriptions, load_config
+
+OK, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("eosflows")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+app = cyclopts.App(
+    name="eosflows",
+    help="Continuous-time models of large-step optimizers, run beside the optimizer they model.",
+    version=_version,
+    result_action="return_value",
+)
+
+
+@app.command(name="list")
+def list_() -> int:
+    """List the built-in experiments."""
+    table = rich.table.Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, description in builtin_descriptions().items():
+        table.add_row(name, description)
+    _out().print(table)
+    return OK
+
+
+@app.command
+def run(
+    experiment: str,
+    /,
+    *,
+    set_: Annotated[
+        tuple[str, ...],
+        cyclopts.Parameter(name="--set", negative=(), allow_leading_hyphen=True),
+    ] = (),
+    out: Path | None = None,
+    resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    overwrite: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    no_figures: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+) -> int:
+    """Run an experiment and its flows, store the results and draw the figures.
+
+    Parameters
+    ----------
+    experiment
+        A built-in experiment (see `eosflows list`), or the path of a TOML file.
+    set_
+        KEY=VALUE to change a key of the config, as in `--set optimizer.learning_rate=0.1` or
+        `--set flows.0.label=slow`. May be given several times.
+    out
+        The run directory; by default the experiment's name in `runs/`.
+    resume
+        Go on with an earlier run of the same config in that directory.
+    overwrite
+        Replace an earlier run in that directory.
+    no_figures
+        Draw nothing; `eosflows figure` can do it later.
+    """
+    config = load_config(experiment, set_)
+    from . import runner
+
+    result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
+    _show(result.directory)
+    _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
+    if result.status != runner.FINISHED:
+        _complain(f"{result.status}: {result.message}; every step before is in the store")
+        return DIVERGED
+    return OK
+
+
+@app.command
+def show(directory: Path, /) -> int:
+    """Show the summary table of a finished or partial run.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    """
+    _show(directory)
+    return OK
+
+
+@app.command
+def figure(directory: Path, /, *names: str) -> int:
+    """Draw figures from the store, without simulating.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    names
+        Of the figures; by default those of the run's config.
+    """
+    from .directory import CONFIG, FIGURES
+    from .drawing import draw_figures, figure_names
+
+    unknown = [name for name in names if name not in figure_names()]
+    if unknown:
+        raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(figure_names())}")
+    if not directory.exists():
+        raise UserError(f"{directory}: no such run directory")
+    problems = draw_figures(directory, names or load_config(directory / CONFIG).figures)
+    for problem in problems:
+        _complain(problem)
+    _out().print(f"figures in {directory / FIGURES}", highlight=False, soft_wrap=True, markup=False)
+    return BAD_INPUT if problems else OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after `eosflows`; by default those of the process.
+
+    Returns:
+        The exit code: 0 done, 2 bad config or usage, 3 diverged, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(words, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        _complain(f"{error}\nSee eosflows --help.")
+        return BAD_INPUT
+    except UserError as error:
+        _complain(f"error: {error}")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        _complain("interrupted; what was computed is kept, go on with --resume")
+        return INTERRUPTED
+    return code if isinstance(code, int) else OK
+
+
+def _show(directory: Path) -> None:
+    from . import store, summary
+
+    _out().print(summary.table(store.load(directory, params=False)))
+
+
+def _out() -> rich.console.Console:
+    # Made anew each time: tests and callers replace sys.stdout.
+    return rich.console.Console()
+
+
+def _complain(message: str) -> None:
+    console = rich.console.Console(stderr=True, soft_wrap=True)
+    console.print(message, markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

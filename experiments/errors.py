@@ -1,0 +1,45 @@
+"""What a user can get wrong, as exceptions whose text is meant to be read by that user."""
+
+import dataclasses
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """Something outside the program is wrong (input, a folder); the command line exits with 2."""
+
+
+class DirectoryError(UserError):
+    """A run directory or results store cannot be used as asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config: which key, what was given, what is allowed."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(UserError, ValueError):
+    """A config that cannot be run. The message names the file, and for each problem the key.
+
+    Args:
+        source: the file (or other origin) of the config.
+        problems: what is wrong with it, one entry per key.
+    """
+
+    source: str
+    problems: tuple[Problem, ...]
+
+    def __init__(self, source: str, problems: Sequence[Problem]):
+        self.source = source
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            text = f"{source}: {self.problems[0]}"
+        else:
+            lines = "".join(f"\n  {problem}" for problem in self.problems)
+            text = f"{source}: {len(self.problems)} problems{lines}"
+        super().__init__(text)

@@ -1,0 +1,192 @@
+"""Turn pydantic's validation errors into sentences about the user's TOML."""
+
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import pydantic
+import pydantic_core
+
+from .errors import Problem
+from .schema import Experiment
+
+_Model: TypeAlias = type[pydantic.BaseModel]
+
+_BOUNDS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "multiple_of": ("a multiple of", "multiple_of"),
+}
+_TYPES = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "finite_number": "a finite number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+def explain(error: pydantic.ValidationError, data: Any) -> list[Problem]:
+    """Describe each error by the key it is about, what was given and what is allowed.
+
+    Args:
+        error: what validating `data` as an `Experiment` raised.
+        data: the tables that were validated.
+
+    Returns:
+        One problem per error, in pydantic's order.
+    """
+    return [_explain(details, data) for details in error.errors(include_url=False)]
+
+
+class _Place(NamedTuple):
+    """Where an error is: the user's path to it, and the models of the tables on either side."""
+
+    path: tuple[int | str, ...]
+    owners: list[_Model]
+    members: list[_Model]
+
+
+def _explain(details: pydantic_core.ErrorDetails, data: Any) -> Problem:
+    place = _locate(details["loc"], data)
+    kind, given, context = details["type"], details["input"], details.get("ctx", {})
+    key = _dotted(place.path)
+    if kind == "refused":
+        return Problem(_dotted((*place.path, context["key"])), str(context["message"]))
+    if kind == "missing":
+        return Problem(key, "missing; this key is required")
+    if kind == "extra_forbidden":
+        return Problem(key, _unknown_key(str(place.path[-1]), place.owners))
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        if not isinstance(given, Mapping):
+            return Problem(key, f"given {_show(given)}; must be a table")
+        return _wrong_kind(f"{key}.kind", given, _kinds(place.members))
+    if kind == "literal_error":
+        allowed = typing.get_args(place.owners[0].model_fields[str(place.path[-1])].annotation)
+        return Problem(key, _not_one_of(given, [str(value) for value in allowed]))
+    return Problem(key, f"given {_show(given)}; {_allowed(kind, details, context)}")
+
+
+def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Problem:
+    if "kind" in given:
+        return Problem(key, _not_one_of(given["kind"], allowed))
+    return Problem(key, f"missing; must be one of {', '.join(allowed)}")
+
+
+def _allowed(kind: str, details: pydantic_core.ErrorDetails, context: dict[str, Any]) -> str:
+    if kind in _BOUNDS:
+        words, name = _BOUNDS[kind]
+        return f"must be {words} {context[name]}"
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}"
+    if kind == "string_pattern_mismatch":
+        return (
+            "must begin with a letter or a digit and have only letters, digits, '-', '_' and '.' "
+            "(it names a folder)"
+        )
+    if kind == "string_too_long":
+        return f"must have at most {context['max_length']} characters"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} entries"
+    if kind == "too_long":
+        return f"must have at most {context['max_length']} entries"
+    if kind == "value_error":
+        return str(context["error"])
+    return details["msg"]
+
+
+def _not_one_of(given: Any, allowed: list[str]) -> str:
+    return f"given {_show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
+
+
+def _unknown_key(key: str, owners: list[_Model]) -> str:
+    allowed = sorted({name for owner in owners for name in owner.model_fields})
+    return f"unknown key{_suggest(key, allowed)} (allowed here: {', '.join(allowed)})"
+
+
+def _suggest(given: Any, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(str(given), allowed, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a table"
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return "a value too long to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _locate(location: tuple[int | str, ...], data: Any) -> _Place:
+    """Follow pydantic's location through the user's tables and through the models.
+
+    Pydantic puts the kind of a table with several kinds into its location; the user never wrote
+    that level, so it chooses the model and is left out of the path.
+    """
+    path: tuple[int | str, ...] = ()
+    owners: list[_Model] = [Experiment]
+    members: list[_Model] = [Experiment]
+    node = data
+    kind_may_follow = False
+    for part in location:
+        if kind_may_follow and len(members) > 1 and isinstance(node, Mapping):
+            kind_may_follow = False
+            if node.get("kind") == part:
+                members = [model for model in members if part in _kinds([model])]
+                continue
+        path, owners = (*path, part), members
+        if isinstance(part, str):
+            members = [
+                member
+                for owner in owners
+                if part in owner.model_fields
+                for member in _models(owner.model_fields[part].annotation)
+            ]
+        node = _item(node, part)
+        kind_may_follow = True
+    return _Place(path, owners, members)
+
+
+def _models(annotation: Any) -> list[_Model]:
+    """The table models named anywhere in a type: through Annotated, unions and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models(part)]
+
+
+def _kinds(models: list[_Model]) -> list[str]:
+    return [
+        kind
+        for model in models
+        if "kind" in model.model_fields
+        for kind in typing.get_args(model.model_fields["kind"].annotation)
+    ]
+
+
+def _item(node: Any, part: int | str) -> Any:
+    if isinstance(node, Mapping):
+        return node.get(part)
+    if isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+        return node[part]
+    return None

@@ -1,0 +1,177 @@
+"""From a TOML file, or the name of a built-in experiment, to a validated config."""
+
+import difflib
+import importlib.resources
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import tomli_w
+
+from .errors import ConfigError, Problem, UserError
+from .explain import explain
+from .schema import Experiment
+
+MAX_BYTES = 2**20
+_INDEX = re.compile(r"^\d+$")
+
+
+def builtin_names() -> tuple[str, ...]:
+    """The names of the built-in experiments, sorted."""
+    folder = importlib.resources.files("experiments") / "configs"
+    return tuple(
+        sorted(entry.name[: -len(".toml")] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    )
+
+
+def builtin_descriptions() -> dict[str, str]:
+    """The one-line description of each built-in experiment, by name."""
+    return {
+        name: _parse(name, _builtin_text(name)).get("description", "") for name in builtin_names()
+    }
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate the config of an experiment.
+
+    Args:
+        source: the path of a TOML file, or the name of a built-in experiment.
+        overrides: assignments `"a.b=value"` made before validation; the value is TOML, or else
+            taken as a string, and a list is entered by index, `"flows.0.label=slow"`.
+
+    Returns:
+        The config with every default filled in.
+
+    Raises:
+        ConfigError: if there is no such file or name, or the config cannot be run; the message
+            names each key, what was given and what is allowed.
+    """
+    where, text = _read(source)
+    data = _parse(where, text)
+    for assignment in overrides:
+        _override(data, assignment)
+    return validate(data, where)
+
+
+def validate(data: Mapping[str, Any], source: str = "config") -> Experiment:
+    """Validate a config that was already parsed.
+
+    Args:
+        data: the tables, as `tomllib` gives them.
+        source: what to call the config in an error.
+
+    Returns:
+        The config with every default filled in.
+
+    Raises:
+        ConfigError: as for `load_config`.
+    """
+    try:
+        return Experiment.model_validate(dict(data))
+    except pydantic.ValidationError as error:
+        raise ConfigError(source, explain(error, data)) from None
+    except RecursionError:
+        raise ConfigError(source, [Problem("", "nested too deeply to be a config")]) from None
+
+
+def to_toml(config: Experiment) -> str:
+    """Write a config as TOML, defaults included: loading the text gives an equal config."""
+    return tomli_w.dumps(config.model_dump(mode="python", exclude_none=True))
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    path = Path(source).expanduser()
+    name = str(source)
+    looks_like_a_path = isinstance(source, Path) or path.suffix == ".toml" or len(path.parts) > 1
+    if not looks_like_a_path:
+        if name in builtin_names():
+            return name, _builtin_text(name)
+        raise ConfigError(name, [Problem("", _no_such_builtin(name))])
+    try:
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "no such file"
+            raise ConfigError(name, [Problem("", f"{kind}; expected a TOML file")])
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ConfigError(
+                name,
+                [Problem("", f"{size} bytes; a config may have at most {MAX_BYTES} (1 MiB)")],
+            )
+        return name, path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8 text (byte {error.start}), so not TOML"
+        raise ConfigError(name, [Problem("", message)]) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(name, [Problem("", f"cannot be read: {error}")]) from None
+
+
+def _builtin_text(name: str) -> str:
+    return (importlib.resources.files("experiments") / "configs" / f"{name}.toml").read_text("utf-8")
+
+
+def _no_such_builtin(name: str) -> str:
+    names = builtin_names()
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return (
+        f"no built-in experiment of this name{hint} (built in: {', '.join(names)}; "
+        "a file's name ends in .toml)"
+    )
+
+
+def _parse(source: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(source, [Problem("", "nested too deeply to be a config")]) from None
+    except ValueError as error:
+        # tomllib's own errors end in "(at line L, column C)"; int() refuses numbers of thousands
+        # of digits with a bare ValueError.
+        raise ConfigError(source, [Problem("", f"not valid TOML: {error}")]) from None
+
+
+def _override(data: dict[str, Any], assignment: str) -> None:
+    source = f"--set {assignment}"
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        message = "expected KEY=VALUE, as in --set optimizer.learning_rate=0.1"
+        raise ConfigError(source, [Problem("", message)])
+    value = _parse_value(text.strip())
+    node: Any = data
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        path = ".".join(parts[:depth]) or "the config"
+        if isinstance(node, dict):
+            if last:
+                node[part] = value
+            else:
+                node = node.setdefault(part, {})
+        elif isinstance(node, list):
+            if not _INDEX.match(part) or int(part) >= len(node):
+                allowed = f"an index from 0 to {len(node) - 1}" if node else "nothing: it is empty"
+                message = f"{path} is a list; got {part!r}, allowed is {allowed}"
+                raise ConfigError(source, [Problem(key, message)])
+            if last:
+                node[int(part)] = value
+            else:
+                node = node[int(part)]
+        else:
+            raise ConfigError(
+                source, [Problem(key, f"{path} is {node!r}, not a table that {part!r} could be in")]
+            )
+
+
+def _parse_value(text: str) -> Any:
+    if "\n" in text or len(text) > MAX_BYTES:
+        return text
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if list(parsed) == ["value"] else text

@@ -1,0 +1,255 @@
+"""The discrete run and its flows, advanced side by side in segments, so that memory is bounded."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import flows
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from .build import Built, BuiltFlow
+from .schema import Experiment
+
+DISCRETE = "discrete"
+
+
+@dataclasses.dataclass
+class Track:
+    """One trajectory of a run: what advances it, and where it stands.
+
+    Attributes:
+        label: its group in the store.
+        attributes: what is constant about it: kind, time unit.
+        advance: `advance(params, state, steps)` gives the next piece; one of the two is None.
+        state: where to go on from; None before the first piece.
+        message: why it stopped early; empty while it has not.
+        stats: evaluation counts so far.
+        wall_time: seconds spent on it so far, compilation included.
+    """
+
+    label: str
+    attributes: dict[str, Any]
+    advance: Callable[[Any, Any, int], flows.Trajectory]
+    state: Any = None
+    message: str = ""
+    stats: dict[str, float] = dataclasses.field(default_factory=dict)
+    wall_time: float = 0.0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What besides the state has to be known to go on, as JSON can hold it."""
+        return {"message": self.message, "stats": self.stats, "wall_time": self.wall_time}
+
+
+class Segment(NamedTuple):
+    """What `Lockstep.advance` computed: `steps` more of every trajectory, by label."""
+
+    steps: int
+    pieces: dict[str, flows.Trajectory]
+    rows: dict[str, xr.Dataset]
+    seconds: dict[str, float]
+
+
+class Lockstep:
+    """All trajectories of a run at one step, and how they get to the next.
+
+    Args:
+        config: the config.
+        built: what it stands for.
+    """
+
+    def __init__(self, config: Experiment, built: Built):
+        self.params = built.params
+        self.save_params = config.save_params
+        self.save_every = config.save_every
+        self.steps_done = 0
+        self.tracks = [_discrete(config, built)]
+        self.tracks += [_flow(config, built, flow) for flow in built.flows]
+        # Where each kind of midpoint path starts: m_0 of the tracking error.
+        self.origins: dict[str, Any] = {}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether every trajectory has stopped early, so that there is nothing left to do."""
+        return all(track.message for track in self.tracks)
+
+    def advance(
+        self, steps: int, on_track: Callable[[str], None] = lambda label: None
+    ) -> Segment:
+        """Compute the next piece of every trajectory that still runs; `accept` makes it count.
+
+        An interrupt before `accept` thus leaves every trajectory at the same step.
+
+        Args:
+            steps: by how many optimizer steps; a whole number of saves.
+            on_track: called with each trajectory's label before it is advanced.
+
+        Returns:
+            The pieces; the first ones have the start as well.
+        """
+        pieces: dict[str, flows.Trajectory] = {}
+        seconds: dict[str, float] = {}
+        for track in self.tracks:
+            if track.message:
+                continue
+            on_track(track.label)
+            begin = time.perf_counter()
+            params = self.params if track.state is None else None
+            pieces[track.label] = jax.block_until_ready(track.advance(params, track.state, steps))
+            seconds[track.label] = time.perf_counter() - begin
+        return Segment(steps, pieces, self._rows(pieces), seconds)
+
+    def accept(self, segment: Segment) -> None:
+        """Move on to the end of a segment."""
+        for track in self.tracks:
+            if track.label in segment.pieces:
+                piece = segment.pieces[track.label]
+                track.state = piece.state
+                track.message = piece.message
+                track.wall_time += segment.seconds[track.label]
+                for name, value in piece.stats.items():
+                    track.stats[name] = track.stats.get(name, 0) + np.asarray(value).item()
+        self.steps_done += segment.steps
+
+    def states(self) -> dict[str, Any]:
+        """All that a checkpoint has to hold, as a pytree of arrays."""
+        states = {track.label: track.state for track in self.tracks}
+        return {"states": states, "origins": self.origins}
+
+    def states_like(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The structure of `states()` after a first piece, without computing one.
+
+        Args:
+            record: the bookkeeping of the checkpoint.
+
+        Returns:
+            A pytree of `jax.ShapeDtypeStruct`s.
+        """
+        like = {
+            track.label: eqx.filter_eval_shape(
+                lambda params, advance=track.advance: advance(params, None, self.save_every).state,
+                self.params,
+            )
+            for track in self.tracks
+        }
+        start = jax.eval_shape(lambda params: params, self.params)
+        return {"states": like, "origins": {kind: start for kind in record["origins"]}}
+
+    def restore(self, record: dict[str, Any], states: dict[str, Any]) -> None:
+        """Go back to where a checkpoint was written.
+
+        Args:
+            record: the bookkeeping of the checkpoint.
+            states: what `states` was then.
+        """
+        self.steps_done = record["step"]
+        self.origins = states["origins"]
+        for track in self.tracks:
+            kept = record["tracks"][track.label]
+            track.state = states["states"][track.label]
+            track.message = kept["message"]
+            track.stats = dict(kept["stats"])
+            track.wall_time = kept["wall_time"]
+
+    def record(self) -> dict[str, Any]:
+        """The bookkeeping that goes with `states` into a checkpoint."""
+        return {
+            "step": self.steps_done,
+            "origins": sorted(self.origins),
+            "tracks": {track.label: track.record for track in self.tracks},
+        }
+
+    def _rows(self, pieces: dict[str, flows.Trajectory]) -> dict[str, xr.Dataset]:
+        discrete = pieces.get(DISCRETE)
+        rows = {}
+        for track in self.tracks:
+            if track.label not in pieces:
+                continue
+            piece = pieces[track.label]
+            dataset = piece.to_dataset(params=self.save_params)
+            if piece.midpoint is not None:
+                dataset = dataset.assign(self._distances(piece, discrete))
+            rows[track.label] = dataset.assign_attrs(**track.attributes)
+        return rows
+
+    def _distances(
+        self, piece: flows.Trajectory, discrete: flows.Trajectory | None
+    ) -> dict[str, xr.Variable]:
+        """Distance to the midpoints, and theirs from their start; nan where the optimizer stopped.
+
+        Both are stored, so that the tracking error of any part of a run follows from the store.
+        """
+        count = piece.steps.shape[0]
+        dtype = jax.tree.leaves(piece.params)[0].dtype
+        distance = np.full(count, np.nan, dtype)
+        displacement = np.full(count, np.nan, dtype)
+        kind = piece.midpoint
+        if discrete is not None and discrete.steps.shape[0] > 0 and kind is not None:
+            midpoints = discrete.midpoints(kind)
+            if kind not in self.origins:
+                self.origins[kind] = jax.tree.map(lambda x: x[0], midpoints)
+            near = np.asarray(flows.distance(piece, discrete))
+            far = np.asarray(_from(self.origins[kind], midpoints))[: len(near)]
+            distance[: len(near)], displacement[: len(far)] = near, far
+        return {
+            "distance": _length(distance, "distance to the discrete midpoint at the same time"),
+            "displacement": _length(displacement, "distance of that midpoint from its start"),
+        }
+
+
+@eqx.filter_jit
+def _from(origin: Any, points: Any) -> jax.Array:
+    squares = jax.tree.map(
+        lambda o, x: jnp.sum(jnp.square(x - o[None]).reshape(x.shape[0], -1), axis=1),
+        origin,
+        points,
+    )
+    return jnp.sqrt(sum(jax.tree.leaves(squares)))
+
+
+def _length(values: np.ndarray, description: str) -> xr.Variable:
+    return xr.Variable("step", values, {"units": "parameter", "long_name": description})
+
+
+def _discrete(config: Experiment, built: Built) -> Track:
+    def advance(params: Any, state: Any, steps: int) -> flows.Trajectory:
+        return flows.iterate(
+            built.optimizer,
+            built.potential,
+            params,
+            steps,
+            state=state,
+            save_every=config.save_every,
+            measurements=built.measurements,
+            segment=steps // config.save_every,
+            throw=False,
+        )
+
+    kind = config.optimizer.kind
+    attributes = {"label": DISCRETE, "kind": "optimizer", "optimizer_kind": kind}
+    return Track(DISCRETE, {**attributes, "time_unit": "steps"}, advance)
+
+
+def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
+    def advance(params: Any, state: Any, steps: int) -> flows.Trajectory:
+        return flows.simulate(
+            flow.flow,
+            built.potential,
+            params,
+            steps,
+            state=state,
+            save_every=config.save_every,
+            measurements=built.measurements,
+            segment=steps // config.save_every,
+            throw=False,
+            **flow.solver,
+        )
+
+    attributes = {"label": flow.label, "kind": "flow", "flow_kind": flow.kind}
+    unit = "time" if flow.flow.time_unit == "time" else "steps"
+    return Track(flow.label, {**attributes, "time_unit": unit}, advance)

@@ -1,0 +1,84 @@
+"""A progress bar on standard error; silent when that is not a terminal."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import rich.console
+import rich.progress
+import rich.text
+
+
+class Progress(Protocol):
+    """What the runner tells about how far it is."""
+
+    def working_on(self, label: str) -> None:
+        """A trajectory is about to be advanced."""
+        ...
+
+    def reached(self, steps: int) -> None:
+        """All trajectories are at this step."""
+        ...
+
+
+class _Bar:
+    def __init__(self, bar: rich.progress.Progress, steps: int, done: int):
+        self._bar = bar
+        self._task = bar.add_task("starting", total=steps, completed=done)
+
+    def working_on(self, label: str) -> None:
+        self._bar.update(self._task, description=label)
+
+    def reached(self, steps: int) -> None:
+        self._bar.update(self._task, completed=steps)
+
+
+class _Silence:
+    def working_on(self, label: str) -> None:
+        del label
+
+    def reached(self, steps: int) -> None:
+        del steps
+
+
+class _Rate(rich.progress.ProgressColumn):
+    """Steps per second, all trajectories together counting as one."""
+
+    def render(self, task: rich.progress.Task) -> rich.text.Text:
+        speed = task.finished_speed or task.speed
+        text = "" if speed is None else f"{speed:,.3g} steps/s"
+        return rich.text.Text(text, style="progress.data.speed")
+
+
+def warn(sentence: str) -> None:
+    """Tell the user something on stderr that does not stop the run."""
+    console = rich.console.Console(stderr=True, soft_wrap=True)
+    console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False)
+
+
+@contextlib.contextmanager
+def show_progress(steps: int, done: int, show: bool) -> Iterator[Progress]:
+    """Show how far a run is, its rate and the time left, while a block of code runs.
+
+    Args:
+        steps: the run's length.
+        done: how many steps an earlier process did.
+        show: whether to show anything; nothing is shown anyway where stderr is not a terminal.
+    """
+    if not (show and sys.stderr.isatty()):
+        yield _Silence()
+        return
+    columns = (
+        rich.progress.SpinnerColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        _Rate(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+    )
+    console = rich.console.Console(stderr=True)
+    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+        yield _Bar(bar, steps, done)

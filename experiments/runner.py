@@ -1,0 +1,251 @@
+"""Run an experiment: the optimizer and its flows in segments, stored and checkpointed as they go."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from . import checkpoint, summary
+from .build import Built, build, precision
+from .directory import prepare, read_environment, write_environment, writing
+from .drawing import draw_figures
+from .environment import describe
+from .errors import DirectoryError
+from .interrupts import deferred_interrupts
+from .landscape import landscape
+from .lockstep import DISCRETE, Lockstep
+from .progress import Progress, show_progress, warn
+from .schema import Experiment
+from .store import RESULTS, Store, load, remove
+
+# What a segment may hold in memory, all trajectories together, in bytes.
+_SEGMENT_BYTES = 2**29
+FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        directory: the run directory.
+        status: "finished" or "diverged".
+        message: which trajectories stopped where, a sentence each; empty if none did.
+    """
+
+    directory: Path
+    status: str
+    message: str
+
+    def tree(self) -> xr.DataTree:
+        """Read the results.
+
+        Raises:
+            DirectoryError: if they are no longer there.
+        """
+        return load(self.directory)
+
+
+def run(
+    config: Experiment,
+    directory: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    draw: bool = True,
+    progress: bool = True,
+) -> Result:
+    """Run an experiment and store what it gives.
+
+    JAX's precision is set to the config's for the time of the run, and restored.
+
+    Args:
+        config: the experiment, from `load_config`.
+        directory: the run directory; by default the experiment's name in `runs/`.
+        overwrite: replace an earlier run that is there.
+        resume: go on with an earlier run of the same config that is there, from its last
+            checkpoint; begin if there is none. The results equal those of an uninterrupted run.
+        draw: draw the config's figures at the end.
+        progress: show a progress bar on stderr, if that is a terminal.
+
+    Returns:
+        How it ended. A trajectory that diverges stops, keeps its rows and does not stop the others.
+
+    Raises:
+        ConfigError: if data are missing or values do not fit together.
+        DirectoryError: if the directory cannot be used or written.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
+    """
+    path = Path(directory) if directory is not None else Path("runs") / config.name
+    with precision(config.precision):
+        built = build(config, config.name)
+        there = prepare(path, config, overwrite=overwrite, resume=resume)
+        with writing(path):
+            session = _Session(path, config, built, there)
+            if not session.complete:
+                with show_progress(config.steps, session.lockstep.steps_done, progress) as bar:
+                    session.loop(bar)
+                session.finish()
+                if draw:
+                    for problem in draw_figures(path, config.figures):
+                        warn(problem)
+            return session.result()
+
+
+class _Session:
+    """One process's share of a run.
+
+    Args:
+        path: the run directory, prepared.
+        config: the config.
+        built: what it stands for.
+        there: whether there is an earlier share to go on with.
+    """
+
+    def __init__(self, path: Path, config: Experiment, built: Built, there: bool):
+        self.path, self.config, self.built = path, config, built
+        self.lockstep = Lockstep(config, built)
+        self._begin = time.perf_counter()
+        before = read_environment(path)
+        self._earlier_seconds = float(before.get("wall_time", 0.0))
+        store = self._restore() if there else None
+        self.store = store if store is not None else self._create()
+        if not self.complete:
+            environment = describe(config)
+            if "started" in before:
+                environment["started"] = before["started"]
+                environment["resumed"] = int(before.get("resumed", 0)) + 1
+            self._environment = environment
+            self._write_environment()
+            self.store.update("", {"status": RUNNING, "message": ""})
+
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier share already brought the run to its end."""
+        return self.store.attributes().get("status") in (FINISHED, DIVERGED)
+
+    def result(self) -> Result:
+        """How the run ended, as the store says."""
+        attributes = self.store.attributes()
+        return Result(self.path, str(attributes["status"]), str(attributes.get("message", "")))
+
+    def loop(self, bar: Progress) -> None:
+        """Advance to the end of the run, storing each segment.
+
+        Raises:
+            KeyboardInterrupt: after what was computed is in a checkpoint.
+        """
+        try:
+            while self.lockstep.steps_done < self.config.steps and not self.lockstep.stopped:
+                steps = self._next_segment()
+                segment = self.lockstep.advance(steps, bar.working_on)
+                with deferred_interrupts():
+                    self.lockstep.accept(segment)
+                    self._append(segment.rows)
+                    if self._checkpoint_is_due():
+                        self._checkpoint()
+                bar.reached(self.lockstep.steps_done)
+        except KeyboardInterrupt:
+            with deferred_interrupts():
+                if self.lockstep.steps_done and not self._checkpoint_is_due():
+                    self._checkpoint()
+                message = f"at step {self.lockstep.steps_done}"
+                self.store.update("", {"status": INTERRUPTED, "message": message})
+                self._write_environment()
+            raise
+
+    def finish(self) -> None:
+        """Write what is known only at the end: summary numbers, landscape, status."""
+        if self.config.save_params and self.built.size == 2:
+            tree = load(self.path)
+            paths = [node["params"].values for node in tree.children.values() if "params" in node]
+            ground = landscape(self.built.potential, self.built.params, paths)
+            self.store.write("landscape", ground)
+        for row in summary.rows(load(self.path, params=False)):
+            self.store.update(row.label, summary.attributes(row))
+        stopped = [f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message]
+        status = DIVERGED if stopped else FINISHED
+        self.store.finish({"status": status, "message": "; ".join(stopped)})
+        self._write_environment()
+
+    def _create(self) -> Store:
+        results = self.path / RESULTS
+        if results.exists() or results.is_symlink():
+            remove(results)
+        return Store.create(results, _root_attributes(self.config, self.built))
+
+    def _restore(self) -> Store | None:
+        """Go back to the last checkpoint; None, to begin again, if there is none."""
+        found = checkpoint.read(self.path, self.config, warn)
+        if found is None:
+            return None
+        store = Store.open(self.path / RESULTS)
+        states = found.states(self.lockstep.states_like(found.record))
+        self.lockstep.restore(found.record, states)
+        if store.attributes().get("status") in (FINISHED, DIVERGED):
+            return store
+        store.lengthen(self._length)
+        for track in self.lockstep.tracks:
+            rows = int(found.record["rows"][track.label])
+            if store.rows(track.label) < rows:
+                raise DirectoryError(
+                    f"{self.path}: the store lost rows of {track.label} that its checkpoint "
+                    f"counts on ({store.rows(track.label)} of {rows}); run again with --overwrite"
+                )
+            store.truncate(track.label, rows)
+        return store
+
+    @property
+    def _length(self) -> int:
+        return self.config.steps // self.config.save_every + 1
+
+    def _next_segment(self) -> int:
+        """Steps up to the next checkpoint, or fewer if they would not fit into memory."""
+        every = self.config.checkpoint.every
+        until = min(every - self.lockstep.steps_done % every, self._left)
+        saves = until // self.config.save_every
+        itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(self.built.params))
+        # A discrete row holds the iterate and its two neighbours, a flow's its centre.
+        row = self.built.size * itemsize * (3 + len(self.built.flows))
+        return min(saves, max(1, _SEGMENT_BYTES // row)) * self.config.save_every
+
+    @property
+    def _left(self) -> int:
+        return self.config.steps - self.lockstep.steps_done
+
+    def _checkpoint_is_due(self) -> bool:
+        done = self.lockstep.steps_done
+        return done % self.config.checkpoint.every == 0 or self._left == 0 or self.lockstep.stopped
+
+    def _append(self, rows: dict[str, xr.Dataset]) -> None:
+        for track in self.lockstep.tracks:
+            if track.label in rows:
+                self.store.append(track.label, rows[track.label], self._length)
+                attributes = {**track.stats, "wall_time": track.wall_time, "message": track.message}
+                self.store.update(track.label, attributes)
+
+    def _checkpoint(self) -> None:
+        rows = {track.label: self.store.rows(track.label) for track in self.lockstep.tracks}
+        record = {**self.lockstep.record(), "rows": rows}
+        checkpoint.write(self.path, self.config, record, self.lockstep.states())
+
+    def _write_environment(self) -> None:
+        seconds = self._earlier_seconds + time.perf_counter() - self._begin
+        write_environment(self.path, {**self._environment, "wall_time": seconds})
+
+
+def _root_attributes(config: Experiment, built: Built) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "description": config.description,
+        "title": config.description or config.name,
+        "learning_rate": config.optimizer.learning_rate,
+        "critical_sharpness": float(np.asarray(built.optimizer.critical_sharpness)),
+        "time_label": "step",
+        "status": RUNNING,
+        "message": "",
+    }

@@ -1,0 +1,143 @@
+"""A whole experiment: the keys at the top of a config, and what must hold between its tables."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from .base import Name, PositiveInt, Seed, Table, refuse
+from .flows import FlowTable
+from .optimizers import OptimizerTable
+from .potentials import (
+    CatapultTable,
+    DoubleWellTable,
+    MatrixFactorizationTable,
+    QuadraticTable,
+    QuarticTable,
+    RosenbrockTable,
+    ScalarProductTable,
+    SharpValley2Table,
+    SharpValleyTable,
+)
+from .supervised import SupervisedTable
+
+PotentialTable = Annotated[
+    QuadraticTable
+    | QuarticTable
+    | DoubleWellTable
+    | SharpValleyTable
+    | SharpValley2Table
+    | ScalarProductTable
+    | MatrixFactorizationTable
+    | RosenbrockTable
+    | CatapultTable
+    | SupervisedTable,
+    pydantic.Field(discriminator="kind"),
+]
+FigureName = Literal["overview", "loss", "sharpness", "distance", "paths"]
+
+# About twenty checkpoints a run: little is lost, and writing them costs little.
+_CHECKPOINTS = 20
+_MAX_SAVES = 10**8
+
+
+class CurvatureTable(Table):
+    """`[curvature]`: how many leading Hessian eigenvalues to track, and how often (in steps)."""
+
+    eigenvalues: PositiveInt = 3
+    every: PositiveInt
+
+
+class CheckpointTable(Table):
+    """`[checkpoint]`: after how many steps the results and the state are written out."""
+
+    every: PositiveInt
+
+
+class Experiment(Table):
+    """A validated config. Keys that were left out hold their defaults, which depend on others.
+
+    `precision` is float64 for toy potentials and float32 for networks; `save_params` is true for
+    toy potentials; `curvature.every` is `save_every`; `checkpoint.every` is a twentieth of the run.
+    """
+
+    name: Name
+    description: str = ""
+    seed: Seed = 0
+    precision: Literal["float32", "float64"]
+    steps: PositiveInt
+    save_every: PositiveInt = 1
+    save_params: bool
+    figures: Annotated[tuple[FigureName, ...], pydantic.Field(strict=False)] = ("overview",)
+    potential: PotentialTable
+    optimizer: OptimizerTable
+    flows: Annotated[tuple[FlowTable, ...], pydantic.Field(strict=False)] = ()
+    curvature: CurvatureTable | None = None
+    checkpoint: CheckpointTable
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        potential = data.get("potential")
+        network = isinstance(potential, dict) and potential.get("kind") == "supervised"
+        filled: dict[str, Any] = {
+            "precision": "float32" if network else "float64",
+            "save_params": not network,
+            "checkpoint": {},
+            **data,
+        }
+        save_every = data.get("save_every", 1)
+        if isinstance(filled["checkpoint"], dict):
+            every = _default_checkpoint(data.get("steps"), save_every)
+            filled["checkpoint"] = {"every": every, **filled["checkpoint"]}
+        if isinstance(data.get("curvature"), dict):
+            filled["curvature"] = {"every": save_every, **data["curvature"]}
+        return filled
+
+    @pydantic.model_validator(mode="after")
+    def _intervals_fit(self) -> "Experiment":
+        steps, save_every = self.steps, self.save_every
+        if steps % save_every:
+            raise refuse("save_every", f"given {save_every}; must divide steps = {steps}")
+        if steps // save_every > _MAX_SAVES:
+            message = f"given {save_every}; {steps} steps would be more than {_MAX_SAVES} saves"
+            raise refuse("save_every", message)
+        for key, table in (("curvature", self.curvature), ("checkpoint", self.checkpoint)):
+            if table is not None and table.every % save_every:
+                message = f"given {table.every}; must be a multiple of save_every = {save_every}"
+                raise refuse(f"{key}.every", message)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _figures_have_their_data(self) -> "Experiment":
+        if "sharpness" in self.figures and self.curvature is None:
+            message = "given 'sharpness', which needs the table [curvature]; add it"
+            raise refuse("figures", message)
+        if "paths" in self.figures and not self.save_params:
+            raise refuse("figures", "given 'paths', which needs save_params = true")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _labels_differ(self) -> "Experiment":
+        seen: dict[str, int] = {}
+        for index, flow in enumerate(self.flows):
+            # Labels name folders, and not every file system tells A from a.
+            other = seen.setdefault(flow.label.lower(), index)
+            if other != index:
+                raise refuse(
+                    f"flows[{index}].label",
+                    f"given {flow.label!r}; flows[{other}] has this label too: each flow needs "
+                    "one of its own (by default its kind; capitals make no difference)",
+                )
+        return self
+
+
+def _default_checkpoint(steps: Any, save_every: Any) -> int:
+    if not (isinstance(steps, int) and isinstance(save_every, int)) or min(steps, save_every) < 1:
+        return 1  # Another key is wrong, and will be reported.
+    saves = max(1, steps // save_every)
+    wanted = max(1, round(saves / _CHECKPOINTS))
+    # Equal pieces need one compilation, a remainder needs a second.
+    even = [n for n in range(max(1, wanted // 2), 2 * wanted + 1) if saves % n == 0]
+    return save_every * min(even, key=lambda n: abs(n - wanted), default=wanted)

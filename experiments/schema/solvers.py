@@ -1,0 +1,108 @@
+"""The `[flows.solver]` table: which diffrax solver integrates a flow, and with which steps."""
+
+from typing import Any, Literal
+
+import pydantic
+
+from .base import PositiveFloat, PositiveInt, Table, refuse
+
+_CLASSES = {
+    "euler": "Euler",
+    "heun": "Heun",
+    "midpoint": "Midpoint",
+    "ralston": "Ralston",
+    "bosh3": "Bosh3",
+    "tsit5": "Tsit5",
+    "dopri5": "Dopri5",
+    "dopri8": "Dopri8",
+    "implicit_euler": "ImplicitEuler",
+    "kvaerno3": "Kvaerno3",
+    "kvaerno4": "Kvaerno4",
+    "kvaerno5": "Kvaerno5",
+}
+_FIXED_STEP_ONLY = ("euler",)
+_IMPLICIT = ("implicit_euler", "kvaerno3", "kvaerno4", "kvaerno5")
+
+
+class SolverTable(Table):
+    """A solver and its steps: adaptive when a tolerance is given, fixed when only `dt0` is.
+
+    - nothing but `kind`: adaptive, with the tolerances that `flows.simulate` takes by default;
+    - `rtol` and/or `atol`: adaptive; the one left out equals the other; `dt0` is the first step;
+    - `dt0` alone: every step is `dt0`, in units of the flow's time (one optimizer step).
+    """
+
+    kind: Literal[
+        "euler",
+        "heun",
+        "midpoint",
+        "ralston",
+        "bosh3",
+        "tsit5",
+        "dopri5",
+        "dopri8",
+        "implicit_euler",
+        "kvaerno3",
+        "kvaerno4",
+        "kvaerno5",
+    ] = "tsit5"
+    rtol: PositiveFloat | None = None
+    atol: PositiveFloat | None = None
+    dt0: PositiveFloat | None = None
+    max_steps: PositiveInt | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _euler_has_no_error_estimate(self) -> "SolverTable":
+        if self.kind in _FIXED_STEP_ONLY:
+            for key in ("rtol", "atol"):
+                if getattr(self, key) is not None:
+                    raise refuse(
+                        key,
+                        f"given {getattr(self, key)}; {self.kind} takes fixed steps only: "
+                        "give dt0 and no tolerance, or choose another solver (heun, tsit5)",
+                    )
+            if self.dt0 is None:
+                raise refuse(
+                    "dt0",
+                    f"missing; {self.kind} takes fixed steps only and needs their size, "
+                    "a number greater than 0",
+                )
+        return self
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the solver chooses its own steps."""
+        return self.dt0 is None or self.rtol is not None or self.atol is not None
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `flows.simulate` that this table stands for.
+
+        Returns:
+            `solver`, and where they are not left to `simulate`'s defaults `stepsize_controller`,
+            `dt0` and `max_solver_steps`.
+        """
+        import diffrax
+
+        arguments: dict[str, Any] = {"solver": self._solver()}
+        if not self.adaptive:
+            arguments["stepsize_controller"] = diffrax.ConstantStepSize()
+        elif self.rtol is not None or self.atol is not None:
+            rtol = self.rtol if self.rtol is not None else self.atol
+            atol = self.atol if self.atol is not None else self.rtol
+            arguments["stepsize_controller"] = diffrax.PIDController(rtol=rtol, atol=atol)
+        if self.dt0 is not None:
+            arguments["dt0"] = self.dt0
+        if self.max_steps is not None:
+            arguments["max_solver_steps"] = self.max_steps
+        return arguments
+
+    def _solver(self) -> Any:
+        import diffrax
+        import jax.numpy as jnp
+
+        solver = getattr(diffrax, _CLASSES[self.kind])
+        if self.kind not in _IMPLICIT or self.adaptive:
+            return solver()
+        # Fixed steps bring no tolerance that the stages' equations could be solved to.
+        tolerance = float(jnp.sqrt(jnp.finfo(jnp.zeros(()).dtype).eps))
+        return solver(root_finder=diffrax.VeryChord(rtol=tolerance, atol=tolerance))

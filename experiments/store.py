@@ -1,0 +1,307 @@
+"""The results store: arrays of full length, written region by region, readable at any moment.
+
+`results.zarr` is an xarray DataTree in zarr format 3. A trajectory's group is laid out at its first
+append, with every array at its final length, so that an append only writes chunks. `step` is
+written last: a row exists if and only if its step does, whatever the moment of a crash.
+"""
+
+import json
+import math
+import shutil
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+import zarr.errors
+
+from .errors import DirectoryError
+
+RESULTS = "results.zarr"
+# Large enough that a run has few files, small enough that an append rewrites little.
+_CHUNK_ROWS = 4096
+_CHUNK_BYTES = 2**22
+
+
+class Store:
+    """A results store that is open for writing.
+
+    Args:
+        path: the folder of the store; `Store.create` and `Store.open` check it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        _forget_consolidated(path)
+        self._root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+        self._arrays: dict[str, dict[str, zarr.Array]] = {}
+        self._rows: dict[str, int] = {}
+        for name, group in self._root.groups():
+            arrays = dict(group.arrays())
+            if "step" in arrays:
+                self._arrays[name] = arrays
+                self._rows[name] = _written(np.asarray(arrays["step"][:]))
+
+    @classmethod
+    def create(cls, path: Path, attributes: Mapping[str, Any]) -> "Store":
+        """Create an empty store in a folder that does not exist yet.
+
+        Args:
+            path: where.
+            attributes: of the root group.
+
+        Raises:
+            DirectoryError: if something is there already.
+        """
+        if path.exists() or path.is_symlink():
+            raise DirectoryError(f"{path}: exists already")
+        group = zarr.create_group(path, zarr_format=3)
+        group.attrs.update(_plain(attributes))
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Open a store to go on writing.
+
+        Raises:
+            DirectoryError: if there is none, or it is not one of ours.
+        """
+        _check_folder(path)
+        try:
+            return cls(path)
+        except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
+            raise DirectoryError(f"{path}: not a readable results store ({error})") from error
+
+    def rows(self, group: str) -> int:
+        """How many rows of a trajectory are written; 0 if it has no group yet."""
+        return self._rows.get(group, 0)
+
+    def append(self, group: str, rows: xr.Dataset, length: int) -> None:
+        """Write the next rows of a trajectory.
+
+        Args:
+            group: the trajectory.
+            rows: the rows, along `step`; variables and coordinates without it are written once.
+            length: how many rows the finished trajectory has, to lay the arrays out.
+
+        Raises:
+            ValueError: if the rows do not fit: other variables than before, or too many.
+        """
+        if group not in self._arrays:
+            self._lay_out(group, rows, length)
+        arrays = self._arrays[group]
+        along = {str(name) for name in rows.variables if "step" in rows[name].dims} - {"step"}
+        known = {name for name, array in arrays.items() if _dims(array)[:1] == ("step",)} - {"step"}
+        if along != known:
+            raise ValueError(
+                f"{group}: rows must hold the variables {sorted(known)}, got {sorted(along)}"
+            )
+        start = self._rows[group]
+        stop = start + rows.sizes["step"]
+        if stop > arrays["step"].shape[0]:
+            raise ValueError(
+                f"{group}: {stop} rows, but the store was laid out for {arrays['step'].shape[0]}"
+            )
+        for name in sorted(along):
+            arrays[name][start:stop] = rows[name].values
+        arrays["step"][start:stop] = rows["step"].values
+        self._rows[group] = stop
+
+    def truncate(self, group: str, rows: int) -> None:
+        """Forget the rows of a trajectory after the first `rows`; later appends overwrite them.
+
+        Args:
+            group: the trajectory; nothing happens if it has no group yet.
+            rows: how many to keep.
+        """
+        if group not in self._arrays:
+            return
+        step = self._arrays[group]["step"]
+        step[rows:] = step.fill_value
+        self._rows[group] = min(rows, self._rows[group])
+
+    def write(self, group: str, dataset: xr.Dataset) -> None:
+        """Write a whole group at once, in place of one that is there (for the landscape)."""
+        if group in self._root:
+            del self._root[group]
+        self._create(group, dataset, {})
+        for name, variable in dataset.variables.items():
+            self._arrays[group][str(name)][...] = variable.values
+        del self._arrays[group]
+
+    def update(self, group: str, attributes: Mapping[str, Any]) -> None:
+        """Set attributes of a group; `""` is the root."""
+        node = self._root[group] if group else self._root
+        node.attrs.update(_plain(attributes))
+
+    def attributes(self, group: str = "") -> dict[str, Any]:
+        """The attributes of a group; `""` is the root."""
+        return dict((self._root[group] if group else self._root).attrs)
+
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Cut every trajectory to its written rows, so that any xarray opens the store clean.
+
+        Args:
+            attributes: the last ones to set at the root.
+        """
+        for group, arrays in self._arrays.items():
+            rows = self._rows[group]
+            for array in arrays.values():
+                if _dims(array)[:1] == ("step",) and array.shape[0] != rows:
+                    array.resize((rows, *array.shape[1:]))
+        self.update("", attributes)
+        with warnings.catch_warnings():
+            # zarr warns that consolidation is not in the specification; xarray warns without it.
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(self.path, zarr_format=3)
+
+    def lengthen(self, length: int) -> None:
+        """Undo `finish` before going on: give every trajectory room for `length` rows."""
+        for arrays in self._arrays.values():
+            for array in arrays.values():
+                if _dims(array)[:1] == ("step",) and array.shape[0] < length:
+                    array.resize((length, *array.shape[1:]))
+
+    def _lay_out(self, group: str, rows: xr.Dataset, length: int) -> None:
+        if group in self._root:  # A crash came between the group and its arrays.
+            del self._root[group]
+        self._create(group, rows, {"step": length})
+        for name, variable in rows.variables.items():
+            if "step" not in variable.dims:
+                self._arrays[group][str(name)][...] = variable.values
+        self._rows[group] = 0
+
+    def _create(self, group: str, dataset: xr.Dataset, sizes: Mapping[str, int]) -> None:
+        node = self._root.create_group(group, attributes=_plain(dataset.attrs))
+        arrays: dict[str, zarr.Array] = {}
+        # `step` last: without it the group does not count as laid out.
+        names = sorted(dataset.variables, key=lambda name: (name == "step", str(name)))
+        for name in names:
+            variable = dataset[name]
+            shape = tuple(
+                sizes.get(str(dim), size) for dim, size in zip(variable.dims, variable.shape, strict=True)
+            )
+            arrays[str(name)] = node.create_array(
+                str(name),
+                shape=shape,
+                dtype=_dtype(variable.dtype),
+                chunks=_chunks(shape, variable.dims, variable.dtype),
+                fill_value=_fill(variable.dtype),
+                dimension_names=[str(dim) for dim in variable.dims],
+                attributes=_plain(variable.attrs),
+            )
+        self._arrays[group] = arrays
+
+
+def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
+    """Read the results of a finished or partial run.
+
+    Args:
+        directory: a run directory, or the `results.zarr` in it.
+        params: whether to read the parameters too, by far the largest variable.
+
+    Returns:
+        The results in memory, one group per trajectory; rows that were laid out and not written
+        are left out.
+
+    Raises:
+        DirectoryError: if there are no readable results.
+    """
+    path = Path(directory)
+    if path.name != RESULTS:
+        _check_folder(path)
+        path = path / RESULTS
+    _check_folder(path)
+    dropped = [] if params else ["params"]
+    try:
+        with xr.open_datatree(path, engine="zarr", consolidated=False, drop_variables=dropped) as tree:
+            groups = {
+                node.path: _trim(node.to_dataset(inherit=False)).load() for node in tree.subtree
+            }
+    except Exception as error:
+        # A torn chunk surfaces as whatever the codec raises; all of it means the same to a reader.
+        message = str(error) or type(error).__name__
+        raise DirectoryError(f"{path}: the results cannot be read ({message})") from error
+    return xr.DataTree.from_dict(groups)
+
+
+def remove(path: Path) -> None:
+    """Delete a store.
+
+    Raises:
+        DirectoryError: if it is a link or a file rather than a folder.
+    """
+    _check_folder(path)
+    shutil.rmtree(path)
+
+
+def _trim(dataset: xr.Dataset) -> xr.Dataset:
+    if "step" not in dataset.dims:
+        return dataset
+    return dataset.isel(step=slice(0, _written(dataset["step"].values)))
+
+
+def _written(steps: np.ndarray) -> int:
+    """The number of leading entries of a `step` array that are not its fill value."""
+    empty = np.isnan(steps) if steps.dtype.kind == "f" else steps < 0
+    return int(np.argmax(empty)) if empty.any() else len(steps)
+
+
+def _forget_consolidated(path: Path) -> None:
+    """Drop the copy of all metadata that `finish` made: it goes stale as soon as we write."""
+    file = path / "zarr.json"
+    metadata = json.loads(file.read_text("utf-8"))
+    if metadata.pop("consolidated_metadata", None) is not None:
+        temporary = file.with_suffix(".partial")
+        temporary.write_text(json.dumps(metadata), "utf-8")
+        temporary.replace(file)
+
+
+def _check_folder(path: Path) -> None:
+    if path.is_symlink():
+        raise DirectoryError(f"{path}: is a link; results are neither read nor written through one")
+    if path.exists() and not path.is_dir():
+        raise DirectoryError(f"{path}: is a file, not a folder of results")
+    if not path.exists():
+        raise DirectoryError(f"{path}: no such folder of results")
+
+
+def _dims(array: zarr.Array) -> tuple[str | None, ...]:
+    return tuple(getattr(array.metadata, "dimension_names", None) or ())
+
+
+def _chunks(
+    shape: Sequence[int], dims: Sequence[Hashable], dtype: np.dtype[Any]
+) -> tuple[int, ...]:
+    if not shape or dims[0] != "step":
+        return tuple(max(1, size) for size in shape)
+    row = max(1, math.prod(shape[1:]) * dtype.itemsize)
+    rows = max(1, min(shape[0], _CHUNK_ROWS, _CHUNK_BYTES // row))
+    return (rows, *(max(1, size) for size in shape[1:]))
+
+
+def _fill(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return np.nan
+    if dtype.kind == "i":
+        return -1
+    return "" if dtype.kind in "UO" else dtype.type(0)
+
+
+def _dtype(dtype: np.dtype[Any]) -> Any:
+    return str if dtype.kind in "UO" else dtype
+
+
+def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes as JSON can hold them; one that is None or not finite is left out."""
+    plain: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            continue
+        plain[str(name)] = value
+    return plain

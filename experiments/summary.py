@@ -1,0 +1,141 @@
+"""What a run came to: one row of numbers per trajectory, from its results alone."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import rich.table
+import rich.text
+import xarray as xr
+
+
+class Row(NamedTuple):
+    """The numbers of one trajectory; None where they do not apply or are not known."""
+
+    label: str
+    steps: float
+    final_loss: float | None
+    final_sharpness: float | None
+    max_sharpness: float | None
+    tracking_error: float | None
+    gradient_equivalents: float | None
+    wall_time: float | None
+    message: str
+
+
+def rows(tree: xr.DataTree) -> list[Row]:
+    """Sum up each trajectory of a results tree, of a finished or a partial run.
+
+    Args:
+        tree: as `store.load` gives it.
+
+    Returns:
+        One row per trajectory, the optimizer first.
+    """
+    labels = [name for name, node in tree.children.items() if "step" in node.dataset.coords]
+    labels.sort(key=lambda label: label != "discrete")
+    return [_row(label, tree[label].to_dataset()) for label in labels]
+
+
+def tracking_error(data: xr.Dataset) -> float | None:
+    """mean_t |centre - m_t| / mean_t |m_t - m_0|, over the saved steps that have both.
+
+    Args:
+        data: a flow's group, with `distance` and `displacement`.
+
+    Returns:
+        0 for a perfect model, 1 for one no better than standing still; None without the two
+        variables, or if the optimizer does not move.
+    """
+    if "distance" not in data or "displacement" not in data:
+        return None
+    distance = np.asarray(data["distance"].values, dtype=float)
+    displacement = np.asarray(data["displacement"].values, dtype=float)
+    both = np.isfinite(distance) & np.isfinite(displacement)
+    if not both.any() or displacement[both].mean() == 0:
+        return None
+    return float(distance[both].mean() / displacement[both].mean())
+
+
+def attributes(row: Row) -> dict[str, Any]:
+    """A row as attributes of the trajectory's group, without what is not known."""
+    return {
+        name: value for name, value in row._asdict().items() if name not in ("label", "steps")
+    }
+
+
+def table(tree: xr.DataTree) -> rich.table.Table:
+    """The rows as a table for the terminal, under the run's name and status."""
+    attrs = tree.attrs
+    title = f"{attrs.get('name', '')}: {_status(attrs, tree)}"
+    shown = rich.table.Table(title=title, title_justify="left", title_style="bold")
+    shown.add_column("trajectory")
+    for heading in (
+        "steps",
+        "final loss",
+        "final sharpness",
+        "max sharpness",
+        "2/eta",
+        "tracking error",
+        "gradients",
+        "time",
+    ):
+        shown.add_column(heading, justify="right")
+    critical = _number(attrs.get("critical_sharpness"))
+    for row in rows(tree):
+        label = rich.text.Text(row.label, style="red" if row.message else "")
+        shown.add_row(
+            label,
+            f"{row.steps:g}",
+            _show(row.final_loss),
+            _show(row.final_sharpness),
+            _show(row.max_sharpness),
+            _show(critical),
+            _show(row.tracking_error),
+            _show(row.gradient_equivalents, ",.0f"),
+            "" if row.wall_time is None else f"{row.wall_time:.1f} s",
+        )
+    return shown
+
+
+def _row(label: str, data: xr.Dataset) -> Row:
+    steps = data["step"].values
+    sharpness = _finite(data, "sharpness")
+    loss = _finite(data, "loss")
+    return Row(
+        label=label,
+        steps=float(steps[-1]) if len(steps) else 0.0,
+        final_loss=loss[-1] if loss else None,
+        final_sharpness=sharpness[-1] if sharpness else None,
+        max_sharpness=max(sharpness) if sharpness else None,
+        tracking_error=tracking_error(data),
+        gradient_equivalents=_number(data.attrs.get("gradient_equivalents")),
+        wall_time=_number(data.attrs.get("wall_time")),
+        message=str(data.attrs.get("message", "")),
+    )
+
+
+def _finite(data: xr.Dataset, name: str) -> list[float]:
+    if name not in data:
+        return []
+    values = np.asarray(data[name].values, dtype=float)
+    return values[np.isfinite(values)].tolist()
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _show(value: float | None, form: str = ".6g") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _status(attrs: dict[str, Any], tree: xr.DataTree) -> str:
+    status = str(attrs.get("status", "unknown"))
+    message = str(attrs.get("message", ""))
+    if status == "running":
+        reached = max((row.steps for row in rows(tree)), default=0.0)
+        message = f"at step {reached:g} when it was last written"
+    return f"{status} ({message})" if message else status
