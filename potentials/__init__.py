@@ -2,7 +2,15 @@
 
 from potentials.catapult import Catapult, Layers
 from potentials.criteria import cross_entropy, mse
-from potentials.data import Dataset, load_digits, one_hot
+from potentials.data import (
+    Dataset,
+    chebyshev,
+    load_cifar10,
+    load_digits,
+    load_npz,
+    one_hot,
+    two_moons,
+)
 from potentials.double_well import DoubleWell
 from potentials.matrix_factorization import Factors, MatrixFactorization
 from potentials.networks import ACTIVATIONS, CNN, MLP, AbstractNetwork, parameter_count
@@ -35,9 +43,13 @@ __all__ = [
     "SharpValley2",
     "SupervisedPotential",
     "cast",
+    "chebyshev",
     "cross_entropy",
+    "load_cifar10",
     "load_digits",
+    "load_npz",
     "mse",
     "one_hot",
     "parameter_count",
+    "two_moons",
 ]

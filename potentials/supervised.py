@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike as ShapedArrayLike
 
 from potentials import checks
 from potentials.criteria import cross_entropy
+from potentials.data.dataset import is_one_hot
 from potentials.networks import AbstractNetwork
 from potentials.potential import AbstractPotential
 
@@ -90,7 +91,9 @@ class SupervisedPotential(AbstractPotential):
         self.build = build
         prediction = self._check_example()
         if classification is None:
-            classification = criterion is cross_entropy or _is_one_hot(self.targets)
+            classification = criterion is cross_entropy or (
+                not checks.is_traced(self.targets) and is_one_hot(np.asarray(self.targets))
+            )
         comparable = prediction.ndim == 1 and prediction.shape == self.targets.shape[1:]
         self.has_accuracy = bool(classification) and comparable and prediction.shape[0] > 1
 
@@ -237,14 +240,6 @@ def _examples(name: str, value: Any) -> Array:
                 f"index {bad[0]}."
             )
     return array
-
-
-def _is_one_hot(targets: Array) -> bool:
-    """Whether the rows are one-hot; False if the values are not known yet."""
-    if checks.is_traced(targets) or targets.ndim != 2 or targets.shape[1] < 2:
-        return False
-    rows = np.asarray(targets)
-    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all())
 
 
 def _float_dtype(params: PyTree) -> np.dtype:

@@ -69,7 +69,19 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
         raise ValueError(
             f"labels must lie in 0..{classes - 1} for num_classes={classes}, got {wrong[0]}."
         )
-    return np.eye(classes)[array]
+    rows = np.zeros((array.size, classes))
+    rows[np.arange(array.size), array] = 1.0
+    return rows
+
+
+def is_one_hot(targets: np.ndarray) -> bool:
+    """Whether targets are rows with a single one and zeros, of two classes or more."""
+    return (
+        targets.ndim == 2
+        and targets.shape[1] >= 2
+        and bool(((targets == 0) | (targets == 1)).all())
+        and bool((targets.sum(axis=1) == 1).all())
+    )
 
 
 def select(
@@ -91,15 +103,23 @@ def select(
     if classes > available:
         raise ValueError(f"classes must be at most {available}, as {source} has, got {classes}.")
     indices = np.flatnonzero(labels < classes)
+    return indices[first(len(indices), examples, f"{source} in its first {classes} classes")]
+
+
+def first(total: int, examples: int | None, source: str) -> slice:
+    """The first `examples` of `total` examples, or all of them for None.
+
+    Raises:
+        ValueError: if `examples` is not a whole number in 1..total.
+    """
     if examples is None:
-        return indices
+        return slice(total)
     examples = checks.count("examples", examples)
-    if examples > len(indices):
+    if examples > total:
         raise ValueError(
-            f"examples must be at most {len(indices)}, as many as {source} has in its first "
-            f"{classes} classes, got {examples}."
+            f"examples must be at most {total}, as many as there are in {source}; got {examples}."
         )
-    return indices[:examples]
+    return slice(examples)
 
 
 def normalise_channels(images: np.ndarray, axes: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""A user's own arrays."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from potentials.data.dataset import Dataset, first, is_one_hot, one_hot, select
+
+_EXPECTED = (
+    "expected a NumPy .npz file with the arrays inputs (examples, ...) and targets (examples,) "
+    "or (examples, outputs), as np.savez(path, inputs=..., targets=...) writes it"
+)
+# Whole-number targets with more values than this, and more than examples, are no labels.
+_MANY_CLASSES = 1000
+
+
+def load_npz(
+    path: str | os.PathLike[str], examples: int | None = None, classes: int | None = None
+) -> Dataset:
+    """Inputs and targets from a `.npz` file with the arrays `inputs` and `targets`.
+
+    Inputs are taken as they are, without normalisation; shape (examples,) becomes (examples, 1).
+    Targets may be
+    - whole numbers of shape (examples,): labels 0, 1, ..., turned into one-hot rows;
+    - one-hot rows, shape (examples, classes) with two classes or more: taken as classes;
+    - any other numbers, shape (examples,) or (examples, outputs): a regression.
+    Nothing in the file is executed: pickled (object) arrays are refused.
+
+    Args:
+        path: the file.
+        examples: how many examples, the first ones of the classes kept; None for all.
+        classes: how many classes to keep, the first ones; None for all. For classes only.
+
+    Returns:
+        Inputs of shape (examples, ...), targets of shape (examples, outputs).
+
+    Raises:
+        ValueError: if the file is missing, is no such file or has arrays that do not fit; if
+            there are fewer classes or examples than asked for; or if a value is not finite.
+    """
+    path = Path(path)
+    inputs, targets = (_numbers(path, key, array) for key, array in _read(path).items())
+    if inputs.ndim == 0 or len(inputs) == 0:
+        raise ValueError(
+            f"{path}: inputs must have a leading axis of examples, got shape {inputs.shape}."
+        )
+    if targets.ndim not in (1, 2) or len(targets) != len(inputs):
+        raise ValueError(
+            f"{path}: targets must have shape (examples,) or (examples, outputs) with as many "
+            f"examples as inputs, {len(inputs)}; got shape {targets.shape}."
+        )
+    inputs = inputs[:, None] if inputs.ndim == 1 else inputs
+    if targets.ndim == 1 and targets.dtype.kind in "iub":
+        targets = _label_rows(path, targets)
+    elif targets.ndim == 1:
+        targets = targets[:, None]
+    if not is_one_hot(targets):
+        if classes is not None:
+            raise ValueError(f"classes must be left out: the targets of {path} are a regression.")
+        taken = first(len(inputs), examples, str(path))
+        return Dataset(inputs[taken], targets[taken])
+    available = targets.shape[1]
+    kept = available if classes is None else classes
+    taken = select(targets.argmax(axis=1), examples, kept, available, source=str(path))
+    return Dataset(inputs[taken], targets[taken, :kept], kept)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The two arrays of the file, unchecked."""
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"path {str(path)!r} {state}; {_EXPECTED}.")
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"path {str(path)!r} cannot be read ({error}); {_EXPECTED}.") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"path {str(path)!r} holds a single array; {_EXPECTED}.")
+    arrays = {}
+    with archive:
+        for key in ("inputs", "targets"):
+            if key not in archive.files:
+                found = ", ".join(archive.files) or "nothing"
+                raise ValueError(f"path {str(path)!r} has no {key}, only {found}; {_EXPECTED}.")
+            try:
+                arrays[key] = archive[key]
+            except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+                raise ValueError(f"{key} of {str(path)!r} cannot be read: {error}.") from None
+    return arrays
+
+
+def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: {key} must be real numbers, got dtype {array.dtype}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: {key} must be finite, got nan or inf.")
+    return array
+
+
+def _label_rows(path: Path, labels: np.ndarray) -> np.ndarray:
+    largest = int(labels.max())
+    if largest >= max(len(labels), _MANY_CLASSES):
+        raise ValueError(
+            f"{path}: whole-number targets are labels 0, 1, ..., but the largest is {largest}; "
+            f"store the targets of a regression as floats."
+        )
+    return one_hot(labels, max(2, largest + 1))
