@@ -1,4 +1,4 @@
-"""Check that a run directory holds a readable store and real pictures; exit with a sentence if not."""
+"""Check that a run directory holds a readable store and real pictures, or say what is wrong."""
 
 import argparse
 import sys
@@ -9,12 +9,13 @@ import xarray as xr
 from PIL import Image
 
 
-def check_store(path: Path, groups: list[str]) -> None:
-    """The store opens, and each group has a loss over at least two steps, all finite."""
+def check_store(path: Path) -> None:
+    """A discrete run and a flow are there, each with a finite loss at two steps or more."""
     with xr.open_datatree(path, engine="zarr") as tree:
-        for name in groups:
-            if name not in tree.children:
-                sys.exit(f"{path}: no group '{name}', only {', '.join(tree.children)}")
+        flows = [name for name, child in tree.children.items() if child.attrs.get("kind") == "flow"]
+        if "discrete" not in tree.children or not flows:
+            sys.exit(f"{path}: a discrete run and a flow expected, got: {', '.join(tree.children)}")
+        for name in ["discrete", *flows]:
             data = tree[name].dataset
             loss = data["loss"].values
             if loss.shape != (data.sizes["step"],) or loss.size < 2 or not np.isfinite(loss).all():
@@ -38,7 +39,7 @@ def check_figures(folder: Path, names: list[str]) -> None:
 
 
 def main() -> None:
-    """Check the directory and the figures and groups named on the command line."""
+    """Check the directory and the figures named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("figures", nargs="*", help="figures that must be there")
@@ -46,7 +47,7 @@ def main() -> None:
         "--groups", nargs="+", required=True, help="trajectories that must be there"
     )
     arguments = parser.parse_args()
-    check_store(arguments.directory / "results.zarr", arguments.groups)
+    check_store(arguments.directory / "results.zarr")
     check_figures(arguments.directory / "figures", arguments.figures)
 
 

@@ -88,8 +88,8 @@ def curve(tree: xr.DataTree, group: str, variable: str, **selection: int) -> Cur
         return None
     values = np.asarray(data[variable].isel(selection).values)
     steps = np.asarray(data["step"].values)
-    # Curvature is stored every few steps only, with nan between.
-    finite = np.isfinite(values)
+    # Curvature is stored every few steps only, with nan between; a row still to come has no step.
+    finite = np.isfinite(values) & np.isfinite(steps)
     if not finite.any():
         return None
     look = look_of(tree, group)

@@ -1,5 +1,6 @@
 """The loss along the discrete run and along each flow."""
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
     """Draw the loss curves into a panel.
 
     A flow that predicts the discrete run's average loss is represented by that prediction, and the
-    loss at its own centre is drawn thinner.
+    loss at its own centre is drawn thinner, unless the two are the same.
 
     Args:
         axes: an empty panel.
@@ -24,11 +25,11 @@ def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
     drawn = []
     for group in curves.groups(tree):
         loss, predicted = (curves.curve(tree, group, v) for v in ("loss", "predicted_loss"))
-        if loss is not None and predicted is not None:
+        if loss is not None and predicted is not None and _differ(loss, predicted):
             loss.look.update(linewidth=0.9, alpha=0.7)
             drawn += [_renamed(loss, "at its centre"), _renamed(predicted, "predicted average")]
         else:
-            drawn += [one for one in (loss, predicted) if one is not None]
+            drawn += [one for one in (loss, predicted) if one is not None][:1]
     if not drawn:
         return False
     curves.add_curves(axes, drawn)
@@ -37,6 +38,13 @@ def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
     curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
     curves.label_axes(axes, tree, "loss", "loss")
     return True
+
+
+def _differ(loss: curves.Curve, predicted: curves.Curve) -> bool:
+    """Whether two curves differ by more than single precision rounds, so that an eye could see."""
+    if loss.values.shape != predicted.values.shape:
+        return True
+    return not np.isclose(loss.values, predicted.values, rtol=1e-5, atol=0.0).all()
 
 
 def _renamed(curve: curves.Curve, suffix: str) -> curves.Curve:

@@ -85,7 +85,9 @@ def _add_path(axes: Axes, tree: xr.DataTree, group: str) -> bool:
 
 def _add_start(axes: Axes, tree: xr.DataTree, groups: list[str]) -> None:
     """Mark where the paths start, once where they start together, and explain both marks."""
-    starts = np.unique([tree[group].dataset["params"].values[0] for group in groups], axis=0)
+    starts = np.unique(
+        [tree[group].dataset["params"].isel(step=0).values for group in groups], axis=0
+    )
     look: dict[str, Any] = {
         "linestyle": "none",
         "color": "white",

@@ -166,6 +166,13 @@ def test_a_predicted_loss_is_drawn_beside_the_loss_at_the_centre():
     assert widths[0] < widths[1]
 
 
+def test_a_prediction_that_equals_the_loss_is_not_drawn_twice():
+    """Gradient flow predicts the loss at its own centre: one curve, under its plain name."""
+    flow = trajectory([0, 1], {"label": "gradient"}, loss=[1.0, 0.5], predicted_loss=[1.0, 0.5])
+    (line,) = lines_of(figures.draw("loss", tree(gradient=flow))).values()
+    assert line.get_label() == "gradient"
+
+
 def test_the_legend_lists_each_trajectory_once_with_its_tracking_error():
     """One entry per group over all panels; the distance figure states the error."""
 
