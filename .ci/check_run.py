@@ -43,9 +43,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("figures", nargs="*", help="figures that must be there")
-    parser.add_argument(
-        "--groups", nargs="+", required=True, help="trajectories that must be there"
-    )
     arguments = parser.parse_args()
     check_store(arguments.directory / "results.zarr")
     check_figures(arguments.directory / "figures", arguments.figures)
