@@ -10,7 +10,7 @@ import cyclopts
 import rich.console
 import rich.table
 
-from .errors import UserError
+from .errors import ConfigError, UserError
 from .loader import builtin_descriptions, load_config
 
 OK, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
@@ -78,7 +78,11 @@ def run(
     config = load_config(experiment, set_)
     from . import runner
 
-    result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
+    try:
+        result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
+    except ConfigError as error:
+        # What only building can find out is told under the name that the user typed, too.
+        raise ConfigError(experiment, error.problems) from error
     _show(result.directory)
     _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
     if result.status != runner.FINISHED:
@@ -157,8 +161,8 @@ def _show(directory: Path) -> None:
 
 
 def _out() -> rich.console.Console:
-    # Made anew each time: tests and callers replace sys.stdout.
-    return rich.console.Console()
+    # Made anew each time, since callers replace sys.stdout. A pipe has no width to fit into.
+    return rich.console.Console(width=None if sys.stdout.isatty() else 120)
 
 
 def _complain(message: str) -> None:

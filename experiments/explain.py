@@ -50,11 +50,16 @@ def explain(error: pydantic.ValidationError, data: Any) -> list[Problem]:
 
 
 class _Place(NamedTuple):
-    """Where an error is: the user's path to it, and the models of the tables on either side."""
+    """Where an error is: the user's path, and what the schema says about that place.
+
+    `owners` are the models of the table that has the key, `members` those that the key's value may
+    be of, and `choices` the words that it may be.
+    """
 
     path: tuple[int | str, ...]
     owners: list[_Model]
     members: list[_Model]
+    choices: list[str]
 
 
 def _explain(details: pydantic_core.ErrorDetails, data: Any) -> Problem:
@@ -72,8 +77,7 @@ def _explain(details: pydantic_core.ErrorDetails, data: Any) -> Problem:
             return Problem(key, f"given {_show(given)}; must be a table")
         return _wrong_kind(f"{key}.kind", given, _kinds(place.members))
     if kind == "literal_error":
-        allowed = typing.get_args(place.owners[0].model_fields[str(place.path[-1])].annotation)
-        return Problem(key, _not_one_of(given, [str(value) for value in allowed]))
+        return Problem(key, _not_one_of(given, place.choices))
     return Problem(key, f"given {_show(given)}; {_allowed(kind, details, context)}")
 
 
@@ -86,7 +90,7 @@ def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Probl
 def _allowed(kind: str, details: pydantic_core.ErrorDetails, context: dict[str, Any]) -> str:
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"must be {words} {context[name]}"
+        return f"must be {words} {context[name]:g}"
     if kind in _TYPES:
         return f"must be {_TYPES[kind]}"
     if kind == "string_pattern_mismatch":
@@ -147,6 +151,7 @@ def _locate(location: tuple[int | str, ...], data: Any) -> _Place:
     path: tuple[int | str, ...] = ()
     owners: list[_Model] = [Experiment]
     members: list[_Model] = [Experiment]
+    choices: list[str] = []
     node = data
     kind_may_follow = False
     for part in location:
@@ -157,15 +162,12 @@ def _locate(location: tuple[int | str, ...], data: Any) -> _Place:
                 continue
         path, owners = (*path, part), members
         if isinstance(part, str):
-            members = [
-                member
-                for owner in owners
-                if part in owner.model_fields
-                for member in _models(owner.model_fields[part].annotation)
-            ]
+            fields = [owner.model_fields[part] for owner in owners if part in owner.model_fields]
+            members = [model for field in fields for model in _models(field.annotation)]
+            choices = [word for field in fields for word in _words(field.annotation)]
         node = _item(node, part)
         kind_may_follow = True
-    return _Place(path, owners, members)
+    return _Place(path, owners, members, choices)
 
 
 def _models(annotation: Any) -> list[_Model]:
@@ -175,13 +177,16 @@ def _models(annotation: Any) -> list[_Model]:
     return [model for part in typing.get_args(annotation) for model in _models(part)]
 
 
+def _words(annotation: Any) -> list[str]:
+    """The words of the literals anywhere in a type."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(word) for word in typing.get_args(annotation)]
+    return [word for part in typing.get_args(annotation) for word in _words(part)]
+
+
 def _kinds(models: list[_Model]) -> list[str]:
-    return [
-        kind
-        for model in models
-        if "kind" in model.model_fields
-        for kind in typing.get_args(model.model_fields["kind"].annotation)
-    ]
+    fields = [model.model_fields["kind"] for model in models if "kind" in model.model_fields]
+    return [kind for field in fields for kind in _words(field.annotation)]
 
 
 def _item(node: Any, part: int | str) -> Any:

@@ -4,9 +4,21 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import rich.box
 import rich.table
 import rich.text
 import xarray as xr
+
+
+_HEADINGS = (
+    "steps",
+    "final\nloss",
+    "final\nsharpness",
+    "highest\nsharpness",
+    "tracking\nerror",
+    "gradient\nevals",
+    "time",
+)
 
 
 class Row(NamedTuple):
@@ -65,32 +77,24 @@ def attributes(row: Row) -> dict[str, Any]:
 
 
 def table(tree: xr.DataTree) -> rich.table.Table:
-    """The rows as a table for the terminal, under the run's name and status."""
+    """The rows as a table for the terminal, under the run's name, status and 2/eta."""
     attrs = tree.attrs
-    title = f"{attrs.get('name', '')}: {_status(attrs, tree)}"
-    shown = rich.table.Table(title=title, title_justify="left", title_style="bold")
-    shown.add_column("trajectory")
-    for heading in (
-        "steps",
-        "final loss",
-        "final sharpness",
-        "max sharpness",
-        "2/eta",
-        "tracking error",
-        "gradients",
-        "time",
-    ):
-        shown.add_column(heading, justify="right")
     critical = _number(attrs.get("critical_sharpness"))
+    threshold = "" if critical is None else f", 2/eta = {critical:.5g}"
+    title = rich.text.Text(f"{attrs.get('name', '')}: {_status(attrs, tree)}{threshold}")
+    shown = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    shown.add_column("trajectory", no_wrap=True)
+    for heading in _HEADINGS:
+        shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows(tree):
-        label = rich.text.Text(row.label, style="red" if row.message else "")
         shown.add_row(
-            label,
+            rich.text.Text(row.label, style="red" if row.message else ""),
             f"{row.steps:g}",
             _show(row.final_loss),
             _show(row.final_sharpness),
             _show(row.max_sharpness),
-            _show(critical),
             _show(row.tracking_error),
             _show(row.gradient_equivalents, ",.0f"),
             "" if row.wall_time is None else f"{row.wall_time:.1f} s",
@@ -128,7 +132,7 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _show(value: float | None, form: str = ".6g") -> str:
+def _show(value: float | None, form: str = ".4g") -> str:
     return "" if value is None else format(value, form)
 
 

@@ -92,7 +92,9 @@ class Experiment(Table):
             every = _default_checkpoint(data.get("steps"), save_every)
             filled["checkpoint"] = {"every": every, **filled["checkpoint"]}
         if isinstance(data.get("curvature"), dict):
-            filled["curvature"] = {"every": save_every, **data["curvature"]}
+            # Where save_every itself is wrong, that alone is worth reporting.
+            every = save_every if isinstance(save_every, int) and save_every > 0 else 1
+            filled["curvature"] = {"every": every, **data["curvature"]}
         return filled
 
     @pydantic.model_validator(mode="after")

@@ -1,0 +1,56 @@
+"""Small configs that the tests of this folder share."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.loader import validate
+from experiments.schema import Experiment
+
+VALLEY: dict[str, Any] = {
+    "name": "tiny-valley",
+    "description": "a small run",
+    "steps": 12,
+    "potential": {"kind": "sharp_valley", "epsilon": 0.01, "start": [0.1, 6.0]},
+    "optimizer": {"kind": "gradient_descent", "learning_rate": 0.3},
+    "flows": [{"kind": "gradient", "label": "gradient_flow"}],
+    "curvature": {"eigenvalues": 2},
+    "checkpoint": {"every": 4},
+    "figures": [],
+}
+
+NETWORK: dict[str, Any] = {
+    "name": "tiny-network",
+    "steps": 12,
+    "save_every": 2,
+    "potential": {
+        "kind": "supervised",
+        "model": {"kind": "mlp", "hidden": [8]},
+        "data": {"kind": "digits", "examples": 20},
+    },
+    "optimizer": {"kind": "gradient_descent", "learning_rate": 0.1},
+    "flows": [{"kind": "gradient"}],
+    "curvature": {"eigenvalues": 2, "every": 4},
+    "checkpoint": {"every": 4},
+    "figures": [],
+}
+
+DIVERGING: dict[str, Any] = {
+    "name": "tiny-diverging",
+    "steps": 40,
+    "potential": {"kind": "quartic", "curvature": 2.0, "start": [0.5]},
+    "optimizer": {"kind": "gradient_descent", "learning_rate": 4.0},
+    "flows": [{"kind": "gradient", "label": "gradient_flow"}],
+    "checkpoint": {"every": 10},
+    "figures": [],
+}
+
+
+def config(base: dict[str, Any] = VALLEY, **changes: Any) -> Experiment:
+    """A small config with some of its top-level keys replaced."""
+    return validate({**base, **changes})
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a file and give its path."""
+    path.write_text(text, "utf-8")
+    return path
