@@ -51,7 +51,7 @@ class DoubleWell(AbstractPotential):
         well = self.height.astype(w.dtype) * (scaled**2 - 1.0) ** 2
         return well + 0.5 * jnp.sum(self.transverse.astype(w.dtype) * w[1:] ** 2)
 
-    def init(self, key: PRNGKeyArray) -> Float[Array, " 1+m"]:
+    def init(self, key: PRNGKeyArray) -> Float[Array, " parameters"]:
         """Draw x uniform within (-2c, 2c), y standard normal; shape (1 + m,)."""
         x_key, y_key = jax.random.split(key)
         x = 2.0 * self.half_width * jax.random.uniform(x_key, (1,), minval=-1.0, maxval=1.0)

@@ -8,7 +8,6 @@ have derivatives of every order (smooth activations, average pooling).
 import abc
 import math
 from collections.abc import Callable, Sequence
-from typing import Self
 
 import equinox as eqx
 import jax
@@ -45,7 +44,7 @@ class AbstractNetwork(eqx.Module):
         """
 
     @abc.abstractmethod
-    def redraw(self, key: PRNGKeyArray) -> Self:
+    def redraw(self, key: PRNGKeyArray) -> "AbstractNetwork":
         """The same network with fresh weights, of JAX's default float dtype."""
 
 

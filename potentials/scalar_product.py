@@ -44,7 +44,7 @@ class ScalarProduct(AbstractPotential):
         """Entries uniform within (0.5, 1.5), shape (depth,): beyond the saddles."""
         return jax.random.uniform(key, (self.depth,), minval=0.5, maxval=1.5)
 
-    def balance(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, " depth-1"]:
+    def balance(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, " differences"]:
         """The differences w_i^2 - w_(i+1)^2, which gradient flow conserves; shape (depth - 1,)."""
         w = checks.parameters("ScalarProduct", params, (self.depth,))
         return w[:-1] ** 2 - w[1:] ** 2

@@ -34,12 +34,15 @@ class Dataset(eqx.Module):
                 f"inputs of shape (examples, ...) and targets of shape (examples, outputs) must "
                 f"be as many, got shapes {inputs.shape} and {targets.shape}."
             )
-        if len(inputs) == 0:
-            raise ValueError("inputs must hold at least one example, got none.")
-        for name, array in (("inputs", inputs), ("targets", targets)):
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite, got nan or inf.")
+        if inputs.size == 0 or targets.size == 0:
+            raise ValueError(
+                f"inputs and targets must not be empty, got shapes {inputs.shape} and "
+                f"{targets.shape}."
+            )
         dtype = jnp.result_type(float)
+        for name, array in (("inputs", inputs), ("targets", targets)):
+            if not (np.abs(array) <= jnp.finfo(dtype).max).all():
+                raise ValueError(f"{name} must be finite in {dtype}, got nan, inf or beyond it.")
         self.inputs = jnp.asarray(inputs, dtype=dtype)
         self.targets = jnp.asarray(targets, dtype=dtype)
         self.num_classes = num_classes

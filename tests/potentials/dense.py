@@ -1,0 +1,58 @@
+"""Dense Hessians of small potentials, and every toy potential with parameters to try it at."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from potentials import (
+    AbstractPotential,
+    Catapult,
+    DoubleWell,
+    MatrixFactorization,
+    Quadratic,
+    Quartic,
+    Rosenbrock,
+    ScalarProduct,
+    SharpValley,
+    SharpValley2,
+)
+
+TOYS: dict[str, AbstractPotential] = {
+    "quadratic": Quadratic([3.0, 1.0, 0.0, -0.5]),
+    "quartic": Quartic(2.1, 1.0),
+    "double well": DoubleWell(0.5, 1.5),
+    "double well in three dimensions": DoubleWell(0.5, 1.5, [2.0, 0.3]),
+    "valley": SharpValley(0.01, 0.8),
+    "valley of codimension two": SharpValley2(0.01),
+    "product": ScalarProduct(),
+    "deep product": ScalarProduct(4),
+    "factorization": MatrixFactorization([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]], 2),
+    "rosenbrock": Rosenbrock(),
+    "catapult": Catapult(4),
+}
+
+
+@eqx.filter_jit
+def hessian(potential: AbstractPotential, params: Any) -> Float[Array, "p p"]:
+    """The dense Hessian in the order of `ravel_pytree`."""
+    flat, unravel = ravel_pytree(params)
+    return jax.hessian(lambda w: potential(unravel(w)))(flat)
+
+
+@eqx.filter_jit
+def spectrum(potential: AbstractPotential, params: Any) -> Float[Array, " p"]:
+    """The Hessian's eigenvalues, ascending."""
+    return jnp.linalg.eigvalsh(hessian(potential, params))
+
+
+@eqx.filter_jit
+def gradient(potential: AbstractPotential, params: Any) -> Any:
+    return jax.grad(potential)(params)
+
+
+def gradient_norm(potential: AbstractPotential, params: Any) -> float:
+    return float(jnp.linalg.norm(ravel_pytree(gradient(potential, params))[0]))
