@@ -173,6 +173,7 @@ def label_axes(axes: Axes, tree: xr.DataTree, name: str, variable: str, *, x: bo
         axes.set_xlabel("step (optimizer steps)" if time == "step" else time)
     found = (tree[group].dataset.get(variable) for group in groups(tree))
     units = next((data.attrs.get("units", "") for data in found if data is not None), "")
+    units = str(units).replace("^2", "²")
     axes.set_ylabel(f"{name}\n({units})" if units not in ("", "1", name) else name)
 
 
