@@ -6,10 +6,10 @@ target. These two take the same targets, so that a classifier may be trained wit
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 
-def mse(prediction: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, ""]:
+def mse(prediction: Float[Array, "..."], target: Shaped[Array, "..."]) -> Float[Array, ""]:
     """Half the squared error, summed over the outputs: 0.5 sum_k (prediction_k - target_k)^2.
 
     Args:
@@ -24,7 +24,7 @@ def mse(prediction: Float[Array, "..."], target: Float[Array, "..."]) -> Float[A
 
 
 def cross_entropy(
-    prediction: Float[Array, " classes"], target: Float[Array, " classes"]
+    prediction: Float[Array, "..."], target: Shaped[Array, "..."]
 ) -> Float[Array, ""]:
     """Cross entropy in nats between one-hot targets and the softmax of the prediction.
 

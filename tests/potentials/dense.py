@@ -51,8 +51,10 @@ def spectrum(potential: AbstractPotential, params: Any) -> Float[Array, " p"]:
 
 @eqx.filter_jit
 def gradient(potential: AbstractPotential, params: Any) -> Any:
+    """The compiled gradient."""
     return jax.grad(potential)(params)
 
 
 def gradient_norm(potential: AbstractPotential, params: Any) -> float:
+    """The Euclidean norm of the gradient."""
     return float(jnp.linalg.norm(ravel_pytree(gradient(potential, params))[0]))

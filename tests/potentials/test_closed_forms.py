@@ -33,11 +33,14 @@ ROUNDING = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def number(low: float, high: float):
+    """Floats of a range, without the subnormal ones."""
     return st.floats(low, high, allow_subnormal=False)
 
 
 @eqx.filter_jit
 def descend(potential: AbstractPotential, params: Array, learning_rate: float, steps: int) -> Array:
+    """Gradient descent, compiled."""
+
     def step(_, w):
         return w - learning_rate * jax.grad(potential)(w)
 
@@ -135,7 +138,7 @@ def test_valley_sharpness(x, y, zeta):
 
 @hypothesis.given(number(1e-4, 0.5), number(-1.0, 2.0))
 def test_valley_critical_points_are_two_saddles(epsilon, zeta):
-    """x = +-sqrt(2 epsilon), y = (1 - 3 zeta) epsilon/x, of determinant -2 epsilon."""
+    """At x = +-sqrt(2 epsilon), y = (1 - 3 zeta) epsilon/x, of determinant -2 epsilon."""
     valley = SharpValley(epsilon, zeta)
     for x in (-math.sqrt(2.0 * epsilon), math.sqrt(2.0 * epsilon)):
         point = jnp.array([x, (1.0 - 3.0 * zeta) * epsilon / x])
@@ -216,7 +219,7 @@ def test_product_saddles():
 
 
 def test_gradient_flow_keeps_the_balance_of_a_product():
-    """From (2.5, 0.5) it ends at sharpness sqrt(4 + (x0^2 - y0^2)^2); at depth 4 alike conserved."""
+    """From (2.5, 0.5) it ends at sharpness sqrt(4 + (x0^2 - y0^2)^2)."""
     product, start = ScalarProduct(2), jnp.array([2.5, 0.5])
     end = flow(product, start, 10.0, 2000)
     # Fourth order with dt = 0.005 and rates of about 7.
@@ -229,7 +232,7 @@ def test_gradient_flow_keeps_the_balance_of_a_product():
 
 
 def test_gradient_descent_on_a_product_ends_flatter_than_the_flow():
-    """eta = 0.4 from (2.5, 0.5) ends at (1.7365475, 0.5758553), of sharpness 3.3472065."""
+    """With eta = 0.4 it goes from (2.5, 0.5) to (1.7365475, 0.5758553), of sharpness 3.3472065."""
     product, start = ScalarProduct(2), jnp.array([2.5, 0.5])
     end = descend(product, start, 0.4, 2000)
     assert_trees_close(end, jnp.array([1.7365475, 0.5758553]), rtol=0.0, atol=1e-7)
