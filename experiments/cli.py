@@ -28,6 +28,8 @@ app = cyclopts.App(
     help="Continuous-time models of large-step optimizers, run beside the optimizer they model.",
     version=_version,
     result_action="return_value",
+    # `main` turns it into a message and the exit code.
+    suppress_keyboard_interrupt=False,
 )
 
 

@@ -1,28 +1,28 @@
 """A progress bar on standard error; silent when that is not a terminal."""
 
+import abc
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Protocol
 
 import rich.console
 import rich.progress
 import rich.text
 
 
-class Progress(Protocol):
+class AbstractProgress(abc.ABC):
     """What the runner tells about how far it is."""
 
+    @abc.abstractmethod
     def working_on(self, label: str) -> None:
         """A trajectory is about to be advanced."""
-        ...
 
+    @abc.abstractmethod
     def reached(self, steps: int) -> None:
         """All trajectories are at this step."""
-        ...
 
 
-class _Bar:
+class _Bar(AbstractProgress):
     def __init__(self, bar: rich.progress.Progress, steps: int, done: int):
         self._bar = bar
         self._task = bar.add_task("starting", total=steps, completed=done)
@@ -34,7 +34,7 @@ class _Bar:
         self._bar.update(self._task, completed=steps)
 
 
-class _Silence:
+class _Silence(AbstractProgress):
     def working_on(self, label: str) -> None:
         del label
 
@@ -58,7 +58,7 @@ def warn(sentence: str) -> None:
 
 
 @contextlib.contextmanager
-def show_progress(steps: int, done: int, show: bool) -> Iterator[Progress]:
+def show_progress(steps: int, done: int, show: bool) -> Iterator[AbstractProgress]:
     """Show how far a run is, its rate and the time left, while a block of code runs.
 
     Args:

@@ -18,7 +18,7 @@ from .errors import DirectoryError
 from .interrupts import deferred_interrupts
 from .landscape import landscape
 from .lockstep import DISCRETE, Lockstep
-from .progress import Progress, show_progress, warn
+from .progress import AbstractProgress, show_progress, warn
 from .schema import Experiment
 from .store import RESULTS, Store, load, remove
 
@@ -133,7 +133,7 @@ class _Session:
         attributes = self.store.attributes()
         return Result(self.path, str(attributes["status"]), str(attributes.get("message", "")))
 
-    def loop(self, bar: Progress) -> None:
+    def loop(self, bar: AbstractProgress) -> None:
         """Advance to the end of the run, storing each segment.
 
         Raises:

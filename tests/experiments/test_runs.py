@@ -1,0 +1,360 @@
+"""Whole runs: what they leave behind, how they go on, how they fail."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from experiments import DirectoryError, load, load_config, run
+from experiments import lockstep as lockstep_module
+from experiments.lockstep import Lockstep, Segment
+from experiments.schema import Experiment
+
+from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, config
+
+# Differ between any two runs: seconds on a clock.
+CLOCKS = ("wall_time",)
+
+
+def assert_same_results(left: Path, right: Path) -> None:
+    """Every group, variable, bit and attribute agrees, but for times on the clock."""
+    one, two = load(left), load(right)
+    assert set(one.children) == set(two.children)
+    for name in ("", *one.children):
+        a, b = (tree[name].to_dataset() if name else tree.to_dataset() for tree in (one, two))
+        for dataset in (a, b):
+            for clock in CLOCKS:
+                dataset.attrs.pop(clock, None)
+        xr.testing.assert_identical(a, b)
+
+
+def quietly(loaded: Experiment, path: Path, **options: Any) -> Any:
+    """Run without a bar and without figures."""
+    return run(loaded, path, draw=False, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def valley(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an uninterrupted small run."""
+    path = tmp_path_factory.mktemp("runs") / "valley"
+    assert quietly(config(), path).status == "finished"
+    return path
+
+
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
+    """Let the `count`-th segment from now on raise instead of being computed."""
+    original: Callable[..., Segment] = Lockstep.advance
+    calls = iter(range(1, 10**6))
+
+    def advance(self: Lockstep, *arguments: Any) -> Segment:
+        if next(calls) == count:
+            raise error
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Lockstep, "advance", advance)
+
+
+def test_a_run_directory_holds_what_the_design_says(valley: Path) -> None:
+    """Config, environment, results and checkpoints, and nothing else."""
+    assert {entry.name for entry in valley.iterdir()} == {
+        "config.toml",
+        "environment.json",
+        "results.zarr",
+        "checkpoint",
+    }
+    environment = json.loads((valley / "environment.json").read_text())
+    assert {"python", "device", "versions", "commit", "seed", "precision"} <= set(environment)
+    assert environment["versions"]["jax"] == jax.__version__
+    assert environment["wall_time"] > 0
+
+
+def test_the_store_has_the_documented_groups_and_variables(valley: Path) -> None:
+    """One group per trajectory with units on every variable, and the landscape of two parameters."""
+    tree = load(valley)
+    assert set(tree.children) == {"discrete", "gradient_flow", "landscape"}
+    assert tree.attrs["critical_sharpness"] == pytest.approx(2 / 0.3)
+    shared = {"loss", "gradient_norm", "sharpness", "eigenvalues", "params"}
+    assert shared <= set(tree["discrete"].data_vars)
+    assert shared | {"predicted_loss", "distance"} <= set(tree["gradient_flow"].data_vars)
+    for name in ("discrete", "gradient_flow"):
+        data = tree[name].to_dataset()
+        np.testing.assert_array_equal(data["step"].values, np.arange(13))
+        for variable in data.data_vars.values():
+            assert variable.attrs["units"]
+            assert variable.attrs["long_name"]
+    assert tree["discrete"].attrs["kind"] == "optimizer"
+    assert tree["gradient_flow"].attrs["flow_kind"] == "gradient"
+    assert tree["gradient_flow"].attrs["tracking_error"] > 0
+
+
+def test_segments_do_not_show_in_the_results(valley: Path) -> None:
+    """The stored discrete run is the bare recursion, and distances are those to its midpoints."""
+    tree = load(valley)
+    path = [np.array([0.1, 6.0])]
+    for _ in range(13):
+        x, y = path[-1]
+        gradient = np.array([(y + x) * x + 0.5 * x**2 - 0.01, 0.5 * x**2 - 0.01])
+        path.append(path[-1] - 0.3 * gradient)
+    iterates = np.stack(path)
+    # Rounding may differ from numpy's in the last bits of each of 13 steps.
+    np.testing.assert_array_almost_equal_nulp(tree["discrete"]["params"].values, iterates[:-1], 256)
+    midpoints = (iterates[:-2] + 2 * iterates[1:-1] + iterates[2:]) / 4
+    centres = tree["gradient_flow"]["params"].values[1:]
+    distances = np.linalg.norm(centres - midpoints, axis=1)
+    stored = tree["gradient_flow"]["distance"].values
+    assert stored[0] == 0
+    assert np.abs(stored[1:] - distances).max() < 1e-12
+
+
+def test_the_tracking_error_is_that_of_the_whole_run(valley: Path) -> None:
+    """Summed up piece by piece it equals `flows.tracking_error` of the uncut trajectories."""
+    import flows
+    from experiments.build import build, precision
+
+    loaded = config()
+    with precision(loaded.precision):
+        built = build(loaded, "mine")
+        discrete = flows.iterate(built.optimizer, built.potential, built.params, 12)
+        flow = flows.simulate(built.flows[0].flow, built.potential, built.params, 12)
+        expected = float(flows.tracking_error(flow, discrete))
+    # The flow is cut into other segments, so that its solver takes other steps: rtol 1e-8.
+    stored = load(valley)["gradient_flow"].attrs["tracking_error"]
+    assert stored == pytest.approx(expected, rel=1e-5)
+
+
+def test_running_the_resolved_config_again_gives_the_same_run(valley: Path, tmp_path: Path) -> None:
+    """config.toml is the whole truth about a run."""
+    quietly(load_config(valley / "config.toml"), tmp_path / "again")
+    assert_same_results(valley, tmp_path / "again")
+
+
+@pytest.mark.parametrize("base", [VALLEY, NETWORK], ids=["valley", "network"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("power")], ids=["^C", "crash"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    base: dict[str, Any],
+    error: BaseException,
+    count: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Adaptive step sizes, warm-started eigenvectors and all."""
+    loaded = config(base)
+    quietly(loaded, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, count, error)
+        with pytest.raises(type(error)):
+            quietly(loaded, tmp_path / "parts")
+    if count > 1:
+        assert load(tmp_path / "parts")["discrete"]["step"].values[-1] == 4 * (count - 1)
+    result = quietly(loaded, tmp_path / "parts", resume=True)
+    assert result.status == "finished"
+    assert_same_results(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_rows_after_the_last_checkpoint_are_dropped_on_resume(
+    valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the store and the checkpoint leaves rows that the state does not know."""
+    from experiments import checkpoint
+
+    original = checkpoint.write
+
+    def fail_at_eight(directory: Path, loaded: Experiment, record: Any, states: Any) -> None:
+        if record["step"] == 8:
+            raise RuntimeError("power")
+        original(directory, loaded, record, states)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write", fail_at_eight)
+        with pytest.raises(RuntimeError, match="power"):
+            quietly(config(), tmp_path / "parts")
+    assert load(tmp_path / "parts")["discrete"]["step"].values[-1] == 8
+    quietly(config(), tmp_path / "parts", resume=True)
+    assert_same_results(valley, tmp_path / "parts")
+
+
+def test_a_torn_checkpoint_is_named_and_the_one_before_used(
+    valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The checksum tells; the run loses one more interval and no more."""
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            quietly(config(), tmp_path / "parts")
+    newest = tmp_path / "parts" / "checkpoint" / "step-0000000008.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    quietly(config(), tmp_path / "parts", resume=True)
+    assert "step-0000000008.ckpt: damaged" in capsys.readouterr().err
+    assert_same_results(valley, tmp_path / "parts")
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its store is readable and names the step at which it stands."""
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            quietly(config(), tmp_path)
+    tree = load(tmp_path)
+    assert tree.attrs["status"] == "interrupted"
+    assert tree.attrs["message"] == "at step 8"
+    assert tree["discrete"].sizes["step"] == 9
+
+
+def test_resume_refuses_another_config_and_names_the_keys(valley: Path) -> None:
+    """Each key with both values."""
+    other = config(optimizer={"kind": "gradient_descent", "learning_rate": 0.2}, steps=24)
+    with pytest.raises(DirectoryError) as caught:
+        quietly(other, valley, resume=True)
+    assert "optimizer.learning_rate was 0.3, is 0.2" in str(caught.value)
+    assert "steps was 12, is 24" in str(caught.value)
+
+
+def test_resuming_a_finished_run_changes_nothing(valley: Path) -> None:
+    """It only says how the run ended."""
+    before = {path: path.stat().st_mtime_ns for path in valley.rglob("*") if path.is_file()}
+    assert quietly(config(), valley, resume=True).status == "finished"
+    after = {path: path.stat().st_mtime_ns for path in valley.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_resume_begins_a_run_that_is_not_there(valley: Path, tmp_path: Path) -> None:
+    """So that a job script can be submitted again and again."""
+    quietly(config(), tmp_path / "new", resume=True)
+    assert_same_results(valley, tmp_path / "new")
+
+
+def test_a_diverging_trajectory_keeps_its_rows_and_does_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
+    """The result names trajectory and step, and every step before it is in the store."""
+    result = quietly(config(DIVERGING), tmp_path)
+    tree = load(tmp_path)
+    assert result.status == tree.attrs["status"] == "diverged"
+    values = tree["discrete"]["params"].values[:, 0]
+    last = len(values) - 1
+    assert f"discrete stopped at step {last + 1}: " in result.message
+    assert 3 < last < 40
+    assert np.isfinite(values).all()
+    w = 0.5
+    for value in values:
+        assert value == pytest.approx(w, rel=1e-9)
+        w -= 4.0 * (2.0 * w - w**3)
+    assert tree["gradient_flow"]["step"].values[-1] == 40
+    assert np.isnan(tree["gradient_flow"]["distance"].values[last + 2 :]).all()
+
+
+def test_a_run_that_diverged_is_resumed_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trajectory that stopped before the interrupt stays stopped."""
+    quietly(config(DIVERGING), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            quietly(config(DIVERGING), tmp_path / "parts")
+    assert quietly(config(DIVERGING), tmp_path / "parts", resume=True).status == "diverged"
+    assert_same_results(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_another_run_in_the_folder_is_refused_unless_overwritten(tmp_path: Path) -> None:
+    """The message names the ways out; overwriting leaves nothing of the run before."""
+    quietly(config(DIVERGING), tmp_path)
+    with pytest.raises(DirectoryError, match=r"--resume.*--overwrite.*--out"):
+        quietly(config(), tmp_path)
+    assert quietly(config(), tmp_path, overwrite=True).status == "finished"
+    assert load(tmp_path).attrs["name"] == "tiny-valley"
+    with pytest.raises(DirectoryError, match="exclude each other"):
+        quietly(config(), tmp_path, overwrite=True, resume=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_that_is_no_run_of_ours_is_never_touched(
+    tmp_path: Path, options: dict[str, bool]
+) -> None:
+    """Not even with --overwrite, and not if a run directory has a stranger's file in it."""
+    stranger = tmp_path / "thesis.tex"
+    stranger.write_text("years of work")
+    with pytest.raises(DirectoryError, match=r"no run directory of ours \(it holds thesis\.tex\)"):
+        quietly(config(), tmp_path, **options)
+    (tmp_path / "environment.json").write_text('{"program": "eosflows"}')
+    with pytest.raises(DirectoryError, match="no run directory of ours"):
+        quietly(config(), tmp_path, **options)
+    assert stranger.read_text() == "years of work"
+
+
+def test_a_link_in_place_of_the_folder_or_its_parts_is_refused(valley: Path, tmp_path: Path) -> None:
+    """Overwriting through a link would delete what lies elsewhere."""
+    link = tmp_path / "link"
+    link.symlink_to(valley, target_is_directory=True)
+    with pytest.raises(DirectoryError, match="is a link"):
+        quietly(config(), link, overwrite=True)
+    inner = tmp_path / "run"
+    inner.mkdir()
+    (inner / "environment.json").write_text('{"program": "eosflows"}')
+    (inner / "results.zarr").symlink_to(valley / "results.zarr", target_is_directory=True)
+    with pytest.raises(DirectoryError, match=r"results\.zarr is a link"):
+        quietly(config(), inner, overwrite=True)
+    assert load(valley).attrs["status"] == "finished"
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    """As is a folder below a file, which cannot be made."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DirectoryError, match="is a file"):
+        quietly(config(), tmp_path / "file")
+    with pytest.raises(DirectoryError, match="cannot be written"):
+        quietly(config(), tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float32", np.float32), ("float64", np.float64)])
+@pytest.mark.parametrize("before", [True, False])
+def test_the_config_decides_the_precision_and_jax_gets_its_own_back(
+    name: str, dtype: type, before: bool, tmp_path: Path
+) -> None:
+    """Whatever was set before the run is set after it."""
+    was = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_enable_x64", before)
+    try:
+        tree = quietly(config(precision=name, steps=4), tmp_path).tree()
+        assert jax.config.jax_enable_x64 is before  # pyright: ignore[reportAttributeAccessIssue]
+    finally:
+        jax.config.update("jax_enable_x64", was)
+    for group in ("discrete", "gradient_flow"):
+        for variable in tree[group].data_vars.values():
+            assert variable.dtype == dtype
+
+
+def test_a_network_run_measures_accuracy(tmp_path: Path) -> None:
+    """And leaves the curvature out between its steps."""
+    tree = quietly(config(NETWORK), tmp_path).tree()
+    data = tree["discrete"].to_dataset()
+    assert ((data["accuracy"] >= 0) & (data["accuracy"] <= 1)).all()
+    assert "params" not in data
+    measured = np.isfinite(data["sharpness"].values)
+    np.testing.assert_array_equal(data["step"].values[measured], [0, 4, 8, 12])
+
+
+def test_memory_bounds_the_segments(
+    valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an interval between checkpoints does not fit, it is cut, and nothing else changes."""
+    from experiments import runner
+
+    monkeypatch.setattr(runner, "_SEGMENT_BYTES", 1)
+    quietly(config(flows=[]), tmp_path / "cut")
+    xr.testing.assert_identical(
+        load(valley)["discrete"].to_dataset().drop_attrs(),
+        load(tmp_path / "cut")["discrete"].to_dataset().drop_attrs(),
+    )
+
+
+def test_the_label_of_the_optimizer_is_reserved() -> None:
+    """The schema and the runner speak of one name."""
+    from experiments.schema.flows import RESERVED_LABELS
+
+    assert lockstep_module.DISCRETE in RESERVED_LABELS

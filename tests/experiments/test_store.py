@@ -1,0 +1,165 @@
+"""The results store: what it promises at every moment of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from experiments import DirectoryError, load
+from experiments.store import RESULTS, Store
+
+LENGTH = 11
+
+
+def rows(start: int, stop: int, step_dtype: Any = np.int32) -> xr.Dataset:
+    """Rows `start` to `stop` of a trajectory with a scalar, a vector and parameters."""
+    steps = np.arange(start, stop, dtype=step_dtype)
+    loss = {"units": "loss", "long_name": "loss at the parameters"}
+    return xr.Dataset(
+        {
+            "loss": ("step", steps.astype(np.float32) ** 2, loss),
+            "eigenvalues": (("step", "mode"), np.ones((stop - start, 2)) * steps[:, None]),
+            "params": (("step", "parameter"), np.ones((stop - start, 3)) * steps[:, None]),
+        },
+        {"step": ("step", steps, {"units": "optimizer steps"})},
+        {"label": "discrete"},
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store.create(tmp_path / RESULTS, {"name": "mine", "status": "running"})
+
+
+def test_pieces_come_back_as_the_whole(store: Store) -> None:
+    """Values, types, dimensions and attributes survive, whatever the pieces."""
+    for start, stop in ((0, 1), (1, 6), (6, LENGTH)):
+        store.append("discrete", rows(start, stop), LENGTH)
+    store.finish({"status": "finished", "learning_rate": 0.1})
+    tree = load(store.path.parent)
+    xr.testing.assert_identical(tree["discrete"].to_dataset(), rows(0, LENGTH))
+    assert tree.attrs == {"name": "mine", "status": "finished", "learning_rate": 0.1}
+
+
+def test_plain_xarray_opens_a_finished_store(store: Store) -> None:
+    """Also one that stopped early: no row is left that was laid out and not written."""
+    store.append("discrete", rows(0, 4), LENGTH)
+    store.finish({"status": "diverged"})
+    with xr.open_datatree(store.path, engine="zarr") as tree:
+        assert tree["discrete"].sizes["step"] == 4
+        np.testing.assert_array_equal(tree["discrete"]["step"].values, np.arange(4))
+
+
+def test_arrays_have_their_final_length_from_the_start(store: Store) -> None:
+    """An append writes chunks and no metadata of arrays."""
+    store.append("discrete", rows(0, 1), LENGTH)
+    group = zarr.open_group(store.path, mode="r")
+    assert group["discrete/params"].shape == (LENGTH, 3)
+    before = (store.path / "discrete" / "loss" / "zarr.json").stat().st_mtime_ns
+    store.append("discrete", rows(1, 5), LENGTH)
+    assert (store.path / "discrete" / "loss" / "zarr.json").stat().st_mtime_ns == before
+
+
+def test_chunks_do_not_follow_the_appends(store: Store) -> None:
+    """Many small appends leave one file per array, not one per append."""
+    for step in range(LENGTH):
+        store.append("discrete", rows(step, step + 1), LENGTH)
+    files = [path for path in (store.path / "discrete" / "loss" / "c").rglob("*") if path.is_file()]
+    assert len(files) == 1
+
+
+def test_a_running_store_is_readable(store: Store) -> None:
+    """What was appended is there, what was only laid out is not."""
+    store.append("discrete", rows(0, 5), LENGTH)
+    assert load(store.path.parent)["discrete"].sizes["step"] == 5
+
+
+def test_a_row_exists_if_and_only_if_its_step_is_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between two variables leaves no half row, and the next append heals it."""
+    store.append("discrete", rows(0, 3), LENGTH)
+
+    def crash(self: Any, key: Any, value: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store._arrays["discrete"]["params"]), "__setitem__", crash)
+        with pytest.raises(OSError, match="no space"):
+            store.append("discrete", rows(3, 6), LENGTH)
+    assert load(store.path.parent)["discrete"].sizes["step"] == 3
+    again = Store.open(store.path)
+    assert again.rows("discrete") == 3
+    again.append("discrete", rows(3, LENGTH), LENGTH)
+    again.finish({})
+    xr.testing.assert_equal(load(store.path)["discrete"].to_dataset(), rows(0, LENGTH))
+
+
+def test_rows_can_be_taken_back(store: Store) -> None:
+    """As a resumed run does with the rows after its checkpoint, finished or not."""
+    store.append("discrete", rows(0, 8), LENGTH)
+    store.finish({"status": "finished"})
+    again = Store.open(store.path)
+    again.lengthen(LENGTH)
+    again.truncate("discrete", 5)
+    assert load(store.path)["discrete"].sizes["step"] == 5
+    again.append("discrete", rows(5, LENGTH), LENGTH)
+    again.finish({"status": "finished"})
+    with xr.open_datatree(store.path, engine="zarr") as tree:
+        xr.testing.assert_equal(tree["discrete"].to_dataset(), rows(0, LENGTH))
+
+
+def test_a_flows_own_time_may_be_a_float(store: Store) -> None:
+    """Physical time has no whole steps; unwritten rows are nan then."""
+    store.append("fall", rows(0, 4, np.float64), LENGTH)
+    tree = load(store.path.parent)
+    assert tree["fall"]["step"].dtype == np.float64
+    assert tree["fall"].sizes["step"] == 4
+
+
+def test_rows_that_do_not_fit_are_refused(store: Store) -> None:
+    """Other variables than before, or more rows than the run has."""
+    store.append("discrete", rows(0, 4), LENGTH)
+    with pytest.raises(ValueError, match="must hold the variables"):
+        store.append("discrete", rows(4, 5).drop_vars("loss"), LENGTH)
+    with pytest.raises(ValueError, match="laid out for 11"):
+        store.append("discrete", rows(4, LENGTH + 1), LENGTH)
+
+
+def test_what_is_not_finite_is_no_attribute(store: Store) -> None:
+    """JSON knows neither nan nor None: such an attribute is absent."""
+    store.update("", {"critical_sharpness": float("nan"), "message": None, "seed": np.int32(3)})
+    assert store.attributes() == {"name": "mine", "status": "running", "seed": 3}
+
+
+def test_a_link_or_a_file_in_place_of_results_is_refused(tmp_path: Path, store: Store) -> None:
+    """Nothing outside the folder is read, written or deleted through a link."""
+    from experiments.store import remove
+
+    link = tmp_path / "elsewhere" / RESULTS
+    link.parent.mkdir()
+    link.symlink_to(store.path)
+    for action in (load, Store.open, remove):
+        with pytest.raises(DirectoryError, match="is a link"):
+            action(link)
+    with pytest.raises(DirectoryError, match="is a link"):
+        load(link.parent)
+    link.unlink()
+    link.write_text("no folder")
+    with pytest.raises(DirectoryError, match="is a file"):
+        load(link.parent)
+    with pytest.raises(DirectoryError, match="no such folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_damaged_chunk_is_told(store: Store) -> None:
+    """As an error about the store, whatever the codec raises."""
+    store.append("discrete", rows(0, LENGTH), LENGTH)
+    store.finish({})
+    chunk = store.path / "discrete" / "loss" / "c" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:5])
+    with pytest.raises(DirectoryError, match="cannot be read"):
+        load(store.path.parent)
