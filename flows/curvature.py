@@ -171,22 +171,37 @@ def top_eigenpairs(
         ValueError: If `count` or `start` does not fit the parameters.
     """
     count = positive_integer("count", count)
-    flat, unravel = ravel_pytree(params)
-    size = flat.size
+    size = sum(x.size for x in jax.tree.leaves(params))
     if count > size:
         raise ValueError(f"count must be at most the number of parameters, {size}; got {count}.")
     if start is not None and (start.shape[0] < count or start.shape[1:] != (size,)):
         raise ValueError(
             f"start must have shape (at least {count}, {size}); got {tuple(start.shape)}."
         )
-    _, product = linearise_gradient(lambda w: potential(unravel(w)), flat)
+    return _top_eigenpairs(
+        potential, params, start, tolerance, count, max_iterations, size <= dense_limit
+    )
+
+
+@eqx.filter_jit
+def _top_eigenpairs(
+    potential: Potential,
+    params: Params,
+    start: Modes | None,
+    tolerance: float | None,
+    count: int,
+    max_iterations: int,
+    dense: bool,
+) -> Eigenpairs:
+    flat, _ = ravel_pytree(params)
+    _, product = linearise_gradient(potential, params)
     products = jax.vmap(product)
     if tolerance is None:
         tolerance = default_tolerance(flat.dtype)
-    if size <= dense_limit:
-        values, vectors, residuals, hvps = _dense_eigenpairs(products, size, count, flat.dtype)
+    if dense:
+        values, vectors, residuals, hvps = _dense_eigenpairs(products, flat.size, count, flat.dtype)
     else:
-        block = random_modes(count, size, flat.dtype) if start is None else start
+        block = random_modes(count, flat.size, flat.dtype) if start is None else start
         found = block_eigenpairs(
             products, block, wanted=count, tolerance=tolerance, max_iterations=max_iterations
         )
@@ -198,6 +213,7 @@ def top_eigenpairs(
     return Eigenpairs(values, _oriented(vectors), residuals, hvps, residuals <= bound)
 
 
+@eqx.filter_jit
 def follow_modes(pairs: Eigenpairs, previous: Modes) -> Eigenpairs:
     """Reorder and reflect eigenpairs so that each continues the same row of `previous`.
 
@@ -216,7 +232,7 @@ def follow_modes(pairs: Eigenpairs, previous: Modes) -> Eigenpairs:
         best = jnp.argmax(free)
         old, new = best // count, best % count
         taken = (jnp.arange(count)[:, None] == old) | (jnp.arange(count)[None, :] == new)
-        return jnp.where(taken, -1, free), order.at[old].set(new)
+        return jnp.where(taken, -1, free), order.at[old].set(new.astype(order.dtype))
 
     start = (jnp.abs(overlaps), jnp.zeros(count, jnp.int32))
     _, order = lax.fori_loop(0, count, assign, start)

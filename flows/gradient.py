@@ -1,7 +1,7 @@
 """Gradient flow: the limit of small steps, and its first backward-error correction."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -49,7 +49,7 @@ class GradientFlow(AbstractFlow):
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
     }
 
-    def __init__(self, optimizer: GradientDescent, correction: bool = False):
+    def __init__(self, optimizer: Any, correction: Any = False):
         if not isinstance(optimizer, GradientDescent):
             raise ValueError(
                 "optimizer must be a GradientDescent, whose learning rate sets the speed of "

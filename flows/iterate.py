@@ -83,7 +83,7 @@ class _Problem(eqx.Module):
     def piece(self, state: IterationState, rows: Any, optimizer_steps: Any) -> Trajectory:
         """Make a trajectory of stacked rows."""
         steps, params, observables, neighbours, cost = rows
-        cost = jax.tree.map(jnp.sum, cost)
+        cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), cost)
         return Trajectory(
             steps=steps,
             params=params,

@@ -77,7 +77,7 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
                 params=flat[1],
                 observables=flat[2],
                 neighbours=flat[3],
-                stats=jax.tree.map(jnp.sum, stacked.stats),
+                stats=jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), stacked.stats),
                 result=state.result,
                 stopped_at=state.stopped_at,
             )
@@ -105,7 +105,7 @@ def _looped(advance, state, saves, length, report):
 
 def _cut(trajectory: Trajectory) -> Trajectory:
     """Keep the rows before the failure."""
-    keep = trajectory.steps < trajectory.stopped_at
+    keep = trajectory.steps.astype(trajectory.stopped_at.dtype) < trajectory.stopped_at
     finite = jax.tree.map(
         lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))), trajectory.params
     )

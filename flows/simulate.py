@@ -78,7 +78,7 @@ class _Problem(eqx.Module):
     controller: diffrax.AbstractStepSizeController
     adjoint: diffrax.AbstractAdjoint
     dt0: Float[Array, ""] | None
-    save_every: float = eqx.field(static=True)
+    save_every: int | float = eqx.field(static=True)
     max_solver_steps: int = eqx.field(static=True)
     variables: Variables = eqx.field(static=True)
 
@@ -86,7 +86,7 @@ class _Problem(eqx.Module):
     def adaptive(self) -> bool:
         return isinstance(self.controller, StepMemory)
 
-    def times(self, time: Float[Array, ""]) -> Array:
+    def times(self, time: Float[Array, " T"]) -> Array:
         if self.flow.time_unit == STEPS:
             return jnp.round(time).astype(jnp.int32)
         return time
@@ -103,7 +103,7 @@ class _Problem(eqx.Module):
             return (states, index + 1), ({**values, **predicted}, cost)
 
         (states, index), (observables, costs) = lax.scan(one, (states, index), rows)
-        return states, index, (observables, jax.tree.map(jnp.sum, costs))
+        return states, index, (observables, jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs))
 
     def piece(self, state: SimulationState, times, params, observables, stats) -> Trajectory:
         return Trajectory(
@@ -130,7 +130,7 @@ class _Problem(eqx.Module):
         }
 
 
-def _dtype(state: PyTree[Array]) -> Any:
+def _dtype(state: PyTree[Any]) -> Any:
     return jnp.result_type(*(x.dtype for x in jax.tree.leaves(state)))
 
 
@@ -253,10 +253,10 @@ def simulate(
     flow: AbstractFlow,
     potential: Potential,
     params: PyTree[Any] | None,
-    steps: float,
+    steps: int | float,
     *,
     state: SimulationState | None = None,
-    save_every: float = 1,
+    save_every: int | float = 1,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: Any = None,

@@ -161,7 +161,7 @@ def choose_controller(
     )
 
 
-def smallest_step(dtype: Any, duration: float) -> Float[Array, ""]:
+def smallest_step(dtype: Any, duration: int | float) -> Float[Array, ""]:
     """Return the step size below which a segment of this duration makes no progress."""
     return jnp.asarray(_SMALLEST_STEP * jnp.finfo(dtype).eps * max(duration, 1.0), dtype)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Real
 
 from .flow import Midpoint
 from .results import RESULTS
-from .trees import Params
+from .trees import Params, is_traced
 from .variables import PARAMETER, STEPS, Variable, Variables
 
 
@@ -67,7 +67,7 @@ class Trajectory(eqx.Module):
     time_unit: str = eqx.field(static=True, default=STEPS)
 
     @property
-    def succeeded(self) -> Bool[Array, ""]:
+    def succeeded(self) -> Bool[Array, "..."]:
         """Whether the run reached its end."""
         return self.result == RESULTS.successful
 
@@ -155,9 +155,9 @@ def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
     last = trajectories[-1]
     if len(trajectories) == 1:
         return last
-    for first, second in zip(trajectories[:-1], trajectories[1:], strict=True):
-        if first.steps.size and second.steps.size and first.steps[-1] >= second.steps[0]:
-            raise ValueError("trajectories must follow each other in time.")
+    times = [t.steps for t in trajectories]
+    if not is_traced(times) and np.any(np.diff(np.concatenate(times)) <= 0):
+        raise ValueError("trajectories must follow each other in time.")
 
     def joined(name: str) -> Any:
         parts = [getattr(t, name) for t in trajectories]

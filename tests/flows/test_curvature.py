@@ -1,0 +1,218 @@
+"""Eigenpairs and third derivatives against dense linear algebra and finite differences."""
+
+import equinox as eqx
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from tests.helpers import assert_trees_close, finite_difference_jvp
+
+from flows import follow_modes, hvp, linearise_gradient, third_derivative, third_derivatives
+from flows import top_eigenpairs
+from flows.curvature import Eigenpairs
+from flows.eigensolver import block_eigenpairs
+
+
+class Network(eqx.Module):
+    """Mean squared error of a small tanh network on random data."""
+
+    static: eqx.nn.MLP = eqx.field(static=True)
+    inputs: jax.Array
+    targets: jax.Array
+
+    def __call__(self, params):
+        outputs = jax.vmap(eqx.combine(params, self.static))(self.inputs)
+        return 0.5 * jnp.mean(jnp.sum((outputs - self.targets) ** 2, axis=1))
+
+
+def network(width: int) -> tuple[Network, eqx.nn.MLP]:
+    """A network with 8 inputs, two hidden layers and 3 outputs, and its parameters."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    model = eqx.nn.MLP(8, 3, width, 2, jnp.tanh, key=keys[0])
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    inputs = jax.random.normal(keys[1], (40, 8))
+    return Network(static, inputs, jax.random.normal(keys[2], (40, 3))), params
+
+
+def dense_hessian(potential, params) -> jax.Array:
+    flat, unravel = ravel_pytree(params)
+    return jax.jit(jax.hessian(lambda w: potential(unravel(w))))(flat)
+
+
+def test_eigenpairs_of_a_network_agree_with_the_dense_ones():
+    """Without the Hessian, at P about 1000: values and vectors to 1e-5 relative."""
+    potential, params = network(26)
+    hessian = dense_hessian(potential, params)
+    assert hessian.shape[0] == 1017
+    values, vectors = jnp.linalg.eigh(hessian)
+    found = top_eigenpairs(potential, params, 5, tolerance=1e-7)
+    assert bool(jnp.all(found.converged))
+    assert_trees_close(found.values, values[::-1][:5], rtol=1e-5, atol=0.0)
+    overlaps = jnp.abs(jnp.sum(found.vectors * vectors[:, ::-1][:, :5].T, axis=1))
+    # An angle of 1e-5 leaves an overlap of 1 - 5e-11.
+    assert_trees_close(overlaps, jnp.ones(5), rtol=0.0, atol=1e-10)
+    assert_trees_close(found.vectors @ found.vectors.T, jnp.eye(5), rtol=0.0, atol=1e-12)
+
+
+def test_residuals_bound_the_errors_also_when_the_iteration_is_cut_short():
+    """An unconverged pair says so, and an eigenvalue lies within its residual of the value."""
+    potential, params = network(26)
+    exact = jnp.linalg.eigvalsh(dense_hessian(potential, params))
+    found = top_eigenpairs(potential, params, 3, max_iterations=4)
+    assert not bool(jnp.all(found.converged))
+    nearest = jnp.min(jnp.abs(found.values[:, None] - exact[None, :]), axis=1)
+    assert bool(jnp.all(nearest <= found.residuals + 1e-12))
+    assert bool(jnp.any(found.residuals > 1e-4))
+
+
+def test_a_good_start_makes_the_eigenpairs_cheap():
+    """Started from the eigenvectors themselves, one product per pair is enough."""
+    potential, params = network(26)
+    cold = top_eigenpairs(potential, params, 3)
+    warm = top_eigenpairs(potential, params, 3, start=cold.vectors)
+    assert int(warm.hvps) == 3
+    assert int(cold.hvps) > 20
+    assert_trees_close(warm.values, cold.values, rtol=1e-10, atol=0.0)
+
+
+def test_dense_and_iterative_eigenpairs_agree():
+    """The two independent computations of the same pairs, up to sign conventions that agree too."""
+    potential, params = network(12)
+    dense = top_eigenpairs(potential, params, 4)
+    iterative = top_eigenpairs(potential, params, 4, dense_limit=0, tolerance=1e-10)
+    assert_trees_close(iterative.values, dense.values, rtol=1e-12, atol=0.0)
+    assert_trees_close(iterative.vectors, dense.vectors, rtol=0.0, atol=1e-7)
+
+
+@jax.jit
+def _block_eigenpairs(matrix, start):
+    return block_eigenpairs(
+        lambda rows: rows @ matrix,
+        start,
+        wanted=start.shape[0],
+        tolerance=1e-9,
+        max_iterations=200,
+    )
+
+
+@hypothesis.given(
+    count=st.sampled_from([1, 3]),
+    rank=st.integers(0, 12),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+    seed=st.integers(0, 1000),
+)
+def test_block_iteration_finds_the_top_of_any_spectrum(count, rank, scale, seed):
+    """Low rank, repeated and negative eigenvalues, any scale: residuals vanish, vectors are
+    orthonormal, and the values are the largest."""
+    rng = np.random.default_rng(seed)
+    size = 30
+    basis, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    spectrum = np.zeros(size)
+    spectrum[:rank] = np.round(rng.normal(size=rank) * 2)
+    matrix = jnp.asarray(scale * (basis * spectrum) @ basis.T)
+    start = jnp.asarray(rng.normal(size=(count, size)))
+    found = _block_eigenpairs(matrix, start)
+    top = np.sort(scale * spectrum)[::-1][:count]
+    assert_trees_close(found.values, jnp.asarray(top), rtol=1e-9, atol=1e-7 * scale)
+    assert_trees_close(found.vectors @ found.vectors.T, jnp.eye(count), rtol=0.0, atol=1e-10)
+
+
+def test_modes_are_followed_through_a_crossing_of_eigenvalues():
+    """Where two eigenvalues cross, each mode keeps its eigenvector, its sign and its line."""
+    angle = 0.3
+    rotation = jnp.asarray([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+    modes = None
+    values = []
+    for t in np.linspace(0.0, 1.0, 11):
+        hessian = rotation @ jnp.diag(jnp.asarray([1.0 + t, 1.55 - t])) @ rotation.T
+        pairs = top_eigenpairs(lambda w, h=hessian: 0.5 * w @ h @ w, jnp.zeros(2), 2)
+        if modes is None:
+            pairs = Eigenpairs(
+                pairs.values, -pairs.vectors, pairs.residuals, pairs.hvps, pairs.converged
+            )
+        else:
+            pairs = follow_modes(pairs, modes)
+        modes = pairs.vectors
+        values.append(pairs.values)
+    line = np.linspace(0.0, 1.0, 11)
+    expected = jnp.asarray(np.stack([1.55 - line, 1.0 + line], axis=1))
+    assert_trees_close(jnp.stack(values), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_products_and_the_gradient_share_one_linearisation():
+    """The linearised gradient gives the gradient and H v, as the pytree version does."""
+    potential, params = network(6)
+    flat, unravel = ravel_pytree(params)
+    vector = jax.random.normal(jax.random.key(5), flat.shape)
+    gradient, product = linearise_gradient(potential, params)
+    assert_trees_close(gradient, ravel_pytree(jax.grad(potential)(params))[0])
+    by_tree = ravel_pytree(hvp(potential, params, unravel(vector)))[0]
+    assert_trees_close(product(vector), by_tree, rtol=1e-10, atol=1e-12)
+    assert_trees_close(product(vector), dense_hessian(potential, params) @ vector, rtol=1e-9)
+
+
+def test_third_derivatives_agree_with_finite_differences():
+    """grad_w (u^T H v), along a random direction, and symmetric in u and v."""
+    potential, params = network(6)
+    flat, unravel = ravel_pytree(params)
+    u, v, w = jax.random.normal(jax.random.key(7), (3, flat.size))
+    third = third_derivative(potential, params, unravel(u), unravel(v))
+
+    def curvature(x):
+        return u @ ravel_pytree(hvp(potential, unravel(x), unravel(v)))[0]
+
+    by_difference = finite_difference_jvp(curvature, flat, w, step=1e-3)
+    # Fourth-order differences at step 1e-3 leave about 1e-8 of the value here.
+    assert_trees_close(ravel_pytree(third)[0] @ w, by_difference, rtol=1e-6, atol=1e-6)
+    mirrored = third_derivative(potential, params, unravel(v), unravel(u))
+    assert_trees_close(third, mirrored, rtol=1e-10, atol=1e-10)
+    block = third_derivatives(potential, params, jnp.stack([u, v]))
+    assert block.shape == (2, 2, flat.size)
+    assert_trees_close(block[0, 1], ravel_pytree(third)[0], rtol=1e-10, atol=1e-10)
+    assert_trees_close(block, jnp.swapaxes(block, 0, 1), rtol=0.0, atol=0.0)
+
+
+def test_eigenpairs_transform():
+    """They jit, vmap over points, and differentiate: d lambda = u^T dH u."""
+    potential, params = network(4)
+    flat, unravel = ravel_pytree(params)
+
+    def sharpness(w):
+        return top_eigenpairs(lambda x: potential(unravel(x)), w, 1).sharpness
+
+    slope = jax.jit(jax.grad(sharpness))(flat)
+    vector = top_eigenpairs(potential, params, 1).vectors[0]
+    third = third_derivative(lambda x: potential(unravel(x)), flat, vector, vector)
+    assert_trees_close(slope, third, rtol=1e-8, atol=1e-8)
+    points = jnp.stack([flat, 1.1 * flat])
+    mapped = jax.vmap(sharpness)(points)
+    assert_trees_close(mapped, jnp.stack([sharpness(x) for x in points]), rtol=1e-10)
+
+
+def test_float32_eigenpairs_stay_in_float32(float32):
+    """Single precision in, single precision out, accurate to its rounding."""
+    del float32
+    potential, params = network(26)
+    found = top_eigenpairs(potential, params, 3)
+    assert {x.dtype for x in (found.values, found.vectors, found.residuals)} == {
+        jnp.dtype("float32")
+    }
+    exact = jnp.linalg.eigvalsh(dense_hessian(potential, params))[::-1][:3]
+    assert_trees_close(found.values, exact, rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 0}, "count must be an integer of at least 1"),
+        ({"count": 4}, "count must be at most the number of parameters, 3"),
+        ({"count": 2, "start": jnp.zeros((1, 3))}, "start must have shape"),
+    ],
+)
+def test_wrong_sizes_are_refused(options, message):
+    """The message names the argument and what is allowed."""
+    with pytest.raises(ValueError, match=message):
+        top_eigenpairs(lambda w: jnp.sum(w**2), jnp.ones(3), **options)

@@ -1,0 +1,178 @@
+"""Gradient flow against exact solutions and against the optimizer that it models."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.helpers import assert_trees_close
+
+from flows import GradientDescent, GradientFlow, iterate, simulate
+from potentials import Quadratic, ScalarProduct
+
+SPECTRUM = jnp.asarray([3.0, 1.0, 0.1])
+START = jnp.asarray([1.0, -2.0, 0.5])
+
+
+def test_descent_on_a_quadratic_equals_its_closed_form():
+    """Each coordinate is multiplied by 1 - eta lambda per step, on both sides of stability."""
+    for learning_rate in (0.1, 0.7):
+        trajectory = iterate(GradientDescent(learning_rate), Quadratic(SPECTRUM), START, 20)
+        factors = (1 - learning_rate * SPECTRUM)[None, :] ** np.arange(21.0)[:, None]
+        # 20 products round 20 times.
+        assert_trees_close(trajectory.params, factors * START[None, :], rtol=1e-13, atol=1e-15)
+
+
+def test_flow_on_a_quadratic_equals_its_closed_form():
+    """Each coordinate decays as exp(-eta lambda t)."""
+    trajectory = simulate(GradientFlow(GradientDescent(0.2)), Quadratic(SPECTRUM), START, 20)
+    factors = jnp.exp(-0.2 * SPECTRUM[None, :] * jnp.arange(21.0)[:, None])
+    # The default tolerance of 1e-8 per step, over some 20 steps.
+    assert_trees_close(trajectory.params, factors * START[None, :], rtol=1e-6, atol=1e-8)
+
+
+def test_corrected_flow_on_a_quadratic_equals_its_closed_form():
+    """The correction turns the rate eta lambda into eta lambda (1 + eta lambda / 2)."""
+    flow = GradientFlow(GradientDescent(0.2), correction=True)
+    trajectory = simulate(flow, Quadratic(SPECTRUM), START, 20)
+    rates = 0.2 * SPECTRUM * (1 + 0.1 * SPECTRUM)
+    factors = jnp.exp(-rates[None, :] * jnp.arange(21.0)[:, None])
+    assert_trees_close(trajectory.params, factors * START[None, :], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("start", [(2.5, 0.5), (1.0, 0.2)])
+def test_flow_on_a_product_conserves_the_imbalance_and_ends_at_its_sharpness(start):
+    """x^2 - y^2 stays, and the end has sharpness sqrt(4 + (x0^2 - y0^2)^2) (THEORY 4)."""
+    start = jnp.asarray(start)
+    potential = ScalarProduct(2)
+    trajectory = simulate(GradientFlow(GradientDescent(0.4)), potential, start, 200)
+    imbalance = trajectory.params[:, 0] ** 2 - trajectory.params[:, 1] ** 2
+    assert_trees_close(imbalance, jnp.full(201, imbalance[0]), rtol=1e-7, atol=1e-7)
+    end = jax.hessian(potential)(trajectory.params[-1])
+    assert_trees_close(
+        jnp.linalg.eigvalsh(end)[-1], jnp.sqrt(4 + imbalance[0] ** 2), rtol=1e-6, atol=0.0
+    )
+
+
+def test_descent_on_a_product_follows_the_exact_law_of_the_imbalance():
+    """x'^2 - y'^2 = (x^2 - y^2)(1 - eta^2 r^2), and the end point is THEORY 4's."""
+    eta = 0.4
+    start = jnp.asarray([2.5, 0.5])
+    trajectory = iterate(GradientDescent(eta), ScalarProduct(2), start, 400)
+    x, y = trajectory.params.T
+    imbalance, residual = x**2 - y**2, x * y - 1
+    expected = imbalance[:-1] * (1 - eta**2 * residual[:-1] ** 2)
+    assert_trees_close(imbalance[1:], expected, rtol=1e-12, atol=1e-12)
+    # THEORY 4 gives seven decimals.
+    assert_trees_close(
+        trajectory.params[-1], jnp.asarray([1.7365475, 0.5758553]), rtol=0.0, atol=1e-7
+    )
+
+
+def test_euler_with_unit_steps_is_gradient_descent():
+    """One unit of flow time is one optimizer step, so Euler with dt = 1 is the optimizer."""
+    potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
+    flow = GradientFlow(GradientDescent(0.3))
+    euler = simulate(flow, potential, start, 30, solver=diffrax.Euler(), dt0=1.0)
+    discrete = iterate(GradientDescent(0.3), potential, start, 30)
+    assert_trees_close(euler.params, discrete.params, rtol=1e-13, atol=1e-14)
+
+
+def _slopes(errors: np.ndarray) -> np.ndarray:
+    return np.log2(errors[:-1] / errors[1:])
+
+
+@pytest.mark.parametrize(
+    ("solver", "order"),
+    [
+        (diffrax.Euler(), 1),
+        (diffrax.Heun(), 2),
+        (diffrax.Bosh3(), 3),
+        (diffrax.Dopri5(), 5),
+        (diffrax.Tsit5(), 5),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, diffrax.AbstractSolver) else None,
+)
+def test_fixed_step_solvers_converge_at_their_order(solver, order):
+    """Halving the step divides the error of gradient flow by 2^order, against the exact flow."""
+    potential, start = Quadratic(jnp.asarray([1.0, 0.4])), jnp.asarray([1.0, 1.0])
+
+    @jax.vmap
+    def end(dt0: jax.Array) -> jax.Array:
+        return simulate(
+            GradientFlow(GradientDescent(0.5)),
+            potential,
+            start,
+            4,
+            save_every=4,
+            solver=solver,
+            stepsize_controller=diffrax.ConstantStepSize(),
+            dt0=dt0,
+            measurements=(),
+        ).params[-1]
+
+    exact = jnp.exp(-2.0 * jnp.asarray([1.0, 0.4]))
+    ends = end(4.0 / jnp.asarray([16.0, 32.0, 64.0]))
+    errors = np.linalg.norm(np.asarray(ends - exact[None, :]), axis=1)
+    # The next order bends the slope in proportion to the step: extrapolate that away.
+    slopes = _slopes(errors)
+    assert abs(2 * slopes[1] - slopes[0] - order) < 0.1, (errors, slopes)
+
+
+@pytest.mark.parametrize(("correction", "order"), [(False, 1), (True, 2)])
+def test_flow_approaches_descent_at_its_order_in_the_learning_rate(correction, order):
+    """At a fixed eta * steps the distance to the optimizer is O(eta), O(eta^2) corrected."""
+    potential, start = ScalarProduct(2), jnp.asarray([1.6, 0.4])
+    errors = []
+    for steps in (40, 80, 160):
+        optimizer = GradientDescent(2.0 / steps)
+        flow = GradientFlow(optimizer, correction=correction)
+        end = simulate(flow, potential, start, steps, save_every=steps, measurements=())
+        discrete = iterate(optimizer, potential, start, steps, save_every=steps, measurements=())
+        errors.append(float(jnp.linalg.norm(end.params[-1] - discrete.params[-1])))
+    assert abs(_slopes(np.asarray(errors))[-1] - order) < 0.1, errors
+
+
+def test_implicit_solver_takes_few_steps_where_the_flow_is_stiff():
+    """With eta lambda = 2e3 Kvaerno5 agrees with the exact flow in far fewer steps than Tsit5."""
+    potential = Quadratic(jnp.asarray([1e4, 1.0]))
+    flow = GradientFlow(GradientDescent(0.2))
+    start = jnp.asarray([1.0, 1.0])
+    tolerances = diffrax.PIDController(rtol=1e-6, atol=1e-9)
+    runs = {
+        name: simulate(flow, potential, start, 20, solver=solver, stepsize_controller=tolerances)
+        for name, solver in (("implicit", diffrax.Kvaerno5()), ("explicit", diffrax.Tsit5()))
+    }
+    exact = jnp.stack([jnp.zeros(()), jnp.exp(jnp.asarray(-0.2 * 20))])
+    # The tolerance of 1e-6 per step, over some tens of steps.
+    assert_trees_close(runs["implicit"].params[-1], exact, rtol=1e-4, atol=1e-7)
+    steps = {name: int(run.stats["solver_steps"]) for name, run in runs.items()}
+    assert steps["implicit"] * 50 < steps["explicit"], steps
+
+
+def test_by_hand_diffrax_gives_what_simulate_gives():
+    """The flow is a plain vector field: diffeqsolve with the same solver gives the same path."""
+    flow = GradientFlow(GradientDescent(0.3))
+    potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(flow.vector_field),
+        diffrax.Tsit5(),
+        t0=0.0,
+        t1=10.0,
+        dt0=None,
+        y0=flow.init(potential, start),
+        args=potential,
+        saveat=diffrax.SaveAt(ts=jnp.arange(11.0)),
+        stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-10),
+    )
+    trajectory = simulate(flow, potential, start, 10)
+    # diffrax starts with dt0 = 0.01 here and simulate with its estimate: the tolerance is shared.
+    assert_trees_close(solution.ys.params, trajectory.params, rtol=1e-8, atol=1e-9)
+
+
+def test_a_flow_of_something_else_is_refused():
+    """The constructor names the argument."""
+    with pytest.raises(ValueError, match="optimizer must be a GradientDescent"):
+        GradientFlow(0.1)
+    with pytest.raises(ValueError, match="correction must be True or False"):
+        GradientFlow(GradientDescent(0.1), correction="yes")

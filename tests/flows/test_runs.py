@@ -1,0 +1,221 @@
+"""simulate and iterate as a user meets them: any loss, any pytree, vmap, grad, pieces, failures."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.helpers import assert_trees_close
+
+from flows import (
+    RESULTS,
+    GradientDescent,
+    GradientFlow,
+    SimulationError,
+    concatenate,
+    iterate,
+    simulate,
+)
+
+START = {"a": jnp.ones(3), "b": jnp.full((2, 2), 0.3)}
+FLOW = GradientFlow(GradientDescent(0.1))
+
+
+def loss(params) -> jax.Array:
+    """A user's own function of a dict of arrays of different shapes."""
+    return 0.5 * jnp.sum(params["a"] ** 2) + jnp.sum(jnp.cos(params["b"]))
+
+
+def runner(kind: str):
+    """Both entry points under one signature, for a learning rate and keyword options."""
+    if kind == "iterate":
+        return lambda rate, params, steps, **options: iterate(
+            GradientDescent(rate), options.pop("potential", loss), params, steps, **options
+        )
+    return lambda rate, params, steps, **options: simulate(
+        GradientFlow(GradientDescent(rate)), options.pop("potential", loss), params, steps, **options
+    )
+
+
+both = pytest.mark.parametrize("kind", ["iterate", "simulate"])
+
+
+@both
+def test_a_users_function_of_a_dict_works(kind):
+    """A plain lambda and a dict of arrays: the path, the loss along it, and the counts come back."""
+    trajectory = runner(kind)(0.1, START, 50)
+    assert trajectory.params["a"].shape == (51, 3)
+    assert trajectory.params["b"].shape == (51, 2, 2)
+    assert_trees_close(trajectory.steps, jnp.arange(51, dtype=jnp.int32))
+    assert_trees_close(trajectory.observables["loss"], jax.vmap(loss)(trajectory.params))
+    assert bool(trajectory.succeeded)
+    assert trajectory.message == ""
+    assert int(trajectory.stats["gradient_evaluations"]) > 0
+
+
+@both
+def test_vmap_over_learning_rates_and_starts_equals_the_loop(kind):
+    """One compiled call for 100 learning rates and starts gives what 100 calls give."""
+    rates = jnp.linspace(0.01, 0.5, 100)
+    starts = jax.vmap(lambda s: jax.tree.map(lambda x: s * x, START))(jnp.linspace(0.5, 2.0, 100))
+    run = runner(kind)
+    mapped = jax.jit(jax.vmap(lambda rate, start: run(rate, start, 20).params))(rates, starts)
+    for i in (0, 17, 42, 99):
+        alone = run(rates[i], jax.tree.map(lambda x, i=i: x[i], starts), 20).params
+        # The compiler orders additions differently under vmap.
+        assert_trees_close(
+            jax.tree.map(lambda x, i=i: x[i], mapped), alone, rtol=1e-12, atol=1e-12
+        )
+
+
+@both
+def test_derivatives_with_respect_to_the_learning_rate_are_right(kind):
+    """Reverse mode through the whole run agrees with the closed form."""
+    run = runner(kind)
+
+    def end(rate):
+        return run(rate, START, 10, save_every=10, measurements=()).params["a"][-1, 0]
+
+    slope = jax.grad(end)(0.1)
+    exact = -10 * 0.9**9 if kind == "iterate" else -10 * np.exp(-1.0)
+    # The gradient of an adaptive solve is that of the steps it took: solver tolerance.
+    assert_trees_close(slope, jnp.asarray(exact), rtol=1e-6, atol=0.0)
+
+
+@both
+def test_new_hyperparameters_do_not_trace_again(kind):
+    """A new learning rate, start and potential data run the same program."""
+    traces = []
+
+    class Bowl(eqx.Module):
+        depth: jax.Array
+
+        def __call__(self, params):
+            traces.append(None)
+            return 0.5 * self.depth * jnp.sum(params**2)
+
+    run = runner(kind)
+    run(0.1, jnp.ones(2), 6, potential=Bowl(jnp.asarray(1.0)))
+    first = len(traces)
+    again = run(0.3, 2 * jnp.ones(2), 6, potential=Bowl(jnp.asarray(0.5)))
+    # One more is the check of the potential's shape, which runs outside of the program.
+    assert len(traces) <= first + 1
+    if kind == "iterate":
+        assert_trees_close(again.params[-1], 2 * 0.85**6 * jnp.ones(2), rtol=1e-13)
+
+
+@both
+def test_pieces_equal_the_uninterrupted_run_bit_for_bit(kind):
+    """Going on from `.state` at the end of a segment gives the same numbers as not stopping."""
+    run = runner(kind)
+    whole = run(0.1, START, 50, segment=5)
+    first = run(0.1, START, 30, segment=5)
+    rest = run(0.1, None, 20, segment=5, state=first.state)
+    joined = concatenate([first, rest])
+    assert_trees_close(joined.steps, whole.steps)
+    assert_trees_close(joined.params, whole.params, rtol=0.0, atol=0.0)
+    assert_trees_close(joined.observables, whole.observables, rtol=0.0, atol=0.0)
+    assert_trees_close(joined.stats, whole.stats)
+
+
+@both
+def test_saving_less_often_saves_the_same_states(kind):
+    """Every fifth step of a run is what saving every fifth step gives."""
+    run = runner(kind)
+    dense, sparse = run(0.2, START, 20), run(0.2, START, 20, save_every=5)
+    assert_trees_close(sparse.steps, jnp.arange(0, 21, 5, dtype=jnp.int32))
+    every_fifth = jax.tree.map(lambda x: x[::5], dense.params)
+    assert_trees_close(sparse.params, every_fifth, rtol=1e-9, atol=1e-10)
+    if kind == "iterate":
+        for midpoint in ("three_point", "two_point"):
+            every_fifth = jax.tree.map(lambda x: x[::5], dense.midpoints(midpoint))
+            assert_trees_close(sparse.midpoints(midpoint), every_fifth, rtol=1e-13, atol=1e-14)
+
+
+def test_descent_that_diverges_names_the_step_and_keeps_what_came_before():
+    """The step is the first whose parameters overflow, also between two saves."""
+    start, factor = jnp.ones(2), 1 - 3.0 * 1e10
+    # |w_t| = |factor|^t first exceeds the largest double at this step.
+    overflow = int(np.ceil(np.log(np.finfo(float).max) / np.log(abs(factor))))
+    for save_every in (1, 4):
+        with pytest.raises(SimulationError, match=f"stopped at step {overflow}:") as caught:
+            iterate(
+                GradientDescent(3.0),
+                lambda p: 0.5e10 * jnp.sum(p**2),
+                start,
+                100,
+                save_every=save_every,
+            )
+        kept = caught.value.trajectory
+        steps = jnp.arange(0, overflow, save_every, dtype=jnp.int32)
+        assert_trees_close(kept.steps, steps)
+        assert bool(jnp.all(jnp.isfinite(kept.params)))
+        assert bool(kept.result == RESULTS.nonfinite)
+
+
+def test_flow_that_blows_up_names_the_time_and_keeps_what_came_before():
+    """dw/dt = 4 w^3 reaches infinity at t = 1 / (8 w0^2), which the adaptive solver finds."""
+    flow = GradientFlow(GradientDescent(1.0))
+    start = (8 * jnp.asarray([2.5])) ** -0.5
+    trajectory = simulate(flow, lambda p: -jnp.sum(p**4), start, 20, throw=False)
+    assert not bool(trajectory.succeeded)
+    assert_trees_close(trajectory.stopped_at, jnp.asarray(2.5), rtol=0.0, atol=1e-6)
+    assert "stopped at step 2.5" in trajectory.message
+    assert_trees_close(trajectory.steps, jnp.arange(3, dtype=jnp.int32))
+    exact = (20.0 - 8.0 * jnp.arange(3.0)[:, None]) ** -0.5
+    assert_trees_close(trajectory.params, exact, rtol=1e-6, atol=0.0)
+    fixed = simulate(
+        flow, lambda p: -jnp.sum(p**4), start, 20, solver=diffrax.Euler(), dt0=0.5, throw=False
+    )
+    assert bool(fixed.result == RESULTS.nonfinite)
+    assert bool(jnp.all(jnp.isfinite(fixed.params)))
+    with pytest.raises(SimulationError, match="step size fell below its minimum"):
+        simulate(flow, lambda p: -jnp.sum(p**4), start, 20)
+
+
+def test_solver_step_budget_is_a_named_failure():
+    """Too few solver steps for a segment stop the run with what to do about it."""
+    with pytest.raises(SimulationError, match="max_solver_steps was reached"):
+        simulate(FLOW, loss, START, 50, max_solver_steps=3)
+
+
+def test_failures_under_vmap_are_told_per_run():
+    """With throw=False each lane says how it ended, and the healthy ones are unharmed."""
+    rates = jnp.asarray([0.1, 1e200, 0.2])
+    runs = jax.vmap(lambda rate: iterate(GradientDescent(rate), loss, START, 5, throw=False))(rates)
+    assert_trees_close(np.asarray(runs.succeeded), np.asarray([True, False, True]))
+    alone = iterate(GradientDescent(0.2), loss, START, 5)
+    last = jax.tree.map(lambda x: x[2], runs.params)
+    assert_trees_close(last, alone.params, rtol=1e-12, atol=1e-12)
+
+
+def test_progress_does_not_change_the_numbers():
+    """A callback sees every segment, up to the end, and the path is the same to the bit."""
+    seen = []
+    plain = simulate(FLOW, loss, START, 20, segment=6)
+    shown = simulate(
+        FLOW, loss, START, 20, segment=6, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
+    assert_trees_close(shown.params, plain.params, rtol=0.0, atol=0.0)
+
+
+def test_float32_stays_in_float32(float32):
+    """Parameters, path and observables keep single precision in both runs."""
+    del float32
+    start = {"a": jnp.ones(3, jnp.float32), "b": jnp.full((2, 2), 0.3, jnp.float32)}
+    for kind in ("iterate", "simulate"):
+        trajectory = runner(kind)(0.1, start, 30)
+        arrays = (trajectory.params, trajectory.observables)
+        assert {x.dtype for x in jax.tree.leaves(arrays)} == {jnp.dtype("float32")}
+    exact = jnp.exp(jnp.asarray(-3.0)) * jnp.ones(3)
+    assert_trees_close(trajectory.params["a"][-1], exact, rtol=1e-3, atol=0.0)
+
+
+def test_float32_parameters_stay_so_with_double_precision_switched_on():
+    """Hyperparameters in double precision do not promote single-precision parameters."""
+    start = jnp.ones(3, jnp.float32)
+    for kind in ("iterate", "simulate"):
+        trajectory = runner(kind)(0.1, start, 8, potential=lambda p: jnp.sum(p**2))
+        assert trajectory.params.dtype == jnp.dtype("float32")
