@@ -90,7 +90,9 @@ def _rayleigh_ritz(
 def _combine(coefficients: Float[Array, "rows block"], blocks: Sequence[Block]) -> Block:
     """Return coefficients^T (stacked blocks), without stacking them: that would be a copy."""
     parts = jnp.split(coefficients, len(blocks))
-    return sum((c.T @ b for c, b in zip(parts[1:], blocks[1:], strict=True)), parts[0].T @ blocks[0])
+    return sum(
+        (c.T @ b for c, b in zip(parts[1:], blocks[1:], strict=True)), parts[0].T @ blocks[0]
+    )
 
 
 def _iterate(matvec: Callable[[Block], Block], state: _State) -> _State:

@@ -42,7 +42,9 @@ class AbstractFlow(eqx.Module):
         """Return the state at time 0 for an optimizer that starts at `params`."""
 
     @abc.abstractmethod
-    def vector_field(self, t: Real[Array, ""] | float, state: Any, args: Potential) -> PyTree[Array]:
+    def vector_field(
+        self, t: Real[Array, ""] | float, state: Any, args: Potential
+    ) -> PyTree[Array]:
         """Return the time derivative of `state`; `args` is the potential."""
 
     @abc.abstractmethod

@@ -175,16 +175,17 @@ def iterate(
     saves = count_saves(steps, save_every, whole=True)
     measurements = check_measurements(measurements)
     variables = merge_variables(m.variables for m in measurements)
-    problem = _Problem(optimizer, potential, measurements, save_every, variables)
-    first = None
     if state is None:
         params = as_params(params)
         check_potential(potential, params)
-        state, first = _begin(problem, params)
     elif not isinstance(state, IterationState):
         raise ValueError(
             f"state must be the `.state` of a trajectory of iterate; got {type(state).__name__}."
         )
+    problem = _Problem(optimizer, potential, measurements, save_every, variables)
+    first = None
+    if state is None:
+        state, first = _begin(problem, params)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.params))
     return run_segments(
         lambda s, count: _advance(problem, s, count),

@@ -103,7 +103,11 @@ class _Problem(eqx.Module):
             return (states, index + 1), ({**values, **predicted}, cost)
 
         (states, index), (observables, costs) = lax.scan(one, (states, index), rows)
-        return states, index, (observables, jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs))
+        return (
+            states,
+            index,
+            (observables, jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)),
+        )
 
     def piece(self, state: SimulationState, times, params, observables, stats) -> Trajectory:
         return Trajectory(
@@ -222,9 +226,7 @@ def _advance(
     )
     finite = jax.vmap(all_finite)(rows[0])
     reached = solution.result == RESULTS.successful
-    result = RESULTS.where(
-        reached & ~jnp.all(finite), RESULTS.nonfinite, solution.result
-    )
+    result = RESULTS.where(reached & ~jnp.all(finite), RESULTS.nonfinite, solution.result)
     stopped = jnp.where(
         reached, times[jnp.argmin(finite)], state.time + solution.ts[1][0].astype(times.dtype)
     )

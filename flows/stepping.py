@@ -107,9 +107,7 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         )
         proposed = next_t1 - next_t0
         shortened = (t1 - t0) < 0.999 * controller_state.step
-        step = jnp.where(
-            keep & shortened, jnp.maximum(proposed, controller_state.step), proposed
-        )
+        step = jnp.where(keep & shortened, jnp.maximum(proposed, controller_state.step), proposed)
         stuck = ~keep & (proposed < self.smallest)
         result = RESULTS.where(stuck, RESULTS.dt_min_reached, result)
         return keep, next_t0, next_t1, made_jump, MemoryState(inner, step), result
@@ -127,7 +125,7 @@ def default_controller(dtype: Any) -> diffrax.PIDController:
 
 
 def choose_controller(
-    solver: diffrax.AbstractSolver, controller: Any, dt0: Any, dtype: Any
+    solver: Any, controller: Any, dt0: Any, dtype: Any
 ) -> diffrax.AbstractStepSizeController:
     """Return the controller to use, for `controller` None too.
 

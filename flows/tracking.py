@@ -24,9 +24,7 @@ def _common(flow: Trajectory, discrete: Trajectory) -> tuple[Params, Params]:
         np.asarray(flow.steps[:count]), np.asarray(discrete.steps[:count])
     ):
         raise ValueError("flow and discrete must be saved at the same steps.")
-    return jax.tree.map(
-        lambda x: x[:count], (flow.params, discrete.midpoints(flow.midpoint))
-    )
+    return jax.tree.map(lambda x: x[:count], (flow.params, discrete.midpoints(flow.midpoint)))
 
 
 def distance(flow: Trajectory, discrete: Trajectory) -> Float[Array, " T"]:

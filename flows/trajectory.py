@@ -79,7 +79,7 @@ class Trajectory(eqx.Module):
         unit = "step" if self.time_unit == STEPS else "time"
         return f"stopped at {unit} {float(self.stopped_at):g}: {_sentence(self.result)}"
 
-    def midpoints(self, kind: Midpoint) -> Params:
+    def midpoints(self, kind: str) -> Params:
         """Return the oscillation-free path of an optimizer, leading axis T.
 
         Args:
@@ -168,8 +168,10 @@ def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
         params=joined("params"),
         observables=joined("observables"),
         state=last.state,
-        stats={name: sum((t.stats[name] for t in trajectories[:-1]), value)
-               for name, value in last.stats.items()},
+        stats={
+            name: sum((t.stats[name] for t in trajectories[:-1]), value)
+            for name, value in last.stats.items()
+        },
         result=last.result,
         stopped_at=last.stopped_at,
         neighbours=joined("neighbours"),

@@ -19,18 +19,16 @@ def _scalar(name: str, value: Any) -> Float[Array, ""]:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number; got {value!r}.") from error
-    if not (
-        jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
-    ):
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
         raise ValueError(f"{name} must be a real number; got dtype {array.dtype}.")
     if array.shape != ():
         raise ValueError(
             f"{name} must be a scalar; got shape {array.shape}. To run several values at once, "
             f"map over them: jax.vmap(lambda {name}: ...)(values)."
         )
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.result_type(float))
-    return array
+    # Never weakly typed: a program compiled for 0.1 must also serve jnp.asarray(0.1).
+    floating = jnp.issubdtype(array.dtype, jnp.floating) and not array.weak_type
+    return array if floating else jnp.asarray(array, jnp.result_type(float))
 
 
 def _bounded(name: str, value: Any, holds: Callable[[Any], Any], allowed: str) -> Array:
@@ -78,7 +76,7 @@ def as_params(params: PyTree[Any]) -> Params:
 
     Raises:
         ValueError: If there is no leaf, or a leaf is not a real floating-point array, or holds a
-            value that is not finite.
+            value that is not finite, or the leaves differ in dtype.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     if not leaves:
@@ -97,6 +95,12 @@ def as_params(params: PyTree[Any]) -> Params:
         if not is_traced(array) and not np.all(np.isfinite(np.asarray(array))):
             raise ValueError(f"{where} holds a value that is not finite.")
         arrays.append(array)
+    dtypes = sorted({str(array.dtype) for array in arrays})
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"params must share one dtype; got {' and '.join(dtypes)}. Convert them with "
+            "jax.tree.map(lambda x: x.astype(dtype), params)."
+        )
     return jax.tree.unflatten(structure, arrays)
 
 

@@ -34,7 +34,11 @@ def runner(kind: str):
             GradientDescent(rate), options.pop("potential", loss), params, steps, **options
         )
     return lambda rate, params, steps, **options: simulate(
-        GradientFlow(GradientDescent(rate)), options.pop("potential", loss), params, steps, **options
+        GradientFlow(GradientDescent(rate)),
+        options.pop("potential", loss),
+        params,
+        steps,
+        **options,
     )
 
 
@@ -64,9 +68,7 @@ def test_vmap_over_learning_rates_and_starts_equals_the_loop(kind):
     for i in (0, 17, 42, 99):
         alone = run(rates[i], jax.tree.map(lambda x, i=i: x[i], starts), 20).params
         # The compiler orders additions differently under vmap.
-        assert_trees_close(
-            jax.tree.map(lambda x, i=i: x[i], mapped), alone, rtol=1e-12, atol=1e-12
-        )
+        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], mapped), alone, rtol=1e-12, atol=1e-12)
 
 
 @both

@@ -1,0 +1,148 @@
+"""Measurements, trajectories and tracking errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.helpers import assert_trees_close
+
+from flows import (
+    Curvature,
+    GradientDescent,
+    GradientFlow,
+    LossAndGradient,
+    ScalarMeasurement,
+    concatenate,
+    distance,
+    iterate,
+    simulate,
+    tracking_error,
+)
+from potentials import Quadratic, Rosenbrock, SharpValley
+
+OPTIMIZER = GradientDescent(0.3)
+START = jnp.asarray([0.1, 6.0])
+VALLEY = SharpValley(0.01)
+
+
+def test_sharpness_is_tracked_along_both_kinds_of_run():
+    """The saved eigenvalues are those of the Hessian at the saved parameters, every n-th save."""
+    measurements = (LossAndGradient(), Curvature(2, every=3))
+    for run in (
+        iterate(OPTIMIZER, VALLEY, START, 12, measurements=measurements),
+        simulate(GradientFlow(OPTIMIZER), VALLEY, START, 12, measurements=measurements),
+    ):
+        exact = jnp.linalg.eigvalsh(jax.vmap(jax.hessian(VALLEY))(run.params))[:, ::-1]
+        sharpness = run.observables["sharpness"]
+        assert_trees_close(sharpness[::3], exact[::3, 0], rtol=1e-10, atol=0.0)
+        assert_trees_close(run.observables["eigenvalues"][::3], exact[::3], rtol=1e-10, atol=1e-10)
+        assert bool(jnp.all(jnp.isnan(sharpness[1::3])))
+        assert float(jnp.nanmax(run.observables["eigenvalue_residuals"])) < 1e-10
+
+
+def test_loss_and_gradient_norm_are_those_of_the_potential():
+    """They are evaluated at the saved parameters."""
+    run = iterate(GradientDescent(1e-3), Rosenbrock(), jnp.asarray([-1.2, 1.0]), 10)
+    assert_trees_close(run.observables["loss"], jax.vmap(Rosenbrock())(run.params))
+    norms = jnp.linalg.norm(jax.vmap(jax.grad(Rosenbrock()))(run.params), axis=1)
+    assert_trees_close(run.observables["gradient_norm"], norms)
+
+
+def test_any_scalar_can_be_measured():
+    """A function of the potential and the parameters, under its own name and description."""
+    radius = ScalarMeasurement(
+        "radius", lambda potential, params: jnp.linalg.norm(params), "distance from 0", "parameter"
+    )
+    run = iterate(OPTIMIZER, VALLEY, START, 4, measurements=(radius,))
+    assert_trees_close(run.observables["radius"], jnp.linalg.norm(run.params, axis=1))
+    attributes = run.to_dataset()["radius"].attrs
+    assert attributes == {"units": "parameter", "long_name": "distance from 0"}
+
+
+def test_midpoints_follow_their_definitions():
+    """(w_{t-1} + 2 w_t + w_{t+1}) / 4 with w_0 at t = 0, and (w_t + w_{t+1}) / 2."""
+    longer = iterate(OPTIMIZER, VALLEY, START, 9).params
+    run = iterate(OPTIMIZER, VALLEY, START, 8)
+    inner = 0.25 * (longer[:-2] + 2 * longer[1:-1] + longer[2:])
+    assert_trees_close(run.midpoints("three_point"), jnp.concatenate([START[None], inner]))
+    assert_trees_close(run.midpoints("two_point"), 0.5 * (longer[:-1] + longer[1:]))
+    with pytest.raises(ValueError, match="kind must be"):
+        run.midpoints("median")
+
+
+def test_an_oscillating_descent_has_a_still_midpoint():
+    """On a quadratic at S = 2/eta exactly, gradient descent flips its sign and m_t is 0."""
+    run = iterate(GradientDescent(1.0), Quadratic(jnp.asarray([2.0])), jnp.asarray([1.0]), 6)
+    assert_trees_close(run.params[:, 0], jnp.asarray([1.0, -1, 1, -1, 1, -1, 1]))
+    assert_trees_close(run.midpoints("three_point")[1:, 0], jnp.zeros(6))
+
+
+def test_tracking_error_is_the_mean_distance_over_the_mean_displacement():
+    """By its definition; 0 for the exact path, 1 for one that stands still."""
+    flow = simulate(GradientFlow(OPTIMIZER), VALLEY, START, 20)
+    discrete = iterate(OPTIMIZER, VALLEY, START, 20)
+    midpoints = np.asarray(discrete.midpoints("three_point"))
+    gaps = np.linalg.norm(np.asarray(flow.params) - midpoints, axis=1)
+    assert_trees_close(distance(flow, discrete), jnp.asarray(gaps))
+    displacement = np.linalg.norm(midpoints - midpoints[:1], axis=1)
+    expected = jnp.asarray(gaps.mean() / displacement.mean())
+    assert_trees_close(tracking_error(flow, discrete), expected)
+    still = simulate(GradientFlow(GradientDescent(1e-12)), VALLEY, START, 20)
+    assert_trees_close(tracking_error(still, discrete), jnp.asarray(1.0), rtol=1e-6)
+
+
+def test_tracking_refuses_what_cannot_be_compared():
+    """Two flows, two optimizers, or different saves."""
+    flow = simulate(GradientFlow(OPTIMIZER), VALLEY, START, 20)
+    discrete = iterate(OPTIMIZER, VALLEY, START, 20)
+    sparse = iterate(OPTIMIZER, VALLEY, START, 20, save_every=5)
+    with pytest.raises(ValueError, match="flow must be the trajectory of a flow"):
+        distance(discrete, discrete)
+    with pytest.raises(ValueError, match="discrete must be the trajectory of an optimizer"):
+        distance(flow, flow)
+    with pytest.raises(ValueError, match="saved at the same steps"):
+        distance(flow, sparse)
+    with pytest.raises(ValueError, match="must follow each other"):
+        concatenate([discrete, discrete])
+    with pytest.raises(ValueError, match="at least one"):
+        concatenate([])
+
+
+def test_dataset_is_labelled():
+    """Coordinates, dimensions, units and one line for every variable; the stats as attributes."""
+    measurements = (LossAndGradient(), Curvature(2))
+    run = simulate(GradientFlow(OPTIMIZER), VALLEY, START, 6, measurements=measurements)
+    dataset = run.to_dataset()
+    assert dict(dataset.sizes) == {"step": 7, "mode": 2, "parameter": 2}
+    assert dataset["eigenvalues"].dims == ("step", "mode")
+    assert dataset["step"].attrs["units"] == "optimizer steps"
+    for variable in dataset.data_vars.values():
+        assert variable.attrs["units"]
+        assert variable.attrs["long_name"]
+    np.testing.assert_array_equal(dataset["params"], run.params)
+    assert dataset.attrs["gradient_evaluations"] == int(run.stats["gradient_evaluations"])
+    assert "params" not in run.to_dataset(params=False)
+
+
+def test_gradient_evaluations_are_counted_as_made():
+    """The count reported for an explicit solver is the number of calls that are made."""
+    calls = []
+
+    def counted(params):
+        jax.debug.callback(lambda: calls.append(None))
+        return jnp.sum(jnp.cos(params))
+
+    run = simulate(GradientFlow(OPTIMIZER), counted, jnp.ones(2), 8, measurements=())
+    jax.effects_barrier()
+    # Each save evaluates the loss once for the flow's prediction of it.
+    assert len(calls) == int(run.stats["gradient_evaluations"]) + 9
+    calls.clear()
+    run = iterate(OPTIMIZER, counted, jnp.ones(2), 8, measurements=())
+    jax.effects_barrier()
+    assert len(calls) == int(run.stats["gradient_evaluations"]) == 9
+
+
+def test_names_of_measurements_must_differ():
+    """Two measurements of the same name would overwrite each other."""
+    with pytest.raises(ValueError, match="distinct names; got 'loss' twice"):
+        iterate(OPTIMIZER, VALLEY, START, 4, measurements=(LossAndGradient(), LossAndGradient()))
