@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import flows
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+
+import flows
 
 from .errors import ConfigError, Problem
 from .schema import AbstractToyTable, BuildError, Experiment, building

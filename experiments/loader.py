@@ -23,7 +23,11 @@ def builtin_names() -> tuple[str, ...]:
     """The names of the built-in experiments, sorted."""
     folder = importlib.resources.files("experiments") / "configs"
     return tuple(
-        sorted(entry.name[: -len(".toml")] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+        sorted(
+            entry.name[: -len(".toml")]
+            for entry in folder.iterdir()
+            if entry.name.endswith(".toml")
+        )
     )
 
 
@@ -111,7 +115,9 @@ def _read(source: str | Path) -> tuple[str, str]:
 
 
 def _builtin_text(name: str) -> str:
-    return (importlib.resources.files("experiments") / "configs" / f"{name}.toml").read_text("utf-8")
+    return (importlib.resources.files("experiments") / "configs" / f"{name}.toml").read_text(
+        "utf-8"
+    )
 
 
 def _no_such_builtin(name: str) -> str:

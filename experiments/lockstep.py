@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import flows
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+
+import flows
 
 from .build import Built, BuiltFlow
 from .schema import Experiment
@@ -78,9 +79,7 @@ class Lockstep:
         """Whether every trajectory has stopped early, so that there is nothing left to do."""
         return all(track.message for track in self.tracks)
 
-    def advance(
-        self, steps: int, on_track: Callable[[str], None] = lambda label: None
-    ) -> Segment:
+    def advance(self, steps: int, on_track: Callable[[str], None] = lambda label: None) -> Segment:
         """Compute the next piece of every trajectory that still runs; `accept` makes it count.
 
         An interrupt before `accept` thus leaves every trajectory at the same step.

@@ -1,4 +1,4 @@
-"""Run an experiment: the optimizer and its flows in segments, stored and checkpointed as they go."""
+"""Run an experiment: the optimizer and its flows in segments that are stored as they go."""
 
 import dataclasses
 import time
@@ -17,7 +17,7 @@ from .environment import describe
 from .errors import DirectoryError
 from .interrupts import deferred_interrupts
 from .landscape import landscape
-from .lockstep import DISCRETE, Lockstep
+from .lockstep import Lockstep
 from .progress import AbstractProgress, show_progress, warn
 from .schema import Experiment
 from .store import RESULTS, Store, load, remove
@@ -162,12 +162,15 @@ class _Session:
         """Write what is known only at the end: summary numbers, landscape, status."""
         if self.config.save_params and self.built.size == 2:
             tree = load(self.path)
-            paths = [node["params"].values for node in tree.children.values() if "params" in node]
+            groups = [node.dataset for node in tree.children.values()]
+            paths = [data["params"].values for data in groups if "params" in data]
             ground = landscape(self.built.potential, self.built.params, paths)
             self.store.write("landscape", ground)
         for row in summary.rows(load(self.path, params=False)):
             self.store.update(row.label, summary.attributes(row))
-        stopped = [f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message]
+        stopped = [
+            f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message
+        ]
         status = DIVERGED if stopped else FINISHED
         self.store.finish({"status": status, "message": "; ".join(stopped)})
         self._write_environment()
@@ -188,7 +191,7 @@ class _Session:
         self.lockstep.restore(found.record, states)
         if store.attributes().get("status") in (FINISHED, DIVERGED):
             return store
-        store.lengthen(self._length)
+        store.reopen(self._length)
         for track in self.lockstep.tracks:
             rows = int(found.record["rows"][track.label])
             if store.rows(track.label) < rows:

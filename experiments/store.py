@@ -35,7 +35,6 @@ class Store:
 
     def __init__(self, path: Path):
         self.path = path
-        _forget_consolidated(path)
         self._root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
         self._arrays: dict[str, dict[str, zarr.Array]] = {}
         self._rows: dict[str, int] = {}
@@ -64,7 +63,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open a store to go on writing.
+        """Open a store that is there; `reopen` it before writing.
 
         Raises:
             DirectoryError: if there is none, or it is not one of ours.
@@ -158,8 +157,9 @@ class Store:
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(self.path, zarr_format=3)
 
-    def lengthen(self, length: int) -> None:
+    def reopen(self, length: int) -> None:
         """Undo `finish` before going on: give every trajectory room for `length` rows."""
+        _forget_consolidated(self.path)
         for arrays in self._arrays.values():
             for array in arrays.values():
                 if _dims(array)[:1] == ("step",) and array.shape[0] < length:
@@ -182,7 +182,8 @@ class Store:
         for name in names:
             variable = dataset[name]
             shape = tuple(
-                sizes.get(str(dim), size) for dim, size in zip(variable.dims, variable.shape, strict=True)
+                sizes.get(str(dim), size)
+                for dim, size in zip(variable.dims, variable.shape, strict=True)
             )
             arrays[str(name)] = node.create_array(
                 str(name),
@@ -217,7 +218,9 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
     _check_folder(path)
     dropped = [] if params else ["params"]
     try:
-        with xr.open_datatree(path, engine="zarr", consolidated=False, drop_variables=dropped) as tree:
+        with xr.open_datatree(
+            path, engine="zarr", consolidated=False, drop_variables=dropped
+        ) as tree:
             groups = {
                 node.path: _trim(node.to_dataset(inherit=False)).load() for node in tree.subtree
             }

@@ -9,7 +9,6 @@ import rich.table
 import rich.text
 import xarray as xr
 
-
 _HEADINGS = (
     "steps",
     "final\nloss",
@@ -71,9 +70,7 @@ def tracking_error(data: xr.Dataset) -> float | None:
 
 def attributes(row: Row) -> dict[str, Any]:
     """A row as attributes of the trajectory's group, without what is not known."""
-    return {
-        name: value for name, value in row._asdict().items() if name not in ("label", "steps")
-    }
+    return {name: value for name, value in row._asdict().items() if name not in ("label", "steps")}
 
 
 def table(tree: xr.DataTree) -> rich.table.Table:
@@ -81,9 +78,13 @@ def table(tree: xr.DataTree) -> rich.table.Table:
     attrs = tree.attrs
     critical = _number(attrs.get("critical_sharpness"))
     threshold = "" if critical is None else f", 2/eta = {critical:.5g}"
-    title = rich.text.Text(f"{attrs.get('name', '')}: {_status(attrs, tree)}{threshold}")
+    title = rich.text.Text(f"{attrs.get('name', '')}: {_status(tree)}{threshold}")
     shown = rich.table.Table(
-        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        title=title,
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     shown.add_column("trajectory", no_wrap=True)
     for heading in _HEADINGS:
@@ -136,7 +137,8 @@ def _show(value: float | None, form: str = ".4g") -> str:
     return "" if value is None else format(value, form)
 
 
-def _status(attrs: dict[str, Any], tree: xr.DataTree) -> str:
+def _status(tree: xr.DataTree) -> str:
+    attrs = tree.attrs
     status = str(attrs.get("status", "unknown"))
     message = str(attrs.get("message", ""))
     if status == "running":

@@ -86,10 +86,11 @@ class SolverTable(Table):
         arguments: dict[str, Any] = {"solver": self._solver()}
         if not self.adaptive:
             arguments["stepsize_controller"] = diffrax.ConstantStepSize()
-        elif self.rtol is not None or self.atol is not None:
+        else:
             rtol = self.rtol if self.rtol is not None else self.atol
             atol = self.atol if self.atol is not None else self.rtol
-            arguments["stepsize_controller"] = diffrax.PIDController(rtol=rtol, atol=atol)
+            if rtol is not None and atol is not None:
+                arguments["stepsize_controller"] = diffrax.PIDController(rtol=rtol, atol=atol)
         if self.dt0 is not None:
             arguments["dt0"] = self.dt0
         if self.max_steps is not None:

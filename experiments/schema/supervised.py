@@ -183,6 +183,7 @@ class MLPTable(AbstractModelTable):
     def build(self, inputs: tuple[int, ...], outputs: int) -> Any:
         """Build a `potentials.MLP`."""
         import jax
+
         import potentials
 
         widths = (math.prod(inputs), *self.hidden, outputs)
@@ -207,6 +208,7 @@ class CNNTable(AbstractModelTable):
     def build(self, inputs: tuple[int, ...], outputs: int) -> Any:
         """Build a `potentials.CNN`."""
         import jax
+
         import potentials
 
         return potentials.CNN(
@@ -273,7 +275,9 @@ class SupervisedTable(AbstractPotentialTable):
         if not potential.has_accuracy:
             return BuiltPotential(potential)
         description = "share of the training examples that are classified correctly"
-        accuracy = flows.ScalarMeasurement("accuracy", _accuracy, description)
+        accuracy = flows.ScalarMeasurement(
+            name="accuracy", function=_accuracy, description=description
+        )
         return BuiltPotential(potential, (accuracy,))
 
 

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
 from experiments.loader import validate
 from experiments.schema import Experiment
 
@@ -54,3 +57,8 @@ def write(path: Path, text: str) -> Path:
     """Write a file and give its path."""
     path.write_text(text, "utf-8")
     return path
+
+
+def values(tree: xr.DataTree, group: str, name: str) -> np.ndarray:
+    """A variable of a results tree as a numpy array."""
+    return np.asarray(tree[group].to_dataset()[name].values)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from experiments import Experiment, builtin_names, load_config, run
+from tests.experiments.configs import values
 
 SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
 # Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
@@ -34,9 +36,9 @@ def check_that_it_runs(config: Experiment, path: Path) -> None:
     assert result.status == "finished"
     tree = result.tree()
     for label in ("discrete", *(flow.label for flow in config.flows)):
-        np.testing.assert_array_equal(tree[label]["step"].values, [0, 4, 8])
-        assert np.isfinite(tree[label]["loss"].values).all()
-        assert np.isfinite(tree[label]["sharpness"].values[[0, 2]]).all()
+        np.testing.assert_array_equal(values(tree, label, "step"), [0, 4, 8])
+        assert np.isfinite(values(tree, label, "loss")).all()
+        assert np.isfinite(values(tree, label, "sharpness")[[0, 2]]).all()
 
 
 def test_scalar_product_ends_where_the_closed_form_says(tmp_path: Path) -> None:
@@ -47,27 +49,27 @@ def test_scalar_product_ends_where_the_closed_form_says(tmp_path: Path) -> None:
     # The solver's tolerance is 1e-8 per step, and the end is reached exponentially.
     assert np.abs(x**2 - y**2 - 6.0).max() < 1e-6
     assert flow["sharpness"].values[-1] == pytest.approx(np.sqrt(40.0), rel=1e-6)
-    end = tree["discrete"]["params"].values[-1]
+    end = values(tree, "discrete", "params")[-1]
     assert end == pytest.approx([1.7365475, 0.5758553], abs=1e-6)
 
 
 def test_quartic_descent_settles_on_the_two_cycle(tmp_path: Path) -> None:
     """a^2 = S/Q - 2/(eta Q) = 0.1, around a flow that goes to the minimum."""
     tree = run(load_config("quartic-descent"), tmp_path / "run", draw=False, progress=False).tree()
-    last = tree["discrete"]["params"].values[-2:, 0]
+    last = values(tree, "discrete", "params")[-2:, 0]
     assert last**2 == pytest.approx(0.1, rel=1e-6)
     assert last[0] * last[1] < 0
-    assert abs(tree["gradient_flow"]["params"].values[-1, 0]) < 1e-6
+    assert abs(values(tree, "gradient_flow", "params")[-1, 0]) < 1e-6
 
 
 def test_quadratic_stability_grows_along_the_sharp_direction_alone(tmp_path: Path) -> None:
     """Each coordinate follows (1 - eta lambda)^t."""
     config = load_config("quadratic-stability")
     tree = run(config, tmp_path / "run", draw=False, progress=False).tree()
-    steps = tree["discrete"]["step"].values[:, None]
+    steps = values(tree, "discrete", "step")[:, None]
     rates = 1 - 0.1 * np.array([20.2, 2.0])
     expected = np.array([0.1, 1.0]) * rates**steps
     np.testing.assert_array_almost_equal_nulp(
-        tree["discrete"]["params"].values[:10], expected[:10], 64
+        values(tree, "discrete", "params")[:10], expected[:10], 64
     )
-    assert np.abs(tree["discrete"]["params"].values - expected).max() < 1e-12
+    assert np.abs(values(tree, "discrete", "params") - expected).max() < 1e-12

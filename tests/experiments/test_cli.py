@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import tomli_w
+
 from experiments import builtin_names
 from experiments.cli import main
 from experiments.lockstep import Lockstep
-
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,10 @@ def test_the_output_goes_to_runs_and_the_name(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--set", "potential.epsilom=1"], "potential.epsilom: unknown key; did you mean 'epsilon'"),
+        (
+            ["--set", "potential.epsilom=1"],
+            "potential.epsilom: unknown key; did you mean 'epsilon'",
+        ),
         (["--set", "potential.epsilon='1'"], "potential.epsilon: given '1'; must be a number"),
         (["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate: given -1; must be"),
         (["--set", "steps=0"], "steps: given 0; must be at least 1"),

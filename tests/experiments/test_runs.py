@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, how they go on, how they fail."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+
 from experiments import DirectoryError, load, load_config, run
 from experiments import lockstep as lockstep_module
 from experiments.lockstep import Lockstep, Segment
 from experiments.schema import Experiment
-
-from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, config
+from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, config, values
 
 # Differ between any two runs: seconds on a clock.
 CLOCKS = ("wall_time",)
@@ -73,7 +74,7 @@ def test_a_run_directory_holds_what_the_design_says(valley: Path) -> None:
 
 
 def test_the_store_has_the_documented_groups_and_variables(valley: Path) -> None:
-    """One group per trajectory with units on every variable, and the landscape of two parameters."""
+    """One group per trajectory with units on every variable, and the landscape."""
     tree = load(valley)
     assert set(tree.children) == {"discrete", "gradient_flow", "landscape"}
     assert tree.attrs["critical_sharpness"] == pytest.approx(2 / 0.3)
@@ -101,11 +102,13 @@ def test_segments_do_not_show_in_the_results(valley: Path) -> None:
         path.append(path[-1] - 0.3 * gradient)
     iterates = np.stack(path)
     # Rounding may differ from numpy's in the last bits of each of 13 steps.
-    np.testing.assert_array_almost_equal_nulp(tree["discrete"]["params"].values, iterates[:-1], 256)
+    np.testing.assert_array_almost_equal_nulp(
+        values(tree, "discrete", "params"), iterates[:-1], 256
+    )
     midpoints = (iterates[:-2] + 2 * iterates[1:-1] + iterates[2:]) / 4
-    centres = tree["gradient_flow"]["params"].values[1:]
+    centres = values(tree, "gradient_flow", "params")[1:]
     distances = np.linalg.norm(centres - midpoints, axis=1)
-    stored = tree["gradient_flow"]["distance"].values
+    stored = values(tree, "gradient_flow", "distance")
     assert stored[0] == 0
     assert np.abs(stored[1:] - distances).max() < 1e-12
 
@@ -150,7 +153,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         with pytest.raises(type(error)):
             quietly(loaded, tmp_path / "parts")
     if count > 1:
-        assert load(tmp_path / "parts")["discrete"]["step"].values[-1] == 4 * (count - 1)
+        assert values(load(tmp_path / "parts"), "discrete", "step")[-1] == 4 * (count - 1)
     result = quietly(loaded, tmp_path / "parts", resume=True)
     assert result.status == "finished"
     assert_same_results(tmp_path / "whole", tmp_path / "parts")
@@ -173,7 +176,7 @@ def test_rows_after_the_last_checkpoint_are_dropped_on_resume(
         patch.setattr(checkpoint, "write", fail_at_eight)
         with pytest.raises(RuntimeError, match="power"):
             quietly(config(), tmp_path / "parts")
-    assert load(tmp_path / "parts")["discrete"]["step"].values[-1] == 8
+    assert values(load(tmp_path / "parts"), "discrete", "step")[-1] == 8
     quietly(config(), tmp_path / "parts", resume=True)
     assert_same_results(valley, tmp_path / "parts")
 
@@ -235,17 +238,15 @@ def test_a_diverging_trajectory_keeps_its_rows_and_does_not_stop_the_others(
     result = quietly(config(DIVERGING), tmp_path)
     tree = load(tmp_path)
     assert result.status == tree.attrs["status"] == "diverged"
-    values = tree["discrete"]["params"].values[:, 0]
-    last = len(values) - 1
+    path = values(tree, "discrete", "params")[:, 0]
+    last = len(path) - 1
     assert f"discrete stopped at step {last + 1}: " in result.message
     assert 3 < last < 40
-    assert np.isfinite(values).all()
-    w = 0.5
-    for value in values:
-        assert value == pytest.approx(w, rel=1e-9)
-        w -= 4.0 * (2.0 * w - w**3)
-    assert tree["gradient_flow"]["step"].values[-1] == 40
-    assert np.isnan(tree["gradient_flow"]["distance"].values[last + 2 :]).all()
+    assert np.isfinite(path).all()
+    for before, after in itertools.pairwise(path.tolist()):
+        assert after == pytest.approx(before - 4.0 * (2.0 * before - before**3), rel=1e-12)
+    assert values(tree, "gradient_flow", "step")[-1] == 40
+    assert np.isnan(values(tree, "gradient_flow", "distance")[last + 2 :]).all()
 
 
 def test_a_run_that_diverged_is_resumed_to_the_same_end(
@@ -287,7 +288,9 @@ def test_a_folder_that_is_no_run_of_ours_is_never_touched(
     assert stranger.read_text() == "years of work"
 
 
-def test_a_link_in_place_of_the_folder_or_its_parts_is_refused(valley: Path, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_folder_or_its_parts_is_refused(
+    valley: Path, tmp_path: Path
+) -> None:
     """Overwriting through a link would delete what lies elsewhere."""
     link = tmp_path / "link"
     link.symlink_to(valley, target_is_directory=True)

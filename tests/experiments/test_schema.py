@@ -4,20 +4,24 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import figures
 import pytest
+
+import figures
 from experiments import ConfigError, builtin_names, load_config
 from experiments.loader import MAX_BYTES, to_toml, validate
 from experiments.schema import Experiment
 from experiments.schema.experiment import FigureName
-
 from tests.experiments.configs import NETWORK, VALLEY, config, write
 
 BAD = [
     # (assignment, key named, what else the message must say)
     ("potental.epsilon=1", "potental", "did you mean 'potential'"),
     ("optimizer.learning_rat=0.1", "optimizer.learning_rat", "did you mean 'learning_rate'"),
-    ("optimizer.learning_rate=-0.1", "optimizer.learning_rate", "given -0.1; must be greater than 0"),
+    (
+        "optimizer.learning_rate=-0.1",
+        "optimizer.learning_rate",
+        "given -0.1; must be greater than 0",
+    ),
     ("optimizer.learning_rate='0.1'", "optimizer.learning_rate", "given '0.1'; must be a number"),
     ("optimizer.learning_rate=true", "optimizer.learning_rate", "given true; must be a number"),
     ("optimizer.learning_rate=nan", "optimizer.learning_rate", "must be a finite number"),
@@ -88,7 +92,9 @@ def test_nested_tables_and_comparisons_name_their_key(
 ) -> None:
     """The same holds below `potential`, and where two keys contradict each other."""
     if assignment.startswith("potential.model={"):
-        loaded = validate({**NETWORK, "potential": {**NETWORK["potential"], "model": {"kind": "cnn"}}})
+        loaded = validate(
+            {**NETWORK, "potential": {**NETWORK["potential"], "model": {"kind": "cnn"}}}
+        )
         assert loaded.potential.kind == "supervised"
         return
     assert f"{key}: " in problem(NETWORK, assignment, tmp_path)
@@ -218,9 +224,10 @@ def test_defaults_follow_what_is_run() -> None:
     assert (toy.precision, toy.save_params) == ("float64", True)
     assert (network.precision, network.save_params) == ("float32", False)
     assert toy.checkpoint.every == 1
-    assert config(NETWORK, curvature={}).curvature == config(
-        NETWORK, curvature={"eigenvalues": 3, "every": 2}
-    ).curvature
+    assert (
+        config(NETWORK, curvature={}).curvature
+        == config(NETWORK, curvature={"eigenvalues": 3, "every": 2}).curvature
+    )
     assert network.flows[0].label == "gradient"
 
 
