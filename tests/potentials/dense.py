@@ -24,8 +24,7 @@ from potentials import (
 TOYS: dict[str, AbstractPotential] = {
     "quadratic": Quadratic([3.0, 1.0, 0.0, -0.5]),
     "quartic": Quartic(2.1, 1.0),
-    "double well": DoubleWell(0.5, 1.5),
-    "double well in three dimensions": DoubleWell(0.5, 1.5, [2.0, 0.3]),
+    "double well": DoubleWell(0.5, 1.5, [2.0, 0.3]),
     "valley": SharpValley(0.01, 0.8),
     "valley of codimension two": SharpValley2(0.01),
     "product": ScalarProduct(),

@@ -1,6 +1,7 @@
 """The critical points and curvatures that the toy potentials' docstrings state."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import hypothesis
@@ -48,7 +49,7 @@ def descend(potential: AbstractPotential, params: Array, learning_rate: float, s
 
 
 @eqx.filter_jit
-def flow(potential: AbstractPotential, params: Array, time: float, steps: int) -> Array:
+def flow(potential: AbstractPotential, params: Any, time: float, steps: int) -> Any:
     """Gradient flow by the classical fourth-order method of Runge and Kutta."""
     dt = time / steps
 

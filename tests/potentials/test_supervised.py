@@ -1,5 +1,7 @@
 """The training loss of a model on data: values, chunks, derivatives, memory, misuse."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -38,7 +40,7 @@ class Scale(eqx.Module):
     shift: jax.Array
     frozen: np.ndarray
     gain: float
-    activation: object
+    activation: Callable[[jax.Array], jax.Array]
 
     def __call__(self, x):
         return self.activation(self.factor * x) * self.gain + self.shift + self.frozen
@@ -64,7 +66,7 @@ def test_the_loss_is_the_mean_of_the_criterion_over_examples(criterion):
     assert_trees_close(potential(potential.params), jnp.mean(jnp.stack(losses)), rtol=1e-13)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 3, 6, 7, 100])
+@pytest.mark.parametrize("chunk_size", [1, 3, 100])
 def test_chunks_give_the_same_loss_and_derivatives(chunk_size):
     """Chunk sizes that divide the 7 examples, leave a remainder, or exceed them."""
     whole, chunked = classification(), classification(chunk_size=chunk_size)
@@ -117,10 +119,12 @@ def test_the_memory_of_derivatives_is_that_of_one_chunk():
 
         functions = (lambda w, v: gradient(w), product, linearised, third)
         compiled = (jax.jit(f).lower(model_params, model_params).compile() for f in functions)
-        return [c.memory_analysis().temp_size_in_bytes for c in compiled]
+        analyses = [c.memory_analysis() for c in compiled]
+        return [a.temp_size_in_bytes for a in analyses if a is not None]
 
     model_params = eqx.filter(model, eqx.is_inexact_array)
     whole, chunked = temporaries(None), temporaries(32)
+    assert len(whole) == 4
     assert all(10 * c < w for c, w in zip(chunked, whole, strict=True))
 
 
@@ -146,16 +150,19 @@ def test_a_batch_of_weights_and_of_data_equals_the_loop():
     potential = classification(chunk_size=3)
     keys = jax.random.split(jax.random.key(5), 3)
     weights = jax.vmap(potential.init)(keys)
-    loop = jnp.stack([potential(potential.init(key)) for key in keys])
-    assert_trees_close(jax.vmap(potential)(weights), loop, rtol=1e-13)
+    value = jax.jit(lambda w: potential(w))
+    rows = [jax.tree.map(lambda leaf, i=i: leaf[i], weights) for i in range(3)]
+    loop = jnp.stack([value(row) for row in rows])
+    assert_trees_close(jax.vmap(value)(weights), loop, rtol=1e-13)
     shifts = jnp.arange(3.0)
 
     def shifted(shift):
         moved = eqx.tree_at(lambda p: p.inputs, potential, potential.inputs + shift)
         return moved(potential.params)
 
-    loop = jnp.stack([shifted(shift) for shift in shifts])
-    assert_trees_close(jax.vmap(shifted)(shifts), loop, rtol=1e-13)
+    compiled = jax.jit(shifted)
+    loop = jnp.stack([compiled(shift) for shift in shifts])
+    assert_trees_close(jax.vmap(compiled)(shifts), loop, rtol=1e-13)
 
 
 def test_parameters_are_the_inexact_arrays_of_any_module():
@@ -209,7 +216,7 @@ def test_the_loss_follows_the_precision_of_the_parameters():
     """Single-precision weights give a single-precision loss on double-precision data."""
     potential = classification(cross_entropy, chunk_size=3)
     single = cast(potential.params, "float32")
-    value, gradient = jax.value_and_grad(potential)(single)
+    value, gradient = jax.jit(lambda w: jax.value_and_grad(potential)(w))(single)
     assert value.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
     # Single precision has 7 digits.
