@@ -10,7 +10,6 @@ eigenvector, not three, because the products with the other two blocks are carri
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .measurements import AbstractMeasurement, check_measurements, measure_all
 from .optimizers import AbstractOptimizer
 from .potential import Potential
-from .results import RESULTS
+from .results import RESULTS, choose
 from .segments import Progress, run_segments, segment_length
 from .stepping import cost_stats
 from .trajectory import Neighbours, Trajectory
@@ -63,7 +63,7 @@ class _Problem(eqx.Module):
             step=step,
             index=state.index,
             measurements=state.measurements,
-            result=RESULTS.where(failed, RESULTS.nonfinite, state.result),
+            result=choose(failed, RESULTS.nonfinite, state.result),
             stopped_at=jnp.where(failed, step.astype(state.stopped_at.dtype), state.stopped_at),
         )
 

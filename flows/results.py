@@ -3,8 +3,14 @@
 from typing import Any
 
 import diffrax
+from jaxtyping import Array, Bool
 
 RESULTS = diffrax.RESULTS
+
+
+def choose(condition: Bool[Array, ""], if_true: Any, if_false: Any) -> RESULTS:
+    """Return one of two items of `RESULTS`, inside compiled code too."""
+    return RESULTS.where(condition, if_true, if_false)
 
 
 class SimulationError(RuntimeError):

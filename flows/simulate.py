@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .flow import AbstractFlow
 from .measurements import AbstractMeasurement, check_measurements, measure_all
 from .potential import Potential
-from .results import RESULTS
+from .results import RESULTS, choose
 from .segments import Progress, run_segments, segment_length
 from .stepping import (
     ShiftedField,
@@ -174,12 +174,12 @@ def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajecto
         flow=y0,
         time=time,
         index=index,
-        step=dt0,
+        step=jnp.asarray(dt0),
         solver=solver_state,
         controller=controller_state,
         made_jump=jnp.asarray(False),
         measurements=measurements,
-        result=RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite),
+        result=choose(finite, RESULTS.successful, RESULTS.nonfinite),
         stopped_at=jnp.where(finite, jnp.nan, time),
     )
     at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
@@ -219,6 +219,7 @@ def _advance(
         controller_state=state.controller,
         made_jump=state.made_jump,
     )
+    assert solution.ys is not None and solution.ts is not None
     rows, last = solution.ys
     flow_state = jax.tree.map(lambda x: x[0], last)
     measurements, index, (observables, cost) = problem.measured(
@@ -226,23 +227,24 @@ def _advance(
     )
     finite = jax.vmap(all_finite)(rows[0])
     reached = solution.result == RESULTS.successful
-    result = RESULTS.where(reached & ~jnp.all(finite), RESULTS.nonfinite, solution.result)
+    result = choose(reached & ~jnp.all(finite), RESULTS.nonfinite, solution.result)
     stopped = jnp.where(
         reached, times[jnp.argmin(finite)], state.time + solution.ts[1][0].astype(times.dtype)
     )
     ended = state.result != RESULTS.successful
     failed = ~ended & (result != RESULTS.successful)
     controller_state = solution.controller_state
+    step = controller_state.step if controller_state is not None else state.step
     following = SimulationState(
         flow=flow_state,
         time=times[-1],
         index=index,
-        step=controller_state.step if problem.adaptive else state.step,
+        step=step,
         solver=solution.solver_state,
         controller=controller_state,
         made_jump=jnp.asarray(solution.made_jump),
         measurements=measurements,
-        result=RESULTS.where(ended, state.result, result),
+        result=choose(ended, state.result, result),
         stopped_at=jnp.where(failed, stopped, state.stopped_at),
     )
     stats = problem.stats(

@@ -1,19 +1,19 @@
-"""What diffrax needs to integrate in segments as if it were one run: solvers, controllers, costs."""
+"""What diffrax needs to integrate a flow in segments: the clock, the controller, the costs."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Float, PyTree, Real
+from jaxtyping import Array, Float, PyTree
 
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
-from .results import RESULTS
+from .results import RESULTS, choose
 
 # Smallest step that an adaptive controller may fall to before the run counts as failed, relative
 # to the length of a segment, in units of the rounding error.
@@ -32,7 +32,8 @@ class ShiftedField(eqx.Module):
     flow: AbstractFlow
     origin: Float[Array, ""]
 
-    def __call__(self, t: Real[Array, ""], state: Any, args: Any) -> PyTree[Array]:
+    def __call__(self, t: Any, state: Any, args: Any) -> PyTree[Array]:
+        """Return the vector field at `origin + t`."""
         return self.flow.vector_field(self.origin.astype(t.dtype) + t, state, args)
 
 
@@ -53,25 +54,24 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
 
     controller: diffrax.AbstractAdaptiveStepSizeController
     smallest: Float[Array, ""]
+    rtol: Any
+    atol: Any
+    norm: Callable[[PyTree[Any]], Any]
 
-    @property
-    def rtol(self) -> Any:
-        """The controller's own."""
-        return self.controller.rtol
-
-    @property
-    def atol(self) -> Any:
-        """The controller's own."""
-        return self.controller.atol
-
-    @property
-    def norm(self) -> Any:
-        """The controller's own."""
-        return self.controller.norm
+    def __init__(
+        self,
+        controller: diffrax.AbstractAdaptiveStepSizeController,
+        smallest: Float[Array, ""],
+    ):
+        self.controller = controller
+        self.smallest = smallest
+        # Implicit solvers take their tolerances from here.
+        self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
 
     def wrap(self, direction: Any) -> "StepMemory":
         """Wrap the controller."""
-        return StepMemory(self.controller.wrap(direction), self.smallest)
+        wrapped = cast(diffrax.AbstractAdaptiveStepSizeController, self.controller.wrap(direction))
+        return StepMemory(wrapped, self.smallest)
 
     def init(
         self,
@@ -109,7 +109,7 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         shortened = (t1 - t0) < 0.999 * controller_state.step
         step = jnp.where(keep & shortened, jnp.maximum(proposed, controller_state.step), proposed)
         stuck = ~keep & (proposed < self.smallest)
-        result = RESULTS.where(stuck, RESULTS.dt_min_reached, result)
+        result = choose(stuck, RESULTS.dt_min_reached, result)
         return keep, next_t0, next_t1, made_jump, MemoryState(inner, step), result
 
 
@@ -182,14 +182,21 @@ def matrix_free(solver: diffrax.AbstractSolver, size: int) -> diffrax.AbstractSo
     )
 
 
+def _tableau(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau | None:
+    """Return the tableau of an explicit Runge-Kutta method for ordinary equations."""
+    if isinstance(solver, diffrax.AbstractERK) and isinstance(
+        solver.tableau, diffrax.ButcherTableau
+    ):
+        return solver.tableau
+    return None
+
+
 def evaluations_per_step(solver: diffrax.AbstractSolver) -> int | None:
     """Return how often one step evaluates the vector field; None if that is not fixed."""
     if isinstance(solver, diffrax.Euler):
         return 1
-    if isinstance(solver, diffrax.AbstractERK):
-        stages = solver.tableau.num_stages
-        return stages - 1 if solver.tableau.fsal else stages
-    return None
+    tableau = _tableau(solver)
+    return None if tableau is None else tableau.num_stages - int(tableau.fsal)
 
 
 def evaluations_at_start(
@@ -198,7 +205,8 @@ def evaluations_at_start(
     dt0: Any,
 ) -> int:
     """Return how often the start of a run evaluates the vector field."""
-    first_stage = isinstance(solver, diffrax.AbstractERK) and solver.tableau.fsal
+    tableau = _tableau(solver)
+    first_stage = tableau is not None and tableau.fsal
     chooses = dt0 is None and isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     return int(first_stage) + (2 if chooses else 0)
 

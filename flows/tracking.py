@@ -46,10 +46,9 @@ def distance(flow: Trajectory, discrete: Trajectory) -> Float[Array, " T"]:
 
 
 def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
-    """Return mean_t |centre(t) - m_t| / mean_t |m_t - m_0|: 0 is perfect, 1 is no better than
-    standing still.
+    """Return mean_t |centre(t) - m_t| / mean_t |m_t - m_0|.
 
-    It is nan if the optimizer does not move.
+    0 is perfect, 1 no better than standing still; nan if the optimizer does not move.
 
     Args:
         flow: As for `distance`.

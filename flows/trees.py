@@ -7,6 +7,7 @@ scalar, never the parameters, keeps a float32 run in float32.
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 

@@ -8,12 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from tests.helpers import assert_trees_close, finite_difference_jvp
 
-from flows import follow_modes, hvp, linearise_gradient, third_derivative, third_derivatives
-from flows import top_eigenpairs
+from flows import (
+    follow_modes,
+    hvp,
+    linearise_gradient,
+    third_derivative,
+    third_derivatives,
+    top_eigenpairs,
+)
 from flows.curvature import Eigenpairs
 from flows.eigensolver import block_eigenpairs
+from tests.helpers import assert_trees_close, finite_difference_jvp
 
 
 class Network(eqx.Module):
@@ -38,6 +44,7 @@ def network(width: int) -> tuple[Network, eqx.nn.MLP]:
 
 
 def dense_hessian(potential, params) -> jax.Array:
+    """The whole Hessian, as independent evidence."""
     flat, unravel = ravel_pytree(params)
     return jax.jit(jax.hessian(lambda w: potential(unravel(w))))(flat)
 
@@ -106,7 +113,8 @@ def _block_eigenpairs(matrix, start):
 )
 def test_block_iteration_finds_the_top_of_any_spectrum(count, rank, scale, seed):
     """Low rank, repeated and negative eigenvalues, any scale: residuals vanish, vectors are
-    orthonormal, and the values are the largest."""
+    orthonormal, and the values are the largest.
+    """
     rng = np.random.default_rng(seed)
     size = 30
     basis, _ = np.linalg.qr(rng.normal(size=(size, size)))

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.helpers import assert_trees_close
 
 from flows import GradientDescent, GradientFlow, iterate, simulate
 from potentials import Quadratic, ScalarProduct
+from tests.helpers import assert_trees_close
 
 SPECTRUM = jnp.asarray([3.0, 1.0, 0.1])
 START = jnp.asarray([1.0, -2.0, 0.5])

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.helpers import assert_trees_close
 
 from flows import (
     Curvature,
@@ -19,6 +18,7 @@ from flows import (
     tracking_error,
 )
 from potentials import Quadratic, Rosenbrock, SharpValley
+from tests.helpers import assert_trees_close
 
 OPTIMIZER = GradientDescent(0.3)
 START = jnp.asarray([0.1, 6.0])

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.helpers import assert_trees_close
 
 from flows import (
     RESULTS,
@@ -17,6 +16,7 @@ from flows import (
     iterate,
     simulate,
 )
+from tests.helpers import assert_trees_close
 
 START = {"a": jnp.ones(3), "b": jnp.full((2, 2), 0.3)}
 FLOW = GradientFlow(GradientDescent(0.1))
@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("kind", ["iterate", "simulate"])
 
 @both
 def test_a_users_function_of_a_dict_works(kind):
-    """A plain lambda and a dict of arrays: the path, the loss along it, and the counts come back."""
+    """A plain lambda and a dict of arrays: the path, the loss along it and the counts."""
     trajectory = runner(kind)(0.1, START, 50)
     assert trajectory.params["a"].shape == (51, 3)
     assert trajectory.params["b"].shape == (51, 2, 2)
