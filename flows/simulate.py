@@ -219,7 +219,8 @@ def _advance(
         controller_state=state.controller,
         made_jump=state.made_jump,
     )
-    assert solution.ys is not None and solution.ts is not None
+    assert solution.ys is not None
+    assert solution.ts is not None
     rows, last = solution.ys
     flow_state = jax.tree.map(lambda x: x[0], last)
     measurements, index, (observables, cost) = problem.measured(

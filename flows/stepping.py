@@ -109,7 +109,7 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         shortened = (t1 - t0) < 0.999 * controller_state.step
         step = jnp.where(keep & shortened, jnp.maximum(proposed, controller_state.step), proposed)
         stuck = ~keep & (proposed < self.smallest)
-        result = choose(stuck, RESULTS.dt_min_reached, result)
+        result = choose(jnp.asarray(stuck), RESULTS.dt_min_reached, result)
         return keep, next_t0, next_t1, made_jump, MemoryState(inner, step), result
 
 
