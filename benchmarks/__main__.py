@@ -1,0 +1,67 @@
+"""`python -m benchmarks [NAME...] [--json FILE]`: measure and print the table.
+
+A missed target is reported in the table and not by the exit code, which is 0 unless a row raised
+(then 1) or the arguments are wrong (then 2). Timings on a busy machine are no test.
+"""
+
+import argparse
+import difflib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from . import eigenpairs, loops  # noqa: F401  (each import registers the file's rows)
+from .report import as_json, table
+from .rows import ROWS, run_row
+
+# Wide enough for the table when the output is a file or a pipe.
+_WIDTH = 120
+
+
+def _chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[str]:
+    for name in names:
+        if name not in ROWS:
+            close = difflib.get_close_matches(name, ROWS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            parser.error(f"no row is called {name!r}{hint} Rows: {', '.join(ROWS)}.")
+    return list(names) or list(ROWS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the rows that were asked for, all by default, and return the exit code.
+
+    Args:
+        arguments: As on the command line; `sys.argv` if not given.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure ratios of cost and print them as a table."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows: {', '.join(ROWS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    options = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    outcomes = []
+    for name in _chosen(parser, options.names):
+        with console.status(f"measuring {name}"):
+            outcomes.append(run_row(ROWS[name]))
+    console.print(table(outcomes))
+    if options.json is not None:
+        environment = {
+            "jax": jax.__version__,
+            "device": jax.devices()[0].device_kind,
+            "python": platform.python_version(),
+            "cores": str(os.cpu_count()),
+        }
+        options.json.write_text(as_json(outcomes, environment))
+    return int(any(outcome.error is not None for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What the top three Hessian eigenpairs cost, in gradient-descent steps and in memory."""
+
+import jax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from flows import Curvature, GradientDescent, LossAndGradient, iterate, top_eigenpairs
+
+from .memory import planned_bytes
+from .problems import LEARNING_RATE, demo_network, digits_network
+from .rows import Measured, row
+from .timing import interleaved
+
+_COUNT = 3
+_STEPS = 64
+
+
+def _tracking(before: int) -> Measured:
+    """Measure the steps that follow the first `before` ones, with eigenvectors known from them."""
+    potential, params = demo_network()
+    optimizer = GradientDescent(LEARNING_RATE)
+    tracked = (LossAndGradient(), Curvature(_COUNT))
+    start = iterate(optimizer, potential, params, before, measurements=tracked).state
+    plain_start = iterate(optimizer, potential, params, before).state
+
+    @jax.jit
+    def descend(potential, params):
+        def step(params, _):
+            gradient = jax.grad(potential)(params)
+            return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
+
+        return lax.scan(step, params, length=_STEPS)[0]
+
+    def with_curvature():
+        return iterate(optimizer, potential, None, _STEPS, state=start, measurements=tracked)
+
+    times = interleaved(
+        {
+            "step": lambda: descend(potential, start.params),
+            "plain": lambda: iterate(optimizer, potential, None, _STEPS, state=plain_start),
+            "tracked": with_curvature,
+        }
+    )
+    stats = with_curvature().stats
+    plain = iterate(optimizer, potential, None, _STEPS, state=plain_start).stats
+    # What is not a product: the gradient whose linearisation gives the products.
+    equivalents = "measurement_gradient_equivalents"
+    products = (float(stats[equivalents] - plain[equivalents]) / _STEPS - 1) / 2
+    return Measured(
+        (times["tracked"] - times["plain"]) / times["step"],
+        {
+            "step ms": 1e3 * times["step"] / _STEPS,
+            "tracking ms": 1e3 * (times["tracked"] - times["plain"]) / _STEPS,
+            "products per step": products,
+        },
+    )
+
+
+@row(
+    "tracking-sharpening",
+    target=15,
+    compares="adding Curvature(3) every step / a bare step; demo network, steps 32-96, sharpening",
+)
+def tracking_while_sharpening() -> Measured:
+    """The eigenvectors turn slowly and the gaps are wide."""
+    return _tracking(32)
+
+
+@row(
+    "tracking-edge",
+    target=15,
+    compares="adding Curvature(3) every step / a bare step; demo network, steps 256-320, at 2/eta",
+)
+def tracking_at_the_edge() -> Measured:
+    """The iterates oscillate and the top eigenvalues cluster at 2/eta: the hardest regime."""
+    return _tracking(256)
+
+
+@row(
+    "eigenpairs-memory",
+    target=40,
+    compares="temporaries and results of top_eigenpairs(3, start) / vector, P = 994570",
+)
+def eigenpairs_memory() -> Measured:
+    """Divide by the bytes of one vector of length P; arguments are not counted."""
+    potential, params = digits_network((64, 960, 960, 10), examples=200)
+    flat, _ = ravel_pytree(params)
+    start = jax.ShapeDtypeStruct((_COUNT, flat.size), flat.dtype)
+
+    def find(potential, params, start):
+        return top_eigenpairs(potential, params, _COUNT, start=start)
+
+    needed = planned_bytes(find, potential, params, start)
+    return Measured(needed / flat.nbytes, {"MiB": needed / 2**20, "parameters": float(flat.size)})

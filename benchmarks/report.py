@@ -1,0 +1,58 @@
+"""Outcomes as a table for people and as JSON for programs."""
+
+import json
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from .rows import Outcome
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """Return the table, one line per outcome."""
+    made = Table(title="Each ratio is measured in this one run", show_lines=True)
+    made.add_column("row", no_wrap=True)
+    made.add_column("ratio", justify="right", no_wrap=True)
+    made.add_column("target", justify="right", no_wrap=True)
+    made.add_column("met", no_wrap=True)
+    made.add_column("compares")
+    made.add_column("details")
+    for outcome in outcomes:
+        measured = outcome.measured
+        if measured is None:
+            ratio, verdict, details = "-", "[red]error", outcome.error or ""
+        else:
+            ratio = f"{measured.ratio:.3g}"
+            verdict = "[green]pass" if outcome.met else "[red]FAIL"
+            details = "\n".join(f"{name}: {x:.6g}" for name, x in measured.details.items())
+        made.add_row(
+            outcome.row.name,
+            ratio,
+            f"<= {outcome.row.target:g}",
+            verdict,
+            outcome.row.compares,
+            details,
+        )
+    return made
+
+
+def as_json(outcomes: Sequence[Outcome], environment: dict[str, str]) -> str:
+    """Return the outcomes as a JSON document.
+
+    Args:
+        outcomes: What was measured.
+        environment: Where.
+    """
+    rows = [
+        {
+            "name": outcome.row.name,
+            "ratio": None if outcome.measured is None else outcome.measured.ratio,
+            "target": outcome.row.target,
+            "met": outcome.met,
+            "compares": outcome.row.compares,
+            "details": {} if outcome.measured is None else dict(outcome.measured.details),
+            "error": outcome.error,
+        }
+        for outcome in outcomes
+    ]
+    return json.dumps({"environment": environment, "rows": rows}, indent=2) + "\n"
