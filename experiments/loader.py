@@ -16,6 +16,8 @@ from .explain import explain
 from .schema import Experiment
 
 MAX_BYTES = 2**20
+# tomllib takes a time that grows with the square of a dotted key's length.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]{1,64}[ \t]{0,4}\.[ \t]{0,4}){64}""")
 _INDEX = re.compile(r"^\d+$")
 
 
@@ -131,6 +133,8 @@ def _no_such_builtin(name: str) -> str:
 
 
 def _parse(source: str, text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise ConfigError(source, [Problem("", "nested too deeply to be a config")])
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -174,7 +178,7 @@ def _override(data: dict[str, Any], assignment: str) -> None:
 
 
 def _parse_value(text: str) -> Any:
-    if "\n" in text or len(text) > MAX_BYTES:
+    if "\n" in text or len(text) > MAX_BYTES or _LONG_KEY.search(text):
         return text
     try:
         parsed = tomllib.loads(f"value = {text}")

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import xarray as xr
 
 from experiments import DirectoryError, load, load_config, run
 from experiments import lockstep as lockstep_module
+from experiments.interrupts import deferred_interrupts
 from experiments.lockstep import Lockstep, Segment
 from experiments.schema import Experiment
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, config, values
@@ -206,6 +209,16 @@ def test_an_interrupted_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert tree.attrs["status"] == "interrupted"
     assert tree.attrs["message"] == "at step 8"
     assert tree["discrete"].sizes["step"] == 9
+
+
+def test_an_interrupt_waits_for_what_belongs_together() -> None:
+    """A Ctrl-C in the middle of a write comes after it."""
+    done = []
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(True)
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_resume_refuses_another_config_and_names_the_keys(valley: Path) -> None:

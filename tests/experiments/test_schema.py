@@ -157,9 +157,11 @@ def test_toml_that_does_not_parse_is_told_by_line_and_column(tmp_path: Path) -> 
         (b"a = " + b"[" * 100_000, "nested too deeply"),
         (b"#" * (MAX_BYTES + 1), "may have at most"),
         (b"seed = " + b"9" * 10_000, "not valid TOML"),
-        (b"a" + b".a" * 20_000 + b" = 1", "a: unknown key"),
+        (b"a" + b".a" * 200_000 + b" = 1", "nested too deeply"),
+        (b"x = {a" + b" . 'a'" * 100_000 + b" = 1}", "nested too deeply"),
+        (b"a" * 1_000_000, "not valid TOML"),
     ],
-    ids=["binary", "nested", "large", "digits", "dotted"],
+    ids=["binary", "nested", "large", "digits", "dotted", "inline", "word"],
 )
 def test_hostile_files_are_refused_in_a_sentence(content: bytes, says: str, tmp_path: Path) -> None:
     """Size, nesting and encoding are bounded."""
