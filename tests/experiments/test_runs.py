@@ -214,9 +214,14 @@ def test_an_interrupted_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_an_interrupt_waits_for_what_belongs_together() -> None:
     """A Ctrl-C in the middle of a write comes after it."""
     done = []
-    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
-        done.append(True)
+
+    def write() -> None:
+        with deferred_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
