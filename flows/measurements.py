@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,14 +22,29 @@ Measured = tuple[dict[str, Array], PyTree[Array], Cost]
 Modes = Float[Array, "mode parameter"]
 
 
+_LOSS_AND_GRADIENT = {
+    "loss": Variable(LOSS, "loss at the parameters"),
+    "gradient_norm": Variable(GRADIENT, "Euclidean norm of the gradient of the loss"),
+}
+
+_CURVATURE = {
+    "sharpness": Variable(SHARPNESS, "largest eigenvalue of the Hessian of the loss"),
+    "eigenvalues": Variable(
+        SHARPNESS, "largest eigenvalues of the Hessian, each mode followed", ("mode",)
+    ),
+    "eigenvalue_residuals": Variable(
+        SHARPNESS, "|H u - lambda u| of each eigenpair, a bound on its error", ("mode",)
+    ),
+}
+
+
 class AbstractMeasurement(eqx.Module):
-    """Something to measure at each saved step. It may carry a state from one to the next.
+    """Something to measure at each saved step. It may carry a state from one to the next."""
 
-    Attributes:
-        variables: Metadata of each quantity.
-    """
-
-    variables: eqx.AbstractVar[Mapping[str, Variable]]
+    @property
+    @abc.abstractmethod
+    def variables(self) -> Mapping[str, Variable]:
+        """Metadata of each quantity."""
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:
@@ -57,10 +72,10 @@ class LossAndGradient(AbstractMeasurement):
     compiler evaluates it once.
     """
 
-    variables: ClassVar[Mapping[str, Variable]] = {
-        "loss": Variable(LOSS, "loss at the parameters"),
-        "gradient_norm": Variable(GRADIENT, "Euclidean norm of the gradient of the loss"),
-    }
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """`loss` and `gradient_norm`."""
+        return _LOSS_AND_GRADIENT
 
     def init(self, potential: Potential, params: Params) -> None:
         """Return no state."""
@@ -105,15 +120,10 @@ class Curvature(AbstractMeasurement):
     tolerance: float = eqx.field(static=True, default=1e-3)
     max_iterations: int = eqx.field(static=True, default=100)
 
-    variables: ClassVar[Mapping[str, Variable]] = {
-        "sharpness": Variable(SHARPNESS, "largest eigenvalue of the Hessian of the loss"),
-        "eigenvalues": Variable(
-            SHARPNESS, "largest eigenvalues of the Hessian, each mode followed", ("mode",)
-        ),
-        "eigenvalue_residuals": Variable(
-            SHARPNESS, "|H u - lambda u| of each eigenpair, a bound on its error", ("mode",)
-        ),
-    }
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """`sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
+        return _CURVATURE
 
     def __check_init__(self) -> None:
         for name in ("eigenvalues", "every", "max_iterations"):

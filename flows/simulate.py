@@ -29,7 +29,7 @@ from .trees import Params, all_finite
 from .validation import as_params, check_potential, count_saves, positive, positive_integer
 from .variables import STEPS, Variables, check_variables, merge_variables
 
-_MAX_SOLVER_STEPS = 100_000
+_MAX_SOLVER_STEPS = 4096
 
 
 class SimulationState(eqx.Module):
@@ -213,7 +213,7 @@ def _advance(
         ),
         stepsize_controller=problem.controller,
         adjoint=problem.adjoint,
-        max_steps=problem.max_solver_steps,
+        max_steps=problem.max_solver_steps * count,
         throw=False,
         solver_state=state.solver,
         controller_state=state.controller,
@@ -293,7 +293,8 @@ def simulate(
             most 64 and 32 MiB of parameters.
         adjoint: How diffrax differentiates through the solve; `RecursiveCheckpointAdjoint()` if
             not given (reverse mode). Pass `ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
-        max_solver_steps: Bound on the solver steps of one segment, rejected ones included.
+        max_solver_steps: Bound on the solver steps per save, rejected ones included, on average
+            over a segment.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
         throw: Raise if the run fails. Otherwise the trajectory says so.
 

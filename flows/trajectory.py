@@ -136,7 +136,7 @@ def _sentence(result: RESULTS) -> str:
         )
     if bool(result == RESULTS.max_steps_reached):
         return (
-            "max_solver_steps was reached within one segment: raise it, or use an implicit "
+            "max_solver_steps was reached: raise it, save more often, or use an implicit "
             "solver such as diffrax.Kvaerno5() for a stiff flow"
         )
     return RESULTS[result]

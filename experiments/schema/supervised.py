@@ -275,7 +275,7 @@ class SupervisedTable(AbstractPotentialTable):
         if not potential.has_accuracy:
             return BuiltPotential(potential)
         description = "share of the training examples that are classified correctly"
-        accuracy = flows.ScalarMeasurement(  # pyright: ignore[reportCallIssue]
+        accuracy = flows.ScalarMeasurement(
             name="accuracy", function=_accuracy, description=description
         )
         return BuiltPotential(potential, (accuracy,))

@@ -179,7 +179,7 @@ def test_flow_that_blows_up_names_the_time_and_keeps_what_came_before():
 def test_solver_step_budget_is_a_named_failure():
     """Too few solver steps for a segment stop the run with what to do about it."""
     with pytest.raises(SimulationError, match="max_solver_steps was reached"):
-        simulate(FLOW, loss, START, 50, max_solver_steps=3)
+        simulate(FLOW, loss, START, 50, save_every=50, max_solver_steps=3)
 
 
 def test_failures_under_vmap_are_told_per_run():
