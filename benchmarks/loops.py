@@ -14,7 +14,8 @@ from .problems import LEARNING_RATE, demo_network
 from .rows import Measured, row
 from .timing import interleaved
 
-_STEPS = 256
+# As many as the demo runs.
+_STEPS = 1000
 
 
 @row(
@@ -41,7 +42,7 @@ def iterate_cost() -> Measured:
             "bare": lambda: bare(potential, params),
             "iterate": lambda: iterate(optimizer, potential, params, _STEPS),
         },
-        repeats=11,
+        repeats=7,
     )
     per_step = {f"{name} ms/step": 1e3 * t / _STEPS for name, t in times.items()}
     return Measured(times["iterate"] / times["bare"], per_step)
@@ -87,7 +88,7 @@ def simulate_cost() -> Measured:
     def ours():
         return simulate(flow, potential, params, _STEPS, stepsize_controller=controller, dt0=dt0)
 
-    times = interleaved({"bare": lambda: bare(potential, params), "simulate": ours}, repeats=11)
+    times = interleaved({"bare": lambda: bare(potential, params), "simulate": ours}, repeats=7)
     details = {f"{name} ms/step": 1e3 * t / _STEPS for name, t in times.items()}
     details["bare solver steps"] = float(bare(potential, params).stats["num_steps"])
     details["simulate solver steps"] = float(ours().stats["solver_steps"])
