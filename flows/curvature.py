@@ -146,14 +146,14 @@ def top_eigenpairs(
     *,
     start: Modes | None = None,
     tolerance: float | None = None,
-    max_iterations: int = 100,
+    max_products: int = 300,
     dense_limit: int = DENSE_LIMIT,
 ) -> Eigenpairs:
     """Find the largest eigenvalues of the Hessian, in descending order, and their eigenvectors.
 
     Up to `dense_limit` parameters the Hessian is built from P products and factorised; beyond, a
-    block iteration needs `count` products and `count` more per iteration, so that a good `start`
-    (the eigenvectors at a nearby point) is what makes it cheap.
+    iteration needs `count` products and one more per vector that it adds to their span, so that
+    a good `start` (the eigenvectors at a nearby point) is what makes it cheap.
 
     Args:
         potential: The loss, twice differentiable at `params`.
@@ -163,8 +163,9 @@ def top_eigenpairs(
             convergence of the others.
         tolerance: Residual at which a pair counts as converged, relative to the largest
             eigenvalue; `default_tolerance` of the dtype if not given.
-        max_iterations: Bound on the block iteration. A pair that has not converged by then is
-            returned all the same: its residual says how good it is, `converged` that it is not.
+        max_products: Bound on the products of the iteration. A pair that has not converged by
+            then is returned all the same: its residual says how good it is, `converged` that it
+            is not.
         dense_limit: Largest P at which the Hessian itself is built.
 
     Raises:
@@ -179,7 +180,7 @@ def top_eigenpairs(
             f"start must have shape (at least {count}, {size}); got {tuple(start.shape)}."
         )
     return _top_eigenpairs(
-        potential, params, start, tolerance, count, max_iterations, size <= dense_limit
+        potential, params, start, tolerance, count, max_products, size <= dense_limit
     )
 
 
@@ -190,24 +191,23 @@ def _top_eigenpairs(
     start: Modes | None,
     tolerance: float | None,
     count: int,
-    max_iterations: int,
+    max_products: int,
     dense: bool,
 ) -> Eigenpairs:
     flat, _ = ravel_pytree(params)
     _, product = linearise_gradient(potential, params)
-    products = jax.vmap(product)
     if tolerance is None:
         tolerance = default_tolerance(flat.dtype)
     if dense:
-        values, vectors, residuals, hvps = _dense_eigenpairs(products, flat.size, count, flat.dtype)
+        values, vectors, residuals, hvps = _dense_eigenpairs(
+            jax.vmap(product), flat.size, count, flat.dtype
+        )
     else:
         block = random_modes(count, flat.size, flat.dtype) if start is None else start
         found = block_eigenpairs(
-            products, block, wanted=count, tolerance=tolerance, max_iterations=max_iterations
+            product, block, wanted=count, tolerance=tolerance, max_products=max_products
         )
-        values, vectors, residuals = jax.tree.map(
-            lambda x: x[:count], (found.values, found.vectors, found.residuals)
-        )
+        values, vectors, residuals = found.values, found.vectors, found.residuals
         hvps = found.products
     bound = jnp.asarray(tolerance, flat.dtype) * jnp.max(jnp.abs(values))
     return Eigenpairs(values, _oriented(vectors), residuals, hvps, residuals <= bound)

@@ -1,13 +1,13 @@
-"""Top eigenpairs of a symmetric operator that is known only through its products with blocks.
+"""Top eigenpairs of a symmetric operator that is known only through its products with vectors.
 
-A block eigensolver in the LOBPCG family with an orthonormal basis (Hetmaniuk and Lehoucq 2006,
-Duersch et al. 2018): Rayleigh-Ritz on the span of the current vectors, their residuals and the
-previous directions. Two things matter here and are why jax's own `lobpcg_standard` is not used:
-it can start from a good guess and stop at once, and one iteration costs one product per
-eigenvector, not three, because the products with the other two blocks are carried along.
+Davidson's method without a preconditioner (Davidson 1975; Stathopoulos, Saad and Wu 1998, thick
+restarts): Rayleigh-Ritz on a growing orthonormal basis, to which each iteration adds the residual
+of the wanted pair that is worst. With one vector it is Lanczos's method. A good guess stops it at
+once, the whole basis is used rather than a three-term recurrence, and no product is spent on a
+pair that has converged: along a path it takes half the products of LOBPCG.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,9 +15,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 Block = Float[Array, "block parameter"]
+Vector = Float[Array, " parameter"]
 
-# A direction of which less than this share is new, after projection, is rounding error.
-_NEW_SHARE = 1e-3
+# A residual of which less than this share is new, after projection, is rounding error.
+_NEW_SHARE = 0.1
+
+# Ritz vectors kept at a restart beyond those of the start: they hold what was learned of the
+# eigenvalues just below the wanted ones, which sets the speed of convergence.
+_KEPT = 2
 
 
 class BlockEigenpairs(eqx.Module):
@@ -37,129 +42,181 @@ class BlockEigenpairs(eqx.Module):
 
 
 class _State(eqx.Module):
-    values: Float[Array, " block"]
-    vectors: Block
-    images: Block
-    directions: Block
-    direction_images: Block
-    iteration: Int[Array, ""]
+    """An orthonormal basis, its images, and the Ritz pairs on it.
 
-    def residual(self) -> Block:
-        return self.images - self.values[:, None] * self.vectors
-
-
-def _project_out(rows: Array, spans: Sequence[Array]) -> Array:
-    for span in spans:
-        rows = rows - (rows @ span.T) @ span
-    return rows
-
-
-def _orthonormal_rows(rows: Array, against: Sequence[Array] = ()) -> tuple[Array, Array]:
-    """Orthonormalise rows, also against orthonormal (or zero) rows; zero those that are not new.
-
-    Returns the rows and which of them are valid.
+    Attributes:
+        basis: Orthonormal rows, the first `size` of them; what the others hold has no meaning.
+        images: The operator's products with them.
+        projected: Products of rows and images; no meaning beyond `size` either.
+        size: How many rows are in use.
+        values: Ritz values, descending; below all of them where there is none.
+        coefficients: Ritz vectors in the basis, as columns in the same order.
+        residuals: Norms of the residuals of the wanted pairs.
+        expansion: The longest of these residuals itself.
+        products: How many products were made.
+        stalled: Whether that residual is rounding error, so that nothing more can be learned.
     """
-    lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)
-    rows = jnp.where(lengths > 0, rows / jnp.where(lengths > 0, lengths, 1), 0)
-    rows = _project_out(_project_out(rows, against), against)
-    basis, triangle = jnp.linalg.qr(rows.T)
-    valid = jnp.abs(jnp.diagonal(triangle)) > _NEW_SHARE
-    basis = jnp.where(valid[:, None], basis.T, 0)
-    if against:
-        # The division by a small diagonal entry has magnified what was left of `against`.
-        basis = _project_out(basis, against)
-        lengths = jnp.linalg.norm(basis, axis=1, keepdims=True)
-        basis = jnp.where(valid[:, None], basis / jnp.where(valid[:, None], lengths, 1), 0)
-    return basis, valid
+
+    basis: Block
+    images: Block
+    projected: Float[Array, "block block"]
+    size: Int[Array, ""]
+    values: Float[Array, " block"]
+    coefficients: Float[Array, "block block"]
+    residuals: Float[Array, " wanted"]
+    expansion: Vector
+    products: Int[Array, ""]
+    stalled: Bool[Array, ""]
+
+    @property
+    def used(self) -> Bool[Array, " block"]:
+        """Which rows are in use."""
+        return jnp.arange(self.basis.shape[0], dtype=jnp.int32) < self.size
 
 
-def _rayleigh_ritz(
-    bases: Sequence[Block], images: Sequence[Block], valid: Bool[Array, " rows"], count: int
-) -> tuple[Float[Array, " block"], Float[Array, "rows block"]]:
-    """Return the top Ritz values on the span of the valid rows, and their coefficients."""
-    projected = jnp.block([[basis @ image.T for image in images] for basis in bases])
-    projected = 0.5 * (projected + projected.T)
-    # Invalid rows are zero: they decouple, and this diagonal puts them below every Ritz value.
+def _rayleigh_ritz(state: _State) -> _State:
+    """Update the Ritz pairs and their residuals after a change of the basis."""
+    used, wanted = state.used, state.residuals.shape[0]
+    projected = jnp.where(used[:, None] & used[None, :], state.projected, 0)
+    # Unused rows decouple, and this diagonal puts them below every Ritz value.
     floor = -(1 + 2 * jnp.sum(jnp.abs(projected)))
-    projected = projected + jnp.diag(jnp.where(valid, jnp.zeros_like(floor), floor))
-    values, coefficients = jnp.linalg.eigh(projected)
-    return values[::-1][:count], coefficients[:, ::-1][:, :count]
-
-
-def _combine(coefficients: Float[Array, "rows block"], blocks: Sequence[Block]) -> Block:
-    """Return coefficients^T (stacked blocks), without stacking them: that would be a copy."""
-    parts = jnp.split(coefficients, len(blocks))
-    return sum(
-        (c.T @ b for c, b in zip(parts[1:], blocks[1:], strict=True)), parts[0].T @ blocks[0]
+    values, coefficients = jnp.linalg.eigh(
+        projected + jnp.diag(jnp.where(used, jnp.zeros_like(floor), floor))
+    )
+    values, coefficients = values[::-1], jnp.where(used[:, None], coefficients[:, ::-1], 0)
+    top = coefficients[:, :wanted].T
+    residuals = top @ state.images - (values[:wanted, None] * top) @ state.basis
+    norms = jnp.linalg.norm(residuals, axis=1)
+    return eqx.tree_at(
+        lambda s: (s.values, s.coefficients, s.residuals, s.expansion),
+        state,
+        (values, coefficients, norms, residuals[jnp.argmax(norms)]),
     )
 
 
-def _iterate(matvec: Callable[[Block], Block], state: _State) -> _State:
-    count = state.vectors.shape[0]
-    directions_valid = jnp.linalg.norm(state.directions, axis=1) > 0.5
-    fresh, fresh_valid = _orthonormal_rows(state.residual(), (state.vectors, state.directions))
-    bases = (state.vectors, fresh, state.directions)
-    images = (state.images, matvec(fresh), state.direction_images)
-    valid = jnp.concatenate([jnp.ones(count, bool), fresh_valid, directions_valid])
-    values, coefficients = _rayleigh_ritz(bases, images, valid, count)
+def _expand(product: Callable[[Vector], Vector], state: _State) -> _State:
+    """Add the longest residual to the basis."""
+    new = state.expansion / jnp.max(state.residuals)
+    # Twice: the first projection leaves rounding errors of the size of what it removes.
+    for _ in range(2):
+        new = new - jnp.where(state.used, state.basis @ new, 0) @ state.basis
+    share = jnp.linalg.norm(new)
+    stalled = share < _NEW_SHARE
+    new = new / share
+    image = product(new)
+    basis = state.basis.at[state.size].set(new)
+    row = basis @ image
+    state = _State(
+        basis=basis,
+        images=state.images.at[state.size].set(image),
+        projected=state.projected.at[state.size].set(row).at[:, state.size].set(row),
+        size=state.size + (~stalled).astype(jnp.int32),
+        values=state.values,
+        coefficients=state.coefficients,
+        residuals=state.residuals,
+        expansion=state.expansion,
+        products=state.products + 1,
+        stalled=stalled,
+    )
+    return _rayleigh_ritz(state)
 
-    # The next directions: the new vectors without their share of the old ones, made orthogonal
-    # to the new vectors in coefficient space, where it is cheap and exact.
-    moved = jnp.where(jnp.arange(3 * count)[:, None] < count, 0, coefficients)
-    direction_coefficients, _ = _orthonormal_rows(moved.T, (coefficients.T,))
-    return _State(
-        values=values,
-        vectors=_combine(coefficients, bases),
-        images=_combine(coefficients, images),
-        directions=_combine(direction_coefficients.T, bases),
-        direction_images=_combine(direction_coefficients.T, images),
-        iteration=state.iteration + 1,
+
+def _restart(state: _State, kept: int) -> _State:
+    """Make the top Ritz vectors the basis: `kept` of them, or as many as there are."""
+    capacity = state.basis.shape[0]
+    top = state.coefficients[:, :kept].T
+    return eqx.tree_at(
+        lambda s: (s.basis, s.images, s.projected, s.size, s.coefficients),
+        state,
+        (
+            state.basis.at[:kept].set(top @ state.basis),
+            state.images.at[:kept].set(top @ state.images),
+            jnp.diag(state.values),
+            jnp.minimum(state.size, kept),
+            jnp.eye(capacity, dtype=state.coefficients.dtype),
+        ),
+    )
+
+
+def _begin(product: Callable[[Vector], Vector], start: Block, wanted: int, capacity: int) -> _State:
+    """Return the state whose basis spans `start`."""
+    count = start.shape[0]
+    # Householder's method completes the basis where rows of `start` depend on each other.
+    rows = jnp.linalg.qr(start.T)[0].T
+    # One at a time: on a CPU a batch of products is slower than its members, and takes more memory.
+    images = lax.map(product, rows)
+    small = jnp.zeros((count, count), start.dtype)
+    projected = rows @ images.T
+    state = _State(
+        basis=rows,
+        images=images,
+        projected=0.5 * (projected + projected.T),
+        size=jnp.asarray(count, jnp.int32),
+        values=small[0],
+        coefficients=small,
+        residuals=small[0, :wanted],
+        expansion=rows[0],
+        products=jnp.asarray(count, jnp.int32),
+        stalled=jnp.asarray(False),
+    )
+    # The room for more rows comes last: what is updated after it was made is copied by XLA.
+    state = _restart(_rayleigh_ritz(state), count)
+    more = (0, capacity - count)
+    grown = (
+        jnp.pad(state.basis, (more, (0, 0))),
+        jnp.pad(state.images, (more, (0, 0))),
+        jnp.pad(state.projected, more),
+        jnp.pad(state.values, more),
+        jnp.eye(capacity, dtype=start.dtype),
+    )
+    return eqx.tree_at(
+        lambda s: (s.basis, s.images, s.projected, s.values, s.coefficients), state, grown
     )
 
 
 def block_eigenpairs(
-    matvec: Callable[[Block], Block],
+    product: Callable[[Vector], Vector],
     start: Block,
     *,
     wanted: int,
     tolerance: Float[Array, ""] | float,
-    max_iterations: int,
+    max_products: int,
 ) -> BlockEigenpairs:
     """Find the algebraically largest eigenpairs of a symmetric operator.
 
     Args:
-        matvec: Multiplies each row of a (block, parameter) array by the operator.
-        start: First guess, (block, parameter); its rows must be linearly independent.
-        wanted: How many of the block's pairs must converge; the others only help.
-        tolerance: Stop when the residuals of the first `wanted` pairs are at most this times the
-            largest Ritz value in absolute value.
-        max_iterations: Stop after this many iterations in any case; the residuals then say so.
+        product: Multiplies a vector (parameter,) by the operator.
+        start: First guess, (block, parameter), at least `wanted` rows.
+        wanted: How many pairs must converge; further rows of the start only help.
+        tolerance: Stop when the residuals of the wanted pairs are at most this times the largest
+            wanted Ritz value in absolute value.
+        max_products: Stop after this many products in any case (but make those with the start);
+            the residuals then say so.
 
     Returns:
-        The pairs of the whole block.
+        The wanted pairs. Beyond its arguments it holds two bases of 2 block + 4 vectors.
     """
-    count = start.shape[0]
-    vectors, _ = _orthonormal_rows(start)
-    images = matvec(vectors)
-    values, coefficients = _rayleigh_ritz((vectors,), (images,), jnp.ones(count, bool), count)
-    state = _State(
-        values=values,
-        vectors=_combine(coefficients, (vectors,)),
-        images=_combine(coefficients, (images,)),
-        directions=jnp.zeros_like(vectors),
-        direction_images=jnp.zeros_like(vectors),
-        iteration=jnp.zeros((), jnp.int32),
-    )
+    count, size = start.shape
+    capacity = min(2 * count + 4, size)
+    kept = min(count + _KEPT, capacity)
+    state = _begin(product, start, wanted, capacity)
 
     def unconverged(state: _State) -> Bool[Array, ""]:
-        residuals = jnp.linalg.norm(state.residual()[:wanted], axis=1)
-        bound = jnp.asarray(tolerance, residuals.dtype) * jnp.max(jnp.abs(state.values))
-        return (state.iteration < max_iterations) & jnp.any(residuals > bound)
+        bound = jnp.asarray(tolerance, start.dtype) * jnp.max(jnp.abs(state.values[:wanted]))
+        more = (state.products < max_products) & ~state.stalled
+        return more & jnp.any(state.residuals > bound)
 
-    state = lax.while_loop(unconverged, lambda s: _iterate(matvec, s), state)
+    def cycle(state: _State) -> _State:
+        state = lax.while_loop(
+            lambda s: (s.size < capacity) & unconverged(s), lambda s: _expand(product, s), state
+        )
+        return _restart(state, kept)
+
+    if kept < capacity:
+        state = lax.while_loop(unconverged, cycle, state)
     return BlockEigenpairs(
-        values=state.values,
-        vectors=state.vectors,
-        residuals=jnp.linalg.norm(state.residual(), axis=1),
-        products=count * (1 + state.iteration),
+        values=state.values[:wanted],
+        vectors=state.basis[:wanted],
+        residuals=state.residuals,
+        products=state.products,
     )

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .cost import Cost
 from .curvature import follow_modes, random_modes, top_eigenpairs
 from .potential import Potential
+from .prediction import HISTORY, ModeHistory
 from .trees import Params, all_finite, norm
 from .validation import positive_integer
 from .variables import GRADIENT, LOSS, NONE, SHARPNESS, Variable
@@ -89,27 +90,22 @@ class LossAndGradient(AbstractMeasurement):
         return {"loss": loss, "gradient_norm": norm(gradient)}, state, Cost(gradients=1)
 
 
-class CurvatureState(eqx.Module):
-    """Eigenvectors of the measurement before, as rows, or random rows before the first."""
-
-    modes: Modes
-    started: Bool[Array, ""]
-
-
 class Curvature(AbstractMeasurement):
     """The largest eigenvalues of the Hessian, each followed along the path.
 
     `eigenvalues` are in the order of the modes: mode i stays the one whose eigenvector continues
     that of mode i at the measurement before, also where two eigenvalues cross; `sharpness` is the
-    largest. Beyond 512 parameters the eigenvectors of one measurement start the iteration of the
-    next. Between measurements, and where the parameters are not finite, the values are nan.
+    largest. Beyond 512 parameters the eigenvectors at the last four measured points predict those
+    at the next, from which the iteration starts. Between measurements, and where the parameters
+    are not finite, the values are nan.
 
     Attributes:
         eigenvalues: How many.
         every: Measure at every n-th saved step.
         tolerance: Residual at which an eigenpair is accepted, relative to the sharpness. The
             relative error of an eigenvalue is about the tolerance's square over the relative gap.
-        max_iterations: Bound on the block iteration; `eigenvalue_residuals` tell when it bites.
+        max_products: Bound on the products of one measurement; `eigenvalue_residuals` tell when
+            it bites.
 
     Raises:
         ValueError: If an argument is not positive, or there are fewer parameters than eigenvalues.
@@ -118,7 +114,7 @@ class Curvature(AbstractMeasurement):
     eigenvalues: int = eqx.field(static=True, default=3)
     every: int = eqx.field(static=True, default=1)
     tolerance: float = eqx.field(static=True, default=1e-3)
-    max_iterations: int = eqx.field(static=True, default=100)
+    max_products: int = eqx.field(static=True, default=300)
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -126,12 +122,12 @@ class Curvature(AbstractMeasurement):
         return _CURVATURE
 
     def __check_init__(self) -> None:
-        for name in ("eigenvalues", "every", "max_iterations"):
+        for name in ("eigenvalues", "every", "max_products"):
             positive_integer(name, getattr(self, name))
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must be between 0 and 1; got {self.tolerance!r}.")
 
-    def init(self, potential: Potential, params: Params) -> CurvatureState:
+    def init(self, potential: Potential, params: Params) -> ModeHistory:
         """Return a random block; the first measurement replaces it with eigenvectors."""
         del potential
         flat, _ = ravel_pytree(params)
@@ -141,28 +137,33 @@ class Curvature(AbstractMeasurement):
                 f"{self.eigenvalues}."
             )
         modes = random_modes(self.eigenvalues, flat.size, flat.dtype)
-        return CurvatureState(modes, jnp.asarray(False))
+        return ModeHistory(
+            points=jnp.zeros((HISTORY + 1, flat.size), flat.dtype),
+            modes=jnp.broadcast_to(modes, (HISTORY + 1, *modes.shape)),
+            size=jnp.zeros((), jnp.int32),
+        )
 
     def measure(
-        self, potential: Potential, params: Params, state: CurvatureState, index: Int[Array, ""]
+        self, potential: Potential, params: Params, state: ModeHistory, index: Int[Array, ""]
     ) -> Measured:
         """Return `sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
 
-        def measured(state: CurvatureState) -> Measured:
+        def measured(state: ModeHistory) -> Measured:
+            flat, _ = ravel_pytree(params)
             pairs = top_eigenpairs(
                 potential,
                 params,
                 self.eigenvalues,
-                start=state.modes,
+                start=state.predict(flat),
                 tolerance=self.tolerance,
-                max_iterations=self.max_iterations,
+                max_products=self.max_products,
             )
-            pairs = follow_modes(pairs, jnp.where(state.started, state.modes, pairs.vectors))
+            pairs = follow_modes(pairs, jnp.where(state.started, state.modes[0], pairs.vectors))
             values = self._values(pairs.sharpness, pairs.values, pairs.residuals)
             cost = Cost(gradients=1, hvps=pairs.hvps)
-            return values, CurvatureState(pairs.vectors, jnp.asarray(True)), cost
+            return values, state.append(flat, pairs.vectors), cost
 
-        def skipped(state: CurvatureState) -> Measured:
+        def skipped(state: ModeHistory) -> Measured:
             nothing = jnp.full(self.eigenvalues, jnp.nan, state.modes.dtype)
             return self._values(nothing[0], nothing, nothing), state, Cost()
 

@@ -68,7 +68,7 @@ def test_residuals_bound_the_errors_also_when_the_iteration_is_cut_short():
     """An unconverged pair says so, and an eigenvalue lies within its residual of the value."""
     potential, params = network(26)
     exact = jnp.linalg.eigvalsh(dense_hessian(potential, params))
-    found = top_eigenpairs(potential, params, 3, max_iterations=4)
+    found = top_eigenpairs(potential, params, 3, max_products=15)
     assert not bool(jnp.all(found.converged))
     nearest = jnp.min(jnp.abs(found.values[:, None] - exact[None, :]), axis=1)
     assert bool(jnp.all(nearest <= found.residuals + 1e-12))
@@ -97,11 +97,11 @@ def test_dense_and_iterative_eigenpairs_agree():
 @jax.jit
 def _block_eigenpairs(matrix, start):
     return block_eigenpairs(
-        lambda rows: rows @ matrix,
+        lambda row: row @ matrix,
         start,
         wanted=start.shape[0],
         tolerance=1e-9,
-        max_iterations=200,
+        max_products=600,
     )
 
 
