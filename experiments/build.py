@@ -11,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 import flows
 
 from .errors import ConfigError, Problem
-from .schema import AbstractToyTable, BuildError, Experiment, building
+from .schema import AbstractToyTable, BuildError, Experiment, StudyExperiment, building
+from .studies import AbstractStudy
 
 
 class BuiltFlow(NamedTuple):
@@ -75,13 +76,30 @@ def build(config: Experiment, source: str) -> Built:
         built_flows = []
         for index, table in enumerate(config.flows):
             with building(f"flows[{index}]"):
-                flow = table.build(optimizer)
+                flow = table.build(optimizer, size)
                 solver = table.solver.arguments()
                 built_flows.append(BuiltFlow(table.label, table.kind, flow, solver))
         measurements = (flows.LossAndGradient(), *_curvature(config, size), *extra)
     except BuildError as error:
         raise ConfigError(source, [Problem(error.key, error.message)]) from error
     return Built(potential, params, size, optimizer, tuple(built_flows), measurements)
+
+
+def build_study(config: StudyExperiment, source: str) -> AbstractStudy:
+    """Build the study that a config names, inside its `precision`.
+
+    Args:
+        config: the config.
+        source: what to call it in an error.
+
+    Raises:
+        ConfigError: if the values do not make a study; the message names the key.
+    """
+    try:
+        with building("study"):
+            return config.study.build()
+    except BuildError as error:
+        raise ConfigError(source, [Problem(error.key, error.message)]) from error
 
 
 def _start(config: Experiment, potential: Any) -> tuple[Any, int]:

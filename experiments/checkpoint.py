@@ -16,7 +16,7 @@ import equinox as eqx
 from .directory import CHECKPOINT, write_bytes
 from .errors import DirectoryError
 from .loader import to_toml
-from .schema import Experiment
+from .schema import Config
 
 FORMAT = 1
 # The newest, and the one before in case the newest turns out to be damaged.
@@ -49,12 +49,12 @@ class Checkpoint(NamedTuple):
             ) from error
 
 
-def fingerprint(config: Experiment) -> str:
+def fingerprint(config: Config) -> str:
     """A hash of the resolved config: equal if and only if the runs are."""
     return hashlib.sha256(to_toml(config).encode()).hexdigest()
 
 
-def write(directory: Path, config: Experiment, record: dict[str, Any], states: Any) -> None:
+def write(directory: Path, config: Config, record: dict[str, Any], states: Any) -> None:
     """Write a checkpoint and drop those before the previous one.
 
     Args:
@@ -83,7 +83,7 @@ def write(directory: Path, config: Experiment, record: dict[str, Any], states: A
         old.unlink()
 
 
-def read(directory: Path, config: Experiment, warn: Callable[[str], None]) -> Checkpoint | None:
+def read(directory: Path, config: Config, warn: Callable[[str], None]) -> Checkpoint | None:
     """Read the newest checkpoint that is whole.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import DirectoryError
 from .loader import load_config, to_toml
-from .schema import Experiment
+from .schema import Config
 from .store import RESULTS
 
 CONFIG = "config.toml"
@@ -21,7 +21,7 @@ PROGRAM = "eosflows"
 _ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS})
 
 
-def prepare(path: Path, config: Experiment, *, overwrite: bool, resume: bool) -> bool:
+def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> bool:
     """Make a folder ready for a run.
 
     Args:
@@ -116,7 +116,7 @@ def writing(path: Path) -> Iterator[None]:
         raise DirectoryError(f"{path}: cannot be written ({reason}: {where})") from error
 
 
-def differences(old: Experiment, new: Experiment) -> list[str]:
+def differences(old: Config, new: Config) -> list[str]:
     """The keys in which two configs differ, each with both values."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
@@ -153,7 +153,7 @@ def _is_ours(entry: Path) -> bool:
     return entry.name in _ENTRIES or entry.name in {f".{name}.partial" for name in _ENTRIES}
 
 
-def _check_same_config(path: Path, config: Experiment) -> None:
+def _check_same_config(path: Path, config: Config) -> None:
     file = path / CONFIG
     if not file.exists():
         write_text(file, to_toml(config))

@@ -4,17 +4,48 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from .schema import Experiment
+from .directory import read_environment, write_environment
+from .schema import Config
 
 _PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
 
 
-def describe(config: Experiment) -> dict[str, Any]:
+class EnvironmentFile:
+    """`environment.json`, whose wall time adds up over the shares of a run.
+
+    Args:
+        path: the run directory.
+        config: what runs there.
+    """
+
+    def __init__(self, path: Path, config: Config):
+        self._path, self._config = path, config
+        self._begin = time.perf_counter()
+        self._before = read_environment(path)
+        self._content: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Describe this process's share of the run, and write it."""
+        self._content = describe(self._config)
+        if "started" in self._before:
+            self._content["started"] = self._before["started"]
+            self._content["resumed"] = int(self._before.get("resumed", 0)) + 1
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, with the seconds up to now."""
+        earlier = float(self._before.get("wall_time", 0.0))
+        seconds = earlier + time.perf_counter() - self._begin
+        write_environment(self._path, {**self._content, "wall_time": seconds})
+
+
+def describe(config: Config) -> dict[str, Any]:
     """Describe where a run takes place, at its start.
 
     Args:

@@ -9,7 +9,6 @@ import pydantic
 import pydantic_core
 
 from .errors import Problem
-from .schema import Experiment
 
 _Model: TypeAlias = type[pydantic.BaseModel]
 
@@ -36,17 +35,18 @@ _TYPES = {
 }
 
 
-def explain(error: pydantic.ValidationError, data: Any) -> list[Problem]:
+def explain(error: pydantic.ValidationError, data: Any, model: _Model) -> list[Problem]:
     """Describe each error by the key it is about, what was given and what is allowed.
 
     Args:
-        error: what validating `data` as an `Experiment` raised.
+        error: what validating `data` raised.
         data: the tables that were validated.
+        model: what they were validated as.
 
     Returns:
         One problem per error, in pydantic's order.
     """
-    return [_explain(details, data) for details in error.errors(include_url=False)]
+    return [_explain(details, data, model) for details in error.errors(include_url=False)]
 
 
 class _Place(NamedTuple):
@@ -62,8 +62,8 @@ class _Place(NamedTuple):
     choices: list[str]
 
 
-def _explain(details: pydantic_core.ErrorDetails, data: Any) -> Problem:
-    place = _locate(details["loc"], data)
+def _explain(details: pydantic_core.ErrorDetails, data: Any, model: _Model) -> Problem:
+    place = _locate(details["loc"], data, model)
     kind, given, context = details["type"], details["input"], details.get("ctx", {})
     key = _dotted(place.path)
     if kind == "refused":
@@ -142,15 +142,15 @@ def _dotted(path: tuple[Any, ...]) -> str:
     return text
 
 
-def _locate(location: tuple[int | str, ...], data: Any) -> _Place:
+def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place:
     """Follow pydantic's location through the user's tables and through the models.
 
     Pydantic puts the kind of a table with several kinds into its location; the user never wrote
     that level, so it chooses the model and is left out of the path.
     """
     path: tuple[int | str, ...] = ()
-    owners: list[_Model] = [Experiment]
-    members: list[_Model] = [Experiment]
+    owners: list[_Model] = [model]
+    members: list[_Model] = [model]
     choices: list[str] = []
     node = data
     kind_may_follow = False

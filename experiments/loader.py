@@ -13,7 +13,7 @@ import tomli_w
 
 from .errors import ConfigError, Problem, UserError
 from .explain import explain
-from .schema import Experiment
+from .schema import Config, Experiment, StudyExperiment
 
 MAX_BYTES = 2**20
 # tomllib takes a time that grows with the square of a dotted key's length.
@@ -40,7 +40,7 @@ def builtin_descriptions() -> dict[str, str]:
     }
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate the config of an experiment.
 
     Args:
@@ -62,8 +62,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
     return validate(data, where)
 
 
-def validate(data: Mapping[str, Any], source: str = "config") -> Experiment:
-    """Validate a config that was already parsed.
+def validate(data: Mapping[str, Any], source: str = "config") -> Config:
+    """Validate a config that was already parsed: a study if it has the table `[study]`.
 
     Args:
         data: the tables, as `tomllib` gives them.
@@ -75,15 +75,16 @@ def validate(data: Mapping[str, Any], source: str = "config") -> Experiment:
     Raises:
         ConfigError: as for `load_config`.
     """
+    model = StudyExperiment if "study" in data else Experiment
     try:
-        return Experiment.model_validate(dict(data))
+        return model.model_validate(dict(data))
     except pydantic.ValidationError as error:
-        raise ConfigError(source, explain(error, data)) from None
+        raise ConfigError(source, explain(error, data, model)) from None
     except RecursionError:
         raise ConfigError(source, [Problem("", "nested too deeply to be a config")]) from None
 
 
-def to_toml(config: Experiment) -> str:
+def to_toml(config: Config) -> str:
     """Write a config as TOML, defaults included: loading the text gives an equal config."""
     return tomli_w.dumps(config.model_dump(mode="python", exclude_none=True))
 

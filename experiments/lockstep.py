@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import xarray as xr
 import flows
 
 from .build import Built, BuiltFlow
+from .oscillation import Midpoints, measured_variances
 from .schema import Experiment
 
 DISCRETE = "discrete"
@@ -29,6 +31,7 @@ class Track:
         advance: `advance(params, state, steps)` gives the next piece; one of the two is None.
         state: where to go on from; None before the first piece.
         message: why it stopped early; empty while it has not.
+        warning: what is doubtful about it; empty if nothing is.
         stats: evaluation counts so far.
         wall_time: seconds spent on it so far, compilation included.
     """
@@ -38,22 +41,41 @@ class Track:
     advance: Callable[[Any, Any, int], flows.Trajectory]
     state: Any = None
     message: str = ""
+    warning: str = ""
     stats: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_time: float = 0.0
 
     @property
     def record(self) -> dict[str, Any]:
         """What besides the state has to be known to go on, as JSON can hold it."""
-        return {"message": self.message, "stats": self.stats, "wall_time": self.wall_time}
+        return {
+            "message": self.message,
+            "warning": self.warning,
+            "stats": self.stats,
+            "wall_time": self.wall_time,
+            # A flow may watch more directions as it goes.
+            "shapes": [jnp.shape(leaf) for leaf in jax.tree.leaves(self.state)],
+        }
+
+    @property
+    def attributes_so_far(self) -> dict[str, Any]:
+        """What is known about it by now, as attributes of its group."""
+        known = {"wall_time": self.wall_time, "message": self.message}
+        return {**self.stats, **known, **({"warning": self.warning} if self.warning else {})}
 
 
 class Segment(NamedTuple):
-    """What `Lockstep.advance` computed: `steps` more of every trajectory, by label."""
+    """What `Lockstep.advance` computed: `steps` more of every trajectory, by label.
+
+    `midpoints` is where the measurement of the midpoints stands.
+    """
 
     steps: int
     pieces: dict[str, flows.Trajectory]
     rows: dict[str, xr.Dataset]
     seconds: dict[str, float]
+    warnings: dict[str, str]
+    midpoints: Any
 
 
 class Lockstep:
@@ -73,6 +95,7 @@ class Lockstep:
         self.tracks += [_flow(config, built, flow) for flow in built.flows]
         # Where each kind of midpoint path starts: m_0 of the tracking error.
         self.origins: dict[str, Any] = {}
+        self.midpoints = Midpoints(config, built)
 
     @property
     def stopped(self) -> bool:
@@ -93,15 +116,26 @@ class Lockstep:
         """
         pieces: dict[str, flows.Trajectory] = {}
         seconds: dict[str, float] = {}
+        doubts: dict[str, str] = {}
         for track in self.tracks:
             if track.message:
                 continue
             on_track(track.label)
             begin = time.perf_counter()
             params = self.params if track.state is None else None
-            pieces[track.label] = jax.block_until_ready(track.advance(params, track.state, steps))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                piece = jax.block_until_ready(track.advance(params, track.state, steps))
             seconds[track.label] = time.perf_counter() - begin
-        return Segment(steps, pieces, self._rows(pieces), seconds)
+            pieces[track.label] = piece
+            for one in caught:
+                if one.category is UserWarning:
+                    doubts[track.label] = str(one.message)
+        measured, midpoints = self.midpoints.measure(pieces.get(DISCRETE))
+        rows = self._rows(pieces)
+        if DISCRETE in rows:
+            rows[DISCRETE] = rows[DISCRETE].assign(measured)
+        return Segment(steps, pieces, rows, seconds, doubts, midpoints)
 
     def accept(self, segment: Segment) -> None:
         """Move on to the end of a segment."""
@@ -110,15 +144,17 @@ class Lockstep:
                 piece = segment.pieces[track.label]
                 track.state = piece.state
                 track.message = piece.message
+                track.warning = segment.warnings.get(track.label, track.warning)
                 track.wall_time += segment.seconds[track.label]
                 for name, value in piece.stats.items():
                     track.stats[name] = track.stats.get(name, 0) + np.asarray(value).item()
+        self.midpoints.state = segment.midpoints
         self.steps_done += segment.steps
 
     def states(self) -> dict[str, Any]:
         """All that a checkpoint has to hold, as a pytree of arrays."""
         states = {track.label: track.state for track in self.tracks}
-        return {"states": states, "origins": self.origins}
+        return {"states": states, "origins": self.origins, "midpoints": self.midpoints.state}
 
     def states_like(self, record: dict[str, Any]) -> dict[str, Any]:
         """The structure of `states()` after a first piece, without computing one.
@@ -129,15 +165,24 @@ class Lockstep:
         Returns:
             A pytree of `jax.ShapeDtypeStruct`s.
         """
-        like = {
-            track.label: eqx.filter_eval_shape(
+        like = {}
+        for track in self.tracks:
+            first = eqx.filter_eval_shape(
                 lambda params, advance=track.advance: advance(params, None, self.save_every).state,
                 self.params,
             )
-            for track in self.tracks
-        }
+            shapes = record["tracks"][track.label]["shapes"]
+            leaves, structure = jax.tree.flatten(first)
+            like[track.label] = structure.unflatten(
+                jax.ShapeDtypeStruct(shape, leaf.dtype)
+                for shape, leaf in zip(shapes, leaves, strict=True)
+            )
         start = jax.eval_shape(lambda params: params, self.params)
-        return {"states": like, "origins": {kind: start for kind in record["origins"]}}
+        return {
+            "states": like,
+            "origins": {kind: start for kind in record["origins"]},
+            "midpoints": self.midpoints.state_like(start),
+        }
 
     def restore(self, record: dict[str, Any], states: dict[str, Any]) -> None:
         """Go back to where a checkpoint was written.
@@ -148,10 +193,12 @@ class Lockstep:
         """
         self.steps_done = record["step"]
         self.origins = states["origins"]
+        self.midpoints.state = states["midpoints"]
         for track in self.tracks:
             kept = record["tracks"][track.label]
             track.state = states["states"][track.label]
             track.message = kept["message"]
+            track.warning = kept["warning"]
             track.stats = dict(kept["stats"])
             track.wall_time = kept["wall_time"]
 
@@ -170,7 +217,8 @@ class Lockstep:
             if track.label not in pieces:
                 continue
             piece = pieces[track.label]
-            dataset = piece.to_dataset(params=self.save_params)
+            variances, piece = measured_variances(piece, discrete)
+            dataset = piece.to_dataset(params=self.save_params).assign(variances)
             if piece.midpoint is not None:
                 dataset = dataset.assign(self._distances(piece, discrete))
             rows[track.label] = dataset.assign_attrs(**track.attributes)

@@ -1,7 +1,6 @@
 """Run an experiment: the optimizer and its flows in segments that are stored as they go."""
 
-import dataclasses
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +9,35 @@ import numpy as np
 import xarray as xr
 
 from . import checkpoint, summary
-from .build import Built, build, precision
-from .directory import prepare, read_environment, write_environment, writing
+from .build import Built, build, build_study, precision
+from .directory import prepare, writing
 from .drawing import draw_figures
-from .environment import describe
+from .environment import EnvironmentFile
 from .errors import DirectoryError
 from .interrupts import deferred_interrupts
 from .landscape import landscape
 from .lockstep import Lockstep
 from .progress import AbstractProgress, show_progress, warn
-from .schema import Experiment
+from .schema import Config, Experiment, StudyExperiment
+from .session import (
+    DIVERGED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    AbstractSession,
+    Result,
+    complete,
+    result,
+)
 from .store import RESULTS, Store, load, remove
+from .study_session import StudySession
 
 # What a segment may hold in memory, all trajectories together, in bytes.
 _SEGMENT_BYTES = 2**29
-FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """How a run ended.
-
-    Attributes:
-        directory: the run directory.
-        status: "finished" or "diverged".
-        message: which trajectories stopped where, a sentence each; empty if none did.
-    """
-
-    directory: Path
-    status: str
-    message: str
-
-    def tree(self) -> xr.DataTree:
-        """Read the results.
-
-        Raises:
-            DirectoryError: if they are no longer there.
-        """
-        return load(self.directory)
 
 
 def run(
-    config: Experiment,
+    config: Config,
     directory: str | Path | None = None,
     *,
     overwrite: bool = False,
@@ -59,7 +45,7 @@ def run(
     draw: bool = True,
     progress: bool = True,
 ) -> Result:
-    """Run an experiment and store what it gives.
+    """Run an experiment or a study, and store what it gives.
 
     JAX's precision is set to the config's for the time of the run, and restored.
 
@@ -82,22 +68,31 @@ def run(
     """
     path = Path(directory) if directory is not None else Path("runs") / config.name
     with precision(config.precision):
-        built = build(config, config.name)
+        # Built first: what cannot be built leaves no trace in the directory.
+        begin = _beginning(config)
         there = prepare(path, config, overwrite=overwrite, resume=resume)
         with writing(path):
-            session = _Session(path, config, built, there)
-            if not session.complete:
-                with show_progress(config.steps, session.lockstep.steps_done, progress) as bar:
+            session = begin(path, there)
+            if not complete(session):
+                with show_progress(session.length, session.done, progress, session.unit) as bar:
                     session.loop(bar)
                 session.finish()
                 if draw:
                     for problem in draw_figures(path, config.figures):
                         warn(problem)
-            return session.result()
+            return result(session, path)
 
 
-class _Session:
-    """One process's share of a run.
+def _beginning(config: Config) -> Callable[[Path, bool], AbstractSession]:
+    if isinstance(config, StudyExperiment):
+        study = build_study(config, config.name)
+        return lambda path, there: StudySession(path, config, study, there)
+    built = build(config, config.name)
+    return lambda path, there: _Session(path, config, built, there)
+
+
+class _Session(AbstractSession):
+    """One process's share of an experiment.
 
     Args:
         path: the run directory, prepared.
@@ -106,32 +101,23 @@ class _Session:
         there: whether there is an earlier share to go on with.
     """
 
+    unit = "steps"
+
     def __init__(self, path: Path, config: Experiment, built: Built, there: bool):
         self.path, self.config, self.built = path, config, built
+        self.length = config.steps
         self.lockstep = Lockstep(config, built)
-        self._begin = time.perf_counter()
-        before = read_environment(path)
-        self._earlier_seconds = float(before.get("wall_time", 0.0))
+        self._environment = EnvironmentFile(path, config)
         store = self._restore() if there else None
         self.store = store if store is not None else self._create()
-        if not self.complete:
-            environment = describe(config)
-            if "started" in before:
-                environment["started"] = before["started"]
-                environment["resumed"] = int(before.get("resumed", 0)) + 1
-            self._environment = environment
-            self._write_environment()
+        if not complete(self):
+            self._environment.start()
             self.store.update("", {"status": RUNNING, "message": ""})
 
     @property
-    def complete(self) -> bool:
-        """Whether an earlier share already brought the run to its end."""
-        return self.store.attributes().get("status") in (FINISHED, DIVERGED)
-
-    def result(self) -> Result:
-        """How the run ended, as the store says."""
-        attributes = self.store.attributes()
-        return Result(self.path, str(attributes["status"]), str(attributes.get("message", "")))
+    def done(self) -> int:
+        """At which step all trajectories are."""
+        return self.lockstep.steps_done
 
     def loop(self, bar: AbstractProgress) -> None:
         """Advance to the end of the run, storing each segment.
@@ -143,6 +129,9 @@ class _Session:
             while self.lockstep.steps_done < self.config.steps and not self.lockstep.stopped:
                 steps = self._next_segment()
                 segment = self.lockstep.advance(steps, bar.working_on)
+                for track in self.lockstep.tracks:
+                    if track.label in segment.warnings and not track.warning:
+                        warn(f"{track.label}: {segment.warnings[track.label]}")
                 with deferred_interrupts():
                     self.lockstep.accept(segment)
                     self._append(segment.rows)
@@ -155,7 +144,7 @@ class _Session:
                     self._checkpoint()
                 message = f"at step {self.lockstep.steps_done}"
                 self.store.update("", {"status": INTERRUPTED, "message": message})
-                self._write_environment()
+                self._environment.write()
             raise
 
     def finish(self) -> None:
@@ -173,7 +162,7 @@ class _Session:
         ]
         status = DIVERGED if stopped else FINISHED
         self.store.finish({"status": status, "message": "; ".join(stopped)})
-        self._write_environment()
+        self._environment.write()
 
     def _create(self) -> Store:
         results = self.path / RESULTS
@@ -212,8 +201,9 @@ class _Session:
         until = min(every - self.lockstep.steps_done % every, self._left)
         saves = until // self.config.save_every
         itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(self.built.params))
-        # A discrete row holds the iterate and its two neighbours, a flow's its centre.
-        row = self.built.size * itemsize * (3 + len(self.built.flows))
+        # A discrete row holds the iterate and its two neighbours.
+        vectors = 3 + sum(table.vectors for table in self.config.flows)
+        row = self.built.size * itemsize * vectors
         return min(saves, max(1, _SEGMENT_BYTES // row)) * self.config.save_every
 
     @property
@@ -228,17 +218,12 @@ class _Session:
         for track in self.lockstep.tracks:
             if track.label in rows:
                 self.store.append(track.label, rows[track.label], self._length)
-                attributes = {**track.stats, "wall_time": track.wall_time, "message": track.message}
-                self.store.update(track.label, attributes)
+                self.store.update(track.label, track.attributes_so_far)
 
     def _checkpoint(self) -> None:
         rows = {track.label: self.store.rows(track.label) for track in self.lockstep.tracks}
         record = {**self.lockstep.record(), "rows": rows}
         checkpoint.write(self.path, self.config, record, self.lockstep.states())
-
-    def _write_environment(self) -> None:
-        seconds = self._earlier_seconds + time.perf_counter() - self._begin
-        write_environment(self.path, {**self._environment, "wall_time": seconds})
 
 
 def _root_attributes(config: Experiment, built: Built) -> dict[str, Any]:

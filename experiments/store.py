@@ -140,6 +140,10 @@ class Store:
         """The attributes of a group; `""` is the root."""
         return dict((self._root[group] if group else self._root).attrs)
 
+    def attributes_of(self, group: str) -> dict[str, Any]:
+        """The attributes of a group; empty if there is no such group."""
+        return self.attributes(group) if group in self._root else {}
+
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Cut every trajectory to its written rows, so that any xarray opens the store clean.
 

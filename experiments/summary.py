@@ -9,6 +9,9 @@ import rich.table
 import rich.text
 import xarray as xr
 
+CONCLUSIONS = "conclusions"
+"""The group of a study's results that holds what was measured, beside what theory says."""
+
 _HEADINGS = (
     "steps",
     "final\nloss",
@@ -74,18 +77,13 @@ def attributes(row: Row) -> dict[str, Any]:
 
 
 def table(tree: xr.DataTree) -> rich.table.Table:
-    """The rows as a table for the terminal, under the run's name, status and 2/eta."""
-    attrs = tree.attrs
-    critical = _number(attrs.get("critical_sharpness"))
-    threshold = "" if critical is None else f", 2/eta = {critical:.5g}"
-    title = rich.text.Text(f"{attrs.get('name', '')}: {_status(tree)}{threshold}")
-    shown = rich.table.Table(
-        title=title,
-        title_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    """A summary for the terminal, under the run's name, status and 2/eta.
+
+    Of an experiment it has the rows, of a study its conclusions.
+    """
+    if tree.attrs.get("kind") == "study":
+        return _conclusions(tree)
+    shown = _empty_table(tree)
     shown.add_column("trajectory", no_wrap=True)
     for heading in _HEADINGS:
         shown.add_column(heading, justify="right", no_wrap=True)
@@ -101,6 +99,40 @@ def table(tree: xr.DataTree) -> rich.table.Table:
             "" if row.wall_time is None else f"{row.wall_time:.1f} s",
         )
     return shown
+
+
+def _conclusions(tree: xr.DataTree) -> rich.table.Table:
+    shown = _empty_table(tree)
+    shown.add_column("quantity", no_wrap=True)
+    for heading in ("measured", "predicted", "difference"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    if CONCLUSIONS not in tree.children:
+        return shown
+    data = tree[CONCLUSIONS].to_dataset()
+    for quantity, measured, predicted in zip(
+        data["quantity"].values, data["measured"].values, data["predicted"].values, strict=True
+    ):
+        known = math.isfinite(predicted)
+        shown.add_row(
+            rich.text.Text(str(quantity)),
+            _show(float(measured), ".6g"),
+            _show(float(predicted), ".6g") if known else "",
+            _show(float(measured - predicted), ".2g") if known else "",
+        )
+    return shown
+
+
+def _empty_table(tree: xr.DataTree) -> rich.table.Table:
+    critical = _number(tree.attrs.get("critical_sharpness"))
+    threshold = "" if critical is None else f", 2/eta = {critical:.5g}"
+    title = rich.text.Text(f"{tree.attrs.get('name', '')}: {_status(tree)}{threshold}")
+    return rich.table.Table(
+        title=title,
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def _row(label: str, data: xr.Dataset) -> Row:
@@ -141,7 +173,9 @@ def _status(tree: xr.DataTree) -> str:
     attrs = tree.attrs
     status = str(attrs.get("status", "unknown"))
     message = str(attrs.get("message", ""))
-    if status == "running":
+    if status == "running" and attrs.get("kind") == "study":
+        message = "as far as it was last written"
+    elif status == "running":
         reached = max((row.steps for row in rows(tree)), default=0.0)
         message = f"at step {reached:g} when it was last written"
     return f"{status} ({message})" if message else status

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures import distance, loss, overview, paths, sharpness
+from figures import central, central_scaling, distance, loss, overview, paths, sharpness
 from figures.style import save, style
 
 __all__ = ["FIGURES", "draw", "save", "style"]
@@ -22,6 +22,8 @@ FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {
     "sharpness": sharpness.draw,
     "distance": distance.draw,
     "paths": paths.draw,
+    "central": central.draw,
+    "central_scaling": central_scaling.draw,
 }
 """Every figure by its name."""
 

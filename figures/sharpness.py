@@ -47,6 +47,22 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
     if not drawn:
         return False
     curves.add_curves(axes, drawn)
+    include = add_critical(axes, tree)
+    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree), include=include)
+    curves.label_axes(axes, tree, "sharpness", "sharpness")
+    return True
+
+
+def add_critical(axes: Axes, tree: xr.DataTree) -> list[float]:
+    """Draw the line at 2/eta, if that is known.
+
+    Args:
+        axes: the panel.
+        tree: the results.
+
+    Returns:
+        The values that the panel should show: 2/eta, or none.
+    """
     critical = float(tree.attrs.get("critical_sharpness", np.nan))
     include = [critical] if np.isfinite(critical) else []
     for value in include:
@@ -62,9 +78,7 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
             textcoords="offset points",
             verticalalignment="center",
         )
-    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree), include=include)
-    curves.label_axes(axes, tree, "sharpness", "sharpness")
-    return True
+    return include
 
 
 def draw(tree: xr.DataTree) -> Figure:

@@ -1,18 +1,27 @@
 """The config's schema: one validated model per table, chosen by `kind`, each able to build."""
 
+from typing import TypeAlias
+
 from .base import BuildError, Table, building
 from .experiment import CheckpointTable, CurvatureTable, Experiment
 from .potentials import AbstractToyTable, BuiltPotential
 from .solvers import SolverTable
+from .studies import AbstractStudyTable, StudyExperiment
+
+Config: TypeAlias = Experiment | StudyExperiment
+"""What a config file may hold: an experiment, or with a table `[study]` a study."""
 
 __all__ = [
+    "AbstractStudyTable",
     "AbstractToyTable",
     "BuildError",
     "BuiltPotential",
     "CheckpointTable",
+    "Config",
     "CurvatureTable",
     "Experiment",
     "SolverTable",
+    "StudyExperiment",
     "Table",
     "building",
 ]

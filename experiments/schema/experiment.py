@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from .base import Name, PositiveInt, Seed, Table, refuse
+from .figures import FigureName
 from .flows import FlowTable
 from .optimizers import OptimizerTable
 from .potentials import (
@@ -33,7 +34,6 @@ PotentialTable = Annotated[
     | SupervisedTable,
     pydantic.Field(discriminator="kind"),
 ]
-FigureName = Literal["overview", "loss", "sharpness", "distance", "paths"]
 
 # About twenty checkpoints a run: little is lost, and writing them costs little.
 _CHECKPOINTS = 20
@@ -118,6 +118,10 @@ class Experiment(Table):
             raise refuse("figures", message)
         if "paths" in self.figures and not self.save_params:
             raise refuse("figures", "given 'paths', which needs save_params = true")
+        if "central" in self.figures and all(flow.kind != "central" for flow in self.flows):
+            raise refuse("figures", "given 'central', which needs a flow of kind 'central'")
+        if "central_scaling" in self.figures:
+            raise refuse("figures", "given 'central_scaling', which draws the study of that kind")
         return self
 
     @pydantic.model_validator(mode="after")

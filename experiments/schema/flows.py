@@ -8,10 +8,14 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import Name, Table
+from .base import BuildError, Name, PositiveFloat, Table, refuse
 from .solvers import SolverTable
 
 RESERVED_LABELS = ("discrete", "landscape")
+# The solver of each kind of flow, where `[flows.solver]` names none.
+_OWN_SOLVERS = {"gradient": "tsit5", "central": "rkc"}
+# As many as `flows.CentralFlow` can watch.
+_MOST_MODES = 16
 
 
 def _not_reserved(label: str) -> str:
@@ -23,28 +27,67 @@ def _not_reserved(label: str) -> str:
 Label = Annotated[Name, pydantic.AfterValidator(_not_reserved)]
 
 
+def _rank(value: Any) -> int | str:
+    if value == "auto" or (type(value) is int and 1 <= value <= _MOST_MODES):
+        return value
+    raise ValueError(f'must be a whole number from 1 to {_MOST_MODES}, or "auto"')
+
+
+# One validator for both, since an error of each member of a union is no answer to one question.
+Rank = Annotated[int | str, pydantic.PlainValidator(_rank)]
+
+
 class AbstractFlowTable(Table, abc.ABC):
-    """A table that builds a flow of `flows`; `label` (by default the kind) names its results."""
+    """A table that builds a flow of `flows`.
+
+    `label` (by default the kind) names its results; `solver.kind` is by default the solver that
+    suits the flow, Tsit5 for gradient flow and Runge-Kutta-Chebyshev for Central Flow.
+    """
 
     label: Label
-    solver: SolverTable = SolverTable()
+    solver: SolverTable
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _label_is_the_kind_by_default(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("kind"), str):
-            return {"label": data["kind"], **data}
-        return data
+    def _fill_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+            return data
+        filled = {"label": data["kind"], "solver": {}, **data}
+        own = _OWN_SOLVERS.get(data["kind"])
+        if own is not None and isinstance(filled["solver"], dict):
+            filled["solver"] = {"kind": own, **filled["solver"]}
+        return filled
+
+    @pydantic.model_validator(mode="after")
+    def _rkc_knows_how_stiff_the_flow_is(self) -> "AbstractFlowTable":
+        kind, solver = getattr(self, "kind", ""), self.solver
+        known = _OWN_SOLVERS.get(kind) == "rkc" or solver.spectral_radius is not None
+        if solver.kind == "rkc" and not known:
+            raise refuse(
+                "solver.spectral_radius",
+                f"missing; with a {kind} flow rkc needs a bound on the modulus of the eigenvalues "
+                "of the vector field's Jacobian, per step, a number greater than 0",
+            )
+        return self
+
+    @property
+    @abc.abstractmethod
+    def vectors(self) -> int:
+        """How many vectors of the parameters' size each save of this flow holds in memory."""
 
     @abc.abstractmethod
-    def build(self, optimizer: Any) -> Any:
+    def build(self, optimizer: Any, size: int) -> Any:
         """Build the flow.
 
         Args:
             optimizer: the built optimizer that the flow models.
+            size: the number of parameters.
 
         Returns:
             A flow of `flows`.
+
+        Raises:
+            BuildError: if the flow does not go with that many parameters.
         """
 
 
@@ -54,12 +97,50 @@ class GradientFlowTable(AbstractFlowTable):
     kind: Literal["gradient"]
     correction: bool = False
 
-    def build(self, optimizer: Any) -> Any:
+    @property
+    def vectors(self) -> int:
+        """The centre."""
+        return 1
+
+    def build(self, optimizer: Any, size: int) -> Any:
         """Build a `flows.GradientFlow`."""
         import flows
 
+        del size
         return flows.GradientFlow(optimizer, correction=self.correction)
 
 
-# With a second kind this becomes a union discriminated by `kind`, as in schema/potentials.py.
-FlowTable = GradientFlowTable
+class CentralFlowTable(AbstractFlowTable):
+    """`kind = "central"`: Central Flow (arXiv 2410.24206).
+
+    `rank` is how many eigenvalues are watched, or "auto"; `relaxation` is in steps; `correction`
+    adds the backward-error term to the centre.
+    """
+
+    kind: Literal["central"]
+    rank: Rank = "auto"
+    relaxation: PositiveFloat = 0.25
+    correction: bool = False
+
+    @property
+    def vectors(self) -> int:
+        """The centre, and the directions of the variances."""
+        return 1 + (self.rank if isinstance(self.rank, int) else _MOST_MODES)
+
+    def build(self, optimizer: Any, size: int) -> Any:
+        """Build a `flows.CentralFlow` that gives its directions, to measure variances along."""
+        import flows
+
+        if isinstance(self.rank, int) and self.rank > size:
+            message = f"given {self.rank}; must be at most the number of parameters, {size}"
+            raise BuildError("rank", message)
+        return flows.CentralFlow(
+            optimizer,
+            rank=self.rank,
+            relaxation=self.relaxation,
+            correction=self.correction,
+            directions=True,
+        )
+
+
+FlowTable = Annotated[GradientFlowTable | CentralFlowTable, pydantic.Field(discriminator="kind")]

@@ -30,6 +30,9 @@ class SolverTable(Table):
     - nothing but `kind`: adaptive, with the tolerances that `flows.simulate` takes by default;
     - `rtol` and/or `atol`: adaptive; the one left out equals the other; `dt0` is the first step;
     - `dt0` alone: every step is `dt0`, in units of the flow's time (one optimizer step).
+
+    `kind = "rkc"`, Runge-Kutta-Chebyshev, has `spectral_radius` too, which a flow that has this
+    solver as its own knows best itself.
     """
 
     kind: Literal[
@@ -45,11 +48,13 @@ class SolverTable(Table):
         "kvaerno3",
         "kvaerno4",
         "kvaerno5",
+        "rkc",
     ] = "tsit5"
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
     dt0: PositiveFloat | None = None
     max_steps: PositiveInt | None = None
+    spectral_radius: PositiveFloat | None = None
 
     @pydantic.model_validator(mode="after")
     def _euler_has_no_error_estimate(self) -> "SolverTable":
@@ -69,6 +74,13 @@ class SolverTable(Table):
                 )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _only_rkc_has_a_spectral_radius(self) -> "SolverTable":
+        if self.spectral_radius is not None and self.kind != "rkc":
+            message = f"given {self.spectral_radius}; goes with kind = 'rkc' alone, not {self.kind}"
+            raise refuse("spectral_radius", message)
+        return self
+
     @property
     def adaptive(self) -> bool:
         """Whether the solver chooses its own steps."""
@@ -78,12 +90,14 @@ class SolverTable(Table):
         """The keyword arguments of `flows.simulate` that this table stands for.
 
         Returns:
-            `solver`, and where they are not left to `simulate`'s defaults `stepsize_controller`,
-            `dt0` and `max_solver_steps`.
+            `solver`, `stepsize_controller`, `dt0` and `max_solver_steps`, each left out where the
+            default of `simulate` is meant.
         """
         import diffrax
 
-        arguments: dict[str, Any] = {"solver": self._solver()}
+        arguments: dict[str, Any] = {}
+        if self.kind != "rkc" or self.spectral_radius is not None:
+            arguments["solver"] = self._solver()
         if not self.adaptive:
             arguments["stepsize_controller"] = diffrax.ConstantStepSize()
         else:
@@ -101,6 +115,10 @@ class SolverTable(Table):
         import diffrax
         import jax.numpy as jnp
 
+        if self.kind == "rkc":
+            import flows
+
+            return flows.RungeKuttaChebyshev(self.spectral_radius)
         solver = getattr(diffrax, _CLASSES[self.kind])
         if self.kind not in _IMPLICIT or self.adaptive:
             return solver()

@@ -62,3 +62,25 @@ def write(path: Path, text: str) -> Path:
 def values(tree: xr.DataTree, group: str, name: str) -> np.ndarray:
     """A variable of a results tree as a numpy array."""
     return np.asarray(tree[group].to_dataset()[name].values)
+
+CENTRAL: dict[str, Any] = {
+    **VALLEY,
+    "name": "tiny-central",
+    "potential": {"kind": "sharp_valley", "epsilon": 0.01, "start": [0.1, 6.6]},
+    "flows": [
+        {"kind": "gradient", "label": "gradient_flow"},
+        {"kind": "central", "label": "central_flow", "rank": 2},
+    ],
+}
+
+STUDY: dict[str, Any] = {
+    "name": "tiny-study",
+    "figures": [],
+    "study": {
+        "kind": "central_scaling",
+        "horizon": 0.3,
+        "epsilons": [1e-2, 1e-3],
+        "zetas": [0.0, 1.0],
+        "energy_epsilon": 1e-3,
+    },
+}

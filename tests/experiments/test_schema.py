@@ -10,7 +10,7 @@ import figures
 from experiments import ConfigError, builtin_names, load_config
 from experiments.loader import MAX_BYTES, to_toml, validate
 from experiments.schema import Experiment
-from experiments.schema.experiment import FigureName
+from experiments.schema.figures import FigureName
 from tests.experiments.configs import NETWORK, VALLEY, config, write
 
 BAD = [

@@ -1,0 +1,6 @@
+"""Studies: several small runs, and what follows from them together; one class per kind."""
+
+from .central_scaling import CentralScaling
+from .study import AbstractStudy, Conclusion
+
+__all__ = ["AbstractStudy", "CentralScaling", "Conclusion"]

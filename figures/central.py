@@ -1,0 +1,212 @@
+"""Central Flow beside the optimizer that it models: what it predicts, against what happened."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import curves
+from figures.curves import Curve
+from figures.distance import add_distance
+from figures.sharpness import add_critical
+from figures.style import add_legend, new_figure, style
+
+# Share of the run that what is measured is averaged over.
+_WINDOW = 0.1
+# An eigenvalue that stays below this share of 2/eta has nothing to do with the oscillation.
+_NEAR = 0.5
+_MIDPOINT = {"color": "black", "linewidth": 1.2, "linestyle": (0, (1, 1.1)), "zorder": 5}
+_AVERAGE = {"color": "black", "linewidth": 1.0, "zorder": 2.5}
+_MODE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+
+
+def _central(tree: xr.DataTree) -> list[str]:
+    """Groups of the flows that predict variances."""
+    return [name for name in curves.groups(tree) if "variances" in tree[name].dataset]
+
+
+def _discrete(tree: xr.DataTree, variable: str, name: str, look: dict[str, Any]) -> list[Curve]:
+    """The curves of a variable of the discrete run, one per mode if it has modes."""
+    if curves.DISCRETE not in tree.children or variable not in tree[curves.DISCRETE].dataset:
+        return []
+    return [replace(one, label=name, look=look) for one in _modes(tree, curves.DISCRETE, variable)]
+
+
+def _modes(tree: xr.DataTree, group: str, variable: str) -> list[Curve]:
+    """The curves of a variable of a group, one per mode if it has modes."""
+    data = tree[group].dataset[variable]
+    if data.ndim == 1:
+        found = [curves.curve(tree, group, variable)]
+    else:
+        dim = str(data.dims[1])
+        modes = range(data.sizes[dim])
+        found = [curves.curve(tree, group, variable, **{dim: mode}) for mode in modes]
+    present = [one for one in found if one is not None]
+    return [replace(one, name=f"{one.name}/{mode}") for mode, one in enumerate(present)]
+
+
+def _window(tree: xr.DataTree) -> float:
+    """Over how many steps to average: a tenth of the run, to one significant digit."""
+    ends = [tree[name].dataset["step"].values for name in curves.groups(tree)]
+    length = max((float(steps[-1] - steps[0]) for steps in ends if len(steps)), default=0.0)
+    wanted = max(1.0, _WINDOW * length)
+    unit = 10.0 ** np.floor(np.log10(wanted))
+    return float(np.floor(wanted / unit) * unit)
+
+
+def _averaged(one: Curve, window: float) -> Curve:
+    """A curve's mean over all points within half a window of each; fewer at the ends."""
+    first = np.searchsorted(one.steps, one.steps - window / 2, side="left")
+    last = np.searchsorted(one.steps, one.steps + window / 2, side="right")
+    sums = np.append(0.0, np.cumsum(np.asarray(one.values, dtype=float)))
+    means = (sums[last] - sums[first]) / (last - first)
+    label = f"its moving average, {window:g} steps"
+    look = _AVERAGE | {"linestyle": one.look.get("linestyle", "-")}
+    return replace(one, name=f"{one.name}/average", label=label, values=means, look=look)
+
+
+def _add(axes: Axes, tree: xr.DataTree, drawn: list[Curve], include: Sequence[float] = ()) -> None:
+    curves.add_curves(axes, drawn)
+    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree), include=include)
+
+
+def add_losses(axes: Axes, tree: xr.DataTree) -> bool:
+    """Draw the loss of the iterates, of their midpoints, and the average that flows predict.
+
+    Args:
+        axes: an empty panel.
+        tree: the results.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    iterates = _discrete(tree, "loss", "discrete optimizer", {"color": "0.65", "linewidth": 0.8})
+    midpoints = _discrete(tree, "midpoint_loss", "its midpoints", _MIDPOINT)
+    drawn = [*iterates, *(_averaged(one, _window(tree)) for one in iterates), *midpoints]
+    for group in curves.groups(tree):
+        if group != curves.DISCRETE:
+            variable = "predicted_loss" if group in _central(tree) else "loss"
+            one = curves.curve(tree, group, variable)
+            drawn += [] if one is None else [_with_error(tree, group, one)]
+    if not drawn:
+        return False
+    if curves.wants_log(drawn):
+        axes.set_yscale("log", nonpositive="mask")
+    _add(axes, tree, drawn)
+    curves.label_axes(axes, tree, "loss", "loss")
+    axes.set_title("Loss; of a central flow, the time average that it predicts")
+    return True
+
+
+def _with_error(tree: xr.DataTree, group: str, one: Curve) -> Curve:
+    error = float(tree[group].attrs.get("tracking_error", np.nan))
+    known = f" (tracking error {error:.2g})" if np.isfinite(error) else ""
+    return replace(one, label=f"{one.label}{known}")
+
+
+def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
+    """Draw the eigenvalues that flows watch and those at the midpoints, with 2/eta.
+
+    Eigenvalues that stay far below 2/eta are left out.
+
+    Args:
+        axes: an empty panel.
+        tree: the results.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    drawn = [
+        replace(one, label=f"_{one.label}")
+        for group in _central(tree)
+        if "watched_eigenvalues" in tree[group].dataset
+        for one in _modes(tree, group, "watched_eigenvalues")
+    ]
+    for variable in ("midpoint_eigenvalues", "midpoint_sharpness"):
+        found = _discrete(tree, variable, "_its midpoints", _MIDPOINT)
+        if found:
+            drawn += found
+            break
+    critical = float(tree.attrs.get("critical_sharpness", np.nan))
+    drawn = [one for one in drawn if not one.values.max() < _NEAR * critical] or drawn
+    if not drawn:
+        return False
+    _add(axes, tree, drawn, add_critical(axes, tree))
+    curves.label_axes(axes, tree, "eigenvalue", "watched_eigenvalues")
+    axes.set_title("Largest eigenvalues of the Hessian; dotted, at the midpoints")
+    return True
+
+
+def add_variances(axes: Axes, tree: xr.DataTree) -> bool:
+    """Draw the variances that the first central flow predicts, and those measured along it.
+
+    What is measured is one sample per step, so that it is averaged over a window of steps.
+
+    Args:
+        axes: an empty panel.
+        tree: the results.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    groups = [name for name in _central(tree) if "measured_variances" in tree[name].dataset]
+    if not groups:
+        return False
+    group = groups[0]
+    drawn = []
+    measured = _modes(tree, group, "measured_variances")
+    predicted = _modes(tree, group, "variances")
+    largest = max(one.values.max() for one in predicted)
+    for mode, one in enumerate(predicted):
+        if mode and one.values.max() <= 1e-3 * largest:
+            continue  # Never critical.
+        line = {"linestyle": _MODE_STYLES[min(mode, len(_MODE_STYLES) - 1)]}
+        drawn.append(replace(one, label=f"_{one.label}", look=one.look | line))
+        for sample in measured[mode : mode + 1]:
+            average = _averaged(replace(sample, look=line), _window(tree))
+            drawn.append(replace(average, label=f"_{average.label}"))
+    _add(axes, tree, drawn)
+    curves.label_axes(axes, tree, "variance", "variances")
+    name = curves.label_of(tree, group)
+    axes.set_title(f"Variances: predicted by the {name} (thick), measured along it (thin)")
+    return True
+
+
+def _add_distances(axes: Axes, tree: xr.DataTree) -> bool:
+    if not add_distance(axes, tree):
+        return False
+    for line in axes.get_lines():
+        line.set_label(f"_{line.get_label()}")
+    axes.set_title("Distance from the midpoints of the discrete optimizer")
+    return True
+
+
+_PANELS = (add_losses, add_eigenvalues, add_variances, _add_distances)
+
+
+def draw(tree: xr.DataTree) -> Figure:
+    """Loss, eigenvalues, variances and distances of Central Flow, as in arXiv 2410.24206.
+
+    Args:
+        tree: results of an experiment with a flow of kind `central`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not _central(tree):
+        needs = "a flow of kind 'central', whose group has the variable 'variances'"
+        raise curves.nothing_to_draw("central", needs, tree)
+    with style():
+        figure = new_figure(9.6)
+        panels = list(figure.subplots(len(_PANELS), sharex=True))
+        for axes, add in zip(panels, _PANELS, strict=True):
+            add(axes, tree)
+            axes.label_outer()
+        curves.label_axes(panels[-1], tree, "distance", "distance")
+        figure.align_ylabels(panels)
+        add_legend(figure, tree, panels, columns=2)
+    return figure
