@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from .cost import Cost
 from .measurements import AbstractMeasurement, check_measurements, measure_all
 from .optimizers import AbstractOptimizer
 from .potential import Potential
 from .results import RESULTS, choose
 from .segments import Progress, run_segments, segment_length
 from .stepping import cost_stats
-from .trajectory import Neighbours, Trajectory
+from .trajectory import Ends, Neighbours, Trajectory
 from .trees import Params, all_finite
 from .validation import as_params, check_potential, count_saves
 from .variables import STEPS, Variables, merge_variables
@@ -80,19 +81,81 @@ class _Problem(eqx.Module):
         )
         return state, row
 
-    def piece(self, state: IterationState, rows: Any, optimizer_steps: Any) -> Trajectory:
-        """Make a trajectory of stacked rows."""
-        steps, params, observables, neighbours, cost = rows
-        cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), cost)
+    def save_often(self, state: IterationState, count: int) -> tuple[IterationState, Trajectory]:
+        """Take `count` steps and record each.
+
+        On a CPU every small operation of a compiled loop costs a microsecond, so that the loop
+        carries and records as little as possible: the rows are each other's neighbours, and tell
+        afterwards where they stop being finite.
+        """
+
+        def one(carry: Any, index: Int[Array, ""]) -> tuple[Any, Any]:
+            optimizer, measurements, total = carry
+            params = self.optimizer.params(optimizer)
+            observables, measurements, cost = measure_all(
+                self.measurements, self.potential, params, measurements, index
+            )
+            optimizer = self.optimizer.step(optimizer, self.potential)
+            return (optimizer, measurements, total + cost), (params, observables)
+
+        passed = jnp.arange(count, dtype=jnp.int32)
+        (optimizer, measurements, cost), (params, observables) = lax.scan(
+            one, (state.optimizer, state.measurements, Cost()), state.index + passed
+        )
+        steps = state.step + 1 + passed
+        finite = jax.vmap(all_finite)(params)
+        failed = (state.result == RESULTS.successful) & ~jnp.all(finite)
+        stopped_at = steps[jnp.argmin(finite)].astype(state.stopped_at.dtype)
+        last = jax.tree.map(lambda x: x[-1], params)
+        following = IterationState(
+            optimizer=optimizer,
+            previous=jax.tree.map(lambda x: x[-2], params) if count > 1 else state.params,
+            params=last,
+            step=steps[-1],
+            index=state.index + count,
+            measurements=measurements,
+            result=choose(failed, RESULTS.nonfinite, state.result),
+            stopped_at=jnp.where(failed, stopped_at, state.stopped_at),
+        )
+        beside = Ends(state.params, self.optimizer.params(optimizer))
+        return following, self.piece(following, (steps, params, observables), beside, cost, count)
+
+    def save_seldom(
+        self, state: IterationState, count: int, started: bool
+    ) -> tuple[IterationState, Trajectory]:
+        """Record every so many steps, `count` times; first the start, if not `started`."""
+
+        def one(state: IterationState, _: None) -> tuple[IterationState, Any]:
+            state, _ = lax.scan(
+                lambda s, _: (self.shift(s), None), state, length=self.save_every - 1
+            )
+            return self.save(state)
+
+        taken = (count - (not started)) * self.save_every + (not started)
+        if started:
+            state, rows = lax.scan(one, state, length=count)
+        else:
+            state, first = self.save(state)
+            state, rows = lax.scan(one, state, length=count - 1)
+            rows = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, rows)
+        *kept, beside, costs = rows
+        cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)
+        return state, self.piece(state, kept, beside, cost, taken)
+
+    def piece(
+        self, state: IterationState, rows: Any, beside: Any, cost: Cost, taken: int
+    ) -> Trajectory:
+        """Make a trajectory of stacked rows, for which so many steps were taken."""
+        steps, params, observables = rows
         return Trajectory(
             steps=steps,
             params=params,
             observables=observables,
             state=None,
-            stats=cost_stats(self.optimizer.cost * optimizer_steps, cost),
+            stats=cost_stats(self.optimizer.cost * taken, cost),
             result=state.result,
             stopped_at=state.stopped_at,
-            neighbours=neighbours,
+            beside=beside,
             variables=self.variables,
             midpoint=None,
             time_unit=STEPS,
@@ -100,7 +163,13 @@ class _Problem(eqx.Module):
 
 
 @eqx.filter_jit
-def _begin(problem: _Problem, params: Params) -> tuple[IterationState, Trajectory]:
+def _check(potential: Any, params: Params) -> None:
+    """Check the potential once for each structure of it, as compilations are kept."""
+    check_potential(potential, params)
+
+
+@eqx.filter_jit
+def _begin(problem: _Problem, params: Params, count: int) -> tuple[IterationState, Trajectory]:
     state = IterationState(
         optimizer=problem.optimizer.init(params),
         previous=params,
@@ -111,23 +180,18 @@ def _begin(problem: _Problem, params: Params) -> tuple[IterationState, Trajector
         result=RESULTS.successful,
         stopped_at=jnp.asarray(jnp.nan),
     )
-    state, row = problem.save(state)
-    return state, problem.piece(state, jax.tree.map(lambda x: x[None], row), 1)
+    if problem.save_every == 1:
+        return problem.save_often(state, 1 + count)
+    return problem.save_seldom(state, 1 + count, started=False)
 
 
 @eqx.filter_jit
 def _advance(
     problem: _Problem, state: IterationState, count: int
 ) -> tuple[IterationState, Trajectory]:
-    def one(state: IterationState, _: None) -> tuple[IterationState, Any]:
-        if problem.save_every > 1:
-            state, _ = lax.scan(
-                lambda s, _: (problem.shift(s), None), state, length=problem.save_every - 1
-            )
-        return problem.save(state)
-
-    state, rows = lax.scan(one, state, length=count)
-    return state, problem.piece(state, rows, count * problem.save_every)
+    if problem.save_every == 1:
+        return problem.save_often(state, count)
+    return problem.save_seldom(state, count, started=True)
 
 
 def iterate(
@@ -154,7 +218,7 @@ def iterate(
             after it: the step that `state` stands at is not saved again.
         save_every: Save every so many steps; must divide `steps`. The start is saved too.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
-        segment: Saves per compiled segment; by default at most 64 and 32 MiB of parameters.
+        segment: Saves per compiled segment; by default at most 512 and 32 MiB of parameters.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
         throw: Raise if the parameters stop being finite. Otherwise the trajectory says so.
 
@@ -177,22 +241,21 @@ def iterate(
     variables = merge_variables(m.variables for m in measurements)
     if state is None:
         params = as_params(params)
-        check_potential(potential, params)
+        _check(potential, params)
     elif not isinstance(state, IterationState):
         raise ValueError(
             f"state must be the `.state` of a trajectory of iterate; got {type(state).__name__}."
         )
     problem = _Problem(optimizer, potential, measurements, save_every, variables)
-    first = None
-    if state is None:
-        state, first = _begin(problem, params)
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.params))
+    given = params if state is None else state.params
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(given))
     return run_segments(
         lambda s, count: _advance(problem, s, count),
         state,
-        first,
+        None,
+        begin=eqx.Partial(_begin, problem, params) if state is None else None,
         saves=saves,
-        length=segment_length(segment, saves, 3 * size),
+        length=segment_length(segment, saves, size if save_every == 1 else 3 * size),
         progress=progress,
         throw=throw,
         name=type(optimizer).__name__,

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from .results import RESULTS, SimulationError
-from .trajectory import Trajectory, concatenate
+from .trajectory import Ends, Trajectory, join
 from .trees import is_traced
 from .validation import positive_integer
 
-_DEFAULT_SAVES = 64
+_DEFAULT_SAVES = 512
 _DEFAULT_BYTES = 32 * 2**20
 
 Progress = bool | Callable[[int, int], Any]
@@ -68,7 +68,11 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
     pieces = []
     if whole:
         state, stacked = lax.scan(lambda s, _: advance(s, length), state, length=whole)
-        rows = (stacked.steps, stacked.params, stacked.observables, stacked.neighbours)
+        beside, ends = stacked.beside, None
+        if isinstance(beside, Ends):
+            first, last = (jax.tree.map(lambda x, i=i: x[i], beside) for i in (0, -1))
+            beside, ends = None, Ends(first.before, last.after)
+        rows = (stacked.steps, stacked.params, stacked.observables, beside)
         flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
         pieces.append(
             dataclasses.replace(
@@ -76,7 +80,7 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
                 steps=flat[0],
                 params=flat[1],
                 observables=flat[2],
-                neighbours=flat[3],
+                beside=flat[3] if ends is None else ends,
                 stats=jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), stacked.stats),
                 result=state.result,
                 stopped_at=state.stopped_at,
@@ -88,19 +92,20 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
     return state, pieces
 
 
-def _looped(advance, state, saves, length, report):
+def _looped(advance, state, pieces, done, saves, length, report):
     """Run outside of any transformation: stop as soon as a segment fails."""
-    pieces = []
-    done = 0
-    while done < saves:
-        state, piece = advance(state, min(length, saves - done))
+    failed = False
+    if done:
+        failed = not bool(pieces[-1].succeeded)
+        report(done, saves)
+    while done < saves and not failed:
+        count = min(length, saves - done)
+        state, piece = advance(state, count)
         pieces.append(piece)
-        done += piece.steps.shape[0]
+        done += count
         failed = not bool(piece.succeeded)
         report(done, saves)
-        if failed:
-            break
-    return state, pieces
+    return state
 
 
 def _cut(trajectory: Trajectory) -> Trajectory:
@@ -112,14 +117,20 @@ def _cut(trajectory: Trajectory) -> Trajectory:
     for rows in jax.tree.leaves(finite):
         keep = keep & rows
     count = int(jnp.sum(jnp.cumprod(keep)))
-    rows = (trajectory.params, trajectory.observables, trajectory.neighbours)
-    params, observables, neighbours = jax.tree.map(lambda x: x[:count], rows)
+    beside, ends = trajectory.beside, None
+    if isinstance(beside, Ends):
+        if count < trajectory.steps.shape[0]:
+            after = jax.tree.map(lambda x: x[count], trajectory.params)
+            beside = Ends(beside.before, after)
+        beside, ends = None, beside
+    rows = (trajectory.params, trajectory.observables, beside)
+    params, observables, beside = jax.tree.map(lambda x: x[:count], rows)
     return dataclasses.replace(
         trajectory,
         steps=trajectory.steps[:count],
         params=params,
         observables=observables,
-        neighbours=neighbours,
+        beside=beside if ends is None else ends,
     )
 
 
@@ -128,6 +139,7 @@ def run_segments(
     state: Any,
     first: Trajectory | None,
     *,
+    begin: Callable[[int], tuple[Any, Trajectory]] | None = None,
     saves: int,
     length: int,
     progress: Progress,
@@ -141,6 +153,8 @@ def run_segments(
             `state.stopped_at` tell a failure, after which rows are not finite.
         state: Where to start.
         first: The row of the start itself, if it is to be part of the trajectory.
+        begin: In place of both, `count -> (state, piece)`, compiled, an `eqx.Partial`: the start's
+            row and the `count` saves after it. A run of one segment then needs no copy.
         saves: How many saves to make.
         length: Saves per segment.
         progress: Whether to show a bar, or a function of (saves done, saves in all).
@@ -150,14 +164,20 @@ def run_segments(
     Raises:
         SimulationError: If the run fails and `throw` is set; it holds the trajectory so far.
     """
-    if is_traced((state, first)):
-        state, pieces = _scanned(advance, state, saves, length)
-    else:
-        with _reporter(progress, name) as report:
-            state, pieces = _looped(advance, state, saves, length, report)
-    if first is not None:
-        pieces = [first, *pieces]
-    trajectory = dataclasses.replace(concatenate(pieces), state=state)
+    shown = False if is_traced((state, first, begin)) else progress
+    with _reporter(shown, name) as report:
+        done = 0
+        pieces = [] if first is None else [first]
+        if begin is not None:
+            done = min(length, saves)
+            state, piece = begin(done)
+            pieces.append(piece)
+        if is_traced((state, pieces)):
+            state, following = _scanned(advance, state, saves - done, length)
+            pieces.extend(following)
+        else:
+            state = _looped(advance, state, pieces, done, saves, length, report)
+    trajectory = dataclasses.replace(join(pieces, gapless=True), state=state)
     if is_traced(trajectory):
         if throw:
             failed = trajectory.result != RESULTS.successful

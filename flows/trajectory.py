@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PyTree, Real
+from jaxtyping import Array, Bool, Float, Int, PyTree, Real
 
 from .flow import Midpoint
 from .results import RESULTS
@@ -29,6 +30,40 @@ class Neighbours(eqx.Module):
     next: Params
 
 
+class Ends(eqx.Module):
+    """The iterates beside a stretch in which every step is saved.
+
+    Within it the saved iterates are each other's neighbours: these two complete them.
+
+    Attributes:
+        before: The iterate one step before the first saved one; w_0 itself at t = 0.
+        after: The iterate one step after the last saved one.
+    """
+
+    before: Params
+    after: Params
+
+    def neighbours(self, params: Params, axis: int) -> Neighbours:
+        """Return the neighbours of `params`, whose saves are on `axis`."""
+
+        def along(before: Array, current: Array, after: Array) -> Array:
+            ends = jnp.expand_dims(before, axis), jnp.expand_dims(after, axis)
+            return jnp.concatenate([ends[0], current, ends[1]], axis)
+
+        path = jax.tree.map(along, self.before, params, self.after)
+        previous, following = (
+            jax.tree.map(
+                lambda x, p, shift=shift: lax.slice_in_dim(
+                    x, shift, shift + p.shape[axis], axis=axis
+                ),
+                path,
+                params,
+            )
+            for shift in (0, 2)
+        )
+        return Neighbours(previous, following)
+
+
 class Trajectory(eqx.Module):
     """What `simulate` and `iterate` return: T saved steps of a run.
 
@@ -46,9 +81,12 @@ class Trajectory(eqx.Module):
         result: How the run ended, an item of `RESULTS`.
         stopped_at: The step or time at which it failed; nan if it did not.
         variables: Metadata of the observables.
-        neighbours: The iterates next to each saved one, for midpoints; None for a flow.
+        beside: What `neighbours` are made of: themselves, or only the two ends of a run that
+            saves every step; None for a flow.
         midpoint: Which midpoint of iterates the params of a flow model; None for an optimizer.
         time_unit: "optimizer steps" or "time".
+        failure: Which of `failures` ended the run, from 1; 0 for none of them.
+        failures: What can go wrong in this flow besides the solver, a sentence each.
 
     Where the run failed inside `jax.jit` or `jax.vmap`, rows from the failure on hold values that
     are not finite; outside they are cut off.
@@ -61,10 +99,12 @@ class Trajectory(eqx.Module):
     stats: dict[str, Array]
     result: RESULTS
     stopped_at: Float[Array, ""]
-    neighbours: Neighbours | None = None
+    beside: Neighbours | Ends | None = None
     variables: Variables = eqx.field(static=True, default=())
     midpoint: Midpoint | None = eqx.field(static=True, default=None)
     time_unit: str = eqx.field(static=True, default=STEPS)
+    failure: Int[Array, "..."] = eqx.field(default_factory=lambda: jnp.zeros((), jnp.int32))
+    failures: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def succeeded(self) -> Bool[Array, "..."]:
@@ -72,12 +112,22 @@ class Trajectory(eqx.Module):
         return self.result == RESULTS.successful
 
     @property
+    def neighbours(self) -> Neighbours | None:
+        """The iterates next to each saved one, for midpoints; None for a flow."""
+        if isinstance(self.beside, Ends):
+            # Under `jax.vmap` there are axes before that of the saves.
+            return self.beside.neighbours(self.params, self.steps.ndim - 1)
+        return self.beside
+
+    @property
     def message(self) -> str:
         """How the run ended, as a sentence; empty if it reached its end."""
         if bool(self.succeeded):
             return ""
         unit = "step" if self.time_unit == STEPS else "time"
-        return f"stopped at {unit} {float(self.stopped_at):g}: {_sentence(self.result)}"
+        reason = int(self.failure)
+        sentence = self.failures[reason - 1] if reason else _sentence(self.result)
+        return f"stopped at {unit} {float(self.stopped_at):g}: {sentence}"
 
     def midpoints(self, kind: str) -> Params:
         """Return the oscillation-free path of an optimizer, leading axis T.
@@ -89,10 +139,11 @@ class Trajectory(eqx.Module):
         Raises:
             ValueError: If this is the trajectory of a flow, or `kind` is neither of the two.
         """
-        if self.neighbours is None:
+        neighbours = self.neighbours
+        if neighbours is None:
             raise ValueError("only the trajectory of an optimizer has midpoints; got a flow's.")
         if kind == "two_point":
-            return jax.tree.map(lambda w, n: 0.5 * (w + n), self.params, self.neighbours.next)
+            return jax.tree.map(lambda w, n: 0.5 * (w + n), self.params, neighbours.next)
         if kind != "three_point":
             raise ValueError(f'kind must be "three_point" or "two_point"; got {kind!r}.')
 
@@ -100,7 +151,7 @@ class Trajectory(eqx.Module):
             start = (self.steps == 0).reshape((-1,) + (1,) * (current.ndim - 1))
             return jnp.where(start, current, 0.25 * (previous + 2 * current + following))
 
-        return jax.tree.map(smoothed, self.neighbours.previous, self.params, self.neighbours.next)
+        return jax.tree.map(smoothed, neighbours.previous, self.params, neighbours.next)
 
     def to_dataset(self, params: bool = True) -> xr.Dataset:
         """Return the saved steps as a labelled dataset with coordinate `step`.
@@ -152,30 +203,55 @@ def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
     """
     if not trajectories:
         raise ValueError("trajectories must hold at least one trajectory; got none.")
-    last = trajectories[-1]
     if len(trajectories) == 1:
-        return last
+        return trajectories[0]
     times = [t.steps for t in trajectories]
-    if not is_traced(times) and np.any(np.diff(np.concatenate(times)) <= 0):
+    if is_traced(times):
+        return join(trajectories, gapless=False)
+    gaps = np.diff(np.concatenate(times))
+    if np.any(gaps <= 0):
         raise ValueError("trajectories must follow each other in time.")
+    return join(trajectories, gapless=bool(np.all(gaps == 1)))
 
-    def joined(name: str) -> Any:
-        parts = [getattr(t, name) for t in trajectories]
-        return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
+def join(pieces: Sequence[Trajectory], *, gapless: bool) -> Trajectory:
+    """Join pieces of one run without a check.
+
+    Args:
+        pieces: At least one.
+        gapless: Whether the step after the last of each piece is the first of the next.
+    """
+    last = pieces[-1]
+    if len(pieces) == 1:
+        return last
+    beside: Neighbours | Ends | None
+    if gapless and isinstance(pieces[0].beside, Ends) and isinstance(last.beside, Ends):
+        beside, kept = Ends(pieces[0].beside.before, last.beside.after), [None] * len(pieces)
+    else:
+        beside, kept = None, [t.neighbours for t in pieces]
+    rows = [(t.steps, t.params, t.observables, n) for t, n in zip(pieces, kept, strict=True)]
+    (steps, params, observables, neighbours), stats = _joined(rows, [t.stats for t in pieces])
     return Trajectory(
-        steps=joined("steps"),
-        params=joined("params"),
-        observables=joined("observables"),
+        steps=steps,
+        params=params,
+        observables=observables,
         state=last.state,
-        stats={
-            name: sum((t.stats[name] for t in trajectories[:-1]), value)
-            for name, value in last.stats.items()
-        },
+        stats=stats,
         result=last.result,
         stopped_at=last.stopped_at,
-        neighbours=joined("neighbours"),
+        beside=neighbours if beside is None else beside,
         variables=last.variables,
         midpoint=last.midpoint,
         time_unit=last.time_unit,
+        failure=last.failure,
+        failures=last.failures,
+    )
+
+
+# One program: joined one by one, the arrays cost more than many a run that made them.
+@eqx.filter_jit
+def _joined(rows: list[Any], stats: list[dict[str, Array]]) -> tuple[Any, dict[str, Array]]:
+    return (
+        jax.tree.map(lambda *xs: jnp.concatenate(xs), *rows),
+        jax.tree.map(lambda *xs: sum(xs[:-1], xs[-1]), *stats),
     )

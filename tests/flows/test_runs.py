@@ -135,6 +135,30 @@ def test_saving_less_often_saves_the_same_states(kind):
             assert_trees_close(sparse.midpoints(midpoint), every_fifth, rtol=1e-13, atol=1e-14)
 
 
+def test_neighbours_are_the_iterates_beside_however_the_run_is_cut():
+    """In one segment, in several, joined from pieces with or without a gap, and under vmap."""
+    path = iterate(GradientDescent(0.2), loss, START, 13).params
+
+    def assert_beside(run):
+        before, after = jnp.maximum(run.steps - 1, 0), run.steps + 1
+        assert_trees_close(run.neighbours.previous, jax.tree.map(lambda x: x[before], path))
+        assert_trees_close(run.neighbours.next, jax.tree.map(lambda x: x[after], path))
+
+    def go_on(start, steps, **options):
+        return iterate(GradientDescent(0.2), loss, None, steps, state=start.state, **options)
+
+    short = iterate(GradientDescent(0.2), loss, START, 4)
+    skipped, sparse = go_on(short, 4), go_on(short, 8, save_every=4)
+    runs = [iterate(GradientDescent(0.2), loss, START, 12, segment=n) for n in (1, 5, 12)]
+    runs += [concatenate([short, go_on(short, 8)]), concatenate([short, sparse])]
+    for run in [*runs, concatenate([short, go_on(skipped, 4)])]:
+        assert_beside(run)
+    starts = jax.tree.map(lambda x: jnp.stack([x, x]), START)
+    mapped = jax.vmap(lambda s: iterate(GradientDescent(0.2), loss, s, 12, segment=5))(starts)
+    lane = jax.tree.map(lambda x: x[1], mapped.neighbours.next)
+    assert_trees_close(lane, jax.tree.map(lambda x: x[1:], path), rtol=1e-12, atol=1e-12)
+
+
 def test_descent_that_diverges_names_the_step_and_keeps_what_came_before():
     """The step is the first whose parameters overflow, also between two saves."""
     start, factor = jnp.ones(2), 1 - 3.0 * 1e10
