@@ -8,10 +8,14 @@ from matplotlib.lines import Line2D
 
 import figures
 from figures import curves
-from tests.figures.trees import trajectory, tree, valley
+from tests.figures.trees import central, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
 TREE = valley(steps=600)
+CENTRAL = central()
+SCALING = scaling()
+# A tree for each figure, all it needs in it.
+TREES = dict.fromkeys(figures.FIGURES, TREE) | {"central": CENTRAL, "central_scaling": SCALING}
 
 
 def lines_of(figure: Figure) -> dict[str, Line2D]:
@@ -24,7 +28,7 @@ def lines_of(figure: Figure) -> dict[str, Line2D]:
 def test_two_draws_of_one_tree_give_the_same_bytes(name, tmp_path):
     """A figure that changes by itself could not be kept under version control."""
     first, second = (
-        figures.save(figures.draw(name, TREE), tmp_path / f"{i}" / "a.png").read_bytes()
+        figures.save(figures.draw(name, TREES[name]), tmp_path / f"{i}" / "a.png").read_bytes()
         for i in range(2)
     )
     assert first == second
@@ -35,7 +39,7 @@ def test_two_draws_of_one_tree_give_the_same_bytes(name, tmp_path):
 def test_drawing_leaves_the_callers_settings_alone(name):
     """The style sheet is in force only while a figure is made."""
     before = dict(matplotlib.rcParams)
-    figures.draw(name, TREE)
+    figures.draw(name, TREES[name])
     assert dict(matplotlib.rcParams) == before
 
 
@@ -247,14 +251,14 @@ def test_an_unknown_figure_is_refused_with_a_suggestion():
         figures.draw("sharpnes", TREE)
 
 
-def test_figures_are_drawn_from_a_store_on_disk(tmp_path):
+@pytest.mark.parametrize("name", list(figures.FIGURES))
+def test_figures_are_drawn_from_a_store_on_disk(name, tmp_path):
     """What zarr gives back, read lazily, is drawn like the tree in memory."""
     path = tmp_path / "results.zarr"
-    TREE.to_zarr(path, zarr_format=3, consolidated=False)
+    TREES[name].to_zarr(path, zarr_format=3, consolidated=False)
     with xr.open_datatree(path, engine="zarr", consolidated=False) as stored:
-        for name in figures.FIGURES:
-            written, kept = (
-                figures.save(figures.draw(name, one), tmp_path / f"{i}.png").read_bytes()
-                for i, one in enumerate((stored, TREE))
-            )
-            assert written == kept
+        written, kept = (
+            figures.save(figures.draw(name, one), tmp_path / f"{i}.png").read_bytes()
+            for i, one in enumerate((stored, TREES[name]))
+        )
+    assert written == kept

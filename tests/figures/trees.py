@@ -12,8 +12,19 @@ _UNITS = {
     "eigenvalues": "loss / parameter²",
     "distance": "parameter",
     "params": "parameter",
+    "midpoint_eigenvalues": "loss / parameter²",
+    "watched_eigenvalues": "loss / parameter²",
+    "variances": "parameter²",
+    "measured_variances": "parameter²",
 }
-_DIMS = {"eigenvalues": ("step", "mode"), "params": ("step", "parameter")}
+_DIMS = {
+    "eigenvalues": ("step", "mode"),
+    "midpoint_eigenvalues": ("step", "mode"),
+    "params": ("step", "parameter"),
+    "watched_eigenvalues": ("step", "watched_mode"),
+    "variances": ("step", "watched_mode"),
+    "measured_variances": ("step", "watched_mode"),
+}
 
 
 def trajectory(steps: Any, attrs: dict[str, Any] | None = None, **variables: Any) -> xr.Dataset:
@@ -93,3 +104,66 @@ def valley(steps: int = 900, learning_rate: float = 0.3, every: int = 5) -> xr.D
         ),
         landscape=landscape,
     )
+
+
+def central(steps: int = 200, critical: float = 10.0) -> xr.DataTree:
+    """A made-up run at the edge of stability: one direction critical from step 50 on, one not.
+
+    The measured variance of the critical direction jumps between 0 and twice the prediction.
+    """
+    step = np.arange(steps + 1)
+    rise = np.minimum(5 + step / 10, critical)
+    edge = step >= 50
+    variance = np.stack([0.3 * edge, 0.0 * step], axis=1)
+    samples = np.stack([0.6 * edge * (step % 2), 1e-9 * np.ones(steps + 1)], axis=1)
+    wobble = rise + 0.2 * np.sin(step / 7) * edge
+    far = np.full(steps + 1, 1.0)
+
+    def flow(label: str, error: float) -> xr.Dataset:
+        return trajectory(
+            step,
+            {"kind": "flow", "flow_kind": "central", "label": label, "tracking_error": error},
+            loss=np.exp(-step / 100),
+            predicted_loss=np.exp(-step / 100) + 0.03 * edge,
+            distance=0.01 * step,
+            watched_eigenvalues=np.stack([rise, 0.7 * rise, far], axis=1)[:, :2],
+            variances=variance,
+            measured_variances=samples,
+        )
+
+    return tree(
+        {"title": "edge", "critical_sharpness": critical},
+        discrete=trajectory(
+            step,
+            {"kind": "optimizer", "label": "discrete"},
+            loss=np.exp(-step / 100) + 0.06 * edge * (step % 2),
+            midpoint_loss=np.exp(-step / 100),
+            midpoint_sharpness=wobble,
+            midpoint_eigenvalues=np.stack([wobble, 0.7 * rise, far], axis=1),
+        ),
+        central=flow("central", 0.25),
+        gradient=trajectory(
+            step,
+            {"kind": "flow", "flow_kind": "gradient", "label": "gradient", "tracking_error": 0.5},
+            loss=np.exp(-step / 90),
+            predicted_loss=np.exp(-step / 90),
+            distance=0.02 * step,
+        ),
+    )
+
+
+def scaling(power: float = 0.5) -> xr.DataTree:
+    """A made-up study: deviations 2 epsilon^power, and rates that follow the law exactly."""
+    deviations = {
+        f"deviation-{epsilon:g}": xr.Dataset(
+            attrs={"epsilon": epsilon, "largest_deviation": 2 * epsilon**power}
+        )
+        for epsilon in (1e-2, 1e-3, 1e-4)
+    }
+    energies = {
+        f"energy-{zeta:g}": xr.Dataset(
+            attrs={"zeta": zeta, "epsilon": 1e-5, "rate": 0.09 * (2 - 9 * zeta**2)}
+        )
+        for zeta in (0.0, 0.25, 0.5, 1.0)
+    }
+    return tree({"title": "scaling", "learning_rate": 0.3}, **deviations, **energies)
