@@ -42,7 +42,7 @@ def iterate_cost() -> Measured:
             "bare": lambda: bare(potential, params),
             "iterate": lambda: iterate(optimizer, potential, params, _STEPS),
         },
-        repeats=7,
+        repeats=25,
     )
     per_step = {f"{name} ms/step": 1e3 * t / _STEPS for name, t in times.items()}
     return Measured(times["iterate"] / times["bare"], per_step)

@@ -21,6 +21,10 @@ from .validation import as_params, check_potential, count_saves
 from .variables import STEPS, Variables, merge_variables
 
 
+# A step is cheap beside what starts and joins a segment: about ten of them.
+_MOST_SAVES = 1024
+
+
 class IterationState(eqx.Module):
     """Where an optimizer's run stands.
 
@@ -218,7 +222,7 @@ def iterate(
             after it: the step that `state` stands at is not saved again.
         save_every: Save every so many steps; must divide `steps`. The start is saved too.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
-        segment: Saves per compiled segment; by default at most 512 and 32 MiB of parameters.
+        segment: Saves per compiled segment; by default at most 1024 and 32 MiB of parameters.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
         throw: Raise if the parameters stop being finite. Otherwise the trajectory says so.
 
@@ -255,7 +259,7 @@ def iterate(
         None,
         begin=eqx.Partial(_begin, problem, params) if state is None else None,
         saves=saves,
-        length=segment_length(segment, saves, size if save_every == 1 else 3 * size),
+        length=segment_length(segment, saves, size if save_every == 1 else 3 * size, _MOST_SAVES),
         progress=progress,
         throw=throw,
         name=type(optimizer).__name__,

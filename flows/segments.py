@@ -20,21 +20,23 @@ from .trajectory import Ends, Trajectory, join
 from .trees import is_traced
 from .validation import positive_integer
 
-_DEFAULT_SAVES = 512
+_DEFAULT_SAVES = 256
 _DEFAULT_BYTES = 32 * 2**20
 
 Progress = bool | Callable[[int, int], Any]
 
 
-def segment_length(segment: int | None, saves: int, bytes_per_save: int) -> int:
-    """Return the number of saves per segment.
+def segment_length(
+    segment: int | None, saves: int, bytes_per_save: int, most: int = _DEFAULT_SAVES
+) -> int:
+    """Return the number of saves per segment, at most `most` if `segment` is not given.
 
     Raises:
         ValueError: If `segment` is given and not an integer of at least 1.
     """
     if segment is not None:
         return min(positive_integer("segment", segment), saves)
-    return max(1, min(_DEFAULT_SAVES, saves, _DEFAULT_BYTES // max(1, bytes_per_save)))
+    return max(1, min(most, saves, _DEFAULT_BYTES // max(1, bytes_per_save)))
 
 
 @contextmanager

@@ -289,7 +289,7 @@ def simulate(
         dt0: First (or constant) step size; chosen by an adaptive controller if not given.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
         segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
-            most 512 and 32 MiB of parameters.
+            most 256 and 32 MiB of parameters.
         adjoint: How diffrax differentiates through the solve; `RecursiveCheckpointAdjoint()` if
             not given (reverse mode). Pass `ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
         max_solver_steps: Bound on the solver steps per save, rejected ones included, on average
