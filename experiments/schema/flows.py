@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import BuildError, Name, PositiveFloat, Table, refuse
+from .base import BuildError, Name, PositiveFloat, Table
 from .solvers import SolverTable
 
 RESERVED_LABELS = ("discrete", "landscape")
 # The solver of each kind of flow, where `[flows.solver]` names none.
-_OWN_SOLVERS = {"gradient": "tsit5", "central": "rkc"}
+_SOLVERS = {"gradient": "tsit5", "central": "default"}
 # As many as `flows.CentralFlow` can watch.
 _MOST_MODES = 16
 
@@ -40,8 +40,8 @@ Rank = Annotated[int | str, pydantic.PlainValidator(_rank)]
 class AbstractFlowTable(Table, abc.ABC):
     """A table that builds a flow of `flows`.
 
-    `label` (by default the kind) names its results; `solver.kind` is by default the solver that
-    suits the flow, Tsit5 for gradient flow and Runge-Kutta-Chebyshev for Central Flow.
+    `label` (by default the kind) names its results; `solver.kind` is by default "tsit5" for
+    gradient flow, and "default", the solver made for it, for Central Flow.
     """
 
     label: Label
@@ -53,22 +53,10 @@ class AbstractFlowTable(Table, abc.ABC):
         if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
             return data
         filled = {"label": data["kind"], "solver": {}, **data}
-        own = _OWN_SOLVERS.get(data["kind"])
+        own = _SOLVERS.get(data["kind"])
         if own is not None and isinstance(filled["solver"], dict):
             filled["solver"] = {"kind": own, **filled["solver"]}
         return filled
-
-    @pydantic.model_validator(mode="after")
-    def _rkc_knows_how_stiff_the_flow_is(self) -> "AbstractFlowTable":
-        kind, solver = getattr(self, "kind", ""), self.solver
-        known = _OWN_SOLVERS.get(kind) == "rkc" or solver.spectral_radius is not None
-        if solver.kind == "rkc" and not known:
-            raise refuse(
-                "solver.spectral_radius",
-                f"missing; with a {kind} flow rkc needs a bound on the modulus of the eigenvalues "
-                "of the vector field's Jacobian, per step, a number greater than 0",
-            )
-        return self
 
     @property
     @abc.abstractmethod

@@ -31,8 +31,9 @@ class SolverTable(Table):
     - `rtol` and/or `atol`: adaptive; the one left out equals the other; `dt0` is the first step;
     - `dt0` alone: every step is `dt0`, in units of the flow's time (one optimizer step).
 
-    `kind = "rkc"`, Runge-Kutta-Chebyshev, has `spectral_radius` too, which a flow that has this
-    solver as its own knows best itself.
+    `kind = "default"` is the solver that the flow itself suggests. `kind = "rkc"`,
+    Runge-Kutta-Chebyshev, needs `spectral_radius`, a bound on the modulus of the eigenvalues of the
+    vector field's Jacobian, per unit of the flow's time.
     """
 
     kind: Literal[
@@ -49,6 +50,7 @@ class SolverTable(Table):
         "kvaerno4",
         "kvaerno5",
         "rkc",
+        "default",
     ] = "tsit5"
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
@@ -75,8 +77,10 @@ class SolverTable(Table):
         return self
 
     @pydantic.model_validator(mode="after")
-    def _only_rkc_has_a_spectral_radius(self) -> "SolverTable":
-        if self.spectral_radius is not None and self.kind != "rkc":
+    def _rkc_alone_has_a_spectral_radius(self) -> "SolverTable":
+        if self.kind == "rkc" and self.spectral_radius is None:
+            raise refuse("spectral_radius", "missing; rkc needs it, a number greater than 0")
+        if self.kind != "rkc" and self.spectral_radius is not None:
             message = f"given {self.spectral_radius}; goes with kind = 'rkc' alone, not {self.kind}"
             raise refuse("spectral_radius", message)
         return self
@@ -96,7 +100,7 @@ class SolverTable(Table):
         import diffrax
 
         arguments: dict[str, Any] = {}
-        if self.kind != "rkc" or self.spectral_radius is not None:
+        if self.kind != "default":
             arguments["solver"] = self._solver()
         if not self.adaptive:
             arguments["stepsize_controller"] = diffrax.ConstantStepSize()

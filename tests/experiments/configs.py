@@ -50,7 +50,9 @@ DIVERGING: dict[str, Any] = {
 
 def config(base: dict[str, Any] = VALLEY, **changes: Any) -> Experiment:
     """A small config with some of its top-level keys replaced."""
-    return validate({**base, **changes})
+    loaded = validate({**base, **changes})
+    assert isinstance(loaded, Experiment)
+    return loaded
 
 
 def write(path: Path, text: str) -> Path:
@@ -62,6 +64,7 @@ def write(path: Path, text: str) -> Path:
 def values(tree: xr.DataTree, group: str, name: str) -> np.ndarray:
     """A variable of a results tree as a numpy array."""
     return np.asarray(tree[group].to_dataset()[name].values)
+
 
 CENTRAL: dict[str, Any] = {
     **VALLEY,

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from experiments import Experiment, builtin_names, load_config, run
+from experiments.schema import Config
 from tests.experiments.configs import values
 
+STUDIES = {"central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"]}
 SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
 # Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
 SMALL = {
@@ -15,23 +17,39 @@ SMALL = {
     "digits-cnn": ["potential.model.channels=[2]", "potential.data.examples=20"],
     "digits-mlp": ["potential.model.hidden=[4]", "potential.data.examples=20"],
 }
+# As does compiling a Central Flow; its correction is tested with the flow.
+ONE_FLOW = ["flows=[{kind='central', rank=2}]"]
+
+
+CENTRAL = [name for name in builtin_names() if name.startswith("central-") and name not in STUDIES]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(SMALL))
-def test_the_networks_run_at_their_size(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*sorted(SMALL), *CENTRAL])
+def test_the_networks_and_central_flows_run_at_their_size(name: str, tmp_path: Path) -> None:
     """As below, unabridged but for the steps."""
     check_that_it_runs(load_config(name, SHORT), tmp_path / name)
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", [name for name in builtin_names() if name not in STUDIES])
 def test_every_built_in_runs(name: str, tmp_path: Path) -> None:
     """With every trajectory, and curvature that is finite."""
-    check_that_it_runs(load_config(name, [*SHORT, *SMALL.get(name, [])]), tmp_path / name)
+    smaller = SMALL.get(name.removeprefix("central-"), [])
+    flows = ONE_FLOW if name in CENTRAL else []
+    check_that_it_runs(load_config(name, [*SHORT, *smaller, *flows]), tmp_path / name)
 
 
-def check_that_it_runs(config: Experiment, path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_every_built_in_study_runs(name: str, tmp_path: Path) -> None:
+    """With all its parts, and conclusions that are finite."""
+    result = run(load_config(name, STUDIES[name]), tmp_path / name, progress=False)
+    assert result.status == "finished"
+    assert np.isfinite(values(result.tree(), "conclusions", "measured")).all()
+
+
+def check_that_it_runs(config: Config, path: Path) -> None:
     """Run a config of eight steps and look at what it stored."""
+    assert isinstance(config, Experiment)
     result = run(config, path, draw=False, progress=False)
     assert result.status == "finished"
     tree = result.tree()

@@ -141,7 +141,7 @@ def test_a_rank_above_the_number_of_parameters_is_refused_before_the_run(tmp_pat
 
 
 def test_the_solver_of_a_central_flow_is_its_own_unless_the_config_says_otherwise() -> None:
-    """Runge-Kutta-Chebyshev with the flow's own spectral radius, or any other solver."""
+    """The one that the flow suggests, or any other."""
     own, other, given = (
         config(CENTRAL, flows=[{"kind": "central", **solver}]).flows[0].solver
         for solver in (
@@ -150,7 +150,7 @@ def test_the_solver_of_a_central_flow_is_its_own_unless_the_config_says_otherwis
             {"solver": {"kind": "rkc", "spectral_radius": 9.0}},
         )
     )
-    assert own.kind == "rkc"
+    assert own.kind == "default"
     assert own.arguments() == {}
     assert type(other.arguments()["solver"]).__name__ == "Tsit5"
     solver = given.arguments()["solver"]
@@ -170,19 +170,13 @@ def test_the_solver_of_a_central_flow_is_its_own_unless_the_config_says_otherwis
         ({"correction": 1}, r"flows\[0\]\.correction: given 1; must be true or false"),
         ({"relaxaton": 1.0}, r"did you mean 'relaxation'"),
         ({"solver": {"spectral_radius": 1.0, "kind": "tsit5"}}, r"goes with kind = 'rkc' alone"),
+        ({"solver": {"kind": "rkc"}}, r"flows\[0\]\.solver\.spectral_radius: missing; rkc needs"),
     ],
 )
 def test_a_central_flow_with_bad_values_is_refused(table: dict[str, Any], says: str) -> None:
     """The message names the key, what was given and what is allowed."""
     with pytest.raises(ConfigError, match=says):
         config(CENTRAL, flows=[{"kind": "central", **table}])
-
-
-def test_another_flow_has_to_say_how_stiff_it_is_to_rkc() -> None:
-    """Only Central Flow knows its spectral radius by itself."""
-    flow = {"kind": "gradient", "solver": {"kind": "rkc"}}
-    with pytest.raises(ConfigError, match=r"flows\[0\]\.solver\.spectral_radius: missing"):
-        config(CENTRAL, flows=[flow])
 
 
 def test_the_central_figure_needs_a_central_flow() -> None:
