@@ -20,8 +20,7 @@ from .trees import Params, all_finite
 from .validation import as_params, check_potential, count_saves
 from .variables import STEPS, Variables, merge_variables
 
-
-# A step is cheap beside what starts and joins a segment: about ten of them.
+# To start a segment costs as much as ten steps of a small network, and joining segments a copy.
 _MOST_SAVES = 1024
 
 
