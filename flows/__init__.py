@@ -1,5 +1,8 @@
 """Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
 
+from .central import CentralFlow
+from .chebyshev import RungeKuttaChebyshev
+from .complementarity import Complementarity, gram_operator, solve_complementarity
 from .cost import Cost
 from .curvature import (
     Eigenpairs,
@@ -10,12 +13,14 @@ from .curvature import (
     third_derivatives,
     top_eigenpairs,
 )
+from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
 from .gradient import GradientFlow
 from .iterate import iterate
 from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
 from .optimizers import AbstractOptimizer, GradientDescent
 from .potential import Potential
+from .projection import AbstractProjectedFlow
 from .results import RESULTS, SimulationError
 from .simulate import simulate
 from .tracking import distance, tracking_error
@@ -27,8 +32,12 @@ __all__ = [
     "AbstractFlow",
     "AbstractMeasurement",
     "AbstractOptimizer",
+    "AbstractProjectedFlow",
+    "CentralFlow",
+    "Complementarity",
     "Cost",
     "Curvature",
+    "EdgeSolver",
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",
@@ -36,6 +45,7 @@ __all__ = [
     "Midpoint",
     "Neighbours",
     "Potential",
+    "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
     "Trajectory",
@@ -43,10 +53,12 @@ __all__ = [
     "concatenate",
     "distance",
     "follow_modes",
+    "gram_operator",
     "hvp",
     "iterate",
     "linearise_gradient",
     "simulate",
+    "solve_complementarity",
     "third_derivative",
     "third_derivatives",
     "top_eigenpairs",

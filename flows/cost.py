@@ -34,6 +34,13 @@ class Cost(eqx.Module):
             self.third_derivatives + other.third_derivatives,
         )
 
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.gradients - other.gradients,
+            self.hvps - other.hvps,
+            self.third_derivatives - other.third_derivatives,
+        )
+
     def __mul__(self, times) -> "Cost":
         times = _count(times)
         return Cost(self.gradients * times, self.hvps * times, self.third_derivatives * times)

@@ -98,14 +98,32 @@ def third_derivatives(
         vectors: u_1 to u_k as rows, (k, P).
     """
     flat, unravel = ravel_pytree(params)
-    count = vectors.shape[0]
+
+    def one(pair: tuple[Array, Array]) -> Vector:
+        u, v = vectors[pair[0]], vectors[pair[1]]
+        return third_derivative(lambda w: potential(unravel(w)), flat, u, v)
+
+    return _over_pairs(one, vectors.shape[0])
+
+
+def map_pairs(
+    function: Callable[[Vector], Vector], vectors: Float[Array, "mode mode parameter"]
+) -> Float[Array, "mode mode parameter"]:
+    """Apply a function to each vector of an array that is symmetric in its first two axes."""
+    return _over_pairs(lambda pair: function(vectors[pair[0], pair[1]]), vectors.shape[0])
+
+
+def _over_pairs(
+    function: Callable[[tuple[Array, Array]], Vector], count: int
+) -> Float[Array, "mode mode parameter"]:
+    """Evaluate a symmetric function of two indices, each unordered pair once.
+
+    One after the other: on a CPU a batch of derivatives is slower than its members, and takes
+    more memory everywhere.
+    """
     rows, columns = jnp.triu_indices(count)
-
-    def one(i: Int[Array, ""], j: Int[Array, ""]) -> Vector:
-        return third_derivative(lambda w: potential(unravel(w)), flat, vectors[i], vectors[j])
-
-    pairs = jax.vmap(one)(rows, columns)
-    full = jnp.zeros((count, count, flat.size), pairs.dtype)
+    pairs = lax.map(function, (rows, columns))
+    full = jnp.zeros((count, count, pairs.shape[1]), pairs.dtype)
     return full.at[rows, columns].set(pairs).at[columns, rows].set(pairs)
 
 

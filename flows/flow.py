@@ -4,6 +4,7 @@ import abc
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import diffrax
 import equinox as eqx
 from jaxtyping import Array, PyTree, Real
 
@@ -22,7 +23,7 @@ class AbstractFlow(eqx.Module):
     solver and its step-size controller say how it is integrated. Each flow can be integrated by
     hand, `diffrax.diffeqsolve(diffrax.ODETerm(flow.vector_field), ..., args=potential)`.
 
-    To add a flow, write a final subclass with the four methods, its cost, and three class
+    To add a flow, write a final subclass with the five methods, its cost, and three class
     attributes:
 
     Attributes:
@@ -55,7 +56,13 @@ class AbstractFlow(eqx.Module):
     def observables(self, state: Any, potential: Potential) -> dict[str, Array]:
         """Return what the flow predicts at `state`."""
 
+    @abc.abstractmethod
+    def integrator(
+        self, dtype: Any
+    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+        """Return the solver and the tolerances that suit the flow, for states of this dtype."""
+
     @property
     @abc.abstractmethod
-    def cost(self) -> Cost:
-        """What one evaluation of the vector field costs."""
+    def cost(self) -> Cost | None:
+        """What one evaluation of the vector field costs; None if that varies."""

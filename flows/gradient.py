@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import diffrax
 import equinox as eqx
 import jax
 from jaxtyping import Array, Real
 
+from .controllers import default_controller
 from .cost import Cost
 from .flow import AbstractFlow, Midpoint
 from .optimizers import GradientDescent
@@ -84,6 +86,12 @@ class GradientFlow(AbstractFlow):
     def observables(self, state: GradientFlowState, potential: Potential) -> dict[str, Array]:
         """Return `predicted_loss` = L(w)."""
         return {"predicted_loss": potential(state.params)}
+
+    def integrator(
+        self, dtype: Any
+    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+        """Return Tsit5 with the default tolerances of the dtype."""
+        return diffrax.Tsit5(), default_controller(dtype)
 
     @property
     def cost(self) -> Cost:

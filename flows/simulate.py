@@ -1,5 +1,6 @@
 """Integrate a flow with diffrax, saved on the optimizer's own time grid."""
 
+import dataclasses
 from typing import Any
 
 import diffrax
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from .cost import Cost
 from .flow import AbstractFlow
 from .measurements import AbstractMeasurement, check_measurements, measure_all
 from .potential import Potential
+from .projection import AbstractProjectedFlow, ProjectedSolver, ProjectedState
 from .results import RESULTS, choose
 from .segments import Progress, run_segments, segment_length
 from .stepping import (
@@ -23,9 +26,10 @@ from .stepping import (
     evaluations_per_step,
     matrix_free,
     smallest_step,
+    solver_cost,
 )
 from .trajectory import Trajectory
-from .trees import Params, all_finite
+from .trees import Params, all_finite, is_traced
 from .validation import as_params, check_potential, count_saves, positive, positive_integer
 from .variables import STEPS, Variables, check_variables, merge_variables
 
@@ -46,6 +50,7 @@ class SimulationState(eqx.Module):
         measurements: The state of each measurement.
         result: Whether a failure has happened.
         stopped_at: At which time; nan if none has.
+        failure: Which of a projected flow's `failures` it was, from 1; 0 if none.
     """
 
     flow: PyTree[Any]
@@ -58,6 +63,7 @@ class SimulationState(eqx.Module):
     measurements: tuple[Any, ...]
     result: RESULTS
     stopped_at: Float[Array, ""]
+    failure: Int[Array, ""]
 
 
 class _Record(eqx.Module):
@@ -118,14 +124,21 @@ class _Problem(eqx.Module):
             stats=stats,
             result=state.result,
             stopped_at=state.stopped_at,
+            failure=state.failure,
             variables=self.variables,
             midpoint=self.flow.midpoint,
             time_unit=self.flow.time_unit,
+            failures=getattr(self.flow, "failures", ()),
         )
 
-    def stats(self, steps: Any, rejected: Any, at_start: int, measured: Any) -> dict[str, Array]:
+    def stats(
+        self, steps: Any, rejected: Any, at_start: int, measured: Cost, spent: Cost | None
+    ) -> dict[str, Array]:
+        """Return the stats of a segment; `spent` where the solver counts by itself."""
         per_step = evaluations_per_step(self.solver)
-        cost = None if per_step is None else self.flow.cost * (steps * per_step + at_start)
+        cost = spent
+        if cost is None and per_step is not None and self.flow.cost is not None:
+            cost = self.flow.cost * (steps * per_step + at_start)
         return {
             "solver_steps": jnp.asarray(steps, jnp.int32),
             "rejected_steps": jnp.asarray(rejected, jnp.int32),
@@ -140,7 +153,7 @@ def _dtype(state: PyTree[Any]) -> Any:
 @eqx.filter_jit
 def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajectory]:
     flow, potential = problem.flow, problem.potential
-    y0 = flow.init(potential, params)
+    y0, failure = _projected(problem, flow.init(potential, params))
     t0 = jnp.zeros((), _dtype(y0))
     term = diffrax.ODETerm(ShiftedField(flow, t0))
     dt0 = None if problem.dt0 is None else problem.dt0.astype(t0.dtype)
@@ -169,6 +182,8 @@ def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajecto
     )
     time = jnp.zeros(())
     finite = all_finite(row[0])
+    result = choose(finite, RESULTS.successful, RESULTS.nonfinite)
+    result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
     state = SimulationState(
         flow=y0,
         time=time,
@@ -178,11 +193,12 @@ def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajecto
         controller=controller_state,
         made_jump=jnp.asarray(False),
         measurements=measurements,
-        result=choose(finite, RESULTS.successful, RESULTS.nonfinite),
-        stopped_at=jnp.where(finite, jnp.nan, time),
+        result=result,
+        stopped_at=jnp.where(result == RESULTS.successful, jnp.nan, time),
+        failure=failure,
     )
     at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
-    stats = problem.stats(0, 0, at_start, cost)
+    stats = problem.stats(0, 0, at_start, cost, solver_cost(solver_state))
     return state, problem.piece(state, time[None], rows[0], observables, stats)
 
 
@@ -234,6 +250,9 @@ def _advance(
     ended = state.result != RESULTS.successful
     failed = ~ended & (result != RESULTS.successful)
     controller_state = solution.controller_state
+    solver_state = solution.solver_state
+    # Only a failed projection ends a run with an accepted step and this result.
+    failure = solver_state.failure if isinstance(solver_state, ProjectedState) else state.failure
     step = controller_state.step if controller_state is not None else state.step
     following = SimulationState(
         flow=flow_state,
@@ -246,11 +265,37 @@ def _advance(
         measurements=measurements,
         result=choose(ended, state.result, result),
         stopped_at=jnp.where(failed, stopped, state.stopped_at),
+        failure=jnp.where(failed, failure, state.failure),
     )
+    before, after = solver_cost(state.solver), solver_cost(solver_state)
+    spent = None if before is None or after is None else after - before
     stats = problem.stats(
-        solution.stats["num_steps"], solution.stats["num_rejected_steps"], 0, cost
+        solution.stats["num_steps"],
+        solution.stats["num_rejected_steps"],
+        0,
+        cost,
+        spent,
     )
     return following, problem.piece(following, times, rows[0], observables, stats)
+
+
+@eqx.filter_jit
+def _reset(problem: _Problem, state: SimulationState, flow_state: Any) -> SimulationState:
+    """Put another flow state, of other shapes perhaps, at the same time."""
+    flow_state, failure = _projected(problem, flow_state)
+    time = jnp.zeros_like(state.step)
+    term = diffrax.ODETerm(ShiftedField(problem.flow, state.time))
+    solver = problem.solver.init(term, time, time + state.step, flow_state, problem.potential)
+    result = choose(failure > 0, RESULTS.nonlinear_divergence, state.result)
+    return dataclasses.replace(
+        state, flow=flow_state, solver=solver, result=result, failure=failure
+    )
+
+
+def _projected(problem: _Problem, flow_state: Any) -> tuple[Any, Int[Array, ""]]:
+    if isinstance(problem.flow, AbstractProjectedFlow):
+        return problem.flow.project(flow_state, problem.potential)
+    return flow_state, jnp.zeros((), jnp.int32)
 
 
 def simulate(
@@ -282,10 +327,11 @@ def simulate(
             trajectory then starts after it: the time that `state` stands at is not saved again.
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
-        solver: Any diffrax ODE solver; `diffrax.Tsit5()` if not given.
+        solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
+            `diffrax.Tsit5()`.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
-            adaptive, relative tolerance 1e-8 in float64, 1e-5 in float32; constant for a solver
-            without error estimate.
+            the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
+            float32; a constant step for a solver without error estimate.
         dt0: First (or constant) step size; chosen by an adaptive controller if not given.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
         segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
@@ -314,7 +360,6 @@ def simulate(
     saves = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
     max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
     measurements = check_measurements(measurements)
-    solver = diffrax.Tsit5() if solver is None else solver
     if state is None:
         params = as_params(params)
         check_potential(potential, params)
@@ -328,14 +373,18 @@ def simulate(
     dtype = _dtype(shape)
     size = sum(x.size for x in jax.tree.leaves(shape))
     length = segment_length(segment, saves, size * jnp.dtype(dtype).itemsize)
-    controller = choose_controller(solver, stepsize_controller, dt0, dtype)
+    suited_solver, suited_controller = flow.integrator(dtype)
+    solver = matrix_free(suited_solver if solver is None else solver, size)
+    controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
         controller = StepMemory(controller, smallest_step(dtype, length * save_every))
+    if isinstance(flow, AbstractProjectedFlow):
+        solver = ProjectedSolver(solver, flow)
     problem = _Problem(
         flow=flow,
         potential=potential,
         measurements=measurements,
-        solver=matrix_free(solver, size),
+        solver=solver,
         controller=controller,
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         dt0=None if dt0 is None else positive("dt0", dt0),
@@ -346,8 +395,18 @@ def simulate(
     first = None
     if state is None:
         state, first = _begin(problem, params)
+
+    def advance(state: SimulationState, count: int) -> tuple[SimulationState, Trajectory]:
+        following, piece = _advance(problem, state, count)
+        if not isinstance(flow, AbstractProjectedFlow) or is_traced(following):
+            return following, piece
+        again = flow.review(state.flow, following.flow)
+        return (
+            (following, piece) if again is None else advance(_reset(problem, state, again), count)
+        )
+
     return run_segments(
-        lambda s, count: _advance(problem, s, count),
+        advance,
         state,
         first,
         saves=saves,

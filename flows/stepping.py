@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
+from .projection import ProjectedSolver, ProjectedState
 from .results import RESULTS, choose
 
 # Smallest step that an adaptive controller may fall to before the run counts as failed, relative
@@ -113,32 +114,22 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         return keep, next_t0, next_t1, made_jump, MemoryState(inner, step), result
 
 
-def default_controller(dtype: Any) -> diffrax.PIDController:
-    """Return tolerances that suit the precision.
-
-    They are 1e-8 relative and 1e-10 absolute in float64; 1e-5 and 1e-7 in float32, where rounding
-    in the potential sets the limit.
-    """
-    if jnp.finfo(dtype).bits > 32:
-        return diffrax.PIDController(rtol=1e-8, atol=1e-10)
-    return diffrax.PIDController(rtol=1e-5, atol=1e-7)
-
-
 def choose_controller(
-    solver: Any, controller: Any, dt0: Any, dtype: Any
+    solver: Any,
+    controller: Any,
+    dt0: Any,
+    suited: diffrax.AbstractStepSizeController,
 ) -> diffrax.AbstractStepSizeController:
-    """Return the controller to use, for `controller` None too.
+    """Return the controller to use, for `controller` None too: `suited` if it fits the solver.
 
     Raises:
         ValueError: If the solver, the controller and `dt0` do not go together.
     """
-    if not isinstance(solver, diffrax.AbstractSolver):
-        raise ValueError(f"solver must be a diffrax solver such as Tsit5(); got {solver!r}.")
     adaptive_solver = isinstance(solver, diffrax.AbstractAdaptiveSolver)
     name = type(solver).__name__
     if controller is None:
         if adaptive_solver:
-            return default_controller(dtype)
+            return suited
         if dt0 is None:
             raise ValueError(f"dt0 must be given: {name} has a fixed step size.")
         return diffrax.ConstantStepSize()
@@ -164,13 +155,15 @@ def smallest_step(dtype: Any, duration: int | float) -> Float[Array, ""]:
     return jnp.asarray(_SMALLEST_STEP * jnp.finfo(dtype).eps * max(duration, 1.0), dtype)
 
 
-def matrix_free(solver: diffrax.AbstractSolver, size: int) -> diffrax.AbstractSolver:
+def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     """Return the solver, with Krylov inner solves if it is implicit and the state is large.
 
     diffrax's implicit solvers build the Jacobian by default, which is P x P. Beyond the dense
     limit GMRES on Jacobian-vector products takes its place, unless another linear solver was
     chosen.
     """
+    if not isinstance(solver, diffrax.AbstractSolver):
+        raise ValueError(f"solver must be a diffrax solver such as Tsit5(); got {solver!r}.")
     if not isinstance(solver, diffrax.AbstractImplicitSolver) or size <= DENSE_LIMIT:
         return solver
     finder = solver.root_finder
@@ -184,6 +177,7 @@ def matrix_free(solver: diffrax.AbstractSolver, size: int) -> diffrax.AbstractSo
 
 def _tableau(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau | None:
     """Return the tableau of an explicit Runge-Kutta method for ordinary equations."""
+    solver = solver.solver if type(solver) is ProjectedSolver else solver
     if isinstance(solver, diffrax.AbstractERK) and isinstance(
         solver.tableau, diffrax.ButcherTableau
     ):
@@ -209,6 +203,12 @@ def evaluations_at_start(
     first_stage = tableau is not None and tableau.fsal
     chooses = dt0 is None and isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     return int(first_stage) + (2 if chooses else 0)
+
+
+def solver_cost(state: Any) -> Cost | None:
+    """Return what a solver has counted itself in its accepted steps, if it does."""
+    inner = state.inner if isinstance(state, ProjectedState) else state
+    return getattr(inner, "cost", None)
 
 
 def cost_stats(cost: Cost | None, measured: Cost) -> dict[str, Array]:

@@ -1,0 +1,359 @@
+"""Central Flow: the time-averaged path of gradient descent at the edge of stability.
+
+The iterates are w_t = w(t) + delta_t with E[delta] = 0 and a covariance Sigma = U X U^T that lives
+in the critical subspace, where the Hessian's eigenvalues are at 2/eta. Averaging gradient descent
+over the oscillation gives (arXiv 2410.24206)
+
+    dw/dt = -eta [ g(w) + (1/2) grad_w <H(w), Sigma> ],    Sigma held fixed inside the gradient,
+
+with Sigma such that no eigenvalue rises above 2/eta. Here that constraint is relaxed over a time
+tau, which makes the right-hand side a Lipschitz vector field with the same solution: with
+dH_ij = grad_w (u_i^T H u_j),
+
+    A = diag(2/eta - lambda_i) / tau + eta (dH . g),
+    B[X]_ij = (eta/2) sum_kl <dH_ij, dH_kl> X_kl,
+    X with 0 <= X, A + B[X] >= 0 and <X, A + B[X]> = 0,
+    dw/dt = -eta [ g + (1/2) sum_ij X_ij dH_ij ].
+
+Directions below the threshold get X = 0 by themselves: there A is large and positive.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Real
+
+from .complementarity import solve_complementarity
+from .cost import Cost
+from .curvature import (
+    linearise_gradient,
+    map_pairs,
+    random_modes,
+    third_derivatives,
+    top_eigenpairs,
+)
+from .edge import EdgeSolver
+from .edge_model import CentralFlowState, EdgeModel, Evaluation, Modes, Square, Vector
+from .flow import Midpoint
+from .optimizers import GradientDescent
+from .potential import Potential
+from .projection import AbstractProjectedFlow
+from .trees import Params
+from .validation import positive, positive_integer
+from .variables import GRADIENT, LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable
+
+# The complementarity solver's limit, and what `rank="auto"` may grow to.
+_MOST_MODES = 16
+_FIRST_MODES = 4
+
+# A watched eigenvalue this close to the threshold could hide others that are not watched.
+_MARGIN = 0.05
+
+# Residual at which eigenvectors are accepted. Eigenvalues, which the constraint acts on, are
+# accurate to its square; it must not be coarser than the solver's steps can see.
+_TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
+
+
+def _common(modes: str) -> dict[str, Variable]:
+    return {
+        "predicted_loss": Variable(LOSS, "predicted time average of the optimizer's loss"),
+        "predicted_squared_gradient_norm": Variable(
+            f"({GRADIENT})^2", "predicted time average of the optimizer's squared gradient norm"
+        ),
+        "variances": Variable(
+            f"{PARAMETER}^2", "variances of the oscillation: eigenvalues of Sigma", (modes,)
+        ),
+        "watched_eigenvalues": Variable(
+            SHARPNESS, "top eigenvalues of the Hessian at the centre", (modes,)
+        ),
+        "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
+        "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
+        "constraint_violation": Variable(SHARPNESS, "max(0, lambda_1 - 2/eta) at the centre"),
+        "evaluation_cost": Variable("gradients", "cost of evaluating the vector field there"),
+    }
+
+
+_VARIABLES = _common("watched_mode")
+_DIRECTIONS = {
+    "directions": Variable(
+        NONE, "eigenvectors of Sigma, in the order of `variances`", ("watched_mode", "parameter")
+    )
+}
+
+
+class CentralFlow(AbstractProjectedFlow):
+    """Central Flow of gradient descent (arXiv 2410.24206) as a vector field.
+
+    One evaluation costs a gradient, a few Hessian-vector products for the eigenvectors (their
+    iteration starts from those of the last accepted step) and, only while an eigenvalue is near
+    2/eta, rank (rank + 1) / 2 third derivatives. Above 512 parameters nothing of size P x P is
+    built. The relaxation time does not change the solution, only how stiff the approach to it is.
+
+    Attributes:
+        optimizer: The gradient descent that is modelled.
+        rank: How many eigenvalues to watch, 1 to min(P, 16): all that may reach 2/eta. If the
+            smallest of them comes within 5% of 2/eta, a warning says so. "auto" starts with 4 and
+            repeats a segment with more where that happens; not inside `jax.jit` or `jax.vmap`.
+        relaxation: tau, in steps, above 0.
+        correction: Add the backward-error term (THEORY 1, arXiv 2009.11162) to the centre:
+            dw/dt = -eta (I + (eta/2) H) [ g + (1/2) grad <H, Sigma> ], with A and B to match.
+        directions: Whether the observables hold the eigenvectors of Sigma.
+
+    Raises:
+        ValueError: If an argument is of the wrong kind or out of range.
+    """
+
+    optimizer: GradientDescent
+    rank: int | str = eqx.field(static=True)
+    relaxation: Float[Array, ""]
+    correction: bool = eqx.field(static=True)
+    directions: bool = eqx.field(static=True)
+
+    midpoint: ClassVar[Midpoint] = "three_point"
+    time_unit: ClassVar[str] = STEPS
+    failures: ClassVar[tuple[str, ...]] = (
+        "the eigenvectors of the Hessian did not converge: is the potential twice differentiable "
+        "there?",
+        "the complementarity problem for the oscillation's covariance was not solved",
+    )
+
+    def __init__(
+        self,
+        optimizer: Any,
+        rank: Any = _FIRST_MODES,
+        relaxation: Any = 0.25,
+        correction: Any = False,
+        directions: Any = False,
+    ):
+        if not isinstance(optimizer, GradientDescent):
+            raise ValueError(
+                f"optimizer must be a GradientDescent: Central Flow models it; got {optimizer!r}."
+            )
+        if rank != "auto":
+            rank = positive_integer("rank", rank)
+            if rank > _MOST_MODES:
+                raise ValueError(f'rank must be at most {_MOST_MODES}, or "auto"; got {rank}.')
+        for name, value in (("correction", correction), ("directions", directions)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False; got {value!r}.")
+        self.optimizer = optimizer
+        self.rank = rank
+        self.relaxation = positive("relaxation", relaxation)
+        self.correction = correction
+        self.directions = directions
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Metadata of the observables."""
+        return {**_VARIABLES, **_DIRECTIONS} if self.directions else _VARIABLES
+
+    @property
+    def grows(self) -> bool:
+        """Whether more eigenvalues are watched where that is needed."""
+        return self.rank == "auto"
+
+    def init(self, potential: Potential, params: Params) -> CentralFlowState:
+        """Return the state at `params`, with random modes: `project` finds the eigenvectors.
+
+        Raises:
+            ValueError: If `rank` is above the number of parameters.
+        """
+        del potential
+        flat, _ = ravel_pytree(params)
+        count = min(_FIRST_MODES, flat.size) if self.grows else int(self.rank)
+        if count > flat.size:
+            raise ValueError(
+                f"rank must be at most the number of parameters, {flat.size}; got {count}."
+            )
+        modes = random_modes(count, flat.size, flat.dtype)
+        zero = jnp.zeros((), flat.dtype)
+        return CentralFlowState(params, modes, zero, zero - 1)
+
+    def model(self, potential: Potential, params: Params, modes: Modes) -> EdgeModel:
+        """Evaluate the top of the Hessian at a point, and its derivatives if they matter.
+
+        Args:
+            potential: The loss.
+            params: The point.
+            modes: Guess of the top eigenvectors, rows (rank, P).
+        """
+        flat, _ = ravel_pytree(params)
+        count = modes.shape[0]
+        pairs = top_eigenpairs(
+            potential, params, count, start=modes, tolerance=_TOLERANCES[str(modes.dtype)]
+        )
+        # Where no eigenvalue is near 2/eta, A is positive: one would have to cross the whole gap
+        # within a relaxation time. Only there may the third derivatives be left out.
+        gap = jnp.clip(0.2 * self.relaxation.astype(flat.dtype), _MARGIN, 1.0)
+        near = pairs.values[0] > (1 - gap) * self._threshold(flat.dtype)
+        derivatives = lax.cond(
+            near,
+            lambda: third_derivatives(potential, params, pairs.vectors),
+            lambda: jnp.zeros((count, count, flat.size), flat.dtype),
+        )
+        thirds = jnp.where(near, count * (count + 1) // 2, 0)
+        return EdgeModel(
+            origin=flat,
+            modes=pairs.vectors,
+            curvature=jnp.diag(pairs.values),
+            derivatives=derivatives,
+            near=near,
+            converged=jnp.all(pairs.converged),
+            cost=Cost(gradients=1, hvps=pairs.hvps, third_derivatives=thirds),
+        )
+
+    def respond(self, potential: Potential, params: Params, model: EdgeModel) -> Evaluation:
+        """Return how the flow moves at a point, with a model of the curvature around it.
+
+        Args:
+            potential: The loss.
+            params: The point.
+            model: From this point or one nearby.
+        """
+        flat, unravel = ravel_pytree(params)
+        learning_rate = self.optimizer.learning_rate.astype(flat.dtype)
+        relaxation = self.relaxation.astype(flat.dtype)
+        count = model.modes.shape[0]
+        if self.correction:
+            gradient, product = linearise_gradient(potential, params)
+        else:
+            gradient, _ = ravel_pytree(jax.grad(potential)(unravel(flat)))
+
+        def moved(direction: Vector) -> Vector:
+            """Return the velocity per -eta that an averaged gradient causes."""
+            if not self.correction:
+                return direction
+            return direction + 0.5 * learning_rate * product(direction)
+
+        def edge() -> tuple[Square, Vector, Array, Array]:
+            derivatives = model.derivatives
+            responses = map_pairs(moved, derivatives) if self.correction else derivatives
+            room = self._threshold(flat.dtype) * jnp.eye(count, dtype=flat.dtype)
+            linear = (room - model.curvature_at(flat)) / relaxation
+            linear = linear + learning_rate * jnp.einsum("ijp,p->ij", derivatives, moved(gradient))
+            operator = (0.5 * learning_rate) * jnp.einsum(
+                "ijp,klp->ijkl", derivatives, responses, precision="highest"
+            )
+            found = solve_complementarity(linear, operator)
+            push = 0.5 * jnp.einsum("ij,ijp->p", found.solution, derivatives)
+            return found.solution, push, found.residual, found.converged
+
+        def interior() -> tuple[Square, Vector, Array, Array]:
+            nothing = jnp.zeros((count, count), flat.dtype)
+            return nothing, jnp.zeros_like(flat), nothing[0, 0], jnp.asarray(True)
+
+        covariance, push, residual, solved = lax.cond(model.near, edge, interior)
+        velocity = -learning_rate * moved(gradient + push)
+        return Evaluation(gradient, covariance, velocity, residual, solved & model.converged)
+
+    def vector_field(
+        self, t: Real[Array, ""] | float, state: CentralFlowState, args: Potential
+    ) -> CentralFlowState:
+        """Return dw/dt; not a number where the eigenvectors or Sigma could not be found.
+
+        An adaptive solver then tries a shorter step, from where the last eigenvectors are closer.
+        """
+        del t
+        _, unravel = ravel_pytree(state.params)
+        model = self.model(args, state.params, state.modes)
+        found = self.respond(args, state.params, model)
+        velocity = unravel(jnp.where(found.solved, found.velocity, jnp.nan))
+        decay = -jnp.maximum(state.allowance, 0) / self.relaxation.astype(state.allowance.dtype)
+        return CentralFlowState(
+            velocity, jnp.zeros_like(state.modes), jnp.zeros_like(state.approach), decay
+        )
+
+    def project(
+        self, state: CentralFlowState, potential: Potential
+    ) -> tuple[CentralFlowState, Int[Array, ""]]:
+        """Replace the eigenvectors by those at the current point."""
+        dtype = state.modes.dtype
+        pairs = top_eigenpairs(
+            potential,
+            state.params,
+            state.modes.shape[0],
+            start=state.modes,
+            tolerance=_TOLERANCES[str(dtype)],
+        )
+        threshold = self._threshold(dtype)
+        approach = jnp.maximum(state.approach, pairs.values[-1] / threshold)
+        above = jnp.maximum(pairs.values[0] - threshold, 0)
+        allowance = jnp.where(state.allowance < 0, above, state.allowance)
+        failure = jnp.where(jnp.all(pairs.converged), 0, 1).astype(jnp.int32)
+        return CentralFlowState(state.params, pairs.vectors, approach, allowance), failure
+
+    def review(self, start: CentralFlowState, end: CentralFlowState) -> CentralFlowState | None:
+        """Return a start that watches more eigenvalues, if too few were watched to be sure.
+
+        With a fixed rank there is only a warning.
+        """
+        watched, size = end.modes.shape
+        approach = float(end.approach)
+        if approach < 1 - _MARGIN or watched == size:
+            return None
+        most = min(_MOST_MODES, size)
+        if self.grows and watched < most:
+            more = random_modes(min(watched + 2, most), size, end.modes.dtype)
+            modes = jnp.concatenate([start.modes, more[watched:]])
+            zero = jnp.zeros_like(start.approach)
+            return CentralFlowState(start.params, modes, zero, start.allowance)
+        warnings.warn(
+            f"the smallest of the {watched} eigenvalues that CentralFlow watches came within "
+            f"{_MARGIN:.0%} of 2/eta (it reached {approach:.3f} of it): eigenvalues that are not "
+            f'watched may become critical too. Give a larger rank, or rank="auto".',
+            stacklevel=2,
+        )
+        return None
+
+    def params(self, state: CentralFlowState) -> Params:
+        """Return the centre."""
+        return state.params
+
+    def observables(self, state: CentralFlowState, potential: Potential) -> dict[str, Array]:
+        """Return what the flow predicts of the optimizer, and how well it was solved."""
+        model = self.model(potential, state.params, state.modes)
+        found = self.respond(potential, state.params, model)
+        learning_rate = self.optimizer.learning_rate.astype(found.gradient.dtype)
+        values, rotation = jnp.linalg.eigh(found.covariance)
+        variances = jnp.maximum(values[::-1], 0)
+        trace = jnp.sum(variances)
+        rounding = jnp.sqrt(jnp.finfo(variances.dtype).eps)
+        eigenvalues = jnp.diagonal(model.curvature)
+        missing = _MOST_MODES - eigenvalues.size if self.grows else 0
+        observed = {
+            "predicted_loss": potential(state.params) + trace / learning_rate,
+            "predicted_squared_gradient_norm": jnp.sum(found.gradient**2)
+            + 4 * trace / learning_rate**2,
+            "variances": jnp.pad(variances, (0, missing)),
+            "watched_eigenvalues": jnp.pad(eigenvalues, (0, missing), constant_values=jnp.nan),
+            "critical_rank": jnp.sum(variances > rounding * variances[0]).astype(values.dtype),
+            "sdcp_residual": found.residual,
+            "constraint_violation": jnp.maximum(eigenvalues[0] - 2 / learning_rate, 0),
+            "evaluation_cost": model.cost.gradient_equivalents.astype(values.dtype),
+        }
+        if self.directions:
+            directions = rotation[:, ::-1].T @ model.modes
+            observed["directions"] = jnp.pad(directions, ((0, missing), (0, 0)))
+        return observed
+
+    def integrator(
+        self, dtype: Any
+    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+        """Return the solver made for this flow, at 1e-6 relative in float64, 1e-3 in float32."""
+        tolerance = 1e-6 if jnp.finfo(dtype).bits > 32 else 1e-3
+        controller = diffrax.PIDController(rtol=tolerance, atol=1e-2 * tolerance)
+        return EdgeSolver(self), controller
+
+    @property
+    def cost(self) -> None:
+        """It varies; the observable `evaluation_cost` has it along the path."""
+
+    def _threshold(self, dtype: Any) -> Float[Array, ""]:
+        return 2 / self.optimizer.learning_rate.astype(dtype)

@@ -1,0 +1,122 @@
+"""Flows whose state lives on a surface, and the solver wrapper that keeps it there.
+
+A vector field may need more than it can integrate: eigenvectors that belong to the current point,
+a point on a surface, a factor of low rank. Such a flow carries them in its state with derivative
+zero, or lets them drift within a step, and `project` puts the state right after each accepted step
+of any solver.
+"""
+
+import abc
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from .flow import AbstractFlow
+from .potential import Potential
+from .results import RESULTS, choose
+
+
+class AbstractProjectedFlow(AbstractFlow):
+    """A flow with a projection after each solver step.
+
+    Attributes:
+        failures: What can go wrong in a projection, a sentence each.
+    """
+
+    failures: eqx.AbstractClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def project(self, state: Any, potential: Potential) -> tuple[PyTree[Array], Int[Array, ""]]:
+        """Put the state back where it belongs.
+
+        Returns:
+            The state, and 0, or i where `failures[i - 1]` happened.
+        """
+
+    @abc.abstractmethod
+    def review(self, start: Any, end: Any) -> PyTree[Array] | None:
+        """Look at a finished segment, outside of compiled code.
+
+        Args:
+            start: The concrete state where the segment started.
+            end: Where it ended.
+
+        Returns:
+            None to go on, or a state, of other shapes perhaps, to repeat the segment from.
+        """
+
+
+class ProjectedState(eqx.Module):
+    """State of `ProjectedSolver`: the inner solver's, and how the last projection went."""
+
+    inner: PyTree[Any]
+    failure: Int[Array, ""]
+
+
+class ProjectedSolver(diffrax.AbstractWrappedSolver):
+    """Any solver, followed by the flow's projection.
+
+    A failed projection ends the run: diffrax lets a step return only its own results, so the
+    reason is kept in the solver's state.
+    """
+
+    solver: diffrax.AbstractSolver
+    flow: AbstractProjectedFlow
+
+    @property
+    def root_finder(self) -> Any:
+        """The inner solver's, for an implicit one."""
+        return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def term_structure(self) -> Any:
+        """The inner solver's."""
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self) -> Any:
+        """The inner solver's."""
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(self) -> Any:
+        """The inner solver's."""
+        return self.solver.term_compatible_contr_kwargs
+
+    def order(self, terms: Any) -> int | None:
+        """Return the inner solver's order."""
+        return self.solver.order(terms)
+
+    def error_order(self, terms: Any) -> Any:
+        """Return the order of the inner solver's error estimate."""
+        return self.solver.error_order(terms)
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> ProjectedState:
+        """Initialise the inner solver."""
+        inner = self.solver.init(terms, t0, t1, y0, args)
+        return ProjectedState(inner, jnp.zeros((), jnp.int32))
+
+    def step(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        solver_state: ProjectedState,
+        made_jump: Any,
+    ) -> tuple[Any, Any, Any, ProjectedState, RESULTS]:
+        """Take a step and project where it leads."""
+        y1, error, dense_info, inner, result = self.solver.step(
+            terms, t0, t1, y0, args, solver_state.inner, made_jump
+        )
+        y1, failure = self.flow.project(y1, args)
+        result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
+        return y1, error, dense_info, ProjectedState(inner, failure), result
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        """Return the inner solver's evaluation of the vector field."""
+        return self.solver.func(terms, t0, y0, args)

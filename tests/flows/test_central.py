@@ -1,0 +1,233 @@
+"""Central Flow against the numbers of THEORY 2 and 4, its invariant, and its own predictions."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from flows import (
+    CentralFlow,
+    Curvature,
+    GradientDescent,
+    GradientFlow,
+    LossAndGradient,
+    SimulationError,
+    iterate,
+    simulate,
+    tracking_error,
+)
+from potentials import Quadratic, SharpValley, SharpValley2
+from tests.helpers import assert_trees_close
+
+ETA = 0.3
+OPTIMIZER = GradientDescent(ETA)
+VALLEY = SharpValley(0.01)
+START = jnp.asarray([0.0, 6.0])
+END = jnp.asarray([-0.0029946, 6.6756492])
+
+
+def valley_run(flow, steps=1000, save_every=50, **options):
+    """The valley from (0, 6), every eigenvalue watched."""
+    return simulate(flow, VALLEY, START, steps, save_every=save_every, **options)
+
+
+@pytest.mark.parametrize("relaxation", [0.25, 1.0, 5.0])
+def test_the_valley_ends_where_theory_says_whatever_the_relaxation(relaxation):
+    """THEORY 2 gives the end point to seven decimals, and it does not depend on tau."""
+    run = valley_run(CentralFlow(OPTIMIZER, rank=2, relaxation=relaxation))
+    assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("relaxation", [0.25, 1.0, 5.0])
+@pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Dopri8(), diffrax.Kvaerno3()])
+def test_any_solver_integrates_it(solver, relaxation):
+    """Explicit, high-order and implicit solvers of diffrax end at the same point."""
+    run = valley_run(CentralFlow(OPTIMIZER, rank=2, relaxation=relaxation), solver=solver)
+    assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("relaxation", [0.25, 1.0])
+def test_euler_with_steps_of_the_relaxation_time_works_too(relaxation):
+    """It is the time stepping of the paper's authors."""
+    flow = CentralFlow(OPTIMIZER, rank=2, relaxation=relaxation)
+    run = valley_run(flow, solver=diffrax.Euler(), dt0=relaxation)
+    assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
+
+
+def test_both_eigenvalues_of_the_second_valley_are_held_at_once():
+    """The first reaches 2/eta near t = 310, the second near 1101; Sigma then has rank two."""
+    start = jnp.asarray([0.0, 0.0, 4.0, 5.0, 0.2])
+    flow = CentralFlow(OPTIMIZER, rank=3)
+    run = simulate(flow, SharpValley2(0.01), start, 1400, save_every=10)
+    eigenvalues = run.observables["watched_eigenvalues"] * ETA / 2
+    for mode, contact in ((0, 310), (1, 1101)):
+        reached = int(run.steps[int(jnp.argmax(eigenvalues[:, mode] > 1 - 1e-4))])
+        assert abs(reached - contact) < 20, (mode, reached)
+    assert_trees_close(eigenvalues[-1, :2], jnp.ones(2), rtol=1e-6, atol=0.0)
+    assert float(run.observables["critical_rank"][-1]) == 2
+    assert float(run.observables["critical_rank"][60]) == 1
+    assert float(jnp.max(run.observables["constraint_violation"])) < 1e-6 * 2 / ETA
+    assert float(jnp.max(run.observables["sdcp_residual"])) < 1e-9
+
+
+def test_at_the_edge_the_sharpness_stands_still():
+    """The velocity has no component that changes the critical eigenvalue."""
+    flow = CentralFlow(OPTIMIZER, rank=2)
+    point = valley_run(flow).params[-1]
+    found = flow.vector_field(0.0, flow.project(flow.init(VALLEY, point), VALLEY)[0], VALLEY)
+
+    def sharpness(w):
+        return jnp.linalg.eigvalsh(jax.hessian(VALLEY)(w))[-1]
+
+    drift = jax.jvp(sharpness, (point,), (found.params,))[1]
+    # The point is on the threshold to the solver's 1e-6.
+    assert_trees_close(drift, jnp.asarray(0.0), rtol=0.0, atol=1e-5)
+
+
+def test_away_from_the_edge_it_is_gradient_flow():
+    """On a quadratic below the threshold, and with the correction too."""
+    potential, start = Quadratic(jnp.asarray([3.0, 1.0])), jnp.asarray([1.0, -1.0])
+    for correction in (False, True):
+        central = CentralFlow(OPTIMIZER, rank=1, correction=correction)
+        run = simulate(central, potential, start, 10)
+        gradient = simulate(GradientFlow(OPTIMIZER, correction=correction), potential, start, 10)
+        assert_trees_close(run.params, gradient.params, rtol=1e-4, atol=1e-5)
+
+
+def test_predicted_averages_are_those_of_gradient_descent():
+    """Over the last cycles on the valley: loss and squared gradient norm, to a few per cent."""
+    run = valley_run(CentralFlow(OPTIMIZER, rank=2), 4000)
+    discrete = iterate(OPTIMIZER, VALLEY, START, 4000, measurements=(LossAndGradient(),))
+    late = slice(-200, None)
+    excess = run.observables["predicted_loss"][-1] - VALLEY(run.params[-1])
+    midpoints = jax.vmap(VALLEY)(discrete.midpoints("three_point")[late])
+    measured = jnp.mean(discrete.observables["loss"][late] - midpoints)
+    # Sigma is predicted to first order in eps = 0.01, whose square root sets the deviations.
+    assert_trees_close(excess, measured, rtol=0.15, atol=0.0)
+    squared = jnp.mean(discrete.observables["gradient_norm"][late] ** 2)
+    predicted = run.observables["predicted_squared_gradient_norm"][-1]
+    assert_trees_close(predicted, squared, rtol=0.15, atol=0.0)
+
+
+def test_it_tracks_gradient_descent_where_gradient_flow_does_not():
+    """On the valley beyond the threshold."""
+    discrete = iterate(OPTIMIZER, VALLEY, START, 1000, save_every=50)
+    central = tracking_error(valley_run(CentralFlow(OPTIMIZER, rank=2)), discrete)
+    gradient = tracking_error(valley_run(GradientFlow(OPTIMIZER)), discrete)
+    assert float(central) < 0.3 * float(gradient)
+
+
+def test_a_start_above_the_threshold_relaxes_to_it():
+    """The excess decays as exp(-t / tau), for any solver, and then the threshold holds."""
+    start = jnp.asarray([0.01, 7.5])
+    for options in ({}, {"solver": diffrax.Tsit5()}):
+        run = simulate(CentralFlow(OPTIMIZER, rank=1, relaxation=4.0), VALLEY, start, 20, **options)
+        excess = run.observables["watched_eigenvalues"][:, 0] - 2 / ETA
+        expected = excess[0] * jnp.exp(-jnp.arange(21.0) / 4.0)
+        assert_trees_close(excess, expected, rtol=0.0, atol=2e-3)
+
+
+class Valleys:
+    """Several independent sharp valleys that reach the threshold at the same time."""
+
+    def __call__(self, params):
+        x, y = params
+        return 0.5 * jnp.sum((y + x) * x**2) - 0.05 * jnp.sum(x + y)
+
+
+def test_rank_auto_watches_as_many_as_become_critical():
+    """Six critical directions of twelve, where four are watched at first."""
+    start = jnp.stack([jnp.zeros(6), 6.4 + 0.02 * jnp.arange(6.0)])
+    run = simulate(CentralFlow(OPTIMIZER, rank="auto"), Valleys(), start, 60, save_every=20)
+    assert float(run.observables["critical_rank"][-1]) == 6
+    assert run.observables["variances"].shape == (4, 12)
+    watched = run.observables["watched_eigenvalues"]
+    assert_trees_close(watched[-1, :6], jnp.full(6, 2 / ETA), rtol=1e-5, atol=0.0)
+
+
+def test_too_few_watched_eigenvalues_are_told():
+    """A fixed rank that another eigenvalue may escape is warned about."""
+    start = jnp.stack([jnp.zeros(2), jnp.asarray([6.5, 6.5])])
+    with pytest.warns(UserWarning, match="smallest of the 1 eigenvalues .* within 5% of 2/eta"):
+        simulate(CentralFlow(OPTIMIZER, rank=1), Valleys(), start, 20, save_every=20)
+
+
+def test_without_second_derivatives_the_run_stops_with_the_reason():
+    """At a kink the eigenvectors do not exist: said so, with the step."""
+    with pytest.raises(SimulationError, match="step 0: the eigenvectors of the Hessian"):
+        simulate(
+            CentralFlow(OPTIMIZER, rank=1),
+            lambda p: jnp.sum(jnp.abs(p) ** 1.5),
+            jnp.zeros(2),
+            10,
+        )
+
+
+def test_it_jits_vmaps_and_differentiates():
+    """One program for several learning rates and starts, and derivatives of the field."""
+    rates = jnp.asarray([0.28, 0.3])
+
+    def end(rate):
+        flow = CentralFlow(GradientDescent(rate), rank=2)
+        return simulate(flow, VALLEY, jnp.asarray([0.01, 6.6]), 40, save_every=40).params[-1]
+
+    mapped = jax.jit(jax.vmap(end))(rates)
+    assert_trees_close(mapped, jnp.stack([end(r) for r in rates]), rtol=1e-5, atol=1e-7)
+
+    flow = CentralFlow(OPTIMIZER, rank=2)
+    point = jnp.asarray([0.02, 6.7])
+
+    def field(w):
+        state = flow.project(flow.init(VALLEY, w), VALLEY)[0]
+        return flow.vector_field(0.0, state, VALLEY).params
+
+    step, direction = 1e-6, jnp.asarray([0.6, 0.8])
+    difference = (field(point + step * direction) - field(point - step * direction)) / (2 * step)
+    assert_trees_close(jax.jvp(field, (point,), (direction,))[1], difference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rank": 0}, "rank must be an integer of at least 1; got 0"),
+        ({"rank": 17}, "rank must be at most 16"),
+        ({"rank": "all"}, "rank must be an integer of at least 1; got 'all'"),
+        ({"rank": 3}, "rank must be at most the number of parameters, 2; got 3"),
+        ({"relaxation": 0.0}, "relaxation must be a finite number above 0; got 0.0"),
+        ({"relaxation": -1}, "relaxation must be a finite number above 0; got -1"),
+        ({"correction": 1}, "correction must be True or False; got 1"),
+        ({"optimizer": 0.1}, "optimizer must be a GradientDescent"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    """Each is named."""
+    with pytest.raises(ValueError, match=message):
+        valley_run(CentralFlow(**{"optimizer": OPTIMIZER, **arguments}), 10, 10)
+
+
+def test_network_run_holds_its_eigenvalues_at_the_threshold():
+    """Beyond the dense limit, with the iterative eigenvectors: lambda_1 <= 2/eta after contact."""
+    key = jax.random.key(0)
+    inputs = jax.random.normal(key, (24, 24))
+    targets = jnp.sin(2 * inputs[:, :3])
+
+    def loss(params):
+        hidden = jnp.tanh(inputs @ params["a"])
+        return 0.5 * jnp.mean(jnp.sum((hidden @ params["b"] - targets) ** 2, axis=1))
+
+    keys = jax.random.split(key)
+    params = {
+        "a": jax.random.normal(keys[0], (24, 20)) / 5,
+        "b": jax.random.normal(keys[1], (20, 3)) / 4,
+    }
+    assert ravel_pytree(params)[0].size > 512
+    eta = 0.9
+    flow = CentralFlow(GradientDescent(eta), rank=4)
+    run = simulate(flow, loss, params, 200, save_every=10, measurements=(Curvature(1),))
+    sharpness = run.observables["sharpness"] * eta / 2
+    contact = int(jnp.argmax(sharpness > 1 - 1e-4))
+    assert 0 < contact < 15, sharpness
+    assert float(jnp.max(sharpness[contact:])) < 1 + 1e-3
+    assert float(jnp.min(sharpness[contact:])) > 1 - 1e-2
