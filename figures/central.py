@@ -19,6 +19,7 @@ from figures.style import add_legend, new_figure, style
 _WINDOW = 0.1
 # An eigenvalue that stays below this share of 2/eta has nothing to do with the oscillation.
 _NEAR = 0.5
+_LOG_RANGE = 5.0
 _MIDPOINT = {"color": "black", "linewidth": 1.2, "linestyle": (0, (1, 1.1)), "zorder": 5}
 _AVERAGE = {"color": "black", "linewidth": 1.0, "zorder": 2.5}
 _MODE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
@@ -59,14 +60,18 @@ def _window(tree: xr.DataTree) -> float:
 
 
 def _averaged(one: Curve, window: float) -> Curve:
-    """A curve's mean over all points within half a window of each; fewer at the ends."""
-    first = np.searchsorted(one.steps, one.steps - window / 2, side="left")
-    last = np.searchsorted(one.steps, one.steps + window / 2, side="right")
+    """A curve's mean over all points within half a window, where that lies within the curve."""
+    whole = (one.steps - window / 2 >= one.steps[0]) & (one.steps + window / 2 <= one.steps[-1])
+    # A run that is shorter than the window has no better average than that of what is there.
+    steps = one.steps[whole] if whole.any() else one.steps
+    first = np.searchsorted(one.steps, steps - window / 2, side="left")
+    last = np.searchsorted(one.steps, steps + window / 2, side="right")
     sums = np.append(0.0, np.cumsum(np.asarray(one.values, dtype=float)))
     means = (sums[last] - sums[first]) / (last - first)
     label = f"its moving average, {window:g} steps"
     look = _AVERAGE | {"linestyle": one.look.get("linestyle", "-")}
-    return replace(one, name=f"{one.name}/average", label=label, values=means, look=look)
+    name = f"{one.name}/average"
+    return Curve(name, label, steps, means, look)
 
 
 def _add(axes: Axes, tree: xr.DataTree, drawn: list[Curve], include: Sequence[float] = ()) -> None:
@@ -94,8 +99,10 @@ def add_losses(axes: Axes, tree: xr.DataTree) -> bool:
             drawn += [] if one is None else [_with_error(tree, group, one)]
     if not drawn:
         return False
-    if curves.wants_log(drawn):
-        axes.set_yscale("log", nonpositive="mask")
+    values = np.concatenate([one.values for one in drawn])
+    # What there is to see is a small difference of averages, at every height of the loss.
+    if values.min() > 0 and values.max() > _LOG_RANGE * values.min():
+        axes.set_yscale("log")
     _add(axes, tree, drawn)
     curves.label_axes(axes, tree, "loss", "loss")
     axes.set_title("Loss; of a central flow, the time average that it predicts")
