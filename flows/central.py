@@ -217,14 +217,11 @@ class CentralFlow(AbstractProjectedFlow):
             params: The point.
             model: From this point or one nearby.
         """
-        flat, unravel = ravel_pytree(params)
+        flat, _ = ravel_pytree(params)
         learning_rate = self.optimizer.learning_rate.astype(flat.dtype)
         relaxation = self.relaxation.astype(flat.dtype)
         count = model.modes.shape[0]
-        if self.correction:
-            gradient, product = linearise_gradient(potential, params)
-        else:
-            gradient, _ = ravel_pytree(jax.grad(potential)(unravel(flat)))
+        gradient, product = linearise_gradient(potential, params)
 
         def moved(direction: Vector) -> Vector:
             """Return the velocity per -eta that an averaged gradient causes."""
@@ -296,7 +293,7 @@ class CentralFlow(AbstractProjectedFlow):
         """
         watched, size = end.modes.shape
         approach = float(end.approach)
-        if approach < 1 - _MARGIN or watched == size:
+        if not approach >= 1 - _MARGIN or watched == size:
             return None
         most = min(_MOST_MODES, size)
         if self.grows and watched < most:
@@ -326,7 +323,8 @@ class CentralFlow(AbstractProjectedFlow):
         trace = jnp.sum(variances)
         rounding = jnp.sqrt(jnp.finfo(variances.dtype).eps)
         eigenvalues = jnp.diagonal(model.curvature)
-        missing = _MOST_MODES - eigenvalues.size if self.grows else 0
+        most = min(_MOST_MODES, found.gradient.size)
+        missing = most - eigenvalues.size if self.grows else 0
         observed = {
             "predicted_loss": potential(state.params) + trace / learning_rate,
             "predicted_squared_gradient_norm": jnp.sum(found.gradient**2)

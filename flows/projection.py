@@ -77,7 +77,7 @@ class ProjectedSolver(diffrax.AbstractWrappedSolver):
         return self.solver.term_structure
 
     @property
-    def interpolation_cls(self) -> Any:
+    def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inner solver's."""
         return self.solver.interpolation_cls
 

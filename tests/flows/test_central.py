@@ -20,6 +20,9 @@ from flows import (
 from potentials import Quadratic, SharpValley, SharpValley2
 from tests.helpers import assert_trees_close
 
+# Where the one eigenvalue that can become critical is watched alone, with the closed form.
+alone = pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
+
 ETA = 0.3
 OPTIMIZER = GradientDescent(ETA)
 VALLEY = SharpValley(0.01)
@@ -28,30 +31,33 @@ END = jnp.asarray([-0.0029946, 6.6756492])
 
 
 def valley_run(flow, steps=1000, save_every=50, **options):
-    """The valley from (0, 6), every eigenvalue watched."""
+    """The valley from (0, 6)."""
     return simulate(flow, VALLEY, START, steps, save_every=save_every, **options)
 
 
+@alone
 @pytest.mark.parametrize("relaxation", [0.25, 1.0, 5.0])
 def test_the_valley_ends_where_theory_says_whatever_the_relaxation(relaxation):
     """THEORY 2 gives the end point to seven decimals, and it does not depend on tau."""
-    run = valley_run(CentralFlow(OPTIMIZER, rank=2, relaxation=relaxation))
+    run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation=relaxation))
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
 
+@alone
 @pytest.mark.slow
 @pytest.mark.parametrize("relaxation", [0.25, 1.0, 5.0])
 @pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Dopri8(), diffrax.Kvaerno3()])
 def test_any_solver_integrates_it(solver, relaxation):
     """Explicit, high-order and implicit solvers of diffrax end at the same point."""
-    run = valley_run(CentralFlow(OPTIMIZER, rank=2, relaxation=relaxation), solver=solver)
+    run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation=relaxation), solver=solver)
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
 
+@alone
 @pytest.mark.parametrize("relaxation", [0.25, 1.0])
 def test_euler_with_steps_of_the_relaxation_time_works_too(relaxation):
     """It is the time stepping of the paper's authors."""
-    flow = CentralFlow(OPTIMIZER, rank=2, relaxation=relaxation)
+    flow = CentralFlow(OPTIMIZER, rank=1, relaxation=relaxation)
     run = valley_run(flow, solver=diffrax.Euler(), dt0=relaxation)
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
@@ -72,9 +78,10 @@ def test_both_eigenvalues_of_the_second_valley_are_held_at_once():
     assert float(jnp.max(run.observables["sdcp_residual"])) < 1e-9
 
 
+@alone
 def test_at_the_edge_the_sharpness_stands_still():
     """The velocity has no component that changes the critical eigenvalue."""
-    flow = CentralFlow(OPTIMIZER, rank=2)
+    flow = CentralFlow(OPTIMIZER, rank=1)
     point = valley_run(flow).params[-1]
     found = flow.vector_field(0.0, flow.project(flow.init(VALLEY, point), VALLEY)[0], VALLEY)
 
@@ -96,9 +103,10 @@ def test_away_from_the_edge_it_is_gradient_flow():
         assert_trees_close(run.params, gradient.params, rtol=1e-4, atol=1e-5)
 
 
+@alone
 def test_predicted_averages_are_those_of_gradient_descent():
     """Over the last cycles on the valley: loss and squared gradient norm, to a few per cent."""
-    run = valley_run(CentralFlow(OPTIMIZER, rank=2), 4000)
+    run = valley_run(CentralFlow(OPTIMIZER, rank=1), 4000)
     discrete = iterate(OPTIMIZER, VALLEY, START, 4000, measurements=(LossAndGradient(),))
     late = slice(-200, None)
     excess = run.observables["predicted_loss"][-1] - VALLEY(run.params[-1])
@@ -111,14 +119,16 @@ def test_predicted_averages_are_those_of_gradient_descent():
     assert_trees_close(predicted, squared, rtol=0.15, atol=0.0)
 
 
+@alone
 def test_it_tracks_gradient_descent_where_gradient_flow_does_not():
     """On the valley beyond the threshold."""
     discrete = iterate(OPTIMIZER, VALLEY, START, 1000, save_every=50)
-    central = tracking_error(valley_run(CentralFlow(OPTIMIZER, rank=2)), discrete)
+    central = tracking_error(valley_run(CentralFlow(OPTIMIZER, rank=1)), discrete)
     gradient = tracking_error(valley_run(GradientFlow(OPTIMIZER)), discrete)
     assert float(central) < 0.3 * float(gradient)
 
 
+@alone
 def test_a_start_above_the_threshold_relaxes_to_it():
     """The excess decays as exp(-t / tau), for any solver, and then the threshold holds."""
     start = jnp.asarray([0.01, 7.5])
@@ -149,7 +159,7 @@ def test_rank_auto_watches_as_many_as_become_critical():
 
 def test_too_few_watched_eigenvalues_are_told():
     """A fixed rank that another eigenvalue may escape is warned about."""
-    start = jnp.stack([jnp.zeros(2), jnp.asarray([6.5, 6.5])])
+    start = jnp.stack([jnp.zeros(2), jnp.asarray([6.5, 3.0])])
     with pytest.warns(UserWarning, match="smallest of the 1 eigenvalues .* within 5% of 2/eta"):
         simulate(CentralFlow(OPTIMIZER, rank=1), Valleys(), start, 20, save_every=20)
 
@@ -165,18 +175,19 @@ def test_without_second_derivatives_the_run_stops_with_the_reason():
         )
 
 
+@alone
 def test_it_jits_vmaps_and_differentiates():
     """One program for several learning rates and starts, and derivatives of the field."""
     rates = jnp.asarray([0.28, 0.3])
 
     def end(rate):
-        flow = CentralFlow(GradientDescent(rate), rank=2)
+        flow = CentralFlow(GradientDescent(rate), rank=1)
         return simulate(flow, VALLEY, jnp.asarray([0.01, 6.6]), 40, save_every=40).params[-1]
 
     mapped = jax.jit(jax.vmap(end))(rates)
     assert_trees_close(mapped, jnp.stack([end(r) for r in rates]), rtol=1e-5, atol=1e-7)
 
-    flow = CentralFlow(OPTIMIZER, rank=2)
+    flow = CentralFlow(OPTIMIZER, rank=1)
     point = jnp.asarray([0.02, 6.7])
 
     def field(w):
@@ -223,8 +234,8 @@ def test_network_run_holds_its_eigenvalues_at_the_threshold():
         "b": jax.random.normal(keys[1], (20, 3)) / 4,
     }
     assert ravel_pytree(params)[0].size > 512
-    eta = 0.9
-    flow = CentralFlow(GradientDescent(eta), rank=4)
+    eta = 0.49
+    flow = CentralFlow(GradientDescent(eta), rank=3)
     run = simulate(flow, loss, params, 200, save_every=10, measurements=(Curvature(1),))
     sharpness = run.observables["sharpness"] * eta / 2
     contact = int(jnp.argmax(sharpness > 1 - 1e-4))
