@@ -92,7 +92,8 @@ class CentralScaling(AbstractStudy):
             for epsilon, deviation in deviations
         ]
         if len(deviations) > 1:
-            slope = float(np.polyfit(*np.log(np.transpose(deviations)), 1)[0])
+            logarithms = np.log(np.array(deviations))
+            slope = float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0])
             conclusions.append(Conclusion("power of epsilon in the deviation", slope, 0.5))
         for name, zeta in self._zetas.items():
             if name in parts:
@@ -109,7 +110,13 @@ class CentralScaling(AbstractStudy):
         start = jnp.array([math.sqrt(epsilon), 2 / self._learning_rate])
         potential, steps = potentials.SharpValley(epsilon, 1.0), self._steps(epsilon)
         every = max(1, steps // _STORED)
-        run = {"steps": steps - steps % every, "save_every": every, "segment": 1000}
+        # Pieces of one length, that of the shortest run, are compiled once for all of them.
+        segment = min(_STORED, *(self._steps(other) for other in self._epsilons.values()))
+        run: dict[str, Any] = {
+            "steps": steps - steps % every,
+            "save_every": every,
+            "segment": segment,
+        }
         discrete = flows.iterate(self._optimizer, potential, start, **run)
         flow = flows.simulate(self._flow, potential, start, **run)
         deviation = np.asarray(flows.distance(flow, discrete))
