@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from figures import curves
 from figures.curves import Curve
@@ -20,6 +21,7 @@ _WINDOW = 0.1
 # An eigenvalue that stays below this share of 2/eta has nothing to do with the oscillation.
 _NEAR = 0.5
 _LOG_RANGE = 5.0
+_FEW_DECADES = 1e3
 _MIDPOINT = {"color": "black", "linewidth": 1.2, "linestyle": (0, (1, 1.1)), "zorder": 5}
 _AVERAGE = {"color": "black", "linewidth": 1.0, "zorder": 2.5}
 _MODE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
@@ -103,6 +105,10 @@ def add_losses(axes: Axes, tree: xr.DataTree) -> bool:
     # What there is to see is a small difference of averages, at every height of the loss.
     if values.min() > 0 and values.max() > _LOG_RANGE * values.min():
         axes.set_yscale("log")
+        if values.max() < _FEW_DECADES * values.min():
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
     _add(axes, tree, drawn)
     curves.label_axes(axes, tree, "loss", "loss")
     axes.set_title("Loss; of a central flow, the time average that it predicts")
