@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
@@ -346,8 +345,11 @@ class CentralFlow(AbstractProjectedFlow):
     ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
         """Return the solver made for this flow, at 1e-6 relative in float64, 1e-3 in float32."""
         tolerance = 1e-6 if jnp.finfo(dtype).bits > 32 else 1e-3
-        controller = diffrax.PIDController(rtol=tolerance, atol=1e-2 * tolerance)
-        return EdgeSolver(self), controller
+        solver = EdgeSolver(self)
+        controller = diffrax.PIDController(
+            rtol=tolerance, atol=1e-2 * tolerance, dtmax=0.999 * solver.longest_step.astype(dtype)
+        )
+        return solver, controller
 
     @property
     def cost(self) -> None:

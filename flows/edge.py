@@ -54,6 +54,16 @@ class EdgeSolver(diffrax.AbstractAdaptiveSolver):
         diffrax.ThirdOrderHermitePolynomialInterpolation
     )
 
+    @property
+    def spectral_radius(self) -> Float[Array, ""]:
+        """Bound on the rates of decay: eta lambda at the threshold, and of the relaxation."""
+        return _SAFETY * ((4 if self.flow.correction else 2) + 1 / self.flow.relaxation)
+
+    @property
+    def longest_step(self) -> Float[Array, ""]:
+        """The longest step that `most_stages` stages are stable for."""
+        return ((self.most_stages - 1) ** 2 - 1) / (1.54 * self.spectral_radius)
+
     def order(self, terms: Any) -> int:
         """Return 2."""
         del terms
@@ -84,8 +94,7 @@ class EdgeSolver(diffrax.AbstractAdaptiveSolver):
         start, unravel = ravel_pytree(y0.params)
         step = t1 - t0
         relaxation = flow.relaxation.astype(step.dtype)
-        rate = _SAFETY * ((4 if flow.correction else 2) + 1 / relaxation)
-        wanted = stages_for(step, rate)
+        wanted = stages_for(step, self.spectral_radius)
         stages = jnp.clip(wanted, 2, self.most_stages).astype(jnp.int32)
 
         def field(t: Array, w: Array) -> Array:

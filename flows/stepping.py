@@ -15,6 +15,7 @@ from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
 from .projection import ProjectedSolver, ProjectedState
 from .results import RESULTS, choose
+from .trees import all_finite
 
 # Smallest step that an adaptive controller may fall to before the run counts as failed, relative
 # to the length of a segment, in units of the rounding error.
@@ -103,6 +104,10 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         controller_state: MemoryState,
     ) -> tuple[Any, Any, Any, Any, MemoryState, RESULTS]:
         """Let the controller adapt, and remember what it proposes."""
+        # An overflow makes diffrax's controllers compute inf / inf, and a step size that is nan.
+        finite = all_finite((y1_candidate, y_error))
+        y1_candidate = jax.tree.map(lambda a, b: jnp.where(finite, a, b), y1_candidate, y0)
+        y_error = jax.tree.map(lambda e: jnp.where(finite, e, jnp.inf), y_error)
         keep, next_t0, next_t1, made_jump, inner, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner
         )

@@ -147,6 +147,7 @@ class Valleys:
         return 0.5 * jnp.sum((y + x) * x**2) - 0.05 * jnp.sum(x + y)
 
 
+@pytest.mark.slow
 def test_rank_auto_watches_as_many_as_become_critical():
     """Six critical directions of twelve, where four are watched at first."""
     start = jnp.stack([jnp.zeros(6), 6.4 + 0.02 * jnp.arange(6.0)])
