@@ -17,7 +17,13 @@ from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
 from .gradient import GradientFlow
 from .iterate import iterate
-from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
+from .measurements import (
+    AbstractMeasurement,
+    Curvature,
+    LossAndGradient,
+    ScalarMeasurement,
+    measure,
+)
 from .optimizers import AbstractOptimizer, GradientDescent
 from .potential import Potential
 from .projection import AbstractProjectedFlow
@@ -57,6 +63,7 @@ __all__ = [
     "hvp",
     "iterate",
     "linearise_gradient",
+    "measure",
     "simulate",
     "solve_complementarity",
     "third_derivative",

@@ -255,3 +255,57 @@ def measure_all(
         next_states.append(state)
         cost = cost + spent
     return values, tuple(next_states), cost
+
+
+class PathState(eqx.Module):
+    """Where `measure` stands on a path.
+
+    Attributes:
+        measurements: The state of each measurement.
+        index: How many points were measured before.
+    """
+
+    measurements: tuple[Any, ...]
+    index: Int[Array, ""]
+
+
+def measure(
+    measurements: Any, potential: Potential, params: Params, state: PathState | None = None
+) -> tuple[dict[str, Array], PathState]:
+    """Measure along any path of parameters, such as the midpoints of an optimizer.
+
+    Args:
+        measurements: What to measure; `(LossAndGradient(),)` if None.
+        potential: The loss.
+        params: The points, a pytree of arrays with leading axis T.
+        state: What an earlier call on the path up to here returned; None at its start.
+
+    Returns:
+        The observables by name, leading axis T, and the state to go on with.
+
+    Raises:
+        ValueError: If the measurements are none, or do not fit the parameters.
+    """
+    return _measure(check_measurements(measurements), potential, params, state)
+
+
+@eqx.filter_jit
+def _measure(
+    measurements: tuple[AbstractMeasurement, ...],
+    potential: Potential,
+    params: Params,
+    state: PathState | None,
+) -> tuple[dict[str, Array], PathState]:
+    if state is None:
+        first = jax.tree.map(lambda x: x[0], params)
+        states = tuple(m.init(potential, first) for m in measurements)
+        state = PathState(states, jnp.zeros((), jnp.int32))
+
+    def one(state: PathState, point: Params) -> tuple[PathState, dict[str, Array]]:
+        values, states, _ = measure_all(
+            measurements, potential, point, state.measurements, state.index
+        )
+        return PathState(states, state.index + 1), values
+
+    state, observables = lax.scan(one, state, params)
+    return observables, state

@@ -14,6 +14,7 @@ from flows import (
     concatenate,
     distance,
     iterate,
+    measure,
     simulate,
     tracking_error,
 )
@@ -146,3 +147,16 @@ def test_names_of_measurements_must_differ():
     """Two measurements of the same name would overwrite each other."""
     with pytest.raises(ValueError, match="distinct names; got 'loss' twice"):
         iterate(OPTIMIZER, VALLEY, START, 4, measurements=(LossAndGradient(), LossAndGradient()))
+
+
+def test_any_path_can_be_measured_in_pieces():
+    """The midpoints of a run: their loss and sharpness, the same in one call and in two."""
+    midpoints = iterate(OPTIMIZER, VALLEY, START, 9).midpoints("three_point")
+    measurements = (LossAndGradient(), Curvature(2, every=2))
+    whole, _ = measure(measurements, VALLEY, midpoints)
+    assert_trees_close(whole["loss"], jax.vmap(VALLEY)(midpoints))
+    first, state = measure(measurements, VALLEY, midpoints[:5])
+    second, _ = measure(measurements, VALLEY, midpoints[5:], state)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    assert_trees_close(joined, whole, rtol=1e-12, atol=1e-12)
+    assert bool(jnp.all(jnp.isnan(whole["sharpness"][1::2])))
