@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import flows
@@ -112,7 +113,12 @@ def _start(config: Experiment, potential: Any) -> tuple[Any, int]:
                 "start",
                 f"given {len(table.start)} numbers; this potential has {flat.size} parameters",
             )
-        params = unravel(jnp.asarray(table.start, flat.dtype))
+        with np.errstate(over="ignore"):
+            start = jnp.asarray(np.asarray(table.start), flat.dtype)
+        if not bool(jnp.all(jnp.isfinite(start))):
+            message = f"given {table.start}; not all finite in {flat.dtype}, the config's precision"
+            raise BuildError("start", message)
+        params = unravel(start)
     return params, flat.size
 
 

@@ -150,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         _complain(f"error: {error}")
         return BAD_INPUT
+    except OSError as error:
+        _complain(f"error: {error.filename or 'the file system'}: {error.strerror or error}")
+        return BAD_INPUT
     except KeyboardInterrupt:
         _complain("interrupted; what was computed is kept, go on with --resume")
         return INTERRUPTED

@@ -111,8 +111,8 @@ def _looped(advance, state, pieces, done, saves, length, report):
 
 
 def _cut(trajectory: Trajectory) -> Trajectory:
-    """Keep the rows before the failure."""
-    keep = trajectory.steps.astype(trajectory.stopped_at.dtype) < trajectory.stopped_at
+    """Keep the finite rows up to the failure: the start too, if it fails right there."""
+    keep = trajectory.steps.astype(trajectory.stopped_at.dtype) <= trajectory.stopped_at
     finite = jax.tree.map(
         lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))), trajectory.params
     )

@@ -143,6 +143,8 @@ def _default_checkpoint(steps: Any, save_every: Any) -> int:
     if not (isinstance(steps, int) and isinstance(save_every, int)) or min(steps, save_every) < 1:
         return 1  # Another key is wrong, and will be reported.
     saves = max(1, steps // save_every)
+    if saves > _MAX_SAVES:
+        return save_every  # Too many saves, and reported as such.
     wanted = max(1, round(saves / _CHECKPOINTS))
     # Equal pieces need one compilation, a remainder needs a second.
     even = [n for n in range(max(1, wanted // 2), 2 * wanted + 1) if saves % n == 0]

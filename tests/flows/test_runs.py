@@ -245,3 +245,11 @@ def test_float32_parameters_stay_so_with_double_precision_switched_on():
     for kind in ("iterate", "simulate"):
         trajectory = runner(kind)(0.1, start, 8, potential=lambda p: jnp.sum(p**2))
         assert trajectory.params.dtype == jnp.dtype("float32")
+
+
+def test_a_flow_that_fails_in_its_first_interval_keeps_its_start():
+    """The start is finite, so it is part of what came before."""
+    flow = GradientFlow(GradientDescent(1e30))
+    run = simulate(flow, lambda p: 0.5 * jnp.sum(p**2), jnp.ones(2), 5, throw=False)
+    assert not bool(run.succeeded)
+    assert_trees_close(run.params, jnp.ones((1, 2)))
