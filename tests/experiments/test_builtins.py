@@ -25,8 +25,8 @@ CENTRAL = [name for name in builtin_names() if name.startswith("central-") and n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*sorted(SMALL), *CENTRAL])
-def test_the_networks_and_central_flows_run_at_their_size(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_the_networks_run_at_their_size(name: str, tmp_path: Path) -> None:
     """As below, unabridged but for the steps."""
     check_that_it_runs(load_config(name, SHORT), tmp_path / name)
 
