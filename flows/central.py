@@ -24,26 +24,35 @@ from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
-from .complementarity import solve_complementarity
 from .cost import Cost
 from .curvature import (
     linearise_gradient,
-    map_pairs,
     random_modes,
-    third_derivatives,
+    third_derivative_pairs,
     top_eigenpairs,
 )
-from .edge import EdgeSolver
-from .edge_model import CentralFlowState, EdgeModel, Evaluation, Modes, Square, Vector
+from .edge import EdgeSolver, solve_where
+from .edge_model import (
+    CentralFlowState,
+    Drift,
+    EdgeModel,
+    Evaluation,
+    Modes,
+    Packed,
+    Pairs,
+    Vector,
+)
 from .flow import Midpoint
 from .optimizers import GradientDescent
 from .potential import Potential
 from .projection import AbstractProjectedFlow
+from .symmetric import modes_of, pack, unpack
 from .trees import Params
 from .validation import positive, positive_integer
 from .variables import GRADIENT, LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable
@@ -54,6 +63,9 @@ _FIRST_MODES = 4
 
 # A watched eigenvalue this close to the threshold could hide others that are not watched.
 _MARGIN = 0.05
+
+# Share of the largest variance from which on a direction counts as oscillating.
+_NEGLIGIBLE = 1e-3
 
 # Residual at which eigenvectors are accepted. Eigenvalues, which the constraint acts on, are
 # accurate to its square; it must not be coarser than the solver's steps can see.
@@ -75,7 +87,6 @@ def _common(modes: str) -> dict[str, Variable]:
         "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
         "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
         "constraint_violation": Variable(SHARPNESS, "max(0, lambda_1 - 2/eta) at the centre"),
-        "evaluation_cost": Variable("gradients", "cost of evaluating the vector field there"),
     }
 
 
@@ -173,15 +184,19 @@ class CentralFlow(AbstractProjectedFlow):
             )
         modes = random_modes(count, flat.size, flat.dtype)
         zero = jnp.zeros((), flat.dtype)
-        return CentralFlowState(params, modes, zero, zero - 1)
+        covariance = jnp.zeros(count * (count + 1) // 2, flat.dtype)
+        return CentralFlowState(params, modes, covariance, zero, zero, zero - 1)
 
-    def model(self, potential: Potential, params: Params, modes: Modes) -> EdgeModel:
+    def model(self, potential: Potential, params: Params, modes: Modes) -> tuple[EdgeModel, Modes]:
         """Evaluate the top of the Hessian at a point, and its derivatives if they matter.
 
         Args:
             potential: The loss.
             params: The point.
             modes: Guess of the top eigenvectors, rows (rank, P).
+
+        Returns:
+            The model, and the eigenvectors.
         """
         flat, _ = ravel_pytree(params)
         count = modes.shape[0]
@@ -192,62 +207,90 @@ class CentralFlow(AbstractProjectedFlow):
         # within a relaxation time. Only there may the third derivatives be left out.
         gap = jnp.clip(0.2 * self.relaxation.astype(flat.dtype), _MARGIN, 1.0)
         near = pairs.values[0] > (1 - gap) * self._threshold(flat.dtype)
-        derivatives = lax.cond(
-            near,
-            lambda: third_derivatives(potential, params, pairs.vectors),
-            lambda: jnp.zeros((count, count, flat.size), flat.dtype),
-        )
-        thirds = jnp.where(near, count * (count + 1) // 2, 0)
-        return EdgeModel(
-            origin=flat,
-            modes=pairs.vectors,
-            curvature=jnp.diag(pairs.values),
+        size = count * (count + 1) // 2
+
+        def slopes() -> tuple[Pairs, Pairs | None]:
+            derivatives = third_derivative_pairs(potential, params, pairs.vectors, packed=True)
+            if not self.correction:
+                return derivatives, None
+            _, product = linearise_gradient(potential, params)
+            return derivatives, lax.map(lambda d: self._moved(d, product), derivatives)
+
+        def nothing() -> tuple[Pairs, Pairs | None]:
+            zeros = jnp.zeros((size, flat.size), flat.dtype)
+            return zeros, zeros if self.correction else None
+
+        derivatives, responses = lax.cond(near, slopes, nothing)
+        model = EdgeModel(
+            curvature=pack(jnp.diag(pairs.values)),
             derivatives=derivatives,
+            responses=responses,
             near=near,
             converged=jnp.all(pairs.converged),
-            cost=Cost(gradients=1, hvps=pairs.hvps, third_derivatives=thirds),
+            cost=Cost(
+                gradients=1,
+                hvps=pairs.hvps + jnp.where(near, size if self.correction else 0, 0),
+                third_derivatives=jnp.where(near, size, 0),
+            ),
         )
+        return model, pairs.vectors
 
-    def respond(self, potential: Potential, params: Params, model: EdgeModel) -> Evaluation:
+    def drift(
+        self, potential: Potential, params: Params, model: EdgeModel, move: Vector | None = None
+    ) -> Drift:
+        """Return what decides how the flow moves at a point.
+
+        Args:
+            potential: The loss.
+            params: The point.
+            model: Of the curvature at this point or one nearby.
+            move: From the model's point to this one; None if they are the same.
+        """
+        flat, _ = ravel_pytree(params)
+        learning_rate = self.optimizer.learning_rate.astype(flat.dtype)
+        gradient, product = linearise_gradient(potential, params)
+        moved = self._moved(gradient, product)
+        identity = jnp.eye(modes_of(model.curvature.size), dtype=flat.dtype)
+        threshold = pack(self._threshold(flat.dtype) * identity)
+        room = (threshold - model.curvature_after(move)) / self.relaxation.astype(flat.dtype)
+        responses = model.derivatives if model.responses is None else model.responses
+        with jax.default_matmul_precision("highest"):
+            linear = room + learning_rate * (model.derivatives @ moved)
+            operator = (0.5 * learning_rate) * (model.derivatives @ responses.T)
+        return Drift(gradient, moved, linear, 0.5 * (operator + operator.T))
+
+    def respond(
+        self, potential: Potential, params: Params, model: EdgeModel, move: Vector | None = None
+    ) -> Evaluation:
         """Return how the flow moves at a point, with a model of the curvature around it.
 
         Args:
             potential: The loss.
             params: The point.
             model: From this point or one nearby.
+            move: From the model's point to this one; None if they are the same.
         """
-        flat, _ = ravel_pytree(params)
-        learning_rate = self.optimizer.learning_rate.astype(flat.dtype)
-        relaxation = self.relaxation.astype(flat.dtype)
-        count = model.modes.shape[0]
-        gradient, product = linearise_gradient(potential, params)
+        drift = self.drift(potential, params, model, move)
 
-        def moved(direction: Vector) -> Vector:
-            """Return the velocity per -eta that an averaged gradient causes."""
-            if not self.correction:
-                return direction
-            return direction + 0.5 * learning_rate * product(direction)
+        solution, _, residual, solved = solve_where(model.near, drift)
+        return self.evaluation(drift, model, solution, residual, solved)
 
-        def edge() -> tuple[Square, Vector, Array, Array]:
-            derivatives = model.derivatives
-            responses = map_pairs(moved, derivatives) if self.correction else derivatives
-            room = self._threshold(flat.dtype) * jnp.eye(count, dtype=flat.dtype)
-            linear = (room - model.curvature_at(flat)) / relaxation
-            linear = linear + learning_rate * jnp.einsum("ijp,p->ij", derivatives, moved(gradient))
-            operator = (0.5 * learning_rate) * jnp.einsum(
-                "ijp,klp->ijkl", derivatives, responses, precision="highest"
-            )
-            found = solve_complementarity(linear, operator)
-            push = 0.5 * jnp.einsum("ij,ijp->p", found.solution, derivatives)
-            return found.solution, push, found.residual, found.converged
+    def evaluation(
+        self, drift: Drift, model: EdgeModel, covariance: Packed, residual: Array, solved: Array
+    ) -> Evaluation:
+        """Return how the flow moves, given the solution of the complementarity problem."""
+        learning_rate = self.optimizer.learning_rate.astype(covariance.dtype)
+        responses = model.derivatives if model.responses is None else model.responses
+        velocity = -learning_rate * (drift.moved + 0.5 * (covariance @ responses))
+        return Evaluation(drift.gradient, covariance, velocity, residual, solved & model.converged)
 
-        def interior() -> tuple[Square, Vector, Array, Array]:
-            nothing = jnp.zeros((count, count), flat.dtype)
-            return nothing, jnp.zeros_like(flat), nothing[0, 0], jnp.asarray(True)
-
-        covariance, push, residual, solved = lax.cond(model.near, edge, interior)
-        velocity = -learning_rate * moved(gradient + push)
-        return Evaluation(gradient, covariance, velocity, residual, solved & model.converged)
+    def _moved(self, direction: Vector, product: Any) -> Vector:
+        """Return the velocity per -eta that an averaged gradient causes."""
+        if not self.correction:
+            return direction
+        return direction + 0.5 * self.optimizer.learning_rate.astype(direction.dtype) * product(
+            direction
+        )
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: CentralFlowState, args: Potential
@@ -258,32 +301,44 @@ class CentralFlow(AbstractProjectedFlow):
         """
         del t
         _, unravel = ravel_pytree(state.params)
-        model = self.model(args, state.params, state.modes)
+        model, _ = self.model(args, state.params, state.modes)
         found = self.respond(args, state.params, model)
         velocity = unravel(jnp.where(found.solved, found.velocity, jnp.nan))
         decay = -jnp.maximum(state.allowance, 0) / self.relaxation.astype(state.allowance.dtype)
-        return CentralFlowState(
-            velocity, jnp.zeros_like(state.modes), jnp.zeros_like(state.approach), decay
-        )
+        return state.rates(velocity, decay)
 
     def project(
         self, state: CentralFlowState, potential: Potential
     ) -> tuple[CentralFlowState, Int[Array, ""]]:
-        """Replace the eigenvectors by those at the current point."""
-        dtype = state.modes.dtype
-        pairs = top_eigenpairs(
-            potential,
-            state.params,
-            state.modes.shape[0],
-            start=state.modes,
-            tolerance=_TOLERANCES[str(dtype)],
+        """Renew the eigenvectors and the covariance at the current point."""
+        model, modes = self.model(potential, state.params, state.modes)
+        found = self.respond(potential, state.params, model)
+        return self.renewed(state, model, modes, found), self.failure(model, found)
+
+    def failure(self, model: EdgeModel, found: Evaluation) -> Int[Array, ""]:
+        """Return which of `failures` happened, from 1; 0 for none."""
+        unsolved = jnp.where(found.solved, 0, 2)
+        return jnp.where(model.converged, unsolved, 1).astype(jnp.int32)
+
+    def renewed(
+        self, state: CentralFlowState, model: EdgeModel, modes: Modes, found: Evaluation
+    ) -> CentralFlowState:
+        """Return the state at the same point with what was found there."""
+        count = state.modes.shape[0]
+        eigenvalues = jnp.diagonal(unpack(model.curvature, count))
+        threshold = self._threshold(eigenvalues.dtype)
+        above = jnp.maximum(eigenvalues[0] - threshold, 0)
+        # The turn of the eigenvectors that brings them closest to the earlier ones.
+        left, _, right = jnp.linalg.svd(state.modes @ modes.T)
+        turn = left @ right
+        return CentralFlowState(
+            params=state.params,
+            modes=turn @ modes,
+            covariance=pack(turn @ unpack(found.covariance, count) @ turn.T),
+            residual=found.residual,
+            approach=jnp.maximum(state.approach, eigenvalues[-1] / threshold),
+            allowance=jnp.where(state.allowance < 0, above, state.allowance),
         )
-        threshold = self._threshold(dtype)
-        approach = jnp.maximum(state.approach, pairs.values[-1] / threshold)
-        above = jnp.maximum(pairs.values[0] - threshold, 0)
-        allowance = jnp.where(state.allowance < 0, above, state.allowance)
-        failure = jnp.where(jnp.all(pairs.converged), 0, 1).astype(jnp.int32)
-        return CentralFlowState(state.params, pairs.vectors, approach, allowance), failure
 
     def review(self, start: CentralFlowState, end: CentralFlowState) -> CentralFlowState | None:
         """Return a start that watches more eigenvalues, if too few were watched to be sure.
@@ -299,7 +354,8 @@ class CentralFlow(AbstractProjectedFlow):
             more = random_modes(min(watched + 2, most), size, end.modes.dtype)
             modes = jnp.concatenate([start.modes, more[watched:]])
             zero = jnp.zeros_like(start.approach)
-            return CentralFlowState(start.params, modes, zero, start.allowance)
+            covariance = jnp.zeros(len(modes) * (len(modes) + 1) // 2, modes.dtype)
+            return CentralFlowState(start.params, modes, covariance, zero, zero, start.allowance)
         warnings.warn(
             f"the smallest of the {watched} eigenvalues that CentralFlow watches came within "
             f"{_MARGIN:.0%} of 2/eta (it reached {approach:.3f} of it): eigenvalues that are not "
@@ -314,29 +370,30 @@ class CentralFlow(AbstractProjectedFlow):
 
     def observables(self, state: CentralFlowState, potential: Potential) -> dict[str, Array]:
         """Return what the flow predicts of the optimizer, and how well it was solved."""
-        model = self.model(potential, state.params, state.modes)
-        found = self.respond(potential, state.params, model)
-        learning_rate = self.optimizer.learning_rate.astype(found.gradient.dtype)
-        values, rotation = jnp.linalg.eigh(found.covariance)
+        dtype, count = state.modes.dtype, state.modes.shape[0]
+        learning_rate = self.optimizer.learning_rate.astype(dtype)
+        loss, gradient = jax.value_and_grad(potential)(state.params)
+        flat, _ = ravel_pytree(gradient)
+        pairs = top_eigenpairs(
+            potential, state.params, count, start=state.modes, tolerance=_TOLERANCES[str(dtype)]
+        )
+        values, rotation = jnp.linalg.eigh(unpack(state.covariance, count))
         variances = jnp.maximum(values[::-1], 0)
         trace = jnp.sum(variances)
-        rounding = jnp.sqrt(jnp.finfo(variances.dtype).eps)
-        eigenvalues = jnp.diagonal(model.curvature)
-        most = min(_MOST_MODES, found.gradient.size)
-        missing = most - eigenvalues.size if self.grows else 0
+        most = min(_MOST_MODES, flat.size)
+        missing = most - count if self.grows else 0
         observed = {
-            "predicted_loss": potential(state.params) + trace / learning_rate,
-            "predicted_squared_gradient_norm": jnp.sum(found.gradient**2)
-            + 4 * trace / learning_rate**2,
+            "predicted_loss": loss + trace / learning_rate,
+            "predicted_squared_gradient_norm": jnp.sum(flat**2) + 4 * trace / learning_rate**2,
             "variances": jnp.pad(variances, (0, missing)),
-            "watched_eigenvalues": jnp.pad(eigenvalues, (0, missing), constant_values=jnp.nan),
-            "critical_rank": jnp.sum(variances > rounding * variances[0]).astype(values.dtype),
-            "sdcp_residual": found.residual,
-            "constraint_violation": jnp.maximum(eigenvalues[0] - 2 / learning_rate, 0),
-            "evaluation_cost": model.cost.gradient_equivalents.astype(values.dtype),
+            "watched_eigenvalues": jnp.pad(pairs.values, (0, missing), constant_values=jnp.nan),
+            "critical_rank": jnp.sum(variances > _NEGLIGIBLE * variances[0]).astype(dtype),
+            "sdcp_residual": state.residual,
+            "constraint_violation": jnp.maximum(pairs.values[0] - 2 / learning_rate, 0),
         }
         if self.directions:
-            directions = rotation[:, ::-1].T @ model.modes
+            directions = rotation[:, ::-1].T @ state.modes
+            directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
             observed["directions"] = jnp.pad(directions, ((0, missing), (0, 0)))
         return observed
 
@@ -353,7 +410,7 @@ class CentralFlow(AbstractProjectedFlow):
 
     @property
     def cost(self) -> None:
-        """It varies; the observable `evaluation_cost` has it along the path."""
+        """It varies; `EdgeSolver` counts it."""
 
     def _threshold(self, dtype: Any) -> Float[Array, ""]:
         return 2 / self.optimizer.learning_rate.astype(dtype)

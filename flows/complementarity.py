@@ -12,12 +12,9 @@ Two methods, in this order; the second runs only where the first did not succeed
    negative parts of Z. A root gives X = Z+ and S = Z-, positive and complementary by construction,
    so that |G| bounds the residual. It ends in 3 to 6 factorisations on a well-scaled problem, in
    one or two fewer from a good start, but may stall on badly scaled or degenerate ones.
-2. A primal-dual interior-point method, Nesterov-Todd direction with Mehrotra's corrector (Todd, Toh
-   and Tutuncu 1998). Its linear systems are I + (positive semidefinite) at any scaling, so that it
-   does not depend on the conditioning of B; it cannot use a start.
+2. The interior-point method of `interior_point`, which does not depend on the conditioning of B.
 
-Symmetric matrices are vectors here, of length n = k (k + 1) / 2, with the off-diagonal entries
-times sqrt(2), so that inner products agree.
+Symmetric matrices are vectors here, as in `symmetric`.
 """
 
 from typing import Any
@@ -25,17 +22,30 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from .complementarity_problem import (
+    ComplementarityProblem,
+    Scalar,
+    nondimensional,
+    norm,
+    plain_norm,
+)
+from .interior_point import interior_point
+from .symmetric import (
+    Matrix,
+    Operator,
+    Square,
+    Vector,
+    congruence,
+    modes_of,
+    pack,
+    pack_operator,
+    pairs,
+    unpack,
+)
 from .validation import positive_integer
-
-Matrix = Float[Array, "mode mode"]
-Operator = Float[Array, "mode mode mode mode"]
-Vector = Float[Array, " pair"]
-Square = Float[Array, "pair pair"]
-Scalar = Float[Array, ""]
 
 # A Newton step is halved at most this often before the interior-point method takes over.
 _HALVINGS = 4
@@ -62,6 +72,16 @@ class Complementarity(eqx.Module):
     converged: Bool[Array, ""]
 
 
+class PackedComplementarity(eqx.Module):
+    """As `Complementarity`, with the matrices packed as in `symmetric`."""
+
+    solution: Vector
+    slack: Vector
+    residual: Scalar
+    iterations: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
 def default_tolerance(dtype: Any) -> float:
     """Residual at which a problem counts as solved: 1e-9, and 1e-5 in single precision."""
     return 1e-9 if jnp.finfo(dtype).bits > 32 else 1e-5
@@ -78,90 +98,6 @@ def gram_operator(
     """
     scale = jnp.asarray(scale, derivatives.dtype)
     return scale * jnp.einsum("ijp,klp->ijkl", derivatives, derivatives, precision="highest")
-
-
-def _pairs(modes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows, columns and weights of the entries that make up a vector."""
-    rows, columns = np.triu_indices(modes)
-    return rows, columns, np.where(rows == columns, 1.0, np.sqrt(2.0))
-
-
-def _pack(matrix: Matrix) -> Vector:
-    rows, columns, weights = _pairs(matrix.shape[0])
-    return 0.5 * (matrix + matrix.T)[rows, columns] * jnp.asarray(weights, matrix.dtype)
-
-
-def _unpack(vector: Vector, modes: int) -> Matrix:
-    rows, columns, weights = _pairs(modes)
-    position = np.zeros((modes, modes), int)
-    position[rows, columns] = position[columns, rows] = np.arange(rows.size)
-    return (vector / jnp.asarray(weights, vector.dtype))[position]
-
-
-def _pack_operator(operator: Operator) -> Square:
-    rows, columns, weights = _pairs(operator.shape[0])
-    operator = operator + operator.transpose(1, 0, 2, 3)
-    operator = operator + operator.transpose(0, 1, 3, 2)
-    packed = operator[rows[:, None], columns[:, None], rows[None, :], columns[None, :]]
-    packed = packed * jnp.asarray(weights[:, None] * weights[None, :], operator.dtype)
-    return 0.125 * (packed + packed.T)
-
-
-def _congruence(factor: Matrix) -> Square:
-    """Return K with K pack(X) = pack(F X F^T) and K^T pack(Y) = pack(F^T Y F)."""
-    rows, columns, weights = _pairs(factor.shape[0])
-    upper, lower = factor[rows], factor[columns]
-    product = upper[:, rows] * lower[:, columns] + lower[:, rows] * upper[:, columns]
-    return 0.5 * jnp.asarray(weights[:, None] * weights[None, :], factor.dtype) * product
-
-
-def _norm(x: Array) -> Scalar:
-    """Frobenius norm that neither overflows nor underflows, and 0 of zeros."""
-    largest = jnp.max(jnp.abs(x))
-    safe = jnp.where(largest > 0, largest, 1)
-    return safe * jnp.sqrt(jnp.sum((x / safe) ** 2))
-
-
-class _Problem(eqx.Module):
-    """A problem in units in which the linear term to be compensated and X are of order one."""
-
-    linear: Vector
-    operator: Square
-    linear_unit: Scalar
-    operator_unit: Scalar
-    modes: int = eqx.field(static=True)
-
-    def slack(self, solution: Vector) -> Vector:
-        return self.linear + self.operator @ solution
-
-    def rounding(self, solution: Vector) -> Scalar:
-        """A lower bound on the error with which the slack of a solution is computed."""
-        terms = jnp.abs(self.linear) + jnp.abs(self.operator) @ jnp.abs(solution)
-        return 0.01 * jnp.finfo(self.linear.dtype).eps * _norm(terms)
-
-    def representable(self, solution: Vector) -> Bool[Array, ""]:
-        """Whether X is small enough for A to matter in A + B[X]; it grows if there is none."""
-        return _norm(solution) < 1 / jnp.finfo(solution.dtype).eps
-
-
-def _nondimensional(linear: Vector, operator: Square, modes: int) -> _Problem:
-    """Choose the units: |A-| for A, and for B its Rayleigh quotient at A-.
-
-    Where A is nearly positive, |A| would be too large a unit for the small X that results. The
-    Rayleigh quotient is the exact unit when X is a multiple of A-, and within 1e-3 |B| of it.
-    """
-    values, basis = jnp.linalg.eigh(_unpack(linear, modes))
-    negative = _pack((basis * jnp.maximum(-values, 0)[None, :]) @ basis.T)
-    size, operator_size = _norm(negative), _norm(operator)
-    linear_unit = jnp.maximum(size, jnp.finfo(linear.dtype).eps * _norm(linear))
-    linear_unit = jnp.where(linear_unit > 0, linear_unit, 1)
-    safe = jnp.where(operator_size > 0, operator_size, 1)
-    direction = negative / jnp.where(size > 0, size, 1)
-    quotient = direction @ (operator / safe) @ direction
-    operator_unit = safe * jnp.maximum(quotient, 1e-3)
-    return _Problem(
-        linear / linear_unit, operator / operator_unit, linear_unit, operator_unit, modes
-    )
 
 
 class _Point(eqx.Module):
@@ -181,11 +117,11 @@ class _Newton(eqx.Module):
     stalled: Bool[Array, ""]
 
 
-def _evaluate(problem: _Problem, variable: Vector) -> _Point:
-    values, basis = jnp.linalg.eigh(_unpack(variable, problem.modes))
-    positive = _pack((basis * jnp.maximum(values, 0)[None, :]) @ basis.T)
+def _evaluate(problem: ComplementarityProblem, variable: Vector) -> _Point:
+    values, basis = jnp.linalg.eigh(unpack(variable, problem.modes))
+    positive = pack((basis * jnp.maximum(values, 0)[None, :]) @ basis.T)
     defect = problem.slack(positive) - (positive - variable)
-    merit = jnp.where(problem.representable(positive), _norm(defect), jnp.inf)
+    merit = jnp.where(problem.representable(positive), plain_norm(defect), jnp.inf)
     return _Point(variable, values, basis, positive, defect, merit)
 
 
@@ -194,7 +130,7 @@ def _shares(values: Float[Array, " mode"]) -> tuple[Vector, Vector]:
 
     Where Z+ has no derivative, for a pair of zero eigenvalues, D is 1/2: within Clarke's.
     """
-    rows, columns, _ = _pairs(values.shape[0])
+    rows, columns, _ = pairs(values.shape[0])
     positive, negative = jnp.maximum(values, 0), jnp.maximum(-values, 0)
     up, down = positive[rows] + positive[columns], negative[rows] + negative[columns]
     known = up + down > 0
@@ -202,9 +138,9 @@ def _shares(values: Float[Array, " mode"]) -> tuple[Vector, Vector]:
     return jnp.where(known, up / total, 0.5), jnp.where(known, down / total, 0.5)
 
 
-def _newton_step(problem: _Problem, point: _Point) -> Vector:
+def _newton_step(problem: ComplementarityProblem, point: _Point) -> Vector:
     """Return dZ of (B D + I - D) dZ = -G, solved in its symmetric form for D^(1/2) dZ."""
-    frame = _congruence(point.basis)
+    frame = congruence(point.basis)
     operator = frame.T @ problem.operator @ frame
     kept, lost = _shares(point.values)
     root = jnp.sqrt(kept)
@@ -218,7 +154,9 @@ def _newton_step(problem: _Problem, point: _Point) -> Vector:
     return frame @ (right + change - operator @ change)
 
 
-def _newton(problem: _Problem, start: Vector, goal: Scalar, iterations: int) -> _Newton:
+def _newton(
+    problem: ComplementarityProblem, start: Vector, goal: Scalar, iterations: int
+) -> _Newton:
     """Iterate until |G| is at most `goal` or rounding error, or no step decreases it."""
 
     def unfinished(state: _Newton) -> Bool[Array, ""]:
@@ -244,109 +182,25 @@ def _newton(problem: _Problem, start: Vector, goal: Scalar, iterations: int) -> 
         point = jax.tree.map(lambda new, before: jnp.where(better, new, before), point, old)
         return _Newton(point, state.iteration + 1, ~better)
 
-    first = _Newton(_evaluate(problem, start), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    # A point without defect, whose Newton step is zero, leads to the start: again one copy.
+    modes, nothing = problem.modes, jnp.zeros_like(start)
+    before = _Point(
+        variable=start,
+        values=jnp.zeros(modes, start.dtype),
+        basis=jnp.eye(modes, dtype=start.dtype),
+        solution=nothing,
+        defect=nothing,
+        merit=jnp.asarray(jnp.finfo(start.dtype).max),
+    )
+    first = _Newton(before, jnp.asarray(-1, jnp.int32), jnp.zeros((), bool))
     return lax.while_loop(unfinished, step, first)
-
-
-class _Interior(eqx.Module):
-    """A pair X = F diag(values) F^T, S = F^-T diag(values) F^-1, and the best X so far."""
-
-    factor: Matrix
-    values: Float[Array, " mode"]
-    best: Vector
-    error: Scalar
-    iteration: Int[Array, ""]
-    failed: Bool[Array, ""]
-
-
-def _factorise(factor: Matrix, solution: Matrix, slack: Matrix) -> tuple[Matrix, Array]:
-    """Return the Nesterov-Todd factor of a pair that is given in the frame of another factor."""
-    lower = jnp.linalg.cholesky(solution)
-    squares, basis = jnp.linalg.eigh(lower.T @ slack @ lower)
-    values = jnp.sqrt(squares)
-    return factor @ lower @ (basis / jnp.sqrt(values)[None, :]), values
-
-
-def _error(problem: _Problem, solution: Vector) -> Scalar:
-    """Return the residual of X in the problem's own units."""
-    slack = problem.slack(solution)
-    violation = -jnp.linalg.eigvalsh(_unpack(slack, problem.modes))[0]
-    return jnp.maximum(violation, jnp.abs(solution @ slack) / jnp.maximum(1, _norm(solution)))
-
-
-def _interior_step(problem: _Problem, state: _Interior) -> _Interior:
-    frame = _congruence(state.factor)
-    operator = frame.T @ problem.operator @ frame
-    values, modes = state.values, problem.modes
-    center = _pack(jnp.diag(values))
-    defect = frame.T @ problem.linear + operator @ center - center
-    cholesky = jnp.linalg.cholesky(operator + jnp.eye(center.size, dtype=center.dtype))
-    roots = jnp.sqrt(values)
-
-    def direction(target: Vector) -> tuple[Matrix, Matrix]:
-        """Solve dX + dS = target, dS = B[dX] + defect."""
-        change = jax.scipy.linalg.cho_solve((cholesky, True), target - defect)
-        return _unpack(change, modes), _unpack(target - change, modes)
-
-    def longest(changes: tuple[Matrix, Matrix]) -> Scalar:
-        scaled = jnp.stack(changes) / (roots[:, None] * roots[None, :])[None]
-        lowest = jnp.min(jnp.linalg.eigvalsh(scaled))
-        return 1 / jnp.maximum(-lowest, jnp.finfo(lowest.dtype).tiny)
-
-    predictor = direction(-center)
-    centring = (1 - jnp.minimum(1, longest(predictor))) ** 3
-    product = predictor[0] @ predictor[1]
-    correction = (product + product.T) / (values[:, None] + values[None, :])
-    target = jnp.diag(centring * jnp.mean(values**2) / values - values) - correction
-    corrected = direction(_pack(target))
-    length = jnp.minimum(1, 0.99 * longest(corrected))
-    solution, slack = (jnp.diag(values) + length * change for change in corrected)
-    factor, values = _factorise(state.factor, solution, slack)
-
-    point = _congruence(factor) @ _pack(jnp.diag(values))
-    error = _error(problem, point)
-    failed = ~(jnp.isfinite(error) & problem.representable(point))
-    better = ~failed & (error < state.error)
-    return _Interior(
-        factor=jnp.where(failed, state.factor, factor),
-        values=jnp.where(failed, state.values, values),
-        best=jnp.where(better, point, state.best),
-        error=jnp.where(better, error, state.error),
-        iteration=state.iteration + 1,
-        failed=failed,
-    )
-
-
-def _interior_point(
-    problem: _Problem, best: Vector, solved: Bool[Array, ""], goal: Scalar, iterations: int
-) -> _Interior:
-    """Iterate until the error is at most `goal`; return `best` if nothing better was found."""
-    # X = I and S = c I, of the size of A + B[I]: the start need not satisfy S = A + B[X].
-    identity = jnp.eye(problem.modes, dtype=best.dtype)
-    size = jnp.maximum(1, _norm(problem.slack(_pack(identity))))
-    factor, values = identity / size**0.25, jnp.full(problem.modes, jnp.sqrt(size))
-
-    def unfinished(state: _Interior) -> Bool[Array, ""]:
-        enough = jnp.maximum(goal, problem.rounding(state.best))
-        going = (state.iteration < iterations) & ~state.failed & (state.error > enough)
-        return going & ~solved
-
-    first = _Interior(
-        factor=factor,
-        values=values,
-        best=best,
-        error=_error(problem, best),
-        iteration=jnp.zeros((), jnp.int32),
-        failed=jnp.zeros((), bool),
-    )
-    return lax.while_loop(unfinished, lambda state: _interior_step(problem, state), first)
 
 
 def _solve(
     linear: Vector, operator: Square, start: Vector | None, tolerance: Scalar, limit: int
 ) -> tuple[Vector, Int[Array, ""]]:
-    modes = round((np.sqrt(8 * linear.size + 1) - 1) / 2)
-    problem = _nondimensional(linear, operator, modes)
+    modes = modes_of(linear.size)
+    problem = nondimensional(linear, operator, modes)
     if start is None:
         variable = -problem.linear
     else:
@@ -354,25 +208,27 @@ def _solve(
         variable = scaled - problem.slack(scaled)
     # The tolerance is relative to |A|; here the unit is |A-|. Newton's last step is nearly free
     # accuracy, so that it aims further.
-    allowed = tolerance * _norm(problem.linear)
+    allowed = tolerance * norm(problem.linear)
     found = _newton(problem, variable, 1e-3 * tolerance, min(limit, _NEWTON_ITERATIONS))
     solved = found.point.merit <= allowed
-    inner = _interior_point(problem, found.point.solution, solved, 1e-3 * tolerance, limit)
+    best, error = found.point.solution, found.point.merit
+    inner = interior_point(problem, best, error, solved, 1e-3 * tolerance, limit)
     solution = inner.best * (problem.linear_unit / problem.operator_unit)
     return solution, found.iteration + inner.iteration
 
 
-def _residual(linear: Vector, operator: Square, solution: Vector, modes: int) -> Scalar:
+def _residual(linear: Vector, operator: Square, solution: Vector) -> Scalar:
+    modes = modes_of(linear.size)
     slack = linear + operator @ solution
-    size = _norm(linear)
+    size = norm(linear)
     size = jnp.where(size > 0, size, 1)
-    largest = _norm(solution)
+    largest = norm(solution)
     # 1 / x of the documentation, without a division by zero.
     per_unit = jnp.minimum(
-        _norm(operator) / size, 1 / jnp.where(largest > 0, largest, jnp.finfo(size.dtype).tiny)
+        norm(operator) / size, 1 / jnp.where(largest > 0, largest, jnp.finfo(size.dtype).tiny)
     )
     solution, slack = solution * per_unit, slack / size
-    both = jnp.stack([_unpack(solution, modes), _unpack(slack, modes)])
+    both = jnp.stack([unpack(solution, modes), unpack(slack, modes)])
     violation = -jnp.min(jnp.linalg.eigvalsh(both))
     return jnp.maximum(jnp.maximum(violation, jnp.abs(solution @ slack)), 0)
 
@@ -392,11 +248,11 @@ def _attach_jvp(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
     to (shift / eigenvalue)^3: it gives the solution of least change where M is singular.
     """
     linear, operator, solution = primals
-    modes = round((np.sqrt(8 * linear.size + 1) - 1) / 2)
-    problem = _nondimensional(linear, operator, modes)
+    modes = modes_of(linear.size)
+    problem = nondimensional(linear, operator, modes)
     scaled = solution * (problem.operator_unit / problem.linear_unit)
-    values, basis = jnp.linalg.eigh(_unpack(scaled - problem.slack(scaled), modes))
-    frame = _congruence(basis)
+    values, basis = jnp.linalg.eigh(unpack(scaled - problem.slack(scaled), modes))
+    frame = congruence(basis)
     kept, lost = _shares(values)
     root = jnp.sqrt(kept)
     matrix = root[:, None] * (frame.T @ problem.operator @ frame) * root[None, :]
@@ -470,21 +326,49 @@ def solve_complementarity(
         )
 
 
+def solve_packed_complementarity(
+    linear: Vector, operator: Square, *, max_iterations: int = 50
+) -> PackedComplementarity:
+    """Solve a problem whose matrices are packed as in `symmetric`; see `solve_complementarity`.
+
+    Args:
+        linear: A, (n,), n = k (k + 1) / 2.
+        operator: B, (n, n), symmetric and positive semidefinite.
+        max_iterations: Bound on the factorisations of either method.
+    """
+    limit = jnp.asarray(default_tolerance(linear.dtype), linear.dtype)
+    with jax.default_matmul_precision("highest"):
+        return _solve_packed(linear, operator, None, limit, max_iterations)
+
+
 def _solve_complementarity(
     linear: Matrix, operator: Operator, start: Matrix | None, tolerance: Scalar, limit: int
 ) -> Complementarity:
+    packed = None if start is None else pack(start)
+    found = _solve_packed(pack(linear), pack_operator(operator), packed, tolerance, limit)
     modes = linear.shape[0]
-    vector, square = _pack(linear), _pack_operator(operator)
-    if modes == 1:
-        solution, iterations = _scalar_problem(vector, square), jnp.zeros((), jnp.int32)
-    else:
-        fixed = lax.stop_gradient((vector, square, None if start is None else _pack(start)))
-        found, iterations = _solve(*fixed, tolerance, limit)
-        solution = _attach(vector, square, lax.stop_gradient(found))
-    residual = _residual(*lax.stop_gradient((vector, square, solution)), modes)
     return Complementarity(
-        solution=_unpack(solution, modes),
-        slack=_unpack(vector + square @ solution, modes),
+        solution=unpack(found.solution, modes),
+        slack=unpack(found.slack, modes),
+        residual=found.residual,
+        iterations=found.iterations,
+        converged=found.converged,
+    )
+
+
+def _solve_packed(
+    linear: Vector, operator: Square, start: Vector | None, tolerance: Scalar, limit: int
+) -> PackedComplementarity:
+    if linear.size == 1:
+        solution, iterations = _scalar_problem(linear, operator), jnp.zeros((), jnp.int32)
+    else:
+        fixed = lax.stop_gradient((linear, operator, start))
+        found, iterations = _solve(*fixed, tolerance, limit)
+        solution = _attach(linear, operator, lax.stop_gradient(found))
+    residual = _residual(*lax.stop_gradient((linear, operator, solution)))
+    return PackedComplementarity(
+        solution=solution,
+        slack=linear + operator @ solution,
         residual=residual,
         iterations=iterations,
         converged=residual <= tolerance,

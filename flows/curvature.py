@@ -6,12 +6,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from .eigensolver import block_eigenpairs
 from .potential import Potential
+from .symmetric import pairs
 from .trees import Params
 from .validation import positive_integer
 
@@ -97,34 +99,37 @@ def third_derivatives(
         params: The point, P entries.
         vectors: u_1 to u_k as rows, (k, P).
     """
-    flat, unravel = ravel_pytree(params)
-
-    def one(pair: tuple[Array, Array]) -> Vector:
-        u, v = vectors[pair[0]], vectors[pair[1]]
-        return third_derivative(lambda w: potential(unravel(w)), flat, u, v)
-
-    return _over_pairs(one, vectors.shape[0])
+    count = vectors.shape[0]
+    upper = third_derivative_pairs(potential, params, vectors)
+    rows, columns, _ = pairs(count)
+    full = jnp.zeros((count, count, upper.shape[1]), upper.dtype)
+    return full.at[rows, columns].set(upper).at[columns, rows].set(upper)
 
 
-def map_pairs(
-    function: Callable[[Vector], Vector], vectors: Float[Array, "mode mode parameter"]
-) -> Float[Array, "mode mode parameter"]:
-    """Apply a function to each vector of an array that is symmetric in its first two axes."""
-    return _over_pairs(lambda pair: function(vectors[pair[0], pair[1]]), vectors.shape[0])
-
-
-def _over_pairs(
-    function: Callable[[tuple[Array, Array]], Vector], count: int
-) -> Float[Array, "mode mode parameter"]:
-    """Evaluate a symmetric function of two indices, each unordered pair once.
+def third_derivative_pairs(
+    potential: Potential, params: Params, vectors: Modes, *, packed: bool = False
+) -> Float[Array, "pair parameter"]:
+    """Return `third_derivatives` for i <= j only, row by row: (k (k + 1) / 2, P).
 
     One after the other: on a CPU a batch of derivatives is slower than its members, and takes
     more memory everywhere.
+
+    Args:
+        potential: The loss.
+        params: The point, P entries.
+        vectors: u_1 to u_k as rows, (k, P).
+        packed: Whether to weight the rows as in `symmetric.pack`: their products with each other
+            are then the packed operator <dH_ij, dH_kl>.
     """
-    rows, columns = jnp.triu_indices(count)
-    pairs = lax.map(function, (rows, columns))
-    full = jnp.zeros((count, count, pairs.shape[1]), pairs.dtype)
-    return full.at[rows, columns].set(pairs).at[columns, rows].set(pairs)
+    flat, unravel = ravel_pytree(params)
+    rows, columns, weights = pairs(vectors.shape[0])
+    weights = jnp.asarray(weights if packed else np.ones_like(weights), flat.dtype)
+
+    def one(pair: tuple[Array, Array, Array]) -> Vector:
+        u, v = vectors[pair[0]], vectors[pair[1]]
+        return pair[2] * third_derivative(lambda w: potential(unravel(w)), flat, u, v)
+
+    return lax.map(one, (jnp.asarray(rows), jnp.asarray(columns), weights))
 
 
 def default_tolerance(dtype: Any) -> float:

@@ -10,35 +10,51 @@ come down to it slower than exp(-t / relaxation)), so that what a step leaves ab
 The shortest move of w that removes it to first order does so.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .chebyshev import chebyshev_error, chebyshev_step, stages_for
-from .complementarity import gram_operator, solve_complementarity
+from .complementarity import solve_packed_complementarity
 from .cost import Cost
-from .edge_model import CentralFlowState, EdgeModel
+from .edge_interpolation import EdgeInterpolation
+from .edge_model import CentralFlowState, Drift, EdgeModel, Evaluation
 from .potential import Potential
-from .results import RESULTS
+from .projection import AbstractFlowSolver
+from .results import RESULTS, choose
+from .symmetric import modes_of, pack
 
 _SAFETY = 1.2
 
+# A step so short, in steps of the optimizer, is not rejected any more: what fails there, fails.
+_SHORTEST = 1e-4
+
 
 class EdgeState(eqx.Module):
-    """State of `EdgeSolver`: the model around the current point, and what was spent so far."""
+    """State of `EdgeSolver`.
+
+    Attributes:
+        model: The curvature around the current point.
+        slope: The flow's velocity there.
+        cost: What was spent so far.
+        failure: Which of the flow's `failures` ended the run, from 1; 0 for none.
+    """
 
     model: EdgeModel
     slope: Float[Array, " parameter"]
     cost: Cost
+    failure: Int[Array, ""]
 
 
-class EdgeSolver(diffrax.AbstractAdaptiveSolver):
+class EdgeSolver(AbstractFlowSolver):
     """Runge-Kutta-Chebyshev steps of Central Flow with the curvature modelled within a step.
 
     Attributes:
@@ -50,9 +66,7 @@ class EdgeSolver(diffrax.AbstractAdaptiveSolver):
     most_stages: int = eqx.field(static=True, default=24)
 
     term_structure: ClassVar = diffrax.AbstractTerm
-    interpolation_cls: ClassVar[Callable[..., diffrax.AbstractLocalInterpolation]] = (
-        diffrax.ThirdOrderHermitePolynomialInterpolation
-    )
+    interpolation_cls: ClassVar[Callable[..., EdgeInterpolation]] = EdgeInterpolation
 
     @property
     def spectral_radius(self) -> Float[Array, ""]:
@@ -64,19 +78,33 @@ class EdgeSolver(diffrax.AbstractAdaptiveSolver):
         """The longest step that `most_stages` stages are stable for."""
         return ((self.most_stages - 1) ** 2 - 1) / (1.54 * self.spectral_radius)
 
+    @property
+    def first_step(self) -> Float[Array, ""]:
+        """Short enough for a start above the threshold, which relaxes to it."""
+        return jnp.minimum(0.1, 0.4 * self.flow.relaxation)
+
     def order(self, terms: Any) -> int:
         """Return 2."""
         del terms
         return 2
+
+    def start(
+        self, y0: CentralFlowState, potential: Potential
+    ) -> tuple[CentralFlowState, EdgeState]:
+        """Evaluate the model at the start, and put the state right there."""
+        flow = self.flow
+        model, modes = flow.model(potential, y0.params, y0.modes)
+        found = flow.respond(potential, y0.params, model)
+        spent = model.cost + Cost(gradients=1, hvps=int(flow.correction))
+        state = EdgeState(model, found.velocity, spent, flow.failure(model, found))
+        return flow.renewed(y0, model, modes, found), state
 
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: CentralFlowState, args: Potential
     ) -> EdgeState:
         """Evaluate the model at the start."""
         del terms, t0, t1
-        model = self.flow.model(args, y0.params, y0.modes)
-        slope = self.flow.respond(args, y0.params, model).velocity
-        return EdgeState(model, slope, model.cost + Cost(gradients=1))
+        return self.start(y0, args)[1]
 
     def step(
         self,
@@ -99,60 +127,98 @@ class EdgeSolver(diffrax.AbstractAdaptiveSolver):
 
         def field(t: Array, w: Array) -> Array:
             del t
-            return flow.respond(args, unravel(w), model).velocity
+            return flow.respond(args, unravel(w), model, w - start).velocity
 
         end = chebyshev_step(field, t0, step, start, f0, stages, self.most_stages)
-        renewed = flow.model(args, unravel(end), model.modes)
-        allowance = y0.allowance * jnp.exp(-step / relaxation)
+        renewed, modes = flow.model(args, unravel(end), y0.modes)
+        allowance = jnp.maximum(y0.allowance, 0) * jnp.exp(-step / relaxation)
         bound = 2 / flow.optimizer.learning_rate.astype(end.dtype) + allowance
-        move, renewed = _back_to(bound, renewed)
-        found = flow.respond(args, unravel(renewed.origin), renewed)
         # A step that started too far from the threshold to have the third derivatives.
-        unprepared = ~model.near & (jnp.max(renewed.curvature) > bound)
-        failed = (wanted > self.most_stages) | unprepared | ~found.solved
+        unprepared = ~model.near & (renewed.highest > bound)
+        returned, last, found = self._back_to(bound, args, end, unravel, renewed)
+        move = last - end
+        too_long = (wanted > self.most_stages) | unprepared
+        hopeless = ~found.solved & (step < _SHORTEST)
         # The field at the end is the true one, so that the estimate sees what was frozen.
         error = chebyshev_error(step, start, end, f0, found.velocity)
-        error = jnp.where(failed, jnp.inf, jnp.abs(error) + jnp.abs(move))
+        error = jnp.where(too_long | ~found.solved, jnp.inf, jnp.abs(error) + jnp.abs(move))
+        error = jnp.where(hopeless, 0, error)
 
-        y1 = CentralFlowState(unravel(renewed.origin), renewed.modes, y0.approach, allowance)
-        nothing = jnp.zeros_like(y0.modes)
-        zero = jnp.zeros_like(allowance)
-        spent = Cost(gradients=stages, hvps=stages if flow.correction else 0)
-        state = EdgeState(renewed, found.velocity, solver_state.cost + renewed.cost + spent)
-        dense_info = {
-            "y0": y0,
-            "y1": y1,
-            "k0": CentralFlowState(unravel(step * f0), nothing, zero, zero),
-            "k1": CentralFlowState(unravel(step * found.velocity), nothing, zero, zero),
-        }
-        y_error = CentralFlowState(unravel(error), nothing, zero, zero)
-        return y1, y_error, dense_info, state, RESULTS.successful
+        y1 = flow.renewed(dataclasses.replace(y0, allowance=allowance), renewed, modes, found)
+        y1 = dataclasses.replace(y1, params=unravel(jnp.where(hopeless, start, last)))
+        hvps = stages if flow.correction else 0
+        spent = solver_state.cost + renewed.cost + Cost(gradients=stages, hvps=hvps)
+        failure = jnp.where(hopeless, flow.failure(renewed, found), 0)
+        state = EdgeState(returned, found.velocity, spent, failure)
+        slopes = {"k0": unravel(step * f0), "k1": unravel(step * found.velocity)}
+        dense_info = {"y0": y0, "y1": y1, **slopes}
+        y_error = y0.rates(unravel(error), jnp.zeros_like(allowance))
+        result = choose(hopeless, RESULTS.nonlinear_divergence, RESULTS.successful)
+        return y1, y_error, dense_info, state, result
 
     def func(self, terms: Any, t0: Any, y0: CentralFlowState, args: Potential) -> Any:
         """Return the vector field."""
         return terms.vf(t0, y0, args)
 
+    def _back_to(
+        self,
+        bound: Float[Array, ""],
+        potential: Potential,
+        end: Array,
+        unravel: Callable[[Array], Any],
+        model: EdgeModel,
+    ) -> tuple[EdgeModel, Array, Evaluation]:
+        """Move to where no eigenvalue is above `bound`, to first order, by the shortest way.
 
-def _back_to(bound: Array, model: EdgeModel) -> tuple[Array, EdgeModel]:
-    """Move to where no eigenvalue is above `bound`, to first order, by the shortest way.
+        Returns:
+            The model there, the point, and how the flow moves there.
+        """
+        identity = pack(jnp.eye(modes_of(model.curvature.size), dtype=bound.dtype))
+        above = model.highest > bound
+        nothing = jnp.zeros_like(end)
 
-    Returns:
-        The move, and the model there.
-    """
+        def shortest() -> Drift:
+            with jax.default_matmul_precision("highest"):
+                operator = model.derivatives @ model.derivatives.T
+            return Drift(nothing, nothing, bound * identity - model.curvature, operator)
 
-    def moved() -> tuple[Array, Array]:
-        room = bound * jnp.eye(model.modes.shape[0], dtype=bound.dtype) - model.curvature
-        operator = gram_operator(model.derivatives, 1.0)
-        found = solve_complementarity(room, operator)
-        move = -jnp.einsum("ij,ijp->p", found.solution, model.derivatives)
-        valid = found.converged & (jnp.max(jnp.abs(move)) < jnp.inf)
-        return jnp.where(valid, move, jnp.nan), bound * jnp.eye(room.shape[0]) - found.slack
+        def half(
+            carry: tuple[Array, Array, Evaluation], moving: Bool[Array, ""]
+        ) -> tuple[tuple[Array, Array, Evaluation], None]:
+            point, curvature, _ = carry
+            here = model.at(curvature)
+            drift = lax.cond(
+                moving, shortest, lambda: self.flow.drift(potential, unravel(point), here)
+            )
+            needed = model.near & (above | ~moving)
+            solution, slack, residual, solved = solve_where(needed, drift)
+            push = solution @ model.derivatives
+            moves = moving & needed
+            valid = solved & (jnp.max(jnp.abs(push)) < jnp.inf)
+            point = jnp.where(moves, jnp.where(valid, point - push, jnp.nan), point)
+            curvature = jnp.where(moves, bound * identity - slack, curvature)
+            found = self.flow.evaluation(drift, here, solution, residual, solved)
+            return (point, curvature, found), None
 
-    def stayed() -> tuple[Array, Array]:
-        return jnp.zeros_like(model.origin), model.curvature
+        # The two problems, one after the other in a loop: one copy of the solver to compile.
+        start = Evaluation(nothing, 0 * identity, nothing, bound, above)
+        (point, curvature, found), _ = lax.scan(
+            half, (end, model.curvature, start), jnp.asarray([True, False])
+        )
+        return model.at(curvature), point, found
 
-    above = model.near & (jnp.max(model.curvature) > bound)
-    move, curvature = lax.cond(above, moved, stayed)
-    return move, eqx.tree_at(
-        lambda m: (m.origin, m.curvature), model, (model.origin + move, curvature)
-    )
+
+def solve_where(
+    needed: Bool[Array, ""], drift: Drift
+) -> tuple[Array, Array, Float[Array, ""], Bool[Array, ""]]:
+    """Return X, its slack, residual and whether it was solved; X = 0 where that is known."""
+
+    def solve() -> tuple[Array, Array, Array, Array]:
+        found = solve_packed_complementarity(drift.linear, drift.operator)
+        return found.solution, found.slack, found.residual, found.converged
+
+    def known() -> tuple[Array, Array, Array, Array]:
+        nothing = jnp.zeros_like(drift.linear)
+        return nothing, drift.linear, nothing[0], jnp.asarray(True)
+
+    return lax.cond(needed, solve, known)

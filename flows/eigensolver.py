@@ -74,8 +74,8 @@ class _State(eqx.Module):
         return jnp.arange(self.basis.shape[0], dtype=jnp.int32) < self.size
 
 
-def _rayleigh_ritz(state: _State) -> _State:
-    """Update the Ritz pairs and their residuals after a change of the basis."""
+def _ritz(state: _State) -> tuple[Array, Array, Array, Array]:
+    """Return Ritz values, coefficients, norms of residuals and the longest one, of the basis."""
     used, wanted = state.used, state.residuals.shape[0]
     projected = jnp.where(used[:, None] & used[None, :], state.projected, 0)
     # Unused rows decouple, and this diagonal puts them below every Ritz value.
@@ -87,16 +87,13 @@ def _rayleigh_ritz(state: _State) -> _State:
     top = coefficients[:, :wanted].T
     residuals = top @ state.images - (values[:wanted, None] * top) @ state.basis
     norms = jnp.linalg.norm(residuals, axis=1)
-    return eqx.tree_at(
-        lambda s: (s.values, s.coefficients, s.residuals, s.expansion),
-        state,
-        (values, coefficients, norms, residuals[jnp.argmax(norms)]),
-    )
+    return values, coefficients, norms, residuals[jnp.argmax(norms)]
 
 
-def _expand(product: Callable[[Vector], Vector], state: _State) -> _State:
-    """Add the longest residual to the basis."""
-    new = state.expansion / jnp.max(state.residuals)
+def _expand(product: Callable[[Vector], Vector], count: int, state: _State) -> _State:
+    """Use one more of the `count` rows that are there, and after the last the longest residual."""
+    residual = state.expansion / jnp.max(state.residuals)
+    new = jnp.where(state.products < count, state.basis[state.size], residual)
     # Twice: the first projection leaves rounding errors of the size of what it removes.
     for _ in range(2):
         new = new - jnp.where(state.used, state.basis @ new, 0) @ state.basis
@@ -118,7 +115,12 @@ def _expand(product: Callable[[Vector], Vector], state: _State) -> _State:
         products=state.products + 1,
         stalled=stalled,
     )
-    return _rayleigh_ritz(state)
+
+    def unknown() -> tuple[Array, Array, Array, Array]:
+        return state.values, state.coefficients, state.residuals, state.expansion
+
+    found = lax.cond(state.products < count, unknown, lambda: _ritz(state))
+    return eqx.tree_at(lambda s: (s.values, s.coefficients, s.residuals, s.expansion), state, found)
 
 
 def _restart(state: _State, kept: int) -> _State:
@@ -138,39 +140,21 @@ def _restart(state: _State, kept: int) -> _State:
     )
 
 
-def _begin(product: Callable[[Vector], Vector], start: Block, wanted: int, capacity: int) -> _State:
-    """Return the state whose basis spans `start`."""
-    count = start.shape[0]
-    # Householder's method completes the basis where rows of `start` depend on each other.
-    rows = jnp.linalg.qr(start.T)[0].T
-    # One at a time: on a CPU a batch of products is slower than its members, and takes more memory.
-    images = lax.map(product, rows)
-    small = jnp.zeros((count, count), start.dtype)
-    projected = rows @ images.T
-    state = _State(
-        basis=rows,
-        images=images,
-        projected=0.5 * (projected + projected.T),
-        size=jnp.asarray(count, jnp.int32),
-        values=small[0],
-        coefficients=small,
-        residuals=small[0, :wanted],
-        expansion=rows[0],
-        products=jnp.asarray(count, jnp.int32),
+def _begin(rows: Block, wanted: int, capacity: int) -> _State:
+    """Return the state that has orthonormal rows to start from, of which none is in use yet."""
+    square = jnp.zeros((capacity, capacity), rows.dtype)
+    basis = jnp.pad(rows, ((0, capacity - rows.shape[0]), (0, 0)))
+    return _State(
+        basis=basis,
+        images=jnp.zeros_like(basis),
+        projected=square,
+        size=jnp.zeros((), jnp.int32),
+        values=square[0],
+        coefficients=square,
+        residuals=jnp.full(wanted, jnp.inf, rows.dtype),
+        expansion=jnp.zeros_like(rows[0]),
+        products=jnp.zeros((), jnp.int32),
         stalled=jnp.asarray(False),
-    )
-    # The room for more rows comes last: what is updated after it was made is copied by XLA.
-    state = _restart(_rayleigh_ritz(state), count)
-    more = (0, capacity - count)
-    grown = (
-        jnp.pad(state.basis, (more, (0, 0))),
-        jnp.pad(state.images, (more, (0, 0))),
-        jnp.pad(state.projected, more),
-        jnp.pad(state.values, more),
-        jnp.eye(capacity, dtype=start.dtype),
-    )
-    return eqx.tree_at(
-        lambda s: (s.basis, s.images, s.projected, s.values, s.coefficients), state, grown
     )
 
 
@@ -199,7 +183,9 @@ def block_eigenpairs(
     count, size = start.shape
     capacity = min(2 * count + 4, size)
     kept = min(count + _KEPT, capacity)
-    state = _begin(product, start, wanted, capacity)
+    # Householder's method completes the basis where rows of `start` depend on each other.
+    rows = jnp.linalg.qr(start.T)[0].T
+    state = _begin(rows, wanted, capacity)
 
     def unconverged(state: _State) -> Bool[Array, ""]:
         bound = jnp.asarray(tolerance, start.dtype) * jnp.max(jnp.abs(state.values[:wanted]))
@@ -208,12 +194,14 @@ def block_eigenpairs(
 
     def cycle(state: _State) -> _State:
         state = lax.while_loop(
-            lambda s: (s.size < capacity) & unconverged(s), lambda s: _expand(product, s), state
+            lambda s: (s.size < capacity) & unconverged(s),
+            lambda s: _expand(product, count, s),
+            state,
         )
         return _restart(state, kept)
 
-    if kept < capacity:
-        state = lax.while_loop(unconverged, cycle, state)
+    # A basis with room for the whole space needs no restart.
+    state = lax.while_loop(unconverged, cycle, state) if kept < capacity else cycle(state)
     return BlockEigenpairs(
         values=state.values[:wanted],
         vectors=state.basis[:wanted],

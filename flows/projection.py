@@ -12,7 +12,7 @@ from typing import Any
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .flow import AbstractFlow
 from .potential import Potential
@@ -49,11 +49,30 @@ class AbstractProjectedFlow(AbstractFlow):
         """
 
 
+class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
+    """A solver made for one projected flow: an accepted step of it ends where `project` would.
+
+    Its state has the attributes `cost`, a `Cost` that counts what was spent since the start, and
+    `failure`, as `project` returns it; a step that fails for good is reported as successful in its
+    error estimate, with the result `nonlinear_divergence`, so that it ends the run.
+    """
+
+    @property
+    @abc.abstractmethod
+    def first_step(self) -> Float[Array, ""]:
+        """Length of the first step to try."""
+
+    @abc.abstractmethod
+    def start(self, y0: Any, potential: Potential) -> tuple[Any, Any]:
+        """Return the state put right as `project` would, and the solver's state there."""
+
+
 class ProjectedState(eqx.Module):
     """State of `ProjectedSolver`: the inner solver's, and how the last projection went."""
 
     inner: PyTree[Any]
     failure: Int[Array, ""]
+    cost: None = None
 
 
 class ProjectedSolver(diffrax.AbstractWrappedSolver):
@@ -114,6 +133,8 @@ class ProjectedSolver(diffrax.AbstractWrappedSolver):
             terms, t0, t1, y0, args, solver_state.inner, made_jump
         )
         y1, failure = self.flow.project(y1, args)
+        # Between steps, what does not move by itself is interpolated to where it was put.
+        dense_info = {**dense_info, "y1": y1} if "y1" in dense_info else dense_info
         result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
         return y1, error, dense_info, ProjectedState(inner, failure), result
 

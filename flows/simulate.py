@@ -14,7 +14,7 @@ from .cost import Cost
 from .flow import AbstractFlow
 from .measurements import AbstractMeasurement, check_measurements, measure_all
 from .potential import Potential
-from .projection import AbstractProjectedFlow, ProjectedSolver, ProjectedState
+from .projection import AbstractFlowSolver, AbstractProjectedFlow, ProjectedSolver
 from .results import RESULTS, choose
 from .segments import Progress, run_segments, segment_length
 from .stepping import (
@@ -153,10 +153,13 @@ def _dtype(state: PyTree[Any]) -> Any:
 @eqx.filter_jit
 def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajectory]:
     flow, potential = problem.flow, problem.potential
-    y0, failure = _projected(problem, flow.init(potential, params))
+    y0, failure, solver_state = _started(problem, flow.init(potential, params))
     t0 = jnp.zeros((), _dtype(y0))
     term = diffrax.ODETerm(ShiftedField(flow, t0))
-    dt0 = None if problem.dt0 is None else problem.dt0.astype(t0.dtype)
+    dt0 = problem.dt0
+    if dt0 is None and isinstance(problem.solver, AbstractFlowSolver):
+        dt0 = problem.solver.first_step
+    dt0 = None if dt0 is None else dt0.astype(t0.dtype)
     controller_state = None
     if problem.adaptive:
         tnext, controller_state = problem.controller.init(
@@ -171,7 +174,8 @@ def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajecto
         )
         dt0 = tnext - t0
     assert dt0 is not None
-    solver_state = problem.solver.init(term, t0, t0 + dt0, y0, potential)
+    if solver_state is None:
+        solver_state = problem.solver.init(term, t0, t0 + dt0, y0, potential)
     row = _Record(flow)(t0, y0, potential)
     check_variables(type(flow).__name__, row[1], flow.variables)
     rows = jax.tree.map(lambda x: x[None], row)
@@ -252,7 +256,7 @@ def _advance(
     controller_state = solution.controller_state
     solver_state = solution.solver_state
     # Only a failed projection ends a run with an accepted step and this result.
-    failure = solver_state.failure if isinstance(solver_state, ProjectedState) else state.failure
+    failure = getattr(solver_state, "failure", state.failure)
     step = controller_state.step if controller_state is not None else state.step
     following = SimulationState(
         flow=flow_state,
@@ -282,20 +286,25 @@ def _advance(
 @eqx.filter_jit
 def _reset(problem: _Problem, state: SimulationState, flow_state: Any) -> SimulationState:
     """Put another flow state, of other shapes perhaps, at the same time."""
-    flow_state, failure = _projected(problem, flow_state)
+    flow_state, failure, solver = _started(problem, flow_state)
     time = jnp.zeros_like(state.step)
     term = diffrax.ODETerm(ShiftedField(problem.flow, state.time))
-    solver = problem.solver.init(term, time, time + state.step, flow_state, problem.potential)
+    if solver is None:
+        solver = problem.solver.init(term, time, time + state.step, flow_state, problem.potential)
     result = choose(failure > 0, RESULTS.nonlinear_divergence, state.result)
     return dataclasses.replace(
         state, flow=flow_state, solver=solver, result=result, failure=failure
     )
 
 
-def _projected(problem: _Problem, flow_state: Any) -> tuple[Any, Int[Array, ""]]:
+def _started(problem: _Problem, flow_state: Any) -> tuple[Any, Int[Array, ""], Any]:
+    """Put a state right; return it, which failure happened, and the solver's state if known."""
+    if isinstance(problem.solver, AbstractFlowSolver):
+        flow_state, solver_state = problem.solver.start(flow_state, problem.potential)
+        return flow_state, solver_state.failure, solver_state
     if isinstance(problem.flow, AbstractProjectedFlow):
-        return problem.flow.project(flow_state, problem.potential)
-    return flow_state, jnp.zeros((), jnp.int32)
+        return *problem.flow.project(flow_state, problem.potential), None
+    return flow_state, jnp.zeros((), jnp.int32), None
 
 
 def simulate(
@@ -378,7 +387,7 @@ def simulate(
     controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
         controller = StepMemory(controller, smallest_step(dtype, length * save_every))
-    if isinstance(flow, AbstractProjectedFlow):
+    if isinstance(flow, AbstractProjectedFlow) and not isinstance(solver, AbstractFlowSolver):
         solver = ProjectedSolver(solver, flow)
     problem = _Problem(
         flow=flow,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
-from .projection import ProjectedSolver, ProjectedState
+from .projection import ProjectedSolver
 from .results import RESULTS, choose
 from .trees import all_finite
 
@@ -212,8 +212,7 @@ def evaluations_at_start(
 
 def solver_cost(state: Any) -> Cost | None:
     """Return what a solver has counted itself in its accepted steps, if it does."""
-    inner = state.inner if isinstance(state, ProjectedState) else state
-    return getattr(inner, "cost", None)
+    return getattr(state, "cost", None)
 
 
 def cost_stats(cost: Cost | None, measured: Cost) -> dict[str, Array]:

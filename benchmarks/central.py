@@ -1,0 +1,116 @@
+"""What Central Flow costs: in gradient-descent steps, to compile, and in memory."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from flows import CentralFlow, GradientDescent, simulate
+
+from .memory import planned_bytes
+from .problems import LEARNING_RATE, demo_network, digits_network
+from .rows import Measured, row
+from .timing import interleaved
+
+_RANK = 3
+
+
+def _per_step(before: int, steps: int) -> Measured:
+    """Measure the steps that follow the first `before` ones, every one of them saved."""
+    potential, params = demo_network()
+    flow = CentralFlow(GradientDescent(LEARNING_RATE), rank=_RANK)
+
+    def run(state, count):
+        start = params if state is None else None
+        return simulate(flow, potential, start, count, state=state, measurements=())
+
+    state = run(None, before).state if before else None
+
+    @jax.jit
+    def descend(potential, params):
+        def step(params, _):
+            gradient = jax.grad(potential)(params)
+            return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
+
+        return lax.scan(step, params, length=steps)[0]
+
+    times = interleaved(
+        {"step": lambda: descend(potential, params), "flow": lambda: run(state, steps)}
+    )
+    found = run(state, steps)
+    return Measured(
+        times["flow"] / times["step"],
+        {
+            "step ms": 1e3 * times["step"] / steps,
+            "flow ms": 1e3 * times["flow"] / steps,
+            "gradient-equivalents per step": float(found.stats["gradient_equivalents"]) / steps,
+            "solver steps per step": float(found.stats["solver_steps"]) / steps,
+            "smallest critical rank": float(jnp.min(found.observables["critical_rank"])),
+        },
+    )
+
+
+@row(
+    "central-before",
+    target=30,
+    compares="a step of CentralFlow(rank 3), saved / of gradient descent; demo network, steps 8-28",
+)
+def before_the_edge() -> Measured:
+    """The sharpness is below 2/eta and rising."""
+    return _per_step(8, 20)
+
+
+@row(
+    "central-edge",
+    target=80,
+    compares="a step of CentralFlow(rank 3), saved / of gradient descent; demo network, "
+    "steps 150-300, three critical",
+)
+def at_the_edge() -> Measured:
+    """Three eigenvalues are at 2/eta."""
+    return _per_step(150, 150)
+
+
+@row(
+    "central-compile",
+    target=15,
+    compares="seconds of the first 300 steps of CentralFlow(rank 3), demo network, less the second",
+)
+def compile_time() -> Measured:
+    """Tracing and compilation of the whole run, on the cores of this machine."""
+    potential, params = demo_network()
+    jax.clear_caches()
+
+    def run():
+        start = time.perf_counter()
+        flow = CentralFlow(GradientDescent(LEARNING_RATE), rank=_RANK)
+        found = simulate(flow, potential, params, 300, measurements=())
+        jax.block_until_ready(found.params)
+        return time.perf_counter() - start
+
+    first, second = run(), run()
+    return Measured(first - second, {"first s": first, "second s": second})
+
+
+@row(
+    "central-memory",
+    target=80,
+    compares="memory of 4 steps of CentralFlow(rank 4) beyond a gradient's / vector, P = 994570",
+)
+def memory() -> Measured:
+    """Temporaries and results of the program, the start excepted, over a vector of length P."""
+    potential, params = digits_network((64, 960, 960, 10), examples=200)
+    flat, _ = ravel_pytree(params)
+
+    def run(potential, params):
+        flow = CentralFlow(GradientDescent(0.01), rank=4)
+        return simulate(flow, potential, params, 4, save_every=4, measurements=()).state.flow
+
+    needed = planned_bytes(run, potential, params)
+    gradient = planned_bytes(lambda potential, w: jax.grad(potential)(w), potential, params)
+    return Measured(
+        (needed - gradient) / flat.nbytes,
+        {"MiB": needed / 2**20, "gradient MiB": gradient / 2**20, "parameters": float(flat.size)},
+    )
