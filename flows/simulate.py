@@ -12,14 +12,16 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .cost import Cost
 from .flow import AbstractFlow
-from .measurements import AbstractMeasurement, check_measurements, measure_all
+from .measure import check_measurements, labels, losses, measure_all
+from .measurements import AbstractMeasurement
 from .potential import Potential
 from .projection import AbstractProjectedFlow, ProjectedSolver, ProjectedState
-from .results import RESULTS, choose
+from .results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
 from .segments import Progress, run_segments, segment_length
 from .stepping import (
     ShiftedField,
     StepMemory,
+    choose_adjoint,
     choose_controller,
     cost_stats,
     evaluations_at_start,
@@ -29,8 +31,17 @@ from .stepping import (
     solver_cost,
 )
 from .trajectory import Trajectory
-from .trees import Params, all_finite, is_traced
-from .validation import as_params, check_potential, count_saves, positive, positive_integer
+from .trees import Params, is_traced
+from .validation import (
+    Origin,
+    as_params,
+    check_origin,
+    check_potential,
+    check_progress,
+    count_saves,
+    positive,
+    positive_integer,
+)
 from .variables import STEPS, Variables, check_variables, merge_variables
 
 _MAX_SOLVER_STEPS = 4096
@@ -50,7 +61,8 @@ class SimulationState(eqx.Module):
         measurements: The state of each measurement.
         result: Whether a failure has happened.
         stopped_at: At which time; nan if none has.
-        failure: Which of a projected flow's `failures` it was, from 1; 0 if none.
+        failure: Which of the trajectory's `failures` it was, from 1; 0 if none.
+        origin: What the run was made with.
     """
 
     flow: PyTree[Any]
@@ -64,6 +76,7 @@ class SimulationState(eqx.Module):
     result: RESULTS
     stopped_at: Float[Array, ""]
     failure: Int[Array, ""]
+    origin: Origin = eqx.field(static=True)
 
 
 class _Record(eqx.Module):
@@ -87,6 +100,11 @@ class _Problem(eqx.Module):
     save_every: int | float = eqx.field(static=True)
     max_solver_steps: int = eqx.field(static=True)
     variables: Variables = eqx.field(static=True)
+    origin: Origin = eqx.field(static=True)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return (*getattr(self.flow, "failures", ()), LOSS_NOT_FINITE)
 
     @property
     def adaptive(self) -> bool:
@@ -128,7 +146,7 @@ class _Problem(eqx.Module):
             variables=self.variables,
             midpoint=self.flow.midpoint,
             time_unit=self.flow.time_unit,
-            failures=getattr(self.flow, "failures", ()),
+            failures=self.failures,
         )
 
     def stats(
@@ -181,9 +199,10 @@ def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajecto
         rows,
     )
     time = jnp.zeros(())
-    finite = all_finite(row[0])
-    result = choose(finite, RESULTS.successful, RESULTS.nonfinite)
+    broken, _, loss = first_failure(rows[0], losses(problem.measurements, observables))
+    result = choose(broken, RESULTS.nonfinite, RESULTS.successful)
     result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
+    failure = jnp.where((failure == 0) & loss, len(problem.failures), failure)
     state = SimulationState(
         flow=y0,
         time=time,
@@ -196,6 +215,7 @@ def _begin(problem: _Problem, params: Params) -> tuple[SimulationState, Trajecto
         result=result,
         stopped_at=jnp.where(result == RESULTS.successful, jnp.nan, time),
         failure=failure,
+        origin=problem.origin,
     )
     at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
     stats = problem.stats(0, 0, at_start, cost, solver_cost(solver_state))
@@ -241,11 +261,12 @@ def _advance(
     measurements, index, (observables, cost) = problem.measured(
         state.measurements, state.index, rows
     )
-    finite = jax.vmap(all_finite)(rows[0])
+    broken, row, loss = first_failure(rows[0], losses(problem.measurements, observables))
     reached = solution.result == RESULTS.successful
-    result = choose(reached & ~jnp.all(finite), RESULTS.nonfinite, solution.result)
+    # Rows that the solver did not reach are not finite: a loss that fails does so before them.
+    result = choose(loss | (reached & broken), RESULTS.nonfinite, solution.result)
     stopped = jnp.where(
-        reached, times[jnp.argmin(finite)], state.time + solution.ts[1][0].astype(times.dtype)
+        reached | loss, times[row], state.time + solution.ts[1][0].astype(times.dtype)
     )
     ended = state.result != RESULTS.successful
     failed = ~ended & (result != RESULTS.successful)
@@ -254,6 +275,7 @@ def _advance(
     # Only a failed projection ends a run with an accepted step and this result.
     failure = solver_state.failure if isinstance(solver_state, ProjectedState) else state.failure
     step = controller_state.step if controller_state is not None else state.step
+    failure = jnp.where(loss, len(problem.failures), failure)
     following = SimulationState(
         flow=flow_state,
         time=times[-1],
@@ -266,6 +288,7 @@ def _advance(
         result=choose(ended, state.result, result),
         stopped_at=jnp.where(failed, stopped, state.stopped_at),
         failure=jnp.where(failed, failure, state.failure),
+        origin=state.origin,
     )
     before, after = solver_cost(state.solver), solver_cost(solver_state)
     spent = None if before is None or after is None else after - before
@@ -323,8 +346,9 @@ def simulate(
         potential: The loss: any differentiable function of `params` that returns a scalar.
         params: The optimizer's start w_0, any pytree of floats; None to go on from `state`.
         steps: How long to run: optimizer steps, or the flow's own time if it has one.
-        state: `trajectory.state` of an earlier run to go on from, with the same solver. The new
-            trajectory then starts after it: the time that `state` stands at is not saved again.
+        state: `trajectory.state` of an earlier run to go on from, with the same kinds of flow,
+            solver and controller and the same measurements. The new trajectory then starts after
+            it: the time that `state` stands at is not saved again.
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
@@ -348,8 +372,9 @@ def simulate(
 
     Raises:
         ValueError: If an argument is wrong; the message names it.
-        SimulationError: If the state stops being finite, or the solver fails; its `trajectory`
-            has all saves before. (Inside `jax.jit` it is a run-time error of equinox.)
+        SimulationError: If the state or the measured loss stops being finite, or the solver
+            fails; its `trajectory` has all saves before. (Inside `jax.jit` it is a run-time error
+            of equinox.)
     """
     if not isinstance(flow, AbstractFlow):
         raise ValueError(
@@ -357,25 +382,35 @@ def simulate(
         )
     if (params is None) == (state is None):
         raise ValueError("exactly one of params and state must be given, the other be None.")
-    saves = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
+    saves, save_every = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
+    check_progress(progress)
     max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
     measurements = check_measurements(measurements)
     if state is None:
         params = as_params(params)
-        check_potential(potential, params)
         shape = params
     elif isinstance(state, SimulationState):
+        check_origin(state.origin, flow=type(flow).__name__)
         shape = eqx.filter_eval_shape(flow.params, state.flow)
     else:
         raise ValueError(
             f"state must be the `.state` of a trajectory of simulate; got {type(state).__name__}."
         )
+    check_potential(potential, shape)
     dtype = _dtype(shape)
     size = sum(x.size for x in jax.tree.leaves(shape))
     length = segment_length(segment, saves, size * jnp.dtype(dtype).itemsize)
     suited_solver, suited_controller = flow.integrator(dtype)
     solver = matrix_free(suited_solver if solver is None else solver, size)
     controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
+    origin = {
+        "flow": type(flow).__name__,
+        "solver": type(solver).__name__,
+        "stepsize_controller": type(controller).__name__,
+        "measurements": labels(measurements),
+    }
+    if state is not None:
+        check_origin(state.origin, **origin)
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
         controller = StepMemory(controller, smallest_step(dtype, length * save_every))
     if isinstance(flow, AbstractProjectedFlow):
@@ -386,11 +421,12 @@ def simulate(
         measurements=measurements,
         solver=solver,
         controller=controller,
-        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        adjoint=choose_adjoint(adjoint),
         dt0=None if dt0 is None else positive("dt0", dt0),
         save_every=save_every,
         max_solver_steps=max_solver_steps,
         variables=merge_variables([*(m.variables for m in measurements), flow.variables]),
+        origin=tuple(origin.items()),
     )
     first = None
     if state is None:
