@@ -131,6 +131,7 @@ class Store:
         """Write a whole group at once, in place of one that is there (for the landscape)."""
         if group in self._root:
             del self._root[group]
+        self._rows.pop(group, None)
         self._create(group, dataset, {})
         for name, variable in dataset.variables.items():
             self._arrays[group][str(name)][...] = variable.values
