@@ -123,7 +123,7 @@ class Trajectory(eqx.Module):
     @property
     def message(self) -> str:
         """How the run ended, as a sentence; empty if it reached its end."""
-        check_one("message", self)
+        check_one("message", self, mapped=False)
         if bool(self.succeeded):
             return ""
         unit = "step" if self.time_unit == STEPS else "time"
@@ -172,9 +172,11 @@ class Trajectory(eqx.Module):
             One variable per observable, with `units` and `long_name`; the stats as attributes.
 
         Raises:
-            ValueError: If this is a batch of trajectories.
+            ValueError: If this is a batch of trajectories, or its values are not known yet.
         """
-        check_one("to_dataset", self)
+        check_one("to_dataset", self, mapped=False)
+        if is_traced(self):
+            raise ValueError("to_dataset needs values: call it outside of jax.jit and jax.vmap.")
         data: dict[str, Any] = {}
         described = dict(self.variables)
         for name, values in self.observables.items():
@@ -190,8 +192,13 @@ class Trajectory(eqx.Module):
         return xr.Dataset(data, {"step": ("step", np.asarray(self.steps), unit)}, stats)
 
 
-def check_one(name: str, *trajectories: Trajectory) -> None:
+def check_one(name: str, *trajectories: Trajectory, mapped: bool = True) -> None:
     """Check that trajectories are single ones, as they are inside `jax.vmap`, and no batches.
+
+    Args:
+        name: What is asked of them.
+        trajectories: The trajectories.
+        mapped: Whether it can be asked inside `jax.vmap`.
 
     Raises:
         ValueError: If one has axes before that of the saves.
@@ -199,10 +206,11 @@ def check_one(name: str, *trajectories: Trajectory) -> None:
     for trajectory in trajectories:
         shape = trajectory.steps.shape
         if len(shape) != 1:
+            hint = ", or wrap in jax.vmap: jax.vmap(lambda trajectory: ...)(trajectory)"
             raise ValueError(
                 f"{name} is of one trajectory; this is a batch, with steps of shape {shape}. Take "
-                "one out of it, jax.tree.map(lambda x: x[0], trajectory), or for arrays of all of "
-                "them wrap in jax.vmap: jax.vmap(lambda trajectory: ...)(trajectory)."
+                "one out of it, jax.tree.map(lambda x: x[0], trajectory)"
+                f"{hint if mapped else ''}."
             )
 
 

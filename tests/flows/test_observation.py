@@ -122,23 +122,30 @@ def test_a_batch_of_trajectories_is_mapped_over():
 
 
 @pytest.mark.parametrize(
-    ("name", "ask"),
+    ("name", "hint", "ask"),
     [
-        ("midpoints", lambda flows, discrete: discrete.midpoints("three_point")),
-        ("distance", distance),
-        ("tracking_error", tracking_error),
-        ("to_dataset", lambda flows, discrete: discrete.to_dataset()),
-        ("message", lambda flows, discrete: discrete.message),
-        ("concatenate", lambda flows, discrete: concatenate([discrete, discrete])),
+        ("midpoints", "vmap", lambda flows, discrete: discrete.midpoints("three_point")),
+        ("distance", "vmap", distance),
+        ("tracking_error", "vmap", tracking_error),
+        ("concatenate", "vmap", lambda flows, discrete: concatenate([discrete, discrete])),
+        ("to_dataset", "", lambda flows, discrete: discrete.to_dataset()),
+        ("message", "", lambda flows, discrete: discrete.message),
     ],
 )
-def test_a_batch_of_trajectories_is_refused_where_one_is_needed(name, ask):
+def test_a_batch_of_trajectories_is_refused_where_one_is_needed(name, hint, ask):
     """With what to do about it."""
     runs = simulate(GradientFlow(OPTIMIZER), VALLEY, START, 4), iterate(OPTIMIZER, VALLEY, START, 4)
     flows, discrete = jax.tree.map(lambda x: jnp.stack([x, x]), runs)
-    message = rf"{name} is of one trajectory; .* steps of shape \(2, 5\).*wrap in jax\.vmap"
+    message = rf"{name} is of one trajectory; .* steps of shape \(2, 5\). Take one out.*{hint}"
     with pytest.raises(ValueError, match=message):
         ask(flows, discrete)
+
+
+def test_a_dataset_needs_values():
+    """Inside a transformation there are none yet."""
+    run = iterate(OPTIMIZER, VALLEY, START, 4)
+    with pytest.raises(ValueError, match=r"call it outside of jax\.jit and jax\.vmap"):
+        jax.jit(lambda run: run.to_dataset())(run)
 
 
 def test_tracking_refuses_what_cannot_be_compared():
