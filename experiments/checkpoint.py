@@ -18,7 +18,7 @@ from .errors import DirectoryError
 from .loader import to_toml
 from .schema import Config
 
-FORMAT = 1
+FORMAT = 2
 # The newest, and the one before in case the newest turns out to be damaged.
 _KEEP = 2
 

@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 import rich.console
@@ -78,7 +79,7 @@ def run(
         Draw nothing; `eosflows figure` can do it later.
     """
     config = load_config(experiment, set_)
-    from . import runner
+    from . import runner, session
 
     try:
         result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
@@ -87,7 +88,7 @@ def run(
         raise ConfigError(experiment, error.problems) from error
     _show(result.directory)
     _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
-    if result.status != runner.FINISHED:
+    if result.status != session.FINISHED:
         _complain(f"{result.status}: {result.message}; every step before is in the store")
         return DIVERGED
     return OK
@@ -125,10 +126,16 @@ def figure(directory: Path, /, *names: str) -> int:
         raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(figure_names())}")
     if not directory.exists():
         raise UserError(f"{directory}: no such run directory")
-    problems = draw_figures(directory, names or load_config(directory / CONFIG).figures)
+    wanted = names or load_config(directory / CONFIG).figures
+    if not wanted:
+        every = ", ".join(figure_names())
+        raise UserError(f"{directory}: its config asks for no figure; name some of {every}")
+    problems = draw_figures(directory, wanted)
     for problem in problems:
         _complain(problem)
-    _out().print(f"figures in {directory / FIGURES}", highlight=False, soft_wrap=True, markup=False)
+    if len(problems) < len(wanted):
+        folder = directory / FIGURES
+        _out().print(f"figures in {folder}", highlight=False, soft_wrap=True, markup=False)
     return BAD_INPUT if problems else OK
 
 
@@ -142,6 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 bad config or usage, 3 diverged, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _note
+        return _call(words)
+
+
+def _call(words: list[str]) -> int:
     try:
         code = app(words, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
@@ -168,6 +181,14 @@ def _show(directory: Path) -> None:
 def _out() -> rich.console.Console:
     # Made anew each time, since callers replace sys.stdout. A pipe has no width to fit into.
     return rich.console.Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+    """Show a library's warning as one line of ours, without the source line that it comes from."""
+    del where, options
+    from .progress import warn
+
+    warn(f"{' '.join(str(message).split())} ({category.__name__})")
 
 
 def _complain(message: str) -> None:

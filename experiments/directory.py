@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import DirectoryError
+from .errors import ConfigError, DirectoryError
 from .loader import load_config, to_toml
 from .schema import Config
 from .store import RESULTS
@@ -28,7 +28,8 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
         path: the run directory; made if it does not exist.
         config: what is going to run there.
         overwrite: delete an earlier run that is there. Nothing but a run directory is deleted.
-        resume: go on with an earlier run that is there, which must have the same config.
+        resume: go on with an earlier run that is there, which must have the same config; begin if
+            it was stopped before its config was written.
 
     Returns:
         Whether an earlier run is there to go on with.
@@ -46,10 +47,10 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
             raise DirectoryError(f"{path}: is a file; the output must be a folder")
         if path.exists() and any(path.iterdir()):
             _check_is_run(path)
-            if resume:
+            if resume and _has_begun(path):
                 _check_same_config(path, config)
                 return True
-            if not overwrite:
+            if not (overwrite or resume):
                 raise DirectoryError(
                     f"{path}: holds a run already; go on with it (--resume), replace it "
                     "(--overwrite) or choose another folder (--out)"
@@ -153,12 +154,21 @@ def _is_ours(entry: Path) -> bool:
     return entry.name in _ENTRIES or entry.name in {f".{name}.partial" for name in _ENTRIES}
 
 
+def _has_begun(path: Path) -> bool:
+    """Whether there is more than what is written before the config."""
+    return any((path / name).exists() for name in _ENTRIES - {ENVIRONMENT})
+
+
 def _check_same_config(path: Path, config: Config) -> None:
-    file = path / CONFIG
-    if not file.exists():
-        write_text(file, to_toml(config))
-        return
-    changed = differences(load_config(file), config)
+    try:
+        earlier = load_config(path / CONFIG)
+    except ConfigError as error:
+        # Of the earlier run's file: the one that the user gave is fine.
+        raise DirectoryError(
+            f"{path}: cannot resume, it is not known with which config it ran; replace it "
+            f"(--overwrite) or choose another folder (--out)\n{error}"
+        ) from error
+    changed = differences(earlier, config)
     if changed:
         raise DirectoryError(
             f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 import figures
 
 from .directory import FIGURES, writing
+from .errors import DirectoryError
 from .store import load
 
 
@@ -31,13 +32,16 @@ def draw_figures(directory: Path, names: Sequence[str]) -> list[str]:
         return []
     tree = load(directory)
     problems = []
+    folder = directory / FIGURES
+    if folder.is_symlink() and not folder.is_dir():
+        raise DirectoryError(f"{folder}: is a link to {folder.readlink()}, which is no folder")
     with writing(directory):
-        (directory / FIGURES).mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         for name in names:
             try:
                 figure = figures.draw(name, tree)
             except ValueError as error:
                 problems.append(f"figure {name!r} was not drawn: {error}")
             else:
-                figures.save(figure, directory / FIGURES / f"{name}.png")
+                figures.save(figure, folder / f"{name}.png")
     return problems

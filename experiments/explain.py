@@ -44,9 +44,20 @@ def explain(error: pydantic.ValidationError, data: Any, model: _Model) -> list[P
         model: what they were validated as.
 
     Returns:
-        One problem per error, in pydantic's order.
+        One problem per mistake, in pydantic's order.
     """
-    return [_explain(details, data, model) for details in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    return [_explain(details, data, model) for details in found if not _only_follows(details)]
+
+
+def _only_follows(details: pydantic_core.ErrorDetails) -> bool:
+    """Whether a list of enough entries counts as too short, since pydantic drops the wrong ones."""
+    given = details["input"]
+    return (
+        details["type"] == "too_short"
+        and isinstance(given, list | tuple)
+        and len(given) >= details.get("ctx", {})["min_length"]
+    )
 
 
 class _Place(NamedTuple):
@@ -100,13 +111,20 @@ def _allowed(kind: str, details: pydantic_core.ErrorDetails, context: dict[str, 
         )
     if kind == "string_too_long":
         return f"must have at most {context['max_length']} characters"
+    if kind == "string_too_short":
+        return f"must have at least {_counted(context['min_length'], 'character')}"
     if kind == "too_short":
-        return f"must have at least {context['min_length']} entries"
+        return f"must have at least {_counted(context['min_length'], 'entry')}"
     if kind == "too_long":
-        return f"must have at most {context['max_length']} entries"
+        return f"must have at most {_counted(context['max_length'], 'entry')}"
     if kind == "value_error":
         return str(context["error"])
     return details["msg"]
+
+
+def _counted(count: int, what: str) -> str:
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count} {what if count == 1 else plural}"
 
 
 def _not_one_of(given: Any, allowed: list[str]) -> str:

@@ -107,7 +107,8 @@ def _read(source: str | Path) -> tuple[str, str]:
                 name,
                 [Problem("", f"{size} bytes; a config may have at most {MAX_BYTES} (1 MiB)")],
             )
-        return name, path.read_bytes().decode("utf-8")
+        # Editors on Windows put a byte order mark in front, which is no TOML.
+        return name, path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text (byte {error.start}), so not TOML"
         raise ConfigError(name, [Problem("", message)]) from None

@@ -264,28 +264,32 @@ def _length(values: np.ndarray, description: str) -> xr.Variable:
 
 
 def _discrete(config: Experiment, built: Built) -> Track:
-    def advance(params: Any, state: Any, steps: int) -> flows.Trajectory:
-        return flows.iterate(
-            built.optimizer,
-            built.potential,
-            params,
-            steps,
-            state=state,
-            save_every=config.save_every,
-            measurements=built.measurements,
-            segment=steps // config.save_every,
-            throw=False,
-        )
-
-    kind = config.optimizer.kind
-    attributes = {"label": DISCRETE, "kind": "optimizer", "optimizer_kind": kind}
-    return Track(DISCRETE, {**attributes, "time_unit": "steps"}, advance)
+    attributes = {
+        "kind": "optimizer",
+        "optimizer_kind": config.optimizer.kind,
+        "time_unit": "steps",
+    }
+    return _track(config, built, DISCRETE, attributes, flows.iterate, built.optimizer)
 
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
+    unit = "time" if flow.flow.time_unit == "time" else "steps"
+    attributes = {"kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
+    return _track(config, built, flow.label, attributes, flows.simulate, flow.flow, **flow.solver)
+
+
+def _track(
+    config: Experiment,
+    built: Built,
+    label: str,
+    attributes: dict[str, Any],
+    run: Callable[..., flows.Trajectory],
+    model: Any,
+    **options: Any,
+) -> Track:
     def advance(params: Any, state: Any, steps: int) -> flows.Trajectory:
-        return flows.simulate(
-            flow.flow,
+        return run(
+            model,
             built.potential,
             params,
             steps,
@@ -294,9 +298,7 @@ def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
             measurements=built.measurements,
             segment=steps // config.save_every,
             throw=False,
-            **flow.solver,
+            **options,
         )
 
-    attributes = {"label": flow.label, "kind": "flow", "flow_kind": flow.kind}
-    unit = "time" if flow.flow.time_unit == "time" else "steps"
-    return Track(flow.label, {**attributes, "time_unit": unit}, advance)
+    return Track(label, {"label": label, **attributes}, advance)

@@ -12,24 +12,14 @@ from . import checkpoint, summary
 from .build import Built, build, build_study, precision
 from .directory import prepare, writing
 from .drawing import draw_figures
-from .environment import EnvironmentFile
 from .errors import DirectoryError
 from .interrupts import deferred_interrupts
 from .landscape import landscape
 from .lockstep import Lockstep
 from .progress import AbstractProgress, show_progress, warn
 from .schema import Config, Experiment, StudyExperiment
-from .session import (
-    DIVERGED,
-    FINISHED,
-    INTERRUPTED,
-    RUNNING,
-    AbstractSession,
-    Result,
-    complete,
-    result,
-)
-from .store import RESULTS, Store, load, remove
+from .session import AbstractSession, Result, is_complete
+from .store import RESULTS, Store, load
 from .study_session import StudySession
 
 # What a segment may hold in memory, all trajectories together, in bytes.
@@ -73,14 +63,13 @@ def run(
         there = prepare(path, config, overwrite=overwrite, resume=resume)
         with writing(path):
             session = begin(path, there)
-            if not complete(session):
+            if not is_complete(session.store):
                 with show_progress(session.length, session.done, progress, session.unit) as bar:
-                    session.loop(bar)
-                session.finish()
+                    session.run(bar)
                 if draw:
                     for problem in draw_figures(path, config.figures):
                         warn(problem)
-            return result(session, path)
+            return session.result()
 
 
 def _beginning(config: Config) -> Callable[[Path, bool], AbstractSession]:
@@ -104,51 +93,56 @@ class _Session(AbstractSession):
     unit = "steps"
 
     def __init__(self, path: Path, config: Experiment, built: Built, there: bool):
-        self.path, self.config, self.built = path, config, built
-        self.length = config.steps
+        self.config, self.built = config, built
         self.lockstep = Lockstep(config, built)
-        self._environment = EnvironmentFile(path, config)
-        store = self._restore() if there else None
-        self.store = store if store is not None else self._create()
-        if not complete(self):
-            self._environment.start()
-            self.store.update("", {"status": RUNNING, "message": ""})
+        super().__init__(path, config, there)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The learning rate and 2/eta."""
+        return {
+            "learning_rate": self.config.optimizer.learning_rate,
+            "critical_sharpness": float(np.asarray(self.built.optimizer.critical_sharpness)),
+            "time_label": "step",
+        }
+
+    @property
+    def length(self) -> int:
+        """The optimizer's steps."""
+        return self.config.steps
 
     @property
     def done(self) -> int:
         """At which step all trajectories are."""
         return self.lockstep.steps_done
 
-    def loop(self, bar: AbstractProgress) -> None:
-        """Advance to the end of the run, storing each segment.
+    @property
+    def place(self) -> str:
+        """At which step."""
+        return f"at step {self.done}"
 
-        Raises:
-            KeyboardInterrupt: after what was computed is in a checkpoint.
-        """
-        try:
-            while self.lockstep.steps_done < self.config.steps and not self.lockstep.stopped:
-                steps = self._next_segment()
-                segment = self.lockstep.advance(steps, bar.working_on)
-                for track in self.lockstep.tracks:
-                    if track.label in segment.warnings and not track.warning:
-                        warn(f"{track.label}: {segment.warnings[track.label]}")
-                with deferred_interrupts():
-                    self.lockstep.accept(segment)
-                    self._append(segment.rows)
-                    if self._checkpoint_is_due():
-                        self._checkpoint()
-                bar.reached(self.lockstep.steps_done)
-        except KeyboardInterrupt:
+    def compute(self, bar: AbstractProgress) -> None:
+        """Advance to the end of the run, storing each segment."""
+        while self.lockstep.steps_done < self.config.steps and not self.lockstep.stopped:
+            steps = self._next_segment()
+            segment = self.lockstep.advance(steps, bar.working_on)
+            for track in self.lockstep.tracks:
+                if track.label in segment.warnings and not track.warning:
+                    warn(f"{track.label}: {segment.warnings[track.label]}")
             with deferred_interrupts():
-                if self.lockstep.steps_done and not self._checkpoint_is_due():
+                self.lockstep.accept(segment)
+                self._append(segment.rows)
+                if self._checkpoint_is_due():
                     self._checkpoint()
-                message = f"at step {self.lockstep.steps_done}"
-                self.store.update("", {"status": INTERRUPTED, "message": message})
-                self._environment.write()
-            raise
+            bar.reached(self.lockstep.steps_done)
 
-    def finish(self) -> None:
-        """Write what is known only at the end: summary numbers, landscape, status."""
+    def keep(self) -> None:
+        """Write a checkpoint of the last segment."""
+        if self.lockstep.steps_done and not self._checkpoint_is_due():
+            self._checkpoint()
+
+    def conclude(self) -> list[str]:
+        """Write summary numbers and the landscape."""
         if self.config.save_params and self.built.size == 2:
             tree = load(self.path)
             groups = [node.dataset for node in tree.children.values()]
@@ -157,20 +151,9 @@ class _Session(AbstractSession):
             self.store.write("landscape", ground)
         for row in summary.rows(load(self.path, params=False)):
             self.store.update(row.label, summary.attributes(row))
-        stopped = [
-            f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message
-        ]
-        status = DIVERGED if stopped else FINISHED
-        self.store.finish({"status": status, "message": "; ".join(stopped)})
-        self._environment.write()
+        return [f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message]
 
-    def _create(self) -> Store:
-        results = self.path / RESULTS
-        if results.exists() or results.is_symlink():
-            remove(results)
-        return Store.create(results, _root_attributes(self.config, self.built))
-
-    def _restore(self) -> Store | None:
+    def restore(self) -> Store | None:
         """Go back to the last checkpoint; None, to begin again, if there is none."""
         found = checkpoint.read(self.path, self.config, warn)
         if found is None:
@@ -178,9 +161,9 @@ class _Session(AbstractSession):
         store = Store.open(self.path / RESULTS)
         states = found.states(self.lockstep.states_like(found.record))
         self.lockstep.restore(found.record, states)
-        if store.attributes().get("status") in (FINISHED, DIVERGED):
+        if is_complete(store):
             return store
-        store.reopen(self._length)
+        store.reopen(self._rows)
         for track in self.lockstep.tracks:
             rows = int(found.record["rows"][track.label])
             if store.rows(track.label) < rows:
@@ -192,7 +175,7 @@ class _Session(AbstractSession):
         return store
 
     @property
-    def _length(self) -> int:
+    def _rows(self) -> int:
         return self.config.steps // self.config.save_every + 1
 
     def _next_segment(self) -> int:
@@ -217,23 +200,10 @@ class _Session(AbstractSession):
     def _append(self, rows: dict[str, xr.Dataset]) -> None:
         for track in self.lockstep.tracks:
             if track.label in rows:
-                self.store.append(track.label, rows[track.label], self._length)
+                self.store.append(track.label, rows[track.label], self._rows)
                 self.store.update(track.label, track.attributes_so_far)
 
     def _checkpoint(self) -> None:
         rows = {track.label: self.store.rows(track.label) for track in self.lockstep.tracks}
         record = {**self.lockstep.record(), "rows": rows}
         checkpoint.write(self.path, self.config, record, self.lockstep.states())
-
-
-def _root_attributes(config: Experiment, built: Built) -> dict[str, Any]:
-    return {
-        "name": config.name,
-        "description": config.description,
-        "title": config.description or config.name,
-        "learning_rate": config.optimizer.learning_rate,
-        "critical_sharpness": float(np.asarray(built.optimizer.critical_sharpness)),
-        "time_label": "step",
-        "status": RUNNING,
-        "message": "",
-    }

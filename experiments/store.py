@@ -2,7 +2,10 @@
 
 `results.zarr` is an xarray DataTree in zarr format 3. A trajectory's group is laid out at its first
 append, with every array at its final length, so that an append only writes chunks. `step` is
-written last: a row exists if and only if its step does, whatever the moment of a crash.
+written last: a row exists if and only if its step does, whatever the moment of a crash. While a run
+is going on, plain xarray thus shows rows still to come, of step -1 (nan in a flow's own time) and
+nan in every variable, which `load` leaves out; when it ends, or stops in any way but a kill or a
+power cut, they are cut off.
 """
 
 import json
@@ -21,6 +24,8 @@ import zarr.errors
 from .errors import DirectoryError
 
 RESULTS = "results.zarr"
+# Attributes that the root of every store of ours has.
+_MARKS = frozenset({"name", "status"})
 # Large enough that a run has few files, small enough that an append rewrites little.
 _CHUNK_ROWS = 4096
 _CHUNK_BYTES = 2**22
@@ -126,6 +131,7 @@ class Store:
         """Write a whole group at once, in place of one that is there (for the landscape)."""
         if group in self._root:
             del self._root[group]
+        self._rows.pop(group, None)
         self._create(group, dataset, {})
         for name, variable in dataset.variables.items():
             self._arrays[group][str(name)][...] = variable.values
@@ -150,9 +156,8 @@ class Store:
         Args:
             attributes: the last ones to set at the root.
         """
-        for group, arrays in self._arrays.items():
-            rows = self._rows[group]
-            for array in arrays.values():
+        for group, rows in self._rows.items():
+            for array in self._arrays[group].values():
                 if _dims(array)[:1] == ("step",) and array.shape[0] != rows:
                     array.resize((rows, *array.shape[1:]))
         self.update("", attributes)
@@ -161,7 +166,7 @@ class Store:
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(self.path, zarr_format=3)
 
-    def reopen(self, length: int) -> None:
+    def reopen(self, length: int = 0) -> None:
         """Undo `finish` before going on: give every trajectory room for `length` rows."""
         _forget_consolidated(self.path)
         for arrays in self._arrays.values():
@@ -213,7 +218,7 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
         are left out.
 
     Raises:
-        DirectoryError: if there are no readable results.
+        DirectoryError: if there are no readable results, or those of another program.
     """
     path = Path(directory)
     if path.name != RESULTS:
@@ -225,13 +230,15 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
         with xr.open_datatree(
             path, engine="zarr", consolidated=False, drop_variables=dropped
         ) as tree:
-            groups = {
-                node.path: _trim(node.to_dataset(inherit=False)).load() for node in tree.subtree
-            }
+            ours = tree.attrs.keys() >= _MARKS
+            nodes = tree.subtree if ours else ()
+            groups = {node.path: _trim(node.to_dataset(inherit=False)).load() for node in nodes}
     except Exception as error:
         # A torn chunk surfaces as whatever the codec raises; all of it means the same to a reader.
         message = str(error) or type(error).__name__
         raise DirectoryError(f"{path}: the results cannot be read ({message})") from error
+    if not ours:
+        raise DirectoryError(f"{path}: no results of an eosflows run")
     return xr.DataTree.from_dict(groups)
 
 

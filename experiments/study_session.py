@@ -8,12 +8,11 @@ import xarray as xr
 
 import flows
 
-from .environment import EnvironmentFile
 from .interrupts import deferred_interrupts
 from .progress import AbstractProgress
 from .schema import StudyExperiment
-from .session import DIVERGED, FINISHED, INTERRUPTED, RUNNING, AbstractSession, complete
-from .store import RESULTS, Store, load, remove
+from .session import AbstractSession, is_complete
+from .store import RESULTS, Store, load
 from .studies import AbstractStudy, Conclusion
 from .summary import CONCLUSIONS
 
@@ -31,79 +30,74 @@ class StudySession(AbstractSession):
     unit = "parts"
 
     def __init__(self, path: Path, config: StudyExperiment, study: AbstractStudy, there: bool):
-        self.path, self.study = path, study
-        self.length = len(study.parts)
+        self.config, self.study = config, study
         self._messages: dict[str, str] = {}
-        self._environment = EnvironmentFile(path, config)
-        results = path / RESULTS
-        if there and results.exists():
-            self.store = Store.open(results)
-        else:
-            if results.exists() or results.is_symlink():
-                remove(results)
-            self.store = Store.create(results, _root_attributes(config, study))
-        if not complete(self):
-            self._environment.start()
-            self.store.update("", {"status": RUNNING, "message": ""})
+        super().__init__(path, config, there)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The study's own, and its kind."""
+        kinds = {"kind": "study", "study_kind": self.config.study.kind}
+        return {**kinds, **self.study.attributes}
+
+    @property
+    def length(self) -> int:
+        """The number of parts."""
+        return len(self.study.parts)
 
     @property
     def done(self) -> int:
         """How many parts are stored, or have failed."""
         return sum(self._is_done(part) for part in self.study.parts)
 
-    def loop(self, bar: AbstractProgress) -> None:
+    @property
+    def place(self) -> str:
+        """After how many parts."""
+        return f"after {self.done} of {self.length} parts"
+
+    def restore(self) -> Store | None:
+        """Open the store of the parts that are done, if there is one."""
+        if not (self.path / RESULTS).exists():
+            return None
+        store = Store.open(self.path / RESULTS)
+        if not is_complete(store):
+            store.reopen()
+        return store
+
+    def compute(self, bar: AbstractProgress) -> None:
         """Compute the parts that are not there.
 
         Raises:
             KeyboardInterrupt: between two parts, or in a part, which is then lost.
         """
-        try:
-            for part in self.study.parts:
-                if self._is_done(part):
-                    continue
-                bar.working_on(part)
-                try:
-                    dataset = self.study.compute(part)
-                except flows.SimulationError as error:
-                    self._messages[part] = f"{part}: {error}"
-                else:
-                    with deferred_interrupts():
-                        self.store.write(part, dataset)
-                        # Only now does it count: a crash may have come in the middle.
-                        self.store.update(part, {"complete": True})
-                bar.reached(self.done)
-        except KeyboardInterrupt:
-            with deferred_interrupts():
-                message = f"after {self.done} of {self.length} parts"
-                self.store.update("", {"status": INTERRUPTED, "message": message})
-                self._environment.write()
-            raise
+        for part in self.study.parts:
+            if self._is_done(part):
+                continue
+            bar.working_on(part)
+            try:
+                dataset = self.study.compute(part)
+            except flows.SimulationError as error:
+                self._messages[part] = f"{part}: {error}"
+            else:
+                with deferred_interrupts():
+                    self.store.write(part, dataset)
+                    # Only now does it count: a crash may have come in the middle.
+                    self.store.update(part, {"complete": True})
+            bar.reached(self.done)
 
-    def finish(self) -> None:
-        """Write the conclusions and the status."""
+    def keep(self) -> None:
+        """Do nothing: a part is stored at once, or lost."""
+
+    def conclude(self) -> list[str]:
+        """Write the conclusions."""
         tree = load(self.path)
         parts = [part for part in self.study.parts if part in tree.children]
         conclusions = self.study.conclude({part: tree[part].to_dataset() for part in parts})
         self.store.write(CONCLUSIONS, _dataset(conclusions))
-        status = DIVERGED if self._messages else FINISHED
-        self.store.finish({"status": status, "message": "; ".join(self._messages.values())})
-        self._environment.write()
+        return list(self._messages.values())
 
     def _is_done(self, part: str) -> bool:
         return part in self._messages or bool(self.store.attributes_of(part).get("complete"))
-
-
-def _root_attributes(config: StudyExperiment, study: AbstractStudy) -> dict[str, Any]:
-    return {
-        "name": config.name,
-        "description": config.description,
-        "title": config.description or config.name,
-        "kind": "study",
-        "study_kind": config.study.kind,
-        "status": RUNNING,
-        "message": "",
-        **study.attributes,
-    }
 
 
 def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:

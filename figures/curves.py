@@ -1,6 +1,6 @@
 """Curves of a results tree over the step: which there are, how each looks, what part is shown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,10 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from figures.style import add_legend, new_figure, style
 
 DISCRETE = "discrete"
 """Name of the group that holds the optimizer's own run."""
@@ -180,6 +183,60 @@ def label_axes(axes: Axes, tree: xr.DataTree, name: str, variable: str, *, x: bo
 def has_diverged(tree: xr.DataTree) -> bool:
     """Whether the store says that the run ended by diverging."""
     return tree.attrs.get("status") == "diverged"
+
+
+def add_panel(
+    axes: Axes,
+    tree: xr.DataTree,
+    name: str,
+    drawn: Sequence[Curve],
+    *,
+    log: bool = True,
+    include: Sequence[float] = (),
+) -> None:
+    """Draw curves of a variable into a panel, with its scale, limits and labels.
+
+    Args:
+        axes: the panel.
+        tree: the results.
+        name: of the variable, which the y axis is named after.
+        drawn: the curves, at least one.
+        log: whether the y axis may be logarithmic, where the curves span a large factor.
+        include: values that must be inside.
+    """
+    add_curves(axes, drawn)
+    if log and wants_log(drawn):
+        axes.set_yscale("log", nonpositive="mask")
+    set_limits(axes, drawn, diverged=has_diverged(tree), include=include)
+    label_axes(axes, tree, name, name)
+
+
+def draw_panel(
+    tree: xr.DataTree,
+    name: str,
+    needs: str,
+    add: Callable[[Axes, xr.DataTree], bool],
+    columns: int = 3,
+) -> Figure:
+    """A figure of one panel and its legend.
+
+    Args:
+        tree: the results.
+        name: the figure's.
+        needs: what it needs, to follow "needs".
+        add: draws into the panel, and says whether there was anything to draw.
+        columns: entries of the legend side by side, at most.
+
+    Raises:
+        ValueError: if there was not.
+    """
+    with style():
+        figure = new_figure(3.6)
+        axes = figure.add_subplot()
+        if not add(axes, tree):
+            raise nothing_to_draw(name, needs, tree)
+        add_legend(figure, tree, [axes], columns)
+    return figure
 
 
 def nothing_to_draw(figure: str, needs: str, tree: xr.DataTree) -> ValueError:

@@ -1,6 +1,7 @@
 """How far each flow is from the midpoints of the discrete run."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import xarray as xr
@@ -8,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.style import add_legend, new_figure, style
 
 
 def add_distance(axes: Axes, tree: xr.DataTree, *, tracking_error: bool = False) -> bool:
@@ -30,11 +30,7 @@ def add_distance(axes: Axes, tree: xr.DataTree, *, tracking_error: bool = False)
         drawn.append(one)
     if not drawn:
         return False
-    curves.add_curves(axes, drawn)
-    if curves.wants_log(drawn):
-        axes.set_yscale("log", nonpositive="mask")
-    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
-    curves.label_axes(axes, tree, "distance", "distance")
+    curves.add_panel(axes, tree, "distance", drawn)
     return True
 
 
@@ -47,11 +43,6 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if no group has a finite distance.
     """
-    with style():
-        figure = new_figure(3.6)
-        axes = figure.add_subplot()
-        if not add_distance(axes, tree, tracking_error=True):
-            needs = "the variable 'distance' in the group of at least one flow"
-            raise curves.nothing_to_draw("distance", needs, tree)
-        add_legend(figure, tree, [axes], columns=2)
-    return figure
+    needs = "the variable 'distance' in the group of at least one flow"
+    add = functools.partial(add_distance, tracking_error=True)
+    return curves.draw_panel(tree, "distance", needs, add, columns=2)

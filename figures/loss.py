@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.style import add_legend, new_figure, style
 
 
 def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
@@ -32,11 +31,7 @@ def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
             drawn += [one for one in (loss, predicted) if one is not None][:1]
     if not drawn:
         return False
-    curves.add_curves(axes, drawn)
-    if curves.wants_log(drawn):
-        axes.set_yscale("log", nonpositive="mask")
-    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
-    curves.label_axes(axes, tree, "loss", "loss")
+    curves.add_panel(axes, tree, "loss", drawn)
     return True
 
 
@@ -61,10 +56,5 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if no group has a finite loss.
     """
-    with style():
-        figure = new_figure(3.6)
-        axes = figure.add_subplot()
-        if not add_loss(axes, tree):
-            raise curves.nothing_to_draw("loss", "the variable 'loss' in at least one group", tree)
-        add_legend(figure, tree, [axes])
-    return figure
+    needs = "the variable 'loss' in at least one group"
+    return curves.draw_panel(tree, "loss", needs, add_loss)

@@ -1,12 +1,13 @@
 """The sharpness along the discrete run and along each flow, with the critical value 2/eta."""
 
+import functools
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.style import add_legend, new_figure, style
 
 
 def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
@@ -46,10 +47,8 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
         drawn = drawn + _further_eigenvalues(tree)
     if not drawn:
         return False
-    curves.add_curves(axes, drawn)
     include = add_critical(axes, tree)
-    curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree), include=include)
-    curves.label_axes(axes, tree, "sharpness", "sharpness")
+    curves.add_panel(axes, tree, "sharpness", drawn, log=False, include=include)
     return True
 
 
@@ -92,11 +91,6 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if no group has a finite sharpness.
     """
-    with style():
-        figure = new_figure(3.6)
-        axes = figure.add_subplot()
-        if not add_sharpness(axes, tree, eigenvalues=True):
-            needs = "the variable 'sharpness' in at least one group (set [curvature] in the config)"
-            raise curves.nothing_to_draw("sharpness", needs, tree)
-        add_legend(figure, tree, [axes])
-    return figure
+    needs = "the variable 'sharpness' in at least one group (set [curvature] in the config)"
+    add = functools.partial(add_sharpness, eigenvalues=True)
+    return curves.draw_panel(tree, "sharpness", needs, add)

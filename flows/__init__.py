@@ -17,13 +17,8 @@ from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
 from .gradient import GradientFlow
 from .iterate import iterate
-from .measurements import (
-    AbstractMeasurement,
-    Curvature,
-    LossAndGradient,
-    ScalarMeasurement,
-    measure,
-)
+from .measure import measure
+from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
 from .optimizers import AbstractOptimizer, GradientDescent
 from .potential import Potential
 from .projection import AbstractProjectedFlow

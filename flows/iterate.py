@@ -1,5 +1,6 @@
 """Run a discrete optimizer in one compiled loop."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -9,15 +10,23 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from .cost import Cost
-from .measurements import AbstractMeasurement, check_measurements, measure_all
+from .measure import check_measurements, labels, losses, measure_all
+from .measurements import AbstractMeasurement
 from .optimizers import AbstractOptimizer
 from .potential import Potential
-from .results import RESULTS, choose
+from .results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
 from .segments import Progress, run_segments, segment_length
 from .stepping import cost_stats
 from .trajectory import Ends, Neighbours, Trajectory
 from .trees import Params, all_finite
-from .validation import as_params, check_potential, count_saves
+from .validation import (
+    Origin,
+    as_params,
+    check_origin,
+    check_potential,
+    check_progress,
+    count_saves,
+)
 from .variables import STEPS, Variables, merge_variables
 
 # To start a segment costs as much as ten steps of a small network, and joining segments a copy.
@@ -36,6 +45,8 @@ class IterationState(eqx.Module):
         measurements: The state of each measurement.
         result: Whether a failure has happened.
         stopped_at: At which step; nan if none has.
+        failure: 1 if it was the loss that failed, 0 if the parameters did.
+        origin: What the run was made with.
     """
 
     optimizer: PyTree[Any]
@@ -46,6 +57,8 @@ class IterationState(eqx.Module):
     measurements: tuple[Any, ...]
     result: RESULTS
     stopped_at: Float[Array, ""]
+    failure: Int[Array, ""]
+    origin: Origin = eqx.field(static=True)
 
 
 class _Problem(eqx.Module):
@@ -54,19 +67,19 @@ class _Problem(eqx.Module):
     measurements: tuple[AbstractMeasurement, ...]
     save_every: int = eqx.field(static=True)
     variables: Variables = eqx.field(static=True)
+    origin: Origin = eqx.field(static=True)
 
     def shift(self, state: IterationState) -> IterationState:
         """Take one step of the optimizer."""
         params = self.optimizer.params(state.optimizer)
         step = state.step + 1
         failed = (state.result == RESULTS.successful) & ~all_finite(params)
-        return IterationState(
+        return dataclasses.replace(
+            state,
             optimizer=self.optimizer.step(state.optimizer, self.potential),
             previous=state.params,
             params=params,
             step=step,
-            index=state.index,
-            measurements=state.measurements,
             result=choose(failed, RESULTS.nonfinite, state.result),
             stopped_at=jnp.where(failed, step.astype(state.stopped_at.dtype), state.stopped_at),
         )
@@ -83,6 +96,22 @@ class _Problem(eqx.Module):
             lambda s: (s.measurements, s.index), state, (measurements, state.index + 1)
         )
         return state, row
+
+    def judge(self, state: IterationState, rows: Any) -> IterationState:
+        """Note which of the saved rows is the first that is not finite, if it is the first failure.
+
+        All rows at once, after the loop: in it the check would cost time at each step.
+        """
+        steps, params, observables = rows
+        failed, index, loss = first_failure(params, losses(self.measurements, observables))
+        step = steps[index].astype(state.stopped_at.dtype)
+        first = failed & ~(state.stopped_at <= step)
+        return dataclasses.replace(
+            state,
+            result=choose(first, RESULTS.nonfinite, state.result),
+            stopped_at=jnp.where(first, step, state.stopped_at),
+            failure=jnp.where(first, loss.astype(state.failure.dtype), state.failure),
+        )
 
     def save_often(self, state: IterationState, count: int) -> tuple[IterationState, Trajectory]:
         """Take `count` steps and record each.
@@ -105,23 +134,19 @@ class _Problem(eqx.Module):
         (optimizer, measurements, cost), (params, observables) = lax.scan(
             one, (state.optimizer, state.measurements, Cost()), state.index + passed
         )
-        steps = state.step + 1 + passed
-        finite = jax.vmap(all_finite)(params)
-        failed = (state.result == RESULTS.successful) & ~jnp.all(finite)
-        stopped_at = steps[jnp.argmin(finite)].astype(state.stopped_at.dtype)
-        last = jax.tree.map(lambda x: x[-1], params)
-        following = IterationState(
+        rows = (state.step + 1 + passed, params, observables)
+        following = dataclasses.replace(
+            state,
             optimizer=optimizer,
             previous=jax.tree.map(lambda x: x[-2], params) if count > 1 else state.params,
-            params=last,
-            step=steps[-1],
+            params=jax.tree.map(lambda x: x[-1], params),
+            step=rows[0][-1],
             index=state.index + count,
             measurements=measurements,
-            result=choose(failed, RESULTS.nonfinite, state.result),
-            stopped_at=jnp.where(failed, stopped_at, state.stopped_at),
         )
+        following = self.judge(following, rows)
         beside = Ends(state.params, self.optimizer.params(optimizer))
-        return following, self.piece(following, (steps, params, observables), beside, cost, count)
+        return following, self.piece(following, rows, beside, cost, count)
 
     def save_seldom(
         self, state: IterationState, count: int, started: bool
@@ -142,6 +167,7 @@ class _Problem(eqx.Module):
             state, rows = lax.scan(one, state, length=count - 1)
             rows = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, rows)
         *kept, beside, costs = rows
+        state = self.judge(state, kept)
         cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)
         return state, self.piece(state, kept, beside, cost, taken)
 
@@ -158,6 +184,8 @@ class _Problem(eqx.Module):
             stats=cost_stats(self.optimizer.cost * taken, cost),
             result=state.result,
             stopped_at=state.stopped_at,
+            failure=state.failure,
+            failures=(LOSS_NOT_FINITE,),
             beside=beside,
             variables=self.variables,
             midpoint=None,
@@ -182,6 +210,8 @@ def _begin(problem: _Problem, params: Params, count: int) -> tuple[IterationStat
         measurements=tuple(m.init(problem.potential, params) for m in problem.measurements),
         result=RESULTS.successful,
         stopped_at=jnp.asarray(jnp.nan),
+        failure=jnp.zeros((), jnp.int32),
+        origin=problem.origin,
     )
     if problem.save_every == 1:
         return problem.save_often(state, 1 + count)
@@ -217,21 +247,23 @@ def iterate(
         potential: The loss: any differentiable function of `params` that returns a scalar.
         params: The start w_0, any pytree of floats; None to go on from `state`.
         steps: How many steps to take.
-        state: `trajectory.state` of an earlier run to go on from. The new trajectory then starts
-            after it: the step that `state` stands at is not saved again.
+        state: `trajectory.state` of an earlier run to go on from, with the same kind of optimizer
+            and the same measurements. The new trajectory then starts after it: the step that
+            `state` stands at is not saved again.
         save_every: Save every so many steps; must divide `steps`. The start is saved too.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
         segment: Saves per compiled segment; by default at most 1024 and 32 MiB of parameters.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
-        throw: Raise if the parameters stop being finite. Otherwise the trajectory says so.
+        throw: Raise if the run fails. Otherwise the trajectory says so.
 
     Returns:
         The trajectory, with the iterates next to each saved one for midpoints.
 
     Raises:
         ValueError: If an argument is wrong; the message names it.
-        SimulationError: If the parameters stop being finite; its `trajectory` has all steps
-            before. (Inside `jax.jit` it is a run-time error of equinox.)
+        SimulationError: If the parameters stop being finite, or the measured loss does; its
+            `trajectory` has all steps before. (Inside `jax.jit` it is a run-time error of
+            equinox.)
     """
     if not isinstance(optimizer, AbstractOptimizer):
         raise ValueError(
@@ -239,18 +271,25 @@ def iterate(
         )
     if (params is None) == (state is None):
         raise ValueError("exactly one of params and state must be given, the other be None.")
-    saves = count_saves(steps, save_every, whole=True)
+    saves, every = count_saves(steps, save_every, whole=True)
+    save_every = int(every)
+    check_progress(progress)
     measurements = check_measurements(measurements)
     variables = merge_variables(m.variables for m in measurements)
+    origin = {"optimizer": type(optimizer).__name__, "measurements": labels(measurements)}
     if state is None:
         params = as_params(params)
-        _check(potential, params)
-    elif not isinstance(state, IterationState):
+    elif isinstance(state, IterationState):
+        check_origin(state.origin, **origin)
+    else:
         raise ValueError(
             f"state must be the `.state` of a trajectory of iterate; got {type(state).__name__}."
         )
-    problem = _Problem(optimizer, potential, measurements, save_every, variables)
     given = params if state is None else state.params
+    _check(potential, given)
+    problem = _Problem(
+        optimizer, potential, measurements, save_every, variables, tuple(origin.items())
+    )
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(given))
     return run_segments(
         lambda s, count: _advance(problem, s, count),

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +17,7 @@ from .curvature import follow_modes, random_modes, top_eigenpairs
 from .potential import Potential
 from .prediction import HISTORY, ModeHistory
 from .trees import Params, all_finite, norm
-from .validation import positive_integer
+from .validation import callable_, fraction, positive_integer, text
 from .variables import GRADIENT, LOSS, NONE, SHARPNESS, Variable
 
 Measured = tuple[dict[str, Array], PyTree[Array], Cost]
@@ -46,6 +47,11 @@ class AbstractMeasurement(eqx.Module):
     @abc.abstractmethod
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of each quantity."""
+
+    @property
+    def label(self) -> str:
+        """What must be the same for a run to go on: the kind, and what shapes its state."""
+        return type(self).__name__
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:
@@ -108,24 +114,30 @@ class Curvature(AbstractMeasurement):
             it bites.
 
     Raises:
-        ValueError: If an argument is not positive, or there are fewer parameters than eigenvalues.
+        ValueError: If an argument is not a positive number of its kind, or there are fewer
+            parameters than eigenvalues.
     """
 
-    eigenvalues: int = eqx.field(static=True, default=3)
-    every: int = eqx.field(static=True, default=1)
-    tolerance: float = eqx.field(static=True, default=1e-3)
-    max_products: int = eqx.field(static=True, default=300)
+    eigenvalues: int = eqx.field(
+        static=True, default=3, converter=partial(positive_integer, "eigenvalues")
+    )
+    every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
+    tolerance: float = eqx.field(
+        static=True, default=1e-3, converter=partial(fraction, "tolerance")
+    )
+    max_products: int = eqx.field(
+        static=True, default=300, converter=partial(positive_integer, "max_products")
+    )
 
     @property
     def variables(self) -> Mapping[str, Variable]:
         """`sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
         return _CURVATURE
 
-    def __check_init__(self) -> None:
-        for name in ("eigenvalues", "every", "max_products"):
-            positive_integer(name, getattr(self, name))
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must be between 0 and 1; got {self.tolerance!r}.")
+    @property
+    def label(self) -> str:
+        """With the number of eigenvalues."""
+        return f"Curvature({self.eigenvalues})"
 
     def init(self, potential: Potential, params: Params) -> ModeHistory:
         """Return a random block; the first measurement replaces it with eigenvectors."""
@@ -189,17 +201,27 @@ class ScalarMeasurement(AbstractMeasurement):
         function: `function(potential, params) -> scalar`.
         description: One line.
         units: Its unit.
+
+    Raises:
+        ValueError: If `function` cannot be called, or another argument is no string.
     """
 
-    name: str = eqx.field(static=True)
-    function: Callable[[Any, Params], Float[Array, ""]]
-    description: str = eqx.field(static=True, default="")
-    units: str = eqx.field(static=True, default=NONE)
+    name: str = eqx.field(static=True, converter=partial(text, "name"))
+    function: Callable[[Any, Params], Float[Array, ""]] = eqx.field(
+        converter=partial(callable_, "function")
+    )
+    description: str = eqx.field(static=True, default="", converter=partial(text, "description"))
+    units: str = eqx.field(static=True, default=NONE, converter=partial(text, "units"))
 
     @property
     def variables(self) -> Mapping[str, Variable]:
         """The one variable."""
         return {self.name: Variable(self.units, self.description or self.name)}
+
+    @property
+    def label(self) -> str:
+        """With the name of the quantity."""
+        return f"ScalarMeasurement({self.name!r})"
 
     def init(self, potential: Potential, params: Params) -> None:
         """Check that the function gives a scalar.
@@ -217,95 +239,3 @@ class ScalarMeasurement(AbstractMeasurement):
         """Return the value under `name`."""
         del index
         return {self.name: self.function(potential, params)}, state, Cost()
-
-
-def check_measurements(measurements: Any) -> tuple[AbstractMeasurement, ...]:
-    """Return the measurements as a tuple, `(LossAndGradient(),)` for None.
-
-    Raises:
-        ValueError: If one is not a measurement.
-    """
-    if measurements is None:
-        return (LossAndGradient(),)
-    if isinstance(measurements, AbstractMeasurement):
-        return (measurements,)
-    for measurement in measurements:
-        if not isinstance(measurement, AbstractMeasurement):
-            raise ValueError(
-                "measurements must be a sequence of measurements such as LossAndGradient() or "
-                f"Curvature(); got {measurement!r}."
-            )
-    return tuple(measurements)
-
-
-def measure_all(
-    measurements: tuple[AbstractMeasurement, ...],
-    potential: Potential,
-    params: Params,
-    states: tuple[Any, ...],
-    index: Int[Array, ""],
-) -> tuple[dict[str, Array], tuple[Any, ...], Cost]:
-    """Make all measurements at one saved step."""
-    values: dict[str, Array] = {}
-    next_states = []
-    cost = Cost()
-    for measurement, state in zip(measurements, states, strict=True):
-        found, state, spent = measurement.measure(potential, params, state, index)
-        values.update(found)
-        next_states.append(state)
-        cost = cost + spent
-    return values, tuple(next_states), cost
-
-
-class PathState(eqx.Module):
-    """Where `measure` stands on a path.
-
-    Attributes:
-        measurements: The state of each measurement.
-        index: How many points were measured before.
-    """
-
-    measurements: tuple[Any, ...]
-    index: Int[Array, ""]
-
-
-def measure(
-    measurements: Any, potential: Potential, params: Params, state: PathState | None = None
-) -> tuple[dict[str, Array], PathState]:
-    """Measure along any path of parameters, such as the midpoints of an optimizer.
-
-    Args:
-        measurements: What to measure; `(LossAndGradient(),)` if None.
-        potential: The loss.
-        params: The points, a pytree of arrays with leading axis T.
-        state: What an earlier call on the path up to here returned; None at its start.
-
-    Returns:
-        The observables by name, leading axis T, and the state to go on with.
-
-    Raises:
-        ValueError: If the measurements are none, or do not fit the parameters.
-    """
-    return _measure(check_measurements(measurements), potential, params, state)
-
-
-@eqx.filter_jit
-def _measure(
-    measurements: tuple[AbstractMeasurement, ...],
-    potential: Potential,
-    params: Params,
-    state: PathState | None,
-) -> tuple[dict[str, Array], PathState]:
-    if state is None:
-        first = jax.tree.map(lambda x: x[0], params)
-        states = tuple(m.init(potential, first) for m in measurements)
-        state = PathState(states, jnp.zeros((), jnp.int32))
-
-    def one(state: PathState, point: Params) -> tuple[PathState, dict[str, Array]]:
-        values, states, _ = measure_all(
-            measurements, potential, point, state.measurements, state.index
-        )
-        return PathState(states, state.index + 1), values
-
-    state, observables = lax.scan(one, state, params)
-    return observables, state

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .results import RESULTS, SimulationError
+from .results import LOSS_NOT_FINITE, RESULTS, SimulationError
 from .trajectory import Ends, Trajectory, join
 from .trees import is_traced
 from .validation import positive_integer
@@ -86,6 +86,7 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
                 stats=jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), stacked.stats),
                 result=state.result,
                 stopped_at=state.stopped_at,
+                failure=state.failure,
             )
         )
     if rest:
@@ -112,7 +113,10 @@ def _looped(advance, state, pieces, done, saves, length, report):
 
 def _cut(trajectory: Trajectory) -> Trajectory:
     """Keep the finite rows up to the failure: the start too, if it fails right there."""
-    keep = trajectory.steps.astype(trajectory.stopped_at.dtype) <= trajectory.stopped_at
+    times = trajectory.steps.astype(trajectory.stopped_at.dtype)
+    keep = times <= trajectory.stopped_at
+    if trajectory.reason == LOSS_NOT_FINITE:
+        keep = (times < trajectory.stopped_at) | (times == 0)
     finite = jax.tree.map(
         lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))), trajectory.params
     )
@@ -151,7 +155,7 @@ def run_segments(
     """Advance `state` by `saves` saves and return what was saved as one trajectory.
 
     Args:
-        advance: `(state, count) -> (state, piece)`, compiled; `state.result` and
+        advance: `(state, count) -> (state, piece)`, compiled; `state.result`, `state.failure` and
             `state.stopped_at` tell a failure, after which rows are not finite.
         state: Where to start.
         first: The row of the start itself, if it is to be part of the trajectory.

@@ -155,6 +155,21 @@ def choose_controller(
     )
 
 
+def choose_adjoint(adjoint: Any) -> diffrax.AbstractAdjoint:
+    """Return the adjoint to use, for None too.
+
+    Raises:
+        ValueError: If it is none of diffrax.
+    """
+    if adjoint is None:
+        return diffrax.RecursiveCheckpointAdjoint()
+    if not isinstance(adjoint, diffrax.AbstractAdjoint):
+        raise ValueError(
+            f"adjoint must be one of diffrax such as diffrax.ForwardMode(); got {adjoint!r}."
+        )
+    return adjoint
+
+
 def smallest_step(dtype: Any, duration: int | float) -> Float[Array, ""]:
     """Return the step size below which a segment of this duration makes no progress."""
     return jnp.asarray(_SMALLEST_STEP * jnp.finfo(dtype).eps * max(duration, 1.0), dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .trajectory import Trajectory
+from .trajectory import Trajectory, check_one
 from .trees import Params, is_traced, norm
 
 
@@ -13,8 +13,9 @@ def _distances(x: Params, y: Params) -> Float[Array, " T"]:
     return jax.vmap(lambda a, b: norm(jax.tree.map(jnp.subtract, a, b)))(x, y)
 
 
-def _common(flow: Trajectory, discrete: Trajectory) -> tuple[Params, Params]:
+def _common(name: str, flow: Trajectory, discrete: Trajectory) -> tuple[Params, Params]:
     """Return the flow's centres and the midpoints they model, over the common saved steps."""
+    check_one(name, flow, discrete)
     if flow.midpoint is None:
         raise ValueError("flow must be the trajectory of a flow; got an optimizer's.")
     if discrete.neighbours is None:
@@ -39,9 +40,10 @@ def distance(flow: Trajectory, discrete: Trajectory) -> Float[Array, " T"]:
         The distances (T,), in the units of the parameters.
 
     Raises:
-        ValueError: If the trajectories are not of these kinds or were saved at other steps.
+        ValueError: If the trajectories are not of these kinds, were saved at other steps, or are
+            batches.
     """
-    centres, midpoints = _common(flow, discrete)
+    centres, midpoints = _common("distance", flow, discrete)
     return _distances(centres, midpoints)
 
 
@@ -54,6 +56,6 @@ def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
         flow: As for `distance`.
         discrete: As for `distance`.
     """
-    centres, midpoints = _common(flow, discrete)
+    centres, midpoints = _common("tracking_error", flow, discrete)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), midpoints)
     return jnp.mean(_distances(centres, midpoints)) / jnp.mean(_distances(midpoints, start))

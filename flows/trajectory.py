@@ -86,10 +86,11 @@ class Trajectory(eqx.Module):
         midpoint: Which midpoint of iterates the params of a flow model; None for an optimizer.
         time_unit: "optimizer steps" or "time".
         failure: Which of `failures` ended the run, from 1; 0 for none of them.
-        failures: What can go wrong in this flow besides the solver, a sentence each.
+        failures: What can go wrong besides the parameters and the solver, a sentence each.
 
     Where the run failed inside `jax.jit` or `jax.vmap`, rows from the failure on hold values that
-    are not finite; outside they are cut off.
+    are not finite; outside they are cut off. A trajectory that `jax.vmap` returns is a batch: all
+    arrays have its axis in front, and functions of one trajectory are to be mapped over it.
     """
 
     steps: Real[Array, " T"]
@@ -122,12 +123,18 @@ class Trajectory(eqx.Module):
     @property
     def message(self) -> str:
         """How the run ended, as a sentence; empty if it reached its end."""
+        check_one("message", self, mapped=False)
         if bool(self.succeeded):
             return ""
         unit = "step" if self.time_unit == STEPS else "time"
-        reason = int(self.failure)
-        sentence = self.failures[reason - 1] if reason else _sentence(self.result)
+        sentence = self.reason or _sentence(self.result)
         return f"stopped at {unit} {float(self.stopped_at):g}: {sentence}"
+
+    @property
+    def reason(self) -> str:
+        """Which of `failures` ended the run; empty for none of them."""
+        number = int(self.failure)
+        return self.failures[number - 1] if number else ""
 
     def midpoints(self, kind: str) -> Params:
         """Return the oscillation-free path of an optimizer, leading axis T.
@@ -137,8 +144,10 @@ class Trajectory(eqx.Module):
                 path of a flow that starts at w_0; "two_point" for (w_t + w_{t+1}) / 2.
 
         Raises:
-            ValueError: If this is the trajectory of a flow, or `kind` is neither of the two.
+            ValueError: If this is the trajectory of a flow, or a batch, or `kind` is neither of the
+                two.
         """
+        check_one("midpoints", self)
         neighbours = self.neighbours
         if neighbours is None:
             raise ValueError("only the trajectory of an optimizer has midpoints; got a flow's.")
@@ -161,7 +170,13 @@ class Trajectory(eqx.Module):
 
         Returns:
             One variable per observable, with `units` and `long_name`; the stats as attributes.
+
+        Raises:
+            ValueError: If this is a batch of trajectories, or its values are not known yet.
         """
+        check_one("to_dataset", self, mapped=False)
+        if is_traced(self):
+            raise ValueError("to_dataset needs values: call it outside of jax.jit and jax.vmap.")
         data: dict[str, Any] = {}
         described = dict(self.variables)
         for name, values in self.observables.items():
@@ -175,6 +190,28 @@ class Trajectory(eqx.Module):
         unit = {"units": self.time_unit, "long_name": "time of the save"}
         stats = {name: np.asarray(value).item() for name, value in self.stats.items()}
         return xr.Dataset(data, {"step": ("step", np.asarray(self.steps), unit)}, stats)
+
+
+def check_one(name: str, *trajectories: Trajectory, mapped: bool = True) -> None:
+    """Check that trajectories are single ones, as they are inside `jax.vmap`, and no batches.
+
+    Args:
+        name: What is asked of them.
+        trajectories: The trajectories.
+        mapped: Whether it can be asked inside `jax.vmap`.
+
+    Raises:
+        ValueError: If one has axes before that of the saves.
+    """
+    for trajectory in trajectories:
+        shape = trajectory.steps.shape
+        if len(shape) != 1:
+            hint = ", or wrap in jax.vmap: jax.vmap(lambda trajectory: ...)(trajectory)"
+            raise ValueError(
+                f"{name} is of one trajectory; this is a batch, with steps of shape {shape}. Take "
+                "one out of it, jax.tree.map(lambda x: x[0], trajectory)"
+                f"{hint if mapped else ''}."
+            )
 
 
 def _sentence(result: RESULTS) -> str:
@@ -199,10 +236,11 @@ def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
     Stats are summed; state, result and metadata are those of the last piece.
 
     Raises:
-        ValueError: If there is no piece, or they do not follow each other in time.
+        ValueError: If there is no piece, or they do not follow each other in time, or are batches.
     """
     if not trajectories:
         raise ValueError("trajectories must hold at least one trajectory; got none.")
+    check_one("concatenate", *trajectories)
     if len(trajectories) == 1:
         return trajectories[0]
     times = [t.steps for t in trajectories]

@@ -11,6 +11,11 @@ from jaxtyping import Array, Float, PyTree
 
 from .trees import Params, is_traced
 
+_PRECISIONS = ("float32", "float64")
+
+Origin = tuple[tuple[str, str], ...]
+"""What the state of a run was made with: names of arguments, and what was given for each."""
+
 
 def _scalar(name: str, value: Any) -> Float[Array, ""]:
     if isinstance(value, bool | str | bytes) or value is None:
@@ -71,11 +76,58 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def fraction(name: str, value: Any) -> float:
+    """Check that `value` is a number between 0 and 1, neither of the two.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if not number or not 0 < value < 1:
+        raise ValueError(f"{name} must be a number between 0 and 1; got {value!r}.")
+    return float(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Check that `value` is a string.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string; got {value!r}.")
+    return value
+
+
+def callable_(name: str, value: Any) -> Callable[..., Any]:
+    """Check that `value` can be called.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not callable(value):
+        raise ValueError(f"{name} must be a function; got {value!r}.")
+    return value
+
+
+def check_progress(progress: Any) -> None:
+    """Check that `progress` is a bool or a function.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not isinstance(progress, bool | np.bool_) and not callable(progress):
+        raise ValueError(
+            f"progress must be True, False or a function of (saves_done, saves_in_all); got "
+            f"{progress!r}."
+        )
+
+
 def as_params(params: PyTree[Any]) -> Params:
     """Convert a pytree of floats to a pytree of float arrays.
 
     Raises:
-        ValueError: If there is no leaf, or a leaf is not a real floating-point array, or holds a
+        ValueError: If there is no leaf, or a leaf is not a float32 or float64 array, or holds a
             value that is not finite, or the leaves differ in dtype.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
@@ -86,11 +138,21 @@ def as_params(params: PyTree[Any]) -> Params:
         where = f"params{jax.tree_util.keystr(path)}"
         if not eqx.is_array_like(leaf):
             raise ValueError(f"{where} must be a float array; got {type(leaf).__name__}.")
-        array = jnp.asarray(leaf)
+        try:
+            array = jnp.asarray(leaf)
+        except TypeError:
+            dtype = getattr(leaf, "dtype", type(leaf).__name__)
+            raise ValueError(f"{where} must be a float array; got dtype {dtype}.") from None
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"{where} must be a float array; got dtype {array.dtype}. Parameters move "
                 "continuously: write 1.0 for 1, or convert with .astype(float)."
+            )
+        if str(array.dtype) not in _PRECISIONS:
+            raise ValueError(
+                f"{where} must be of dtype {' or '.join(_PRECISIONS)}; got {array.dtype}, whose "
+                "digits suffice neither for a solver's tolerances nor for eigenvalues. Convert "
+                "with jnp.asarray(x, jnp.float32)."
             )
         if not is_traced(array) and not np.all(np.isfinite(np.asarray(array))):
             raise ValueError(f"{where} holds a value that is not finite.")
@@ -99,13 +161,13 @@ def as_params(params: PyTree[Any]) -> Params:
     if len(dtypes) > 1:
         raise ValueError(
             f"params must share one dtype; got {' and '.join(dtypes)}. Convert them with "
-            "jax.tree.map(lambda x: x.astype(dtype), params)."
+            f"jax.tree.map(lambda x: jnp.asarray(x, jnp.{dtypes[-1]}), params)."
         )
     return jax.tree.unflatten(structure, arrays)
 
 
-def check_potential(potential: Any, params: Params) -> None:
-    """Check that `potential(params)` is one real float.
+def check_potential(potential: Any, params: Any) -> None:
+    """Check that `potential(params)` is one real float; `params` may be shapes alone.
 
     Raises:
         ValueError: If `potential` cannot be called, or gives anything but a float scalar.
@@ -126,8 +188,26 @@ def check_potential(potential: Any, params: Params) -> None:
         )
 
 
-def count_saves(steps: Any, save_every: Any, *, whole: bool) -> int:
-    """Return how many saves follow the start: `steps / save_every`.
+def check_origin(origin: Origin, **given: str) -> None:
+    """Check that a run goes on with what its state was made with.
+
+    Args:
+        origin: What the state was made with, by argument.
+        given: What it is to go on with, by argument.
+
+    Raises:
+        ValueError: If the two differ.
+    """
+    before = dict(origin)
+    for name, kind in given.items():
+        if kind != before[name]:
+            raise ValueError(
+                f"{name} must be {before[name]}, as in the run that `state` comes from; got {kind}."
+            )
+
+
+def count_saves(steps: Any, save_every: Any, *, whole: bool) -> tuple[int, int | float]:
+    """Return how many saves follow the start, and the distance between two as a Python number.
 
     Args:
         steps: The length of the run.
@@ -148,11 +228,14 @@ def count_saves(steps: Any, save_every: Any, *, whole: bool) -> int:
             or value <= 0
         ):
             raise ValueError(f"{name} must be a finite number above 0; got {value!r}.")
+    if isinstance(save_every, np.generic):
+        save_every = save_every.item()
     saves = round(steps / save_every)
     if saves < 1 or abs(saves * save_every - steps) > 1e-9 * steps:
-        below, above = max(1, int(steps / save_every)), int(steps / save_every) + 1
+        below = int(steps / save_every)
+        nearby = [f"steps={count * save_every}" for count in (below, below + 1) if count]
         raise ValueError(
             f"save_every must divide steps; got save_every={save_every} and steps={steps}. "
-            f"Nearby: steps={below * save_every} or steps={above * save_every}."
+            f"Nearby: {' or '.join(nearby)}."
         )
-    return saves
+    return saves, save_every

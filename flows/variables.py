@@ -11,6 +11,8 @@ GRADIENT = "loss / parameter"
 PARAMETER = "parameter"
 NONE = "1"
 
+_TAKEN = frozenset({"step", "params", "parameter"})
+
 
 class Variable(NamedTuple):
     """Metadata of one saved quantity.
@@ -33,7 +35,8 @@ def merge_variables(sources: Iterable[Mapping[str, Variable]]) -> Variables:
     """Merge the variables of several sources, each name described once.
 
     Raises:
-        ValueError: If two sources use the same name.
+        ValueError: If two sources use the same name, or one uses a name that the dataset has for
+            something else.
     """
     merged: dict[str, Variable] = {}
     for source in sources:
@@ -43,6 +46,13 @@ def merge_variables(sources: Iterable[Mapping[str, Variable]]) -> Variables:
                     f"measurements and observables must have distinct names; got {name!r} twice."
                 )
             merged[name] = variable
+    taken = _TAKEN | {dim for variable in merged.values() for dim in variable.dims}
+    for name in merged:
+        if name in taken:
+            raise ValueError(
+                f"measurements and observables may not be named {name!r}, which names a "
+                "coordinate, a dimension or the parameters in the dataset of a run."
+            )
     return tuple(merged.items())
 
 

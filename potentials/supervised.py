@@ -18,6 +18,9 @@ from potentials.potential import AbstractPotential
 
 Criterion = Callable[[Array, Array], Array]
 
+# How far from 1 the rounded probabilities of a row may sum to.
+_PROBABILITY = 1e-3
+
 
 class SupervisedPotential(AbstractPotential):
     """The mean over examples of criterion(model(input), target), as a function of the weights.
@@ -50,8 +53,9 @@ class SupervisedPotential(AbstractPotential):
 
     Raises:
         ValueError: if inputs and targets differ in length or are empty, have entries that are not
-            finite, do not suit the model or the criterion, the model has no float arrays, or
-            `chunk_size` is not a whole number >= 1.
+            finite, do not suit the model or the criterion (for `cross_entropy`: are no
+            probabilities), the model has no float arrays, or `chunk_size` is not a whole number
+            >= 1.
     """
 
     params: PyTree
@@ -90,6 +94,8 @@ class SupervisedPotential(AbstractPotential):
         self.chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
         self.build = build
         prediction = self._check_example()
+        if criterion is cross_entropy and not checks.is_traced(self.targets):
+            _check_probabilities(np.asarray(self.targets))
         if classification is None:
             classification = criterion is cross_entropy or (
                 not checks.is_traced(self.targets) and is_one_hot(np.asarray(self.targets))
@@ -240,6 +246,18 @@ def _examples(name: str, value: Any) -> Array:
                 f"index {bad[0]}."
             )
     return array
+
+
+def _check_probabilities(targets: np.ndarray) -> None:
+    """Raise a ValueError unless each row is a probability distribution, to rounding."""
+    wrong = (targets < 0).any(axis=1) | (np.abs(targets.sum(axis=1) - 1) > _PROBABILITY)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        row = np.array2string(targets[index], threshold=6, precision=4)
+        raise ValueError(
+            "targets must be probabilities that sum to 1 for cross_entropy, as one-hot rows are; "
+            f"got {row} for the example of index {index}. mse takes any numbers."
+        )
 
 
 def _float_dtype(params: PyTree) -> np.dtype:

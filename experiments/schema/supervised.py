@@ -2,150 +2,15 @@
 
 import abc
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import NonNegativeFloat, PositiveInt, Seed, Table, Widths, building, refuse
+from .base import BuildError, PositiveInt, Table, Widths, building, refuse
+from .data import DataTable
 from .potentials import AbstractPotentialTable, BuiltPotential
 
 Activation = Literal["tanh", "gelu", "relu", "softplus", "identity"]
-# A run's config.toml lies elsewhere than the config it came from: a relative path would not do.
-LocalPath = Annotated[
-    str,
-    pydantic.Field(min_length=1),
-    pydantic.AfterValidator(lambda path: str(Path(path).expanduser().absolute())),
-]
-TwoOrMore = Annotated[int, pydantic.Field(ge=2, le=2**31 - 1)]
-
-
-class AbstractDataTable(Table, abc.ABC):
-    """A `[potential.data]` table; relative paths are taken from the working directory."""
-
-    @property
-    @abc.abstractmethod
-    def has_images(self) -> bool:
-        """Whether the examples can be had as images (channels, height, width)."""
-
-    @abc.abstractmethod
-    def load(self, *, images: bool) -> Any:
-        """Load the data.
-
-        Args:
-            images: examples as images rather than as vectors.
-
-        Returns:
-            A `potentials.Dataset`.
-
-        Raises:
-            ValueError: if the data cannot give what is asked (examples, classes).
-            FileNotFoundError: if a file is not there.
-        """
-
-
-class DigitsTable(AbstractDataTable):
-    """`kind = "digits"`: scikit-learn's 8 x 8 images of handwritten digits."""
-
-    kind: Literal["digits"]
-    examples: PositiveInt = 500
-    classes: TwoOrMore = 10
-
-    @property
-    def has_images(self) -> bool:
-        """Yes: one channel of 8 x 8."""
-        return True
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_digits`."""
-        import potentials
-
-        return potentials.load_digits(self.examples, self.classes, flatten=not images)
-
-
-class ChebyshevTable(AbstractDataTable):
-    """`kind = "chebyshev"`: a Chebyshev polynomial at points of [-1, 1]."""
-
-    kind: Literal["chebyshev"]
-    examples: TwoOrMore = 20
-    degree: PositiveInt = 5
-
-    @property
-    def has_images(self) -> bool:
-        """No: one number each."""
-        return False
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.chebyshev`."""
-        import potentials
-
-        del images
-        return potentials.chebyshev(self.examples, self.degree)
-
-
-class TwoMoonsTable(AbstractDataTable):
-    """`kind = "two_moons"`: two interleaved half circles with noise."""
-
-    kind: Literal["two_moons"]
-    examples: TwoOrMore = 200
-    noise: NonNegativeFloat = 0.1
-    seed: Seed = 0
-
-    @property
-    def has_images(self) -> bool:
-        """No: two numbers each."""
-        return False
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.two_moons`."""
-        import potentials
-
-        del images
-        return potentials.two_moons(self.examples, self.noise, self.seed)
-
-
-class NpzTable(AbstractDataTable):
-    """`kind = "npz"`: a user's file with the arrays `inputs` and `targets`."""
-
-    kind: Literal["npz"]
-    path: LocalPath
-    examples: PositiveInt | None = None
-    classes: TwoOrMore | None = None
-
-    @property
-    def has_images(self) -> bool:
-        """Perhaps: that depends on the arrays in the file."""
-        return True
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_npz`."""
-        import potentials
-
-        del images
-        return potentials.load_npz(self.path, self.examples, self.classes)
-
-
-class Cifar10Table(AbstractDataTable):
-    """`kind = "cifar10"`: a local folder of the standard python batches."""
-
-    kind: Literal["cifar10"]
-    folder: LocalPath
-    examples: PositiveInt = 1000
-    classes: TwoOrMore = 10
-    split: Literal["train", "test"] = "train"
-
-    @property
-    def has_images(self) -> bool:
-        """Yes: three channels of 32 x 32."""
-        return True
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_cifar10`."""
-        import potentials
-
-        return potentials.load_cifar10(
-            self.folder, self.examples, self.classes, split=self.split, flatten=not images
-        )
 
 
 class AbstractModelTable(Table, abc.ABC):
@@ -229,10 +94,6 @@ class CNNTable(AbstractModelTable):
 
 
 ModelTable = Annotated[MLPTable | CNNTable, pydantic.Field(discriminator="kind")]
-DataTable = Annotated[
-    DigitsTable | ChebyshevTable | TwoMoonsTable | NpzTable | Cifar10Table,
-    pydantic.Field(discriminator="kind"),
-]
 
 
 class SupervisedTable(AbstractPotentialTable):
@@ -263,7 +124,7 @@ class SupervisedTable(AbstractPotentialTable):
             data = self.data.load(images=self.model.takes_images)
         with building("model"):
             model = self.model.build(data.inputs.shape[1:], data.targets.shape[1])
-        with building("criterion"):
+        try:
             potential = potentials.SupervisedPotential(
                 model,
                 data.inputs,
@@ -272,6 +133,9 @@ class SupervisedTable(AbstractPotentialTable):
                 self.chunk_size,
                 classification=data.num_classes is not None,
             )
+        except ValueError as error:
+            message = f"given {self.criterion!r} for {self.data.source}; {error}"
+            raise BuildError("criterion", message) from error
         if not potential.has_accuracy:
             return BuiltPotential(potential)
         description = "share of the training examples that are classified correctly"

@@ -41,29 +41,38 @@ def load_npz(
             there are fewer classes or examples than asked for; or if a value is not finite.
     """
     path = Path(path)
-    inputs, targets = (_numbers(path, key, array) for key, array in _read(path).items())
+    arrays = _read(path)
+    try:
+        return _dataset(arrays["inputs"], arrays["targets"], examples, classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _dataset(
+    inputs: np.ndarray, targets: np.ndarray, examples: int | None, classes: int | None
+) -> Dataset:
+    for key, array in (("inputs", inputs), ("targets", targets)):
+        _check_numbers(key, array)
     if inputs.ndim == 0 or len(inputs) == 0:
-        raise ValueError(
-            f"{path}: inputs must have a leading axis of examples, got shape {inputs.shape}."
-        )
+        raise ValueError(f"inputs must have a leading axis of examples, got shape {inputs.shape}.")
     if targets.ndim not in (1, 2) or len(targets) != len(inputs):
         raise ValueError(
-            f"{path}: targets must have shape (examples,) or (examples, outputs) with as many "
+            f"targets must have shape (examples,) or (examples, outputs) with as many "
             f"examples as inputs, {len(inputs)}; got shape {targets.shape}."
         )
     inputs = inputs[:, None] if inputs.ndim == 1 else inputs
     if targets.ndim == 1 and targets.dtype.kind in "iub":
-        targets = _label_rows(path, targets)
+        targets = _label_rows(targets)
     elif targets.ndim == 1:
         targets = targets[:, None]
     if not is_one_hot(targets):
         if classes is not None:
-            raise ValueError(f"classes must be left out: the targets of {path} are a regression.")
-        taken = first(len(inputs), examples, str(path))
+            raise ValueError("classes must be left out: the targets are a regression.")
+        taken = first(len(inputs), examples, "the file")
         return Dataset(inputs[taken], targets[taken])
     available = targets.shape[1]
     kept = available if classes is None else classes
-    taken = select(targets.argmax(axis=1), examples, kept, available, source=str(path))
+    taken = select(targets.argmax(axis=1), examples, kept, available, source="the file")
     return Dataset(inputs[taken], targets[taken, :kept], kept)
 
 
@@ -91,19 +100,18 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+def _check_numbers(key: str, array: np.ndarray) -> None:
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"{path}: {key} must be real numbers, got dtype {array.dtype}.")
+        raise ValueError(f"{key} must be real numbers, got dtype {array.dtype}.")
     if not np.isfinite(array).all():
-        raise ValueError(f"{path}: {key} must be finite, got nan or inf.")
-    return array
+        raise ValueError(f"{key} must be finite, got nan or inf.")
 
 
-def _label_rows(path: Path, labels: np.ndarray) -> np.ndarray:
+def _label_rows(labels: np.ndarray) -> np.ndarray:
     largest = int(labels.max())
     if largest >= max(len(labels), _MANY_CLASSES):
         raise ValueError(
-            f"{path}: whole-number targets are labels 0, 1, ..., but the largest is {largest}; "
+            f"whole-number targets are labels 0, 1, ..., but the largest is {largest}; "
             f"store the targets of a regression as floats."
         )
     return one_hot(labels, max(2, largest + 1))

@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
+import xarray as xr
 
-from experiments import builtin_names
+from experiments import DirectoryError, builtin_names
 from experiments.cli import main
 from experiments.lockstep import Lockstep
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, write
@@ -149,6 +152,79 @@ def test_data_that_are_not_there_exit_with_2(
     for key in ("path", "folder"):
         assert str(data.get(key, "")) in err
     assert not (tmp_path / "run").exists()
+
+
+def test_data_that_do_not_suit_the_criterion_exit_with_2(call: Any, tmp_path: Path) -> None:
+    """The key, the file and the row are named."""
+    data = tmp_path / "mine.npz"
+    np.savez(data, inputs=np.ones((3, 2)), targets=np.array([[0.0, 1.0], [0.3, 0.7], [2.0, -1.0]]))
+    potential = {"kind": "supervised", "criterion": "cross_entropy", "model": {"kind": "mlp"}}
+    potential |= {"data": {"kind": "npz", "path": str(data)}}
+    file = write(tmp_path / "mine.toml", tomli_w.dumps({**NETWORK, "potential": potential}))
+    code, _, err = call("run", file, "--out", tmp_path / "run")
+    assert code == 2
+    assert f"potential.criterion: given 'cross_entropy' for {data}; targets must be prob" in err
+    assert "example of index 2" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_figure_claims_no_figures_that_it_did_not_draw(
+    call: Any, valley: Path, tmp_path: Path
+) -> None:
+    """Where the config asks for none, and where all lack their data."""
+    path = tmp_path / "run"
+    words = ("--no-figures", "--set", "figures=[]", "--set", "steps=4")
+    assert call("run", valley, "--out", path, *words)[0] == 0
+    code, out, err = call("figure", path)
+    assert (code, out) == (2, "")
+    assert "its config asks for no figure; name some of overview, loss" in err
+    code, out, err = call("figure", path, "central")
+    assert (code, out) == (2, "")
+    assert "figure 'central' was not drawn" in err
+    code, out, _ = call("figure", path, "central", "loss")
+    assert code == 2
+    assert f"figures in {path / 'figures'}" in out
+
+
+def test_figures_follow_a_link_that_leads_somewhere(
+    call: Any, valley: Path, tmp_path: Path
+) -> None:
+    """One that leads nowhere is named."""
+    path, link, target = tmp_path / "run", tmp_path / "run" / "figures", tmp_path / "elsewhere"
+    assert call("run", valley, "--out", path, "--no-figures", "--set", "steps=4")[0] == 0
+    link.symlink_to(target, target_is_directory=True)
+    code, out, err = call("figure", path)
+    assert (code, out) == (2, "")
+    assert f"{link}: is a link to {target}, which is no folder" in err
+    target.mkdir()
+    assert call("figure", path)[0] == 0
+    assert (target / "loss.png").exists()
+
+
+def test_show_says_that_results_are_not_ours(call: Any, tmp_path: Path) -> None:
+    """Any zarr tree may be called results.zarr."""
+    foreign = xr.DataTree.from_dict({"/a": xr.Dataset({"x": ("t", [1.0])})})
+    foreign.to_zarr(tmp_path / "results.zarr", consolidated=False)
+    code, out, err = call("show", tmp_path)
+    assert (code, out) == (2, "")
+    assert "results.zarr: no results of an eosflows run" in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_librarys_warning_is_shown_in_one_line(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without the line of source that raised it."""
+    from experiments import store
+
+    def load(*words: Any, **options: Any) -> None:
+        warnings.warn("first line\n  second line", RuntimeWarning, stacklevel=2)
+        raise DirectoryError("nothing there")
+
+    monkeypatch.setattr(store, "load", load)
+    code, _, err = call("show", tmp_path)
+    assert code == 2
+    assert err == "warning: first line second line (RuntimeWarning)\nerror: nothing there\n"
 
 
 def test_wrong_usage_exits_with_2(call: Any, tmp_path: Path) -> None:

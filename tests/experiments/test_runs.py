@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from experiments import lockstep as lockstep_module
 from experiments.interrupts import deferred_interrupts
 from experiments.lockstep import Lockstep, Segment
 from experiments.schema import Experiment
+from experiments.store import Store
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, config, values
 
 # Differ between any two runs: seconds on a clock.
@@ -50,7 +52,12 @@ def valley(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def interrupted_at(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
-    """Let the `count`-th segment from now on raise instead of being computed."""
+    """Let the `count`-th segment from now on raise instead of being computed.
+
+    A RuntimeError stands for a power cut, after which nothing more is written.
+    """
+    if isinstance(error, RuntimeError):
+        monkeypatch.setattr(Store, "finish", lambda self, attributes: None)
     original: Callable[..., Segment] = Lockstep.advance
     calls = iter(range(1, 10**6))
 
@@ -177,6 +184,7 @@ def test_rows_after_the_last_checkpoint_are_dropped_on_resume(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write", fail_at_eight)
+        patch.setattr(Store, "finish", lambda self, attributes: None)
         with pytest.raises(RuntimeError, match="power"):
             quietly(config(), tmp_path / "parts")
     assert values(load(tmp_path / "parts"), "discrete", "step")[-1] == 8
@@ -211,6 +219,40 @@ def test_an_interrupted_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert tree["discrete"].sizes["step"] == 9
 
 
+def plainly(path: Path, group: str, name: str) -> np.ndarray:
+    """A variable of the results as xarray alone reads them."""
+    with xr.open_datatree(path / "results.zarr", engine="zarr") as tree:
+        return values(tree, group, name)
+
+
+def test_plain_xarray_sees_only_what_was_computed_of_a_run_that_stopped(
+    valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interrupt and after an error; a resumed run has room for its rows again."""
+    for error in (KeyboardInterrupt(), ValueError("a bug")):
+        with monkeypatch.context() as patch:
+            interrupted_at(patch, 2, error)
+            with pytest.raises(type(error)):
+                quietly(config(), tmp_path, resume=True)
+        for group in ("discrete", "gradient_flow"):
+            steps = plainly(tmp_path, group, "step")
+            np.testing.assert_array_equal(steps, np.arange(len(steps)))
+            assert len(steps) in (5, 9)
+            assert np.isfinite(plainly(tmp_path, group, "loss")).all()
+    quietly(config(), tmp_path, resume=True)
+    assert_same_results(valley, tmp_path)
+    np.testing.assert_array_equal(plainly(tmp_path, "discrete", "step"), np.arange(13))
+
+
+def test_a_loss_that_stops_being_finite_ends_a_run_as_diverged(tmp_path: Path) -> None:
+    """In single precision the fourth power overflows long before the parameter does."""
+    result = quietly(config(DIVERGING, precision="float32"), tmp_path)
+    assert result.status == "diverged"
+    assert "the loss is no longer finite" in result.message
+    for name in ("loss", "params"):
+        assert np.isfinite(plainly(tmp_path, "discrete", name)).all()
+
+
 def test_an_interrupt_waits_for_what_belongs_together() -> None:
     """A Ctrl-C in the middle of a write comes after it."""
     done = []
@@ -241,6 +283,39 @@ def test_resuming_a_finished_run_changes_nothing(valley: Path) -> None:
     assert quietly(config(), valley, resume=True).status == "finished"
     after = {path: path.stat().st_mtime_ns for path in valley.rglob("*") if path.is_file()}
     assert before == after
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"(?s)not known with which config it ran.*config\.toml: no such file"),
+        ("steps = = 3", r"(?s)not known with which config it ran.*config\.toml: not valid TOML"),
+        ("steps = 3", r"(?s)not known with which config it ran.*config\.toml: \d problems"),
+    ],
+    ids=["missing", "torn", "invalid"],
+)
+def test_resume_refuses_a_run_whose_config_is_gone(
+    content: str | None, says: str, valley: Path, tmp_path: Path
+) -> None:
+    """It names that file rather than the user's, and writes nothing."""
+    path = tmp_path / "copy"
+    shutil.copytree(valley, path)
+    (path / "config.toml").unlink()
+    if content is not None:
+        (path / "config.toml").write_text(content)
+    before = sorted(path.rglob("*"))
+    with pytest.raises(DirectoryError, match=says):
+        quietly(config(), path, resume=True)
+    assert sorted(path.rglob("*")) == before
+
+
+def test_resume_begins_a_run_that_was_stopped_before_its_config_was_written(
+    valley: Path, tmp_path: Path
+) -> None:
+    """There is nothing yet that could be of another config."""
+    (tmp_path / "environment.json").write_text('{"program": "eosflows"}')
+    quietly(config(), tmp_path, resume=True)
+    assert_same_results(valley, tmp_path)
 
 
 def test_resume_begins_a_run_that_is_not_there(valley: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ BAD = [
     ("potential.epsilon='a'", "potential.epsilon", "given 'a'; must be a number"),
     ("potential.start=[1.0, '2']", "potential.start[1]", "given '2'; must be a number"),
     ("potential.start=5", "potential.start", "given 5; must be a list"),
+    ("potential.start=[]", "potential.start", "given []; must have at least 1 entry"),
     ("flows=3", "flows", "given 3; must be a list"),
     ("flows.0.kind=gradint", "flows[0].kind", "did you mean 'gradient'"),
     ("flows.0.correction=1", "flows[0].correction", "must be true or false"),
@@ -73,6 +74,40 @@ def test_a_bad_value_is_told_by_file_key_value_and_what_is_allowed(
     message = problem(VALLEY, assignment, tmp_path)
     assert f"mine.toml: {key}: " in message or f"\n  {key}: " in message
     assert says in message
+
+
+@pytest.mark.parametrize(
+    ("potential", "says"),
+    [
+        ({"kind": "quadratic", "spectrum": ["a"]}, "spectrum[0]: given 'a'; must be a number"),
+        (
+            {"kind": "matrix_factorization", "rank": 1, "target": [["a"]]},
+            "target[0][0]: given 'a'; must be a number",
+        ),
+        (
+            {"kind": "matrix_factorization", "rank": 1, "target": [[]]},
+            "target[0]: given []; must have at least 1 entry",
+        ),
+        (
+            {**NETWORK["potential"], "data": {"kind": "npz", "path": ""}},
+            "data.path: given ''; must have at least 1 character",
+        ),
+    ],
+)
+def test_one_mistake_is_told_once(potential: dict[str, Any], says: str) -> None:
+    """A list with a wrong entry is not too short as well."""
+    with pytest.raises(ConfigError) as caught:
+        validate({**VALLEY, "potential": potential}, "mine.toml")
+    assert str(caught.value) == f"mine.toml: potential.{says}"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    import tomli_w
+
+    file = tmp_path / "mine.toml"
+    file.write_text(tomli_w.dumps(VALLEY), "utf-8-sig")
+    assert load_config(file) == config(VALLEY)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,14 @@ def test_a_link_or_a_file_in_place_of_results_is_refused(tmp_path: Path, store: 
         load(tmp_path / "nowhere")
 
 
+def test_results_of_another_program_are_refused(tmp_path: Path) -> None:
+    """A tree of any other origin."""
+    foreign = xr.DataTree.from_dict({"/a": xr.Dataset({"x": ("t", [1.0])})})
+    foreign.to_zarr(tmp_path / RESULTS, consolidated=False)
+    with pytest.raises(DirectoryError, match="no results of an eosflows run"):
+        load(tmp_path)
+
+
 def test_a_damaged_chunk_is_told(store: Store) -> None:
     """As an error about the store, whatever the codec raises."""
     store.append("discrete", rows(0, LENGTH), LENGTH)

@@ -92,6 +92,62 @@ def test_tracking_error_is_the_mean_distance_over_the_mean_displacement():
     assert_trees_close(tracking_error(still, discrete), jnp.asarray(1.0), rtol=1e-6)
 
 
+def test_a_batch_of_trajectories_is_mapped_over():
+    """Midpoints, distance and tracking error under `jax.vmap` equal those of each run alone."""
+    rates = jnp.asarray([0.1, 0.3])
+
+    def pair(rate):
+        optimizer = GradientDescent(rate)
+        return tuple(
+            run(model, VALLEY, START, 8, save_every=2)
+            for run, model in ((simulate, GradientFlow(optimizer)), (iterate, optimizer))
+        )
+
+    flows, discrete = jax.vmap(pair)(rates)
+    for index, rate in enumerate(rates):
+        flow, alone = pair(rate)
+        for name, mapped, single in (
+            ("error", jax.vmap(tracking_error)(flows, discrete), tracking_error(flow, alone)),
+            ("distance", jax.vmap(distance)(flows, discrete), distance(flow, alone)),
+            (
+                "midpoints",
+                jax.vmap(lambda run: run.midpoints("three_point"))(discrete),
+                alone.midpoints("three_point"),
+            ),
+        ):
+            # The flow's solver sees other rounding under vmap: its tolerance.
+            assert_trees_close({name: mapped[index]}, {name: single}, rtol=1e-6, atol=1e-8)
+        one = jax.tree.map(lambda x, index=index: x[index], discrete)
+        assert dict(one.to_dataset().sizes) == {"step": 5, "parameter": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint", "ask"),
+    [
+        ("midpoints", "vmap", lambda flows, discrete: discrete.midpoints("three_point")),
+        ("distance", "vmap", distance),
+        ("tracking_error", "vmap", tracking_error),
+        ("concatenate", "vmap", lambda flows, discrete: concatenate([discrete, discrete])),
+        ("to_dataset", "", lambda flows, discrete: discrete.to_dataset()),
+        ("message", "", lambda flows, discrete: discrete.message),
+    ],
+)
+def test_a_batch_of_trajectories_is_refused_where_one_is_needed(name, hint, ask):
+    """With what to do about it."""
+    runs = simulate(GradientFlow(OPTIMIZER), VALLEY, START, 4), iterate(OPTIMIZER, VALLEY, START, 4)
+    flows, discrete = jax.tree.map(lambda x: jnp.stack([x, x]), runs)
+    message = rf"{name} is of one trajectory; .* steps of shape \(2, 5\). Take one out.*{hint}"
+    with pytest.raises(ValueError, match=message):
+        ask(flows, discrete)
+
+
+def test_a_dataset_needs_values():
+    """Inside a transformation there are none yet."""
+    run = iterate(OPTIMIZER, VALLEY, START, 4)
+    with pytest.raises(ValueError, match=r"call it outside of jax\.jit and jax\.vmap"):
+        jax.jit(lambda run: run.to_dataset())(run)
+
+
 def test_tracking_refuses_what_cannot_be_compared():
     """Two flows, two optimizers, or different saves."""
     flow = simulate(GradientFlow(OPTIMIZER), VALLEY, START, 20)

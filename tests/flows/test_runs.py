@@ -172,12 +172,64 @@ def test_descent_that_diverges_names_the_step_and_keeps_what_came_before():
                 start,
                 100,
                 save_every=save_every,
+                measurements=(),
             )
         kept = caught.value.trajectory
         steps = jnp.arange(0, overflow, save_every, dtype=jnp.int32)
         assert_trees_close(kept.steps, steps)
         assert bool(jnp.all(jnp.isfinite(kept.params)))
         assert bool(kept.result == RESULTS.nonfinite)
+
+
+def falling(params) -> jax.Array:
+    """A loss that is minus infinity where a parameter reaches 2.5, with a slope of -1."""
+    return jnp.where(params[0] >= 2.5, -jnp.inf, 0.0) - params[0]
+
+
+@both
+@pytest.mark.parametrize(("save_every", "segment"), [(1, None), (2, 1)])
+def test_a_loss_that_stops_being_finite_ends_the_run(kind, save_every, segment):
+    """At the first save where it does, however the run is cut; the rows before are kept."""
+    options = {"save_every": save_every, "segment": segment, "potential": falling}
+    run = runner(kind)(0.5, jnp.asarray([0.25]), 12, throw=False, **options)
+    # The parameter is (t + 1/2) / 2, and 2.75 at step 5, 3.25 at step 6.
+    stop = 5 if save_every == 1 else 6
+    assert run.message == f"stopped at step {stop}: the loss is no longer finite"
+    assert bool(run.result == RESULTS.nonfinite)
+    steps = np.arange(0, stop, save_every)
+    np.testing.assert_array_equal(run.steps, steps)
+    assert_trees_close(run.params[:, 0], jnp.asarray((steps + 0.5) / 2), rtol=1e-6)
+    assert bool(jnp.all(jnp.isfinite(run.observables["loss"])))
+    if kind == "iterate":
+        assert_trees_close(run.midpoints("two_point")[:, 0], jnp.asarray((steps + 1) / 2))
+    with pytest.raises(SimulationError, match="the loss is no longer finite"):
+        runner(kind)(0.5, jnp.asarray([0.25]), 12, **options)
+
+
+@both
+def test_a_loss_that_is_not_measured_is_not_judged(kind):
+    """The parameters stay finite."""
+    run = runner(kind)(0.5, jnp.asarray([0.25]), 12, potential=falling, measurements=())
+    assert bool(run.succeeded)
+
+
+@both
+def test_a_start_whose_loss_is_not_finite_is_kept(kind):
+    """There is nothing before it."""
+    run = runner(kind)(0.5, jnp.asarray([3.0]), 4, potential=falling, throw=False)
+    assert run.message == "stopped at step 0: the loss is no longer finite"
+    np.testing.assert_array_equal(run.params, [[3.0]])
+
+
+@both
+def test_a_loss_that_stops_being_finite_is_told_under_vmap(kind):
+    """Per lane, in runs of several segments."""
+    starts = jnp.asarray([[0.25], [-9.0]])
+    options = {"potential": falling, "segment": 2, "throw": False}
+    runs = jax.vmap(lambda start: runner(kind)(0.5, start, 12, **options))(starts)
+    assert runs.succeeded.tolist() == [False, True]
+    lane = jax.tree.map(lambda x: x[0], runs)
+    assert lane.message == "stopped at step 5: the loss is no longer finite"
 
 
 def test_flow_that_blows_up_names_the_time_and_keeps_what_came_before():

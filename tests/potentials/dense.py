@@ -8,52 +8,41 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from potentials import (
-    AbstractPotential,
-    Catapult,
-    DoubleWell,
-    MatrixFactorization,
-    Quadratic,
-    Quartic,
-    Rosenbrock,
-    ScalarProduct,
-    SharpValley,
-    SharpValley2,
-)
+import potentials
 
-TOYS: dict[str, AbstractPotential] = {
-    "quadratic": Quadratic([3.0, 1.0, 0.0, -0.5]),
-    "quartic": Quartic(2.1, 1.0),
-    "double well": DoubleWell(0.5, 1.5, [2.0, 0.3]),
-    "valley": SharpValley(0.01, 0.8),
-    "valley of codimension two": SharpValley2(0.01),
-    "product": ScalarProduct(),
-    "deep product": ScalarProduct(4),
-    "factorization": MatrixFactorization([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]], 2),
-    "rosenbrock": Rosenbrock(),
-    "catapult": Catapult(4),
+TOYS: dict[str, potentials.AbstractPotential] = {
+    "quadratic": potentials.Quadratic([3.0, 1.0, 0.0, -0.5]),
+    "quartic": potentials.Quartic(2.1, 1.0),
+    "double well": potentials.DoubleWell(0.5, 1.5, [2.0, 0.3]),
+    "valley": potentials.SharpValley(0.01, 0.8),
+    "valley of codimension two": potentials.SharpValley2(0.01),
+    "product": potentials.ScalarProduct(),
+    "deep product": potentials.ScalarProduct(4),
+    "factorization": potentials.MatrixFactorization([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]], 2),
+    "rosenbrock": potentials.Rosenbrock(),
+    "catapult": potentials.Catapult(4),
 }
 
 
 @eqx.filter_jit
-def hessian(potential: AbstractPotential, params: Any) -> Float[Array, "p p"]:
+def hessian(potential: potentials.AbstractPotential, params: Any) -> Float[Array, "p p"]:
     """The dense Hessian in the order of `ravel_pytree`."""
     flat, unravel = ravel_pytree(params)
     return jax.hessian(lambda w: potential(unravel(w)))(flat)
 
 
 @eqx.filter_jit
-def spectrum(potential: AbstractPotential, params: Any) -> Float[Array, " p"]:
+def spectrum(potential: potentials.AbstractPotential, params: Any) -> Float[Array, " p"]:
     """The Hessian's eigenvalues, ascending."""
     return jnp.linalg.eigvalsh(hessian(potential, params))
 
 
 @eqx.filter_jit
-def gradient(potential: AbstractPotential, params: Any) -> Any:
+def gradient(potential: potentials.AbstractPotential, params: Any) -> Any:
     """The compiled gradient."""
     return jax.grad(potential)(params)
 
 
-def gradient_norm(potential: AbstractPotential, params: Any) -> float:
+def gradient_norm(potential: potentials.AbstractPotential, params: Any) -> float:
     """The Euclidean norm of the gradient."""
     return float(jnp.linalg.norm(ravel_pytree(gradient(potential, params))[0]))

@@ -4,6 +4,7 @@ import zipfile
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -166,6 +167,7 @@ def test_npz_regression_targets_stay_numbers(save):
         ({"inputs": np.ones(0), "targets": np.ones(0)}, {}, "inputs must have a leading axis"),
         ({"inputs": np.array(1.0), "targets": np.ones(1)}, {}, "inputs must have a leading axis"),
         ({"inputs": np.ones(2), "targets": np.array([0, -1])}, {}, "labels must lie in"),
+        ({"inputs": np.full(2, 1e39), "targets": np.ones(2)}, {}, "inputs must be finite in"),
         ({"inputs": np.ones(2), "targets": np.array([0, 10**9])}, {}, "regression as floats"),
         ({"inputs": np.ones(2), "targets": np.array([0, 1])}, {"classes": 3}, "classes must be at"),
         ({"inputs": np.ones(2), "targets": np.array([0, 1])}, {"examples": 3}, "examples must be"),
@@ -173,9 +175,11 @@ def test_npz_regression_targets_stay_numbers(save):
     ],
 )
 def test_npz_arrays_that_do_not_fit_are_refused(save, arrays, options, message):
-    """Each with the name of the array and what is expected."""
-    with pytest.raises(ValueError, match=message):
-        load_npz(save(**arrays), **options)
+    """Each with the file, the name of the array and what is expected."""
+    path = save(**arrays)
+    with jax.enable_x64(False), pytest.raises(ValueError, match=message) as caught:
+        load_npz(path, **options)
+    assert str(path) in str(caught.value)
 
 
 def test_npz_files_that_are_none_are_refused(tmp_path):

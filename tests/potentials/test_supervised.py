@@ -304,6 +304,27 @@ def test_data_that_do_not_fit_are_refused(inputs, targets, criterion, message):
         SupervisedPotential(model, inputs, targets, criterion)
 
 
+@pytest.mark.parametrize(
+    ("row", "fits"),
+    [
+        ([0.0, 1.0, 0.0], True),
+        ([0.1, 0.85, 0.05], True),
+        ([0.5, 1.0, 0.0], False),
+        ([-0.5, 1.5, 0.0], False),
+        ([0.0, 0.0, 0.0], False),
+    ],
+)
+def test_cross_entropy_takes_probabilities(row, fits):
+    """One-hot rows and soft labels, and no targets of a regression."""
+    model = MLP((4, 3), key=jax.random.key(0))
+    targets = jnp.asarray([[0.0, 0.0, 1.0], row])
+    if fits:
+        SupervisedPotential(model, jnp.ones((2, 4)), targets, cross_entropy)
+        return
+    with pytest.raises(ValueError, match=r"targets must be probabilities .* of index 1\. mse"):
+        SupervisedPotential(model, jnp.ones((2, 4)), targets, cross_entropy)
+
+
 def test_a_model_without_weights_is_refused():
     """There would be nothing to train."""
     with pytest.raises(ValueError, match="at least one float array"):
