@@ -50,9 +50,9 @@ from .edge_model import (
 )
 from .flow import Midpoint
 from .optimizers import GradientDescent
+from .packing import modes_of, pack, unpack
 from .potential import Potential
 from .projection import AbstractProjectedFlow
-from .symmetric import modes_of, pack, unpack
 from .trees import Params
 from .validation import positive, positive_integer
 from .variables import GRADIENT, LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable

@@ -14,7 +14,7 @@ Two methods, in this order; the second runs only where the first did not succeed
    one or two fewer from a good start, but may stall on badly scaled or degenerate ones.
 2. The interior-point method of `interior_point`, which does not depend on the conditioning of B.
 
-Symmetric matrices are vectors here, as in `symmetric`.
+Symmetric matrices are vectors here, as in `packing`.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ from .complementarity_problem import (
     plain_norm,
 )
 from .interior_point import interior_point
-from .symmetric import (
+from .packing import (
     Matrix,
     Operator,
     Square,
@@ -73,7 +73,7 @@ class Complementarity(eqx.Module):
 
 
 class PackedComplementarity(eqx.Module):
-    """As `Complementarity`, with the matrices packed as in `symmetric`."""
+    """As `Complementarity`, with the matrices packed as in `packing`."""
 
     solution: Vector
     slack: Vector
@@ -329,7 +329,7 @@ def solve_complementarity(
 def solve_packed_complementarity(
     linear: Vector, operator: Square, *, max_iterations: int = 50
 ) -> PackedComplementarity:
-    """Solve a problem whose matrices are packed as in `symmetric`; see `solve_complementarity`.
+    """Solve a problem whose matrices are packed as in `packing`; see `solve_complementarity`.
 
     Args:
         linear: A, (n,), n = k (k + 1) / 2.

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .symmetric import Square, Vector, pack, unpack
+from .packing import Square, Vector, pack, unpack
 
 Scalar = Float[Array, ""]
 

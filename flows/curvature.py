@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from .eigensolver import block_eigenpairs
+from .packing import pairs
 from .potential import Potential
-from .symmetric import pairs
 from .trees import Params
 from .validation import positive_integer
 
@@ -118,7 +118,7 @@ def third_derivative_pairs(
         potential: The loss.
         params: The point, P entries.
         vectors: u_1 to u_k as rows, (k, P).
-        packed: Whether to weight the rows as in `symmetric.pack`: their products with each other
+        packed: Whether to weight the rows as in `packing.pack`: their products with each other
             are then the packed operator <dH_ij, dH_kl>.
     """
     flat, unravel = ravel_pytree(params)

@@ -27,10 +27,10 @@ from .complementarity import solve_packed_complementarity
 from .cost import Cost
 from .edge_interpolation import EdgeInterpolation
 from .edge_model import CentralFlowState, Drift, EdgeModel, Evaluation
+from .packing import modes_of, pack
 from .potential import Potential
 from .projection import AbstractFlowSolver
 from .results import RESULTS, choose
-from .symmetric import modes_of, pack
 
 _SAFETY = 1.2
 

@@ -27,7 +27,7 @@ class CentralFlowState(eqx.Module):
         modes: Basis of the top eigenvectors of the Hessian, orthonormal rows (rank, P), turned so
             that it changes as little as possible from one step to the next.
         covariance: X of the oscillation's covariance Sigma = U^T X U in the basis of the modes,
-            packed as in `symmetric`.
+            packed as in `packing`.
         residual: Residual of the complementarity problem, relative to |A|.
         approach: The largest that the smallest watched eigenvalue has been, over 2/eta.
         allowance: How far above 2/eta an eigenvalue may still be if the start was above: it decays
@@ -50,7 +50,7 @@ class CentralFlowState(eqx.Module):
 class EdgeModel(eqx.Module):
     """What Central Flow needs to know about the curvature around a point.
 
-    Symmetric rank x rank matrices are packed as in `symmetric`, into n = rank (rank + 1) / 2
+    Symmetric rank x rank matrices are packed as in `packing`, into n = rank (rank + 1) / 2
     entries; i and j count the top eigenvectors u_i at the point.
 
     Attributes:

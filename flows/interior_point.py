@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .complementarity_problem import ComplementarityProblem, Scalar, norm
-from .symmetric import Matrix, Vector, congruence, pack, unpack
+from .packing import Matrix, Vector, congruence, pack, unpack
 
 
 class InteriorPoint(eqx.Module):
