@@ -25,9 +25,9 @@ from jaxtyping import Array, Bool, Float, Int
 from .chebyshev import chebyshev_error, chebyshev_step, stages_for
 from .complementarity import solve_packed_complementarity
 from .cost import Cost
-from .edge_interpolation import EdgeInterpolation
+from .edge_interpolation import EdgeInterpolation, cubic_move
 from .edge_model import CentralFlowState, Drift, EdgeModel, Evaluation
-from .packing import modes_of, pack
+from .packing import modes_of, pack, unpack
 from .potential import Potential
 from .projection import AbstractFlowSolver
 from .results import RESULTS, choose
@@ -36,6 +36,9 @@ _SAFETY = 1.2
 
 # A step so short, in steps of the optimizer, is not rejected any more: what fails there, fails.
 _SHORTEST = 1e-4
+
+# How far above the threshold, relative to it, an interpolation may lead.
+_OVERSHOOT = 2e-4
 
 
 class EdgeState(eqx.Module):
@@ -150,8 +153,9 @@ class EdgeSolver(AbstractFlowSolver):
         spent = solver_state.cost + renewed.cost + Cost(gradients=stages, hvps=hvps)
         failure = jnp.where(hopeless, flow.failure(renewed, found), 0)
         state = EdgeState(returned, found.velocity, spent, failure)
-        slopes = {"k0": unravel(step * f0), "k1": unravel(step * found.velocity)}
-        dense_info = {"y0": y0, "y1": y1, **slopes}
+        ends = start, ravel_pytree(y1.params)[0]
+        slopes = _slopes(ends, step * f0, step * found.velocity, model, bound)
+        dense_info = {"y0": y0, "y1": y1, "k0": unravel(slopes[0]), "k1": unravel(slopes[1])}
         y_error = y0.rates(unravel(error), jnp.zeros_like(allowance))
         result = choose(hopeless, RESULTS.nonlinear_divergence, RESULTS.successful)
         return y1, y_error, dense_info, state, result
@@ -206,6 +210,25 @@ class EdgeSolver(AbstractFlowSolver):
             half, (end, model.curvature, start), jnp.asarray([True, False])
         )
         return model.at(curvature), point, found
+
+
+def _slopes(
+    ends: tuple[Array, Array], k0: Array, k1: Array, model: EdgeModel, bound: Array
+) -> tuple[Array, Array]:
+    """Return slopes for the interpolation between two ends; the chord's where a cubic is too high.
+
+    Where an eigenvalue reaches the threshold within a step, the path has a kink there. A cubic with
+    the slopes before and after it leads above the threshold; a straight line does not.
+    """
+    chord = ends[1] - ends[0]
+
+    def highest(s: Array) -> Array:
+        curvature = model.curvature_after(cubic_move(s, chord, k0, k1))
+        return jnp.linalg.eigvalsh(unpack(curvature, modes_of(curvature.size)))[-1]
+
+    inside = jnp.asarray([0.25, 0.5, 0.75], chord.dtype)
+    straight = jnp.max(lax.map(highest, inside)) > (1 + _OVERSHOOT) * bound
+    return jnp.where(straight, chord, k0), jnp.where(straight, chord, k1)
 
 
 def solve_where(

@@ -11,6 +11,19 @@ from .edge_model import CentralFlowState
 from .trees import Params
 
 
+def cubic_move(s: Array, chord: Array, k0: Array, k1: Array) -> Array:
+    """Return where a cubic is after a share `s` of a step, from its start.
+
+    Args:
+        s: 0 to 1.
+        chord: Where it leads in all.
+        k0: Its slope at the start, times the step's length.
+        k1: At the end.
+    """
+    bend = (1 - 2 * s) * chord + (s - 1) * k0 + s * k1
+    return s * chord + s * (s - 1) * bend
+
+
 class EdgeInterpolation(diffrax.AbstractLocalInterpolation):
     """Cubic (Hermite) in the parameters, linear in the rest of the state.
 
@@ -41,9 +54,7 @@ class EdgeInterpolation(diffrax.AbstractLocalInterpolation):
             return y0 + passed.astype(y0.dtype) * (y1 - y0)
 
         def cubic(y0: Array, y1: Array, k0: Array, k1: Array) -> Array:
-            s = passed.astype(y0.dtype)
-            bend = (1 - 2 * s) * (y1 - y0) + (s - 1) * k0 + s * k1
-            return y0 + s * (y1 - y0) + s * (s - 1) * bend
+            return y0 + cubic_move(passed.astype(y0.dtype), y1 - y0, k0, k1)
 
         params = jax.tree.map(cubic, self.y0.params, self.y1.params, self.k0, self.k1)
         return dataclasses.replace(jax.tree.map(linear, self.y0, self.y1), params=params)
