@@ -24,7 +24,9 @@ from .measurements import (
     ScalarMeasurement,
     measure,
 )
-from .optimizers import AbstractOptimizer, GradientDescent
+from .momentum import HeavyBall, Nesterov
+from .optax_optimizer import OptaxOptimizer
+from .optimizers import AbstractIncrementalOptimizer, AbstractOptimizer, GradientDescent
 from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .results import RESULTS, SimulationError
@@ -36,6 +38,7 @@ from .variables import Variable
 __all__ = [
     "RESULTS",
     "AbstractFlow",
+    "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
@@ -47,9 +50,12 @@ __all__ = [
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",
+    "HeavyBall",
     "LossAndGradient",
     "Midpoint",
     "Neighbours",
+    "Nesterov",
+    "OptaxOptimizer",
     "Potential",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
