@@ -30,6 +30,9 @@ from .optimizers import AbstractIncrementalOptimizer, AbstractOptimizer, Gradien
 from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .results import RESULTS, SimulationError
+from .rod import RodFlow
+from .rod_solver import RodSolver
+from .rod_state import DenseRodState, LowRankRodState
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -46,17 +49,21 @@ __all__ = [
     "Complementarity",
     "Cost",
     "Curvature",
+    "DenseRodState",
     "EdgeSolver",
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
     "LossAndGradient",
+    "LowRankRodState",
     "Midpoint",
     "Neighbours",
     "Nesterov",
     "OptaxOptimizer",
     "Potential",
+    "RodFlow",
+    "RodSolver",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
