@@ -46,12 +46,13 @@ class OptaxOptimizer(AbstractOptimizer):
 
     transformation: Any = eqx.field(static=True)
 
-    def __check_init__(self) -> None:
-        if not isinstance(self.transformation, optax.GradientTransformation):
+    def __init__(self, transformation: Any):
+        if not isinstance(transformation, optax.GradientTransformation):
             raise ValueError(
                 "transformation must be an optax gradient transformation such as "
-                f"optax.adam(1e-3); got {self.transformation!r}."
+                f"optax.adam(1e-3); got {transformation!r}."
             )
+        self.transformation = transformation
 
     def init(self, params: Params) -> OptaxState:
         """Return the transformation's state at `params`."""

@@ -58,13 +58,17 @@ def check_phase_space(optimizer: AbstractOptimizer, potential: Potential, params
     def derivative(state: Any) -> Any:
         return jax.jvp(lambda z: optimizer.step(z, potential), (state,), (state,))[1]
 
+    message = (
+        "optimizer must have a differentiable map on this potential; the directional derivative "
+        f"DF(z) . v of a step of {_name(optimizer)} cannot be computed"
+    )
     try:
-        jax.eval_shape(derivative, state)
+        jaxpr = jax.make_jaxpr(derivative)(state)
     except (TypeError, NotImplementedError, ValueError) as error:
-        raise ValueError(
-            f"optimizer must have a differentiable map on this potential; the directional "
-            f"derivative DF(z) . v of a step of {_name(optimizer)} cannot be computed: {error}"
-        ) from error
+        raise ValueError(f"{message}: {error}") from error
+    # What JAX puts in place of a forward derivative that it does not have, until it compiles it.
+    if "custom_lin" in _primitives(jaxpr.jaxpr):
+        raise ValueError(f"{message}: a function with jax.custom_vjp has no forward derivative.")
 
 
 def _name(optimizer: AbstractOptimizer) -> str:

@@ -25,7 +25,6 @@ from jaxtyping import Array, Float, Int, Real
 from .controllers import default_controller
 from .cost import Cost
 from .curvature import DENSE_LIMIT, random_modes, top_eigenpairs
-from .factored import rotated
 from .flow import Midpoint
 from .optimizers import AbstractOptimizer
 from .phase_space import check_phase_space, increments
@@ -43,7 +42,7 @@ from .variables import LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable
 _MOST_RODS = 8
 
 # Rows of the factor beyond the rods: they remember where the rods come from.
-_SPARE_ROWS = 1
+_SPARE_ROWS = 0
 
 # Length of the rows of a factor at the start beyond the first, relative to it, and the length
 # below which rows count as zero in the tangent field.
@@ -163,10 +162,10 @@ class RodFlow(AbstractProjectedFlow):
         short = _SHORT[str(first.dtype)] * jnp.linalg.norm(half)
         return LowRankRodState(centre, jnp.concatenate([half[None], short * others]))
 
-    def rods(self, state: RodState) -> Rods:
-        """Return the rods d_i as rows, longest first, (rods, n)."""
+    def rods(self, state: RodState, *, ordered: bool = False) -> Rods:
+        """Return the rods d_i as rows, longest first, (rods, n); `ordered` as for `slope`."""
         count = self._count(flat_centre(state)[0].size)
-        values, trace, rods = state.spectrum(count)
+        values, trace, rods = state.spectrum(count, ordered=ordered)
         if self.rank != "auto":
             return rods
         # Rod i + 1 is kept where i rods leave more than 1 - share; fully where twice as much.
@@ -178,11 +177,17 @@ class RodFlow(AbstractProjectedFlow):
             fade[:, None] > 0, rods, 0
         )
 
-    def slope(self, state: RodState, potential: Potential) -> RodSlope:
-        """Return how the centre moves and the covariance is fed."""
+    def slope(self, state: RodState, potential: Potential, *, ordered: bool = False) -> RodSlope:
+        """Return how the centre moves and the covariance is fed.
+
+        Args:
+            state: The state.
+            potential: The loss.
+            ordered: Whether the rows of a factor are known to be orthogonal, longest first.
+        """
         centre, unravel = flat_centre(state)
         increment = increments(self.optimizer, potential, unravel)
-        return rod_slope(increment, centre, self.rods(state))
+        return rod_slope(increment, centre, self.rods(state, ordered=ordered))
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: RodState, args: Potential
@@ -212,14 +217,12 @@ class RodFlow(AbstractProjectedFlow):
         return LowRankRodState(velocity, turned - rows)
 
     def project(self, state: RodState, potential: Potential) -> tuple[RodState, Int[Array, ""]]:
-        """Make Sigma symmetric and positive, or the rows of its factor orthogonal and in order.
+        """Make Sigma symmetric and positive; a factor of it stays as it is.
 
         It fails where the optimizer's map has a value but no derivative.
         """
         if isinstance(state, DenseRodState):
             state = DenseRodState(state.centre, positive_part(state.covariance))
-        else:
-            state = LowRankRodState(state.centre, rotated(state.factor))
         centre, unravel = flat_centre(state)
         increment = increments(self.optimizer, potential, unravel)
         move = increment(centre)

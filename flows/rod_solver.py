@@ -75,8 +75,7 @@ class RodSolver(diffrax.AbstractAdaptiveSolver):
         if isinstance(y0, DenseRodState):
             inner = self.dense.init(terms, t0, t1, y0, args)
             return RodSolverState(inner, self.flow.cost)
-        field, point, _ = self._field(y0, args)
-        slope = field(point)
+        slope = self.flow.slope(y0, args)
         return RodSolverState(slope, self._spent(slope.points))
 
     def step(
@@ -127,7 +126,8 @@ class RodSolver(diffrax.AbstractAdaptiveSolver):
 
         def field(point: RodPoint) -> RodSlope:
             state = LowRankRodState(unravel(point.centre), point.factor)
-            return self.flow.slope(state, potential)
+            # Every stage is a truncated sum, whose rows are in order.
+            return self.flow.slope(state, potential, ordered=True)
 
         return field, RodPoint(centre, y0.factor), unravel
 

@@ -26,8 +26,11 @@ class DenseRodState(eqx.Module):
     centre: PyTree[Array]
     covariance: Float[Array, "phase phase"]
 
-    def spectrum(self, count: int) -> tuple[Float[Array, " rod"], Float[Array, ""], Rods]:
+    def spectrum(
+        self, count: int, *, ordered: bool = False
+    ) -> tuple[Float[Array, " rod"], Float[Array, ""], Rods]:
         """Return the leading eigenvalues of Sigma, its trace, and rods sqrt(s_i) u_i as rows."""
+        del ordered
         values, vectors = leading_eigenpairs(self.covariance, count)
         positive = values > 0
         lengths = jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1)), 0)
@@ -46,9 +49,11 @@ class LowRankRodState(eqx.Module):
     centre: PyTree[Array]
     factor: Float[Array, "row phase"]
 
-    def spectrum(self, count: int) -> tuple[Float[Array, " rod"], Float[Array, ""], Rods]:
-        """Return the leading eigenvalues of Sigma, its trace, and rods sqrt(s_i) u_i as rows."""
-        rows = rotated(self.factor)
+    def spectrum(
+        self, count: int, *, ordered: bool = False
+    ) -> tuple[Float[Array, " rod"], Float[Array, ""], Rods]:
+        """Return the same; `ordered` if the rows are known to be orthogonal, longest first."""
+        rows = self.factor if ordered else rotated(self.factor)
         values = jnp.sum(rows**2, axis=1)
         return values[:count], jnp.sum(values), rows[:count]
 
