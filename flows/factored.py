@@ -11,24 +11,25 @@ from jaxtyping import Array, Float
 
 from .symmetric import eigenpairs, square_root
 
-Rows = Float[Array, "row phase"]
+# Blocks of a sum differ in how many rows they have.
+Rows = Float[Array, "_ phase"]
 Weight = Float[Array, ""]
 
 # Eigenvalues below this many rounding errors of the largest are noise.
 _NOISE = 4
 
 
-def _gram(blocks: Sequence[Rows]) -> Float[Array, "row row"]:
+def _gram(blocks: Sequence[Rows]) -> Float[Array, "entry entry"]:
     return jnp.block([[jnp.matmul(a, b.T, precision="highest") for b in blocks] for a in blocks])
 
 
-def _signs(blocks: Sequence[Rows], weights: Sequence[Weight]) -> Float[Array, " row"]:
+def _signs(blocks: Sequence[Rows], weights: Sequence[Weight]) -> Float[Array, " entry"]:
     return jnp.concatenate(
         [jnp.broadcast_to(w, a.shape[:1]) for a, w in zip(blocks, weights, strict=True)]
     )
 
 
-def _apply(coefficients: Float[Array, "new row"], blocks: Sequence[Rows]) -> Rows:
+def _apply(coefficients: Float[Array, "new entry"], blocks: Sequence[Rows]) -> Rows:
     """Return the combinations of the rows of all blocks."""
     total, start = jnp.zeros((coefficients.shape[0], blocks[0].shape[1]), blocks[0].dtype), 0
     for block in blocks:

@@ -41,8 +41,11 @@ from .variables import LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable
 # What `rank="auto"` may keep.
 _MOST_RODS = 8
 
-# Rows of the factor beyond the rods: they remember where the rods come from.
-_SPARE_ROWS = 0
+# Rows of the factor beyond the rods: they remember where the next rods come from. Each brings the
+# factor's flow an order of magnitude nearer to the dense one, and costs some six vectors of the
+# size of phase space, which is why large ones do without.
+_SPARE_ROWS = 4
+_SPARED_SIZE = 100_000
 
 # Length of the rows of a factor at the start beyond the first, relative to it, and the length
 # below which rows count as zero in the tangent field.
@@ -58,7 +61,7 @@ class RodFlow(AbstractProjectedFlow):
     The state is a centre c and a covariance Sigma in the optimizer's phase space, whose dimension
     n is the number of parameters P for gradient descent and 2 P with momentum. Up to `dense_limit`
     Sigma is a matrix (n, n); `project` keeps it symmetric and positive. Beyond it is a factor of
-    rank + 1 rows: no step can make it negative.
+    rank + 4 rows (of rank rows where n > 100 000): no step can make it negative.
 
     An evaluation takes the map and one directional derivative of it at the 2 rank ends of the
     rods, and at the centre if there are several.
@@ -155,7 +158,7 @@ class RodFlow(AbstractProjectedFlow):
         centre = unravel(first + half)
         if first.size <= self.dense_limit:
             return DenseRodState(centre, half[:, None] * half[None, :])
-        rows = min(count + _SPARE_ROWS, first.size)
+        rows = min(count + (_SPARE_ROWS if first.size <= _SPARED_SIZE else 0), first.size)
         others = random_modes(rows - 1, first.size, first.dtype) / jnp.sqrt(
             jnp.asarray(first.size, first.dtype)
         )

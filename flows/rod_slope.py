@@ -88,7 +88,7 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     # Rods much shorter than the longest tell little but the rounding of D_i.
     long = squares > 1e-6 * jnp.max(squares)
     stretches = jnp.sqrt(jnp.sum(spreads**2, axis=1) / jnp.where(long, squares, 1))
-    points = 2 * jnp.sum(used.astype(jnp.int32)) + int(count > 1)
+    points = 2 * jnp.sum(used, dtype=jnp.int32) + int(count > 1)
     return RodSlope(
         velocity=mean - 0.5 * change,
         sources=jnp.sqrt(jnp.asarray(0.5, mean.dtype)) * jnp.concatenate([mean[None], spreads]),

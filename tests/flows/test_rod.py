@@ -354,10 +354,10 @@ def test_any_smooth_map_is_modelled():
 
 
 def test_forms_are_chosen_by_size():
-    """A matrix up to the limit, a factor of one row more than rods beyond."""
+    """A matrix up to the limit, a factor of a few rows more than rods beyond."""
     potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
     flow = RodFlow(UNIT)
     assert isinstance(flow.init(potential, start), DenseRodState)
     large = RodFlow(UNIT, 1, dense_limit=0).init(potential, start)
     assert isinstance(large, LowRankRodState)
-    assert large.factor.shape == (2, 2)
+    assert large.factor.shape == (2, 2)  # not more rows than numbers
