@@ -1,0 +1,158 @@
+"""Rod Flow with a factor of Sigma: agreement with the dense form, and positivity of both."""
+
+import diffrax
+import equinox as eqx
+import hypothesis
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+
+from flows import GradientDescent, HeavyBall, LowRankRodState, RodFlow, simulate
+from flows.factored import truncated
+from potentials import Quadratic, Quartic
+from tests.helpers import assert_trees_close
+
+ETA = 0.7
+INPUTS = jax.random.normal(jax.random.key(0), (24, 16))
+TARGETS = jnp.sin(2 * INPUTS[:, :3])
+
+
+def network(params):
+    """A network of 380 parameters, which descends at the edge of stability from the start."""
+    hidden = jnp.tanh(INPUTS @ params["a"])
+    return 0.5 * jnp.mean(jnp.sum((hidden @ params["b"] - TARGETS) ** 2, axis=1))
+
+
+def network_start():
+    """Weights of unit scale."""
+    keys = jax.random.split(jax.random.key(0))
+    return {
+        "a": jax.random.normal(keys[0], (16, 20)) / 5,
+        "b": jax.random.normal(keys[1], (20, 3)) / 4,
+    }
+
+
+@pytest.mark.slow
+def test_both_forms_agree_on_a_network_at_the_edge():
+    """Over 100 steps with two rods: centre and Sigma, to the tolerance of the factor's solver."""
+    runs = []
+    for limit in (512, 0):
+        flow = RodFlow(GradientDescent(ETA), 2, alignment=False, dense_limit=limit)
+        options = {"save_every": 10, "measurements": ()}
+        if limit:
+            options["stepsize_controller"] = diffrax.PIDController(rtol=1e-7, atol=1e-9)
+        runs.append(simulate(flow, network, network_start(), 100, **options))
+    dense, factored = runs
+    travelled = jnp.linalg.norm(ravel_pytree(jax.tree.map(lambda x: x[-1] - x[0], dense.params))[0])
+    apart = ravel_pytree(jax.tree.map(lambda x, y: x[-1] - y[-1], dense.params, factored.params))[0]
+    rows, covariance = factored.state.flow.factor, dense.state.flow.covariance
+    difference = jnp.linalg.norm(rows.T @ rows - covariance) / jnp.linalg.norm(covariance)
+    assert float(jnp.linalg.norm(apart)) < 1e-4 * float(travelled)
+    assert float(difference) < 1e-3
+
+
+@pytest.mark.parametrize("optimizer", [GradientDescent(1.0), HeavyBall(0.6, 0.3)])
+def test_both_forms_agree_on_a_well_of_one_parameter(optimizer):
+    """Where the factor has as many rows as Sigma, nothing is truncated: both solvers, one path."""
+    threshold = float(optimizer.critical_sharpness)
+    potential = Quartic(1.05 * threshold, 1.0)
+    ends = []
+    for limit in (512, 0):
+        flow = RodFlow(optimizer, 1, alignment=False, dense_limit=limit)
+        run = simulate(flow, potential, jnp.asarray([0.05]), 100, save_every=50, measurements=())
+        ends.append(run.observables["rod_half_lengths"][-1])
+    # The factor's solver takes steps to 1e-6, of which there are some hundred.
+    assert_trees_close(ends[1], ends[0], rtol=1e-4, atol=0.0)
+
+
+def test_the_tangent_field_of_a_factor_is_that_of_sigma():
+    """With a factor of full rank, (Z^T Z)' is dSigma/dt itself."""
+    potential = Quadratic(jnp.asarray([2.1, 0.7, 0.2]))
+    factor = jax.random.normal(jax.random.key(1), (3, 3)) / 5
+    centre = RodFlow(GradientDescent(1.0)).init(potential, jnp.ones(3)).centre
+    for rank in (1, 3):
+        flow = RodFlow(GradientDescent(1.0), rank)
+        state = LowRankRodState(centre, factor)
+        found = flow.vector_field(0.0, state, potential)
+        change = found.factor.T @ factor + factor.T @ found.factor
+        slope = flow.slope(state, potential)
+        expected = slope.sources.T @ slope.sources - 2 * factor.T @ factor
+        # The pseudo-inverse is regularised at 1e-12 of the trace.
+        assert_trees_close(change, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_by_hand_a_factor_follows_the_solver():
+    """The tangent field through diffrax's Tsit5 ends where the flow's own solver does."""
+    potential, start = Quartic(2.1, 1.0), jnp.asarray([0.3])
+    flow = RodFlow(GradientDescent(1.0), alignment=False, dense_limit=0)
+    run = simulate(flow, potential, start, 20, save_every=20, measurements=())
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(flow.vector_field),
+        diffrax.Tsit5(),
+        t0=0.0,
+        t1=20.0,
+        dt0=0.01,
+        y0=flow.init(potential, start),
+        args=potential,
+        stepsize_controller=diffrax.PIDController(rtol=1e-7, atol=1e-9),
+    )
+    length = jnp.sqrt(jnp.sum(solution.ys.factor[0] ** 2))[None]
+    assert_trees_close(run.observables["rod_half_lengths"][-1], length, rtol=1e-4, atol=0.0)
+
+
+@hypothesis.given(st.integers(0, 10_000), st.integers(1, 4))
+def test_truncation_is_the_best_positive_approximation(seed, count):
+    """It equals the leading positive part of the sum, found by decomposing it."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    blocks = [jax.random.normal(k, (3, 6)) for k in keys[:3]]
+    weights = list(jax.random.normal(keys[3], (3,)))
+    rows = truncated(blocks, weights, count)
+    total = sum(w * a.T @ a for w, a in zip(weights, blocks, strict=True))
+    values, vectors = jnp.linalg.eigh(total)
+    leading = jnp.maximum(values[::-1][:count], 0)
+    expected = (vectors[:, ::-1][:, :count] * leading[None, :]) @ vectors[:, ::-1][:, :count].T
+    assert_trees_close(rows.T @ rows, expected, rtol=1e-8, atol=1e-8)
+
+
+class Well(eqx.Module):
+    """A quartic well in one direction, quadratics in two others: one program for all of them."""
+
+    curvature: jax.Array
+    quartic: jax.Array
+
+    def __call__(self, w):
+        well = 0.5 * self.curvature * w[0] ** 2 - 0.25 * self.quartic * w[0] ** 4
+        return well + 0.5 * (0.8 * w[1] ** 2 + 0.1 * w[2] ** 2)
+
+
+FINITE = {"allow_nan": False, "allow_infinity": False}
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(
+    curvature=st.floats(0.1, 2.9, **FINITE),
+    quartic=st.sampled_from([0.0, 0.3, 1.0]),
+    start=st.floats(0.01, 0.3, **FINITE),
+    rate=st.floats(0.1, 1.0, **FINITE),
+    form=st.sampled_from([(1, 512), (3, 512), (1, 0), (2, 0)]),
+)
+def test_the_rods_stay_positive_and_finite(curvature, quartic, start, rate, form):
+    """In both forms, for random quadratics and quartics, learning rates, ranks and starts."""
+    flow = RodFlow(GradientDescent(rate), form[0], alignment=False, dense_limit=form[1])
+    potential = Well(jnp.asarray(curvature), jnp.asarray(quartic))
+    # Above the edge a quadratic's rods grow without bound: ten steps leave them finite.
+    run = simulate(
+        flow, potential, jnp.full(3, start), 10, save_every=5, measurements=(), throw=False
+    )
+    state = run.state.flow
+    if isinstance(state, LowRankRodState):
+        covariance = state.factor.T @ state.factor
+    else:
+        covariance = state.covariance
+    values = jnp.linalg.eigvalsh(covariance)
+    assert bool(run.succeeded), run.message
+    assert bool(jnp.all(jnp.isfinite(covariance)))
+    assert float(values[0]) >= -1e-12 * float(values[-1])
