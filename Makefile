@@ -51,7 +51,7 @@ demo: $(VENV)/.installed
 	@echo "Summary: $(BIN)/eosflows show $(DEMO)"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
