@@ -36,7 +36,10 @@ def network_start():
 
 @pytest.mark.slow
 def test_both_forms_agree_on_a_network_at_the_edge():
-    """Over 100 steps with two rods: centre and Sigma, to the tolerance of the factor's solver."""
+    """Over 100 steps with two rods: the centre to 1e-4 of the way, Sigma but for what is cut off.
+
+    A factor of few rows forgets Sigma's smallest directions; measured, 0.2% of it after 100 steps.
+    """
     runs = []
     for limit in (512, 0):
         flow = RodFlow(GradientDescent(ETA), 2, alignment=False, dense_limit=limit)
@@ -50,7 +53,7 @@ def test_both_forms_agree_on_a_network_at_the_edge():
     rows, covariance = factored.state.flow.factor, dense.state.flow.covariance
     difference = jnp.linalg.norm(rows.T @ rows - covariance) / jnp.linalg.norm(covariance)
     assert float(jnp.linalg.norm(apart)) < 1e-4 * float(travelled)
-    assert float(difference) < 1e-3
+    assert float(difference) < 4e-3
 
 
 @pytest.mark.parametrize("optimizer", [GradientDescent(1.0), HeavyBall(0.6, 0.3)])
