@@ -5,6 +5,7 @@ from typing import Any
 
 import diffrax
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from .edge_model import CentralFlowState
@@ -48,7 +49,7 @@ class EdgeInterpolation(diffrax.AbstractLocalInterpolation):
         del left
         if t1 is not None:
             return jax.tree.map(lambda a, b: b - a, self.evaluate(t0), self.evaluate(t1))
-        passed = (t0 - self.t0) / (self.t1 - self.t0)
+        passed = jnp.asarray((t0 - self.t0) / (self.t1 - self.t0))
 
         def linear(y0: Array, y1: Array) -> Array:
             return y0 + passed.astype(y0.dtype) * (y1 - y0)

@@ -17,6 +17,7 @@ from flows import (
     simulate,
     tracking_error,
 )
+from flows.edge_interpolation import EdgeInterpolation
 from potentials import Quadratic, SharpValley, SharpValley2
 from tests.helpers import assert_trees_close
 
@@ -137,6 +138,24 @@ def test_a_start_above_the_threshold_relaxes_to_it():
         excess = run.observables["watched_eigenvalues"][:, 0] - 2 / ETA
         expected = excess[0] * jnp.exp(-jnp.arange(21.0) / 4.0)
         assert_trees_close(excess, expected, rtol=0.0, atol=2e-3)
+
+
+def test_between_steps_parameters_bend_and_the_rest_goes_straight():
+    """Ends, slopes at the ends, and the middle of what is linear."""
+    flow = CentralFlow(OPTIMIZER, rank=2)
+    before = flow.init(VALLEY, START)
+    after = jax.tree.map(lambda x: x + 1.0, before)
+    slopes = jnp.asarray([0.5, -1.0]), jnp.asarray([2.0, 3.0])
+    between = EdgeInterpolation(2.0, 4.0, before, after, *slopes)
+    assert_trees_close(between.evaluate(2.0), before)
+    assert_trees_close(between.evaluate(4.0), after)
+    assert_trees_close(between.evaluate(3.0).modes, before.modes + 0.5, rtol=1e-14, atol=1e-14)
+    for time, slope in zip((2.0, 4.0), slopes, strict=True):
+        rate = jax.jacfwd(lambda t: between.evaluate(t).params)(time)
+        # A slope is that over the whole step, of length 2.
+        assert_trees_close(rate, slope / 2, rtol=1e-13, atol=1e-13)
+    change = jax.tree.map(lambda a, b: b - a, before, between.evaluate(3.0))
+    assert_trees_close(between.evaluate(2.0, 3.0), change)
 
 
 class Valleys:
