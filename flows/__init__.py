@@ -19,10 +19,15 @@ from .gradient import GradientFlow
 from .iterate import iterate
 from .measure import measure
 from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
-from .optimizers import AbstractOptimizer, GradientDescent
+from .momentum import HeavyBall, Nesterov
+from .optax_optimizer import OptaxOptimizer
+from .optimizers import AbstractIncrementalOptimizer, AbstractOptimizer, GradientDescent
 from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .results import RESULTS, SimulationError
+from .rod import RodFlow
+from .rod_solver import RodSolver
+from .rod_state import DenseRodState, LowRankRodState
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -31,6 +36,7 @@ from .variables import Variable
 __all__ = [
     "RESULTS",
     "AbstractFlow",
+    "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
@@ -38,14 +44,21 @@ __all__ = [
     "Complementarity",
     "Cost",
     "Curvature",
+    "DenseRodState",
     "EdgeSolver",
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",
+    "HeavyBall",
     "LossAndGradient",
+    "LowRankRodState",
     "Midpoint",
     "Neighbours",
+    "Nesterov",
+    "OptaxOptimizer",
     "Potential",
+    "RodFlow",
+    "RodSolver",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",

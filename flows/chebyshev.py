@@ -94,6 +94,7 @@ def chebyshev_step(
     f0: Any,
     stages: Int[Array, ""],
     most_stages: int,
+    combine: Callable[..., Any] = _combine,
 ) -> Any:
     """Return where one Runge-Kutta-Chebyshev step of `stages` stages leads.
 
@@ -105,9 +106,12 @@ def chebyshev_step(
         f0: The vector field there.
         stages: How many stages to make, 2 to `most_stages`.
         most_stages: The bound on them that the program is compiled for.
+        combine: Linear combination of states and slopes, for states that are not a vector space:
+            called with the coefficients and y0, f0, and with the coefficients and y0, the current
+            state, the one before, the slope at the current one, and f0.
     """
     table = jnp.asarray(_coefficients(most_stages), step.dtype)[stages]
-    first = _combine(jnp.stack([jnp.ones_like(step), table[1, 2] * step]), y0, f0)
+    first = combine(jnp.stack([jnp.ones_like(step), table[1, 2] * step]), y0, f0)
 
     def stage(carry: tuple[Any, Any], j: Array) -> tuple[tuple[Any, Any], None]:
         def evaluate(carry: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -115,7 +119,7 @@ def chebyshev_step(
             mu, nu, shared, gamma, node = table[j]
             slope = field(t0 + node * step, current)
             weights = jnp.stack([1 - mu - nu, mu, nu, shared * step, gamma * step])
-            return current, _combine(weights, y0, current, before, slope, f0)
+            return current, combine(weights, y0, current, before, slope, f0)
 
         return lax.cond(j <= stages, evaluate, lambda carry: carry, carry), None
 

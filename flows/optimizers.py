@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .cost import Cost
 from .potential import Potential
-from .trees import Params, add_scaled
+from .trees import Params, add_scaled, scaled
 from .validation import positive
 
 
@@ -44,6 +44,18 @@ class AbstractOptimizer(eqx.Module):
         """What one step costs."""
 
 
+class AbstractIncrementalOptimizer(AbstractOptimizer):
+    """An optimizer that also knows what a step adds to its state.
+
+    The difference of two states loses the digits that they share: a flow that models the map by
+    its increments F(z) = step(z) - z takes them from here where they are known.
+    """
+
+    @abc.abstractmethod
+    def increment(self, state: Any, potential: Potential) -> PyTree[Array]:
+        """Return `step(state) - state`, a pytree like `state`, without the cancellation."""
+
+
 class GradientDescentState(eqx.Module):
     """State of gradient descent.
 
@@ -54,7 +66,7 @@ class GradientDescentState(eqx.Module):
     params: Params
 
 
-class GradientDescent(AbstractOptimizer):
+class GradientDescent(AbstractIncrementalOptimizer):
     """Gradient descent, w' = w - eta grad L(w).
 
     On a quadratic it is stable iff the sharpness is below 2/eta, the critical sharpness
@@ -77,6 +89,10 @@ class GradientDescent(AbstractOptimizer):
         """Return the state after w' = w - eta grad L(w)."""
         gradient = jax.grad(potential)(state.params)
         return GradientDescentState(add_scaled(state.params, -self.learning_rate, gradient))
+
+    def increment(self, state: GradientDescentState, potential: Potential) -> GradientDescentState:
+        """Return -eta grad L(w)."""
+        return GradientDescentState(scaled(-self.learning_rate, jax.grad(potential)(state.params)))
 
     def params(self, state: GradientDescentState) -> Params:
         """Return the iterate."""

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from .cost import Cost
 from .flow import AbstractFlow
 from .potential import Potential
 from .results import RESULTS, choose
@@ -72,7 +73,11 @@ class ProjectedState(eqx.Module):
 
     inner: PyTree[Any]
     failure: Int[Array, ""]
-    cost: None = None
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the inner solver has counted, if it does."""
+        return getattr(self.inner, "cost", None)
 
 
 class ProjectedSolver(diffrax.AbstractWrappedSolver):

@@ -65,6 +65,15 @@ def non_negative(name: str, value: Any) -> Float[Array, ""]:
     return _bounded(name, value, lambda x: x >= 0, "a finite number, at least 0")
 
 
+def fraction(name: str, value: Any) -> Float[Array, ""]:
+    """Convert `value` to a scalar float array that is at least 0 and below 1.
+
+    Raises:
+        ValueError: As for `positive`.
+    """
+    return _bounded(name, value, lambda x: (x >= 0) & (x < 1), "at least 0 and below 1")
+
+
 def positive_integer(name: str, value: Any) -> int:
     """Check that `value` is an integer of at least 1.
 

@@ -1,0 +1,133 @@
+"""Gradient descent with momentum: the heavy ball and Nesterov's method, as deep learning runs them.
+
+Both carry m' = beta m + g with the gradient at the current iterate. The heavy ball moves by
+-eta m', Nesterov's method by -eta (g + beta m').
+"""
+
+import abc
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .cost import Cost
+from .optimizers import AbstractIncrementalOptimizer
+from .potential import Potential
+from .trees import Params, add_scaled, scaled
+from .validation import fraction, positive
+
+
+class MomentumState(eqx.Module):
+    """State of an optimizer with momentum.
+
+    Attributes:
+        params: The iterate w_t.
+        momentum: m_t, the discounted sum of the gradients before, loss / parameter.
+    """
+
+    params: Params
+    momentum: Params
+
+
+class AbstractMomentum(AbstractIncrementalOptimizer):
+    """Gradient descent with momentum, m' = beta m + g, up to the direction that it moves in.
+
+    Attributes:
+        learning_rate: eta, scalar, above 0.
+        momentum: beta, scalar, at least 0 and below 1.
+    """
+
+    learning_rate: eqx.AbstractVar[Float[Array, ""]]
+    momentum: eqx.AbstractVar[Float[Array, ""]]
+
+    @abc.abstractmethod
+    def direction(self, momentum: Params, gradient: Params) -> Params:
+        """Return what is subtracted per unit of learning rate, given m' and g."""
+
+    def init(self, params: Params) -> MomentumState:
+        """Return the state at `params`, at rest."""
+        return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
+
+    def step(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the state after m' = beta m + g and the move that follows from it."""
+        momentum, direction = self._renewed(state, potential)
+        return MomentumState(add_scaled(state.params, -self.learning_rate, direction), momentum)
+
+    def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the move, and m' - m."""
+        momentum, direction = self._renewed(state, potential)
+        change = jax.tree.map(jnp.subtract, momentum, state.momentum)
+        return MomentumState(scaled(-self.learning_rate, direction), change)
+
+    def params(self, state: MomentumState) -> Params:
+        """Return the iterate."""
+        return state.params
+
+    @property
+    def cost(self) -> Cost:
+        """One gradient."""
+        return Cost(gradients=1)
+
+    def _renewed(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
+        gradient = jax.grad(potential)(state.params)
+        momentum = add_scaled(gradient, self.momentum, state.momentum)
+        return momentum, self.direction(momentum, gradient)
+
+
+class HeavyBall(AbstractMomentum):
+    """The heavy ball, m' = beta m + g, w' = w - eta m'.
+
+    On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / eta (arXiv 2103.00065,
+    appendix B). It is `torch.optim.SGD` with momentum and `optax.sgd(eta, beta)`.
+
+    Attributes:
+        learning_rate: eta, scalar, above 0.
+        momentum: beta, scalar, at least 0 and below 1.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+    """
+
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
+
+    def direction(self, momentum: Params, gradient: Params) -> Params:
+        """Return m'."""
+        del gradient
+        return momentum
+
+    @property
+    def critical_sharpness(self) -> Float[Array, ""]:
+        """2 (1 + beta) / eta, in loss / parameter^2."""
+        momentum = self.momentum.astype(self.learning_rate.dtype)
+        return 2 * (1 + momentum) / self.learning_rate
+
+
+class Nesterov(AbstractMomentum):
+    """Nesterov's method, m' = beta m + g, w' = w - eta (g + beta m'), with g at the iterate w.
+
+    On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / (eta (1 + 2 beta))
+    (arXiv 2103.00065, appendix B). It is `torch.optim.SGD` and `optax.sgd` with `nesterov=True`.
+
+    Attributes:
+        learning_rate: eta, scalar, above 0.
+        momentum: beta, scalar, at least 0 and below 1.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+    """
+
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
+
+    def direction(self, momentum: Params, gradient: Params) -> Params:
+        """Return g + beta m'."""
+        return add_scaled(gradient, self.momentum, momentum)
+
+    @property
+    def critical_sharpness(self) -> Float[Array, ""]:
+        """2 (1 + beta) / (eta (1 + 2 beta)), in loss / parameter^2."""
+        momentum = self.momentum.astype(self.learning_rate.dtype)
+        return 2 * (1 + momentum) / (self.learning_rate * (1 + 2 * momentum))

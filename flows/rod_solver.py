@@ -1,0 +1,151 @@
+"""The solver made for Rod Flow, for both forms of its state."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .cost import Cost
+from .optimizers import GradientDescent
+from .phase_space import increments
+from .potential import Potential
+from .results import RESULTS
+from .rod_slope import RodSlope
+from .rod_state import DenseRodState, LowRankRodState, RodState, flat_centre
+from .rod_stepper import (
+    RodInterpolation,
+    RodPoint,
+    Stepped,
+    bogacki_shampine,
+    stabilised,
+)
+
+# Beyond, a step would gain nothing: the covariance forgets within a step of the optimizer.
+LONGEST_STEP = 8.0
+_MOST_STAGES = 12
+
+
+class RodSolverState(eqx.Module):
+    """State of `RodSolver`.
+
+    Attributes:
+        inner: The dense solver's state, or the slope at the current point.
+        cost: What was spent so far in accepted steps; None where that is not known, in the dense
+            form with a varying number of rods.
+    """
+
+    inner: Any
+    cost: Cost | None
+
+
+class RodSolver(diffrax.AbstractAdaptiveSolver):
+    """Steps of Rod Flow: by `dense` with the covariance itself, in factors of it beyond.
+
+    With a factor, gradient descent's flow takes Runge-Kutta-Chebyshev steps of order two, since
+    its rates are real: an evaluation then lasts about as long as a step of the optimizer. With
+    momentum they are complex, and a method of order three of Bogacki and Shampine takes over.
+
+    Attributes:
+        flow: The `RodFlow`; for a factor the vector field of the terms is not used.
+        dense: An explicit Runge-Kutta method for the dense form.
+    """
+
+    flow: Any
+    dense: diffrax.Tsit5
+
+    term_structure: ClassVar = diffrax.AbstractTerm
+
+    def interpolation_cls(self, **info: Any) -> diffrax.AbstractLocalInterpolation:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return the interpolation of a step of either form."""
+        if "slopes" in info:
+            return RodInterpolation(**info)
+        return self.dense.interpolation_cls(**info)
+
+    def order(self, terms: Any) -> int:
+        """Return the order that steps are adapted by, 2: with a factor it is the method's."""
+        del terms
+        return 2
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: RodState, args: Potential) -> RodSolverState:
+        """Evaluate the slope at the start."""
+        if isinstance(y0, DenseRodState):
+            inner = self.dense.init(terms, t0, t1, y0, args)
+            return RodSolverState(inner, self.flow.cost)
+        field, point, _ = self._field(y0, args)
+        slope = field(point)
+        return RodSolverState(slope, self._spent(slope.points))
+
+    def step(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: RodState,
+        args: Potential,
+        solver_state: RodSolverState,
+        made_jump: Any,
+    ) -> tuple[Any, Any, dict[str, Any], RodSolverState, RESULTS]:
+        """Take one step."""
+        inner, spent = solver_state.inner, solver_state.cost
+        if isinstance(y0, DenseRodState):
+            y1, error, info, inner, result = self.dense.step(
+                terms, t0, t1, y0, args, inner, made_jump
+            )
+            if spent is not None:
+                spent = spent + self.flow.cost * (self.dense.tableau.num_stages - 1)
+            return y1, error, info, RodSolverState(inner, spent), result
+        field, point, unravel = self._field(y0, args)
+        done = self._stepped(field, t1 - t0, point, inner)
+        y1 = LowRankRodState(unravel(done.point.centre), done.point.factor)
+        error = LowRankRodState(unravel(done.error.centre), done.error.factor)
+        info = {"y0": y0, "y1": y1, "slopes": (inner, done.slope)}
+        assert spent is not None
+        state = RodSolverState(done.slope, spent + self._spent(done.points))
+        return y1, error, info, state, RESULTS.successful
+
+    def func(self, terms: Any, t0: Any, y0: RodState, args: Potential) -> Any:
+        """Return the vector field, from which the first step is chosen.
+
+        That of a factor is singular at the start, where the covariance has rank one: how the
+        optimizer moves has to do.
+        """
+        if isinstance(y0, DenseRodState):
+            return self.dense.func(terms, t0, y0, args)
+        centre, unravel = flat_centre(y0)
+        move = increments(self.flow.optimizer, args, unravel)(centre)
+        return LowRankRodState(unravel(move), jnp.zeros_like(y0.factor))
+
+    def _field(
+        self, y0: LowRankRodState, potential: Potential
+    ) -> tuple[Callable[[RodPoint], RodSlope], RodPoint, Callable[[Array], Any]]:
+        """Return the field on flat states, the state `y0` so, and the way back."""
+        centre, unravel = flat_centre(y0)
+
+        def field(point: RodPoint) -> RodSlope:
+            state = LowRankRodState(unravel(point.centre), point.factor)
+            return self.flow.slope(state, potential)
+
+        return field, RodPoint(centre, y0.factor), unravel
+
+    def _stepped(self, field: Any, step: Array, point: RodPoint, slope: RodSlope) -> Stepped:
+        if isinstance(self.flow.optimizer, GradientDescent):
+            return stabilised(field, step, point, slope, _MOST_STAGES)
+        return bogacki_shampine(field, step, point, slope)
+
+    def _spent(self, points: Array) -> Cost:
+        return self.flow.point_cost * points
+
+
+def error_norm(error: Any) -> Array:
+    """Return the root mean square of a scaled error, for the step-size controller.
+
+    A factor belongs to many parameters, where a hundred times the tolerance of the dense form is
+    as good as the flow itself.
+    """
+    leaves = [jnp.ravel(x) for x in jax.tree.leaves(error)]
+    size = jnp.sqrt(jnp.mean(jnp.concatenate(leaves) ** 2))
+    return 1e-2 * size if isinstance(error, LowRankRodState) else size
