@@ -17,7 +17,7 @@ from .curvature import follow_modes, random_modes, top_eigenpairs
 from .potential import Potential
 from .prediction import HISTORY, ModeHistory
 from .trees import Params, all_finite, norm
-from .validation import callable_, fraction, positive_integer, text
+from .validation import callable_, positive_integer, proper_fraction, text
 from .variables import GRADIENT, LOSS, NONE, SHARPNESS, Variable
 
 Measured = tuple[dict[str, Array], PyTree[Array], Cost]
@@ -123,7 +123,7 @@ class Curvature(AbstractMeasurement):
     )
     every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
     tolerance: float = eqx.field(
-        static=True, default=1e-3, converter=partial(fraction, "tolerance")
+        static=True, default=1e-3, converter=partial(proper_fraction, "tolerance")
     )
     max_products: int = eqx.field(
         static=True, default=300, converter=partial(positive_integer, "max_products")

@@ -85,7 +85,7 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
-def fraction(name: str, value: Any) -> float:
+def proper_fraction(name: str, value: Any) -> float:
     """Check that `value` is a number between 0 and 1, neither of the two.
 
     Raises:
