@@ -3,5 +3,14 @@
 from typing import Literal
 
 FigureName = Literal[
-    "overview", "loss", "sharpness", "distance", "paths", "central", "central_scaling"
+    "overview",
+    "loss",
+    "sharpness",
+    "distance",
+    "paths",
+    "central",
+    "central_scaling",
 ]
+
+STUDY_FIGURES = ("central_scaling",)
+"""Those that draw a study, each the study of the kind that it is named after."""

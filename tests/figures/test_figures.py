@@ -73,6 +73,24 @@ def test_the_critical_line_stands_at_two_over_the_learning_rate():
         assert [text.get_text() for text in axes.texts] == ["2/η"]
 
 
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("2/eta", "2/η"),
+        ("2(1 + beta)/eta", r"$\frac{2(1+β)}{η}$"),
+        ("2(1 + beta)/((1 + 2 beta) eta)", r"$\frac{2(1+β)}{(1+2β)η}$"),
+    ],
+)
+def test_the_critical_line_is_named_by_the_optimizers_own_formula(label, shown, tmp_path):
+    """Momentum moves the threshold, and a long formula is a fraction."""
+    attrs = {"critical_sharpness": 1.5, "critical_label": label}
+    figure = figures.draw(
+        "sharpness", tree(attrs, discrete=trajectory([0, 1], sharpness=[1.0, 1.1]))
+    )
+    assert [text.get_text() for text in figure.axes[0].texts] == [shown]
+    figures.save(figure, tmp_path / "one.png")
+
+
 def test_no_critical_line_is_drawn_where_the_threshold_is_unknown():
     """A flow without an optimizer has none."""
     results = tree(discrete=trajectory([0, 1], sharpness=[1.0, 2.0]))
