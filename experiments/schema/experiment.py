@@ -120,6 +120,8 @@ class Experiment(Table):
             raise refuse("figures", "given 'paths', which needs save_params = true")
         if "central" in self.figures and all(flow.kind != "central" for flow in self.flows):
             raise refuse("figures", "given 'central', which needs a flow of kind 'central'")
+        if "rod" in self.figures and all(flow.kind != "rod" for flow in self.flows):
+            raise refuse("figures", "given 'rod', which needs a flow of kind 'rod'")
         for name in STUDY_FIGURES:
             if name in self.figures:
                 raise refuse("figures", f"given {name!r}, which draws the study of that kind")

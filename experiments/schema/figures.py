@@ -9,8 +9,10 @@ FigureName = Literal[
     "distance",
     "paths",
     "central",
+    "rod",
     "central_scaling",
+    "rod_quartic",
 ]
 
-STUDY_FIGURES = ("central_scaling",)
+STUDY_FIGURES = ("central_scaling", "rod_quartic")
 """Those that draw a study, each the study of the kind that it is named after."""

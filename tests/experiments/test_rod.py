@@ -10,7 +10,7 @@ import flows
 from experiments import ConfigError, load
 from experiments.build import build, precision
 from experiments.cli import main
-from experiments.loader import to_toml
+from experiments.loader import to_toml, validate
 from tests.experiments.configs import ROD, config, values
 from tests.experiments.test_runs import assert_same_results, interrupted_at, quietly
 
@@ -36,6 +36,26 @@ def test_the_distance_of_a_rod_flow_is_to_the_two_point_midpoints(rod: Path) -> 
     assert np.abs(values(tree, "rod_flow", "distance")[:-1] - expected).max() < 1e-12
     moved = np.linalg.norm(midpoints - midpoints[0], axis=1)
     assert np.abs(values(tree, "rod_flow", "displacement")[:-1] - moved).max() < 1e-12
+
+
+def test_half_the_distance_to_the_next_iterate_is_stored_beside_the_rods(rod: Path) -> None:
+    """What their length models, with units; and nothing of it where no rod flow runs."""
+    path = values(load(rod), "discrete", "params")
+    expected = np.linalg.norm(np.diff(path, axis=0), axis=1) / 2
+    stored = load(rod)["discrete"].to_dataset()["half_difference"]
+    assert np.abs(stored.values[:-1] - expected).max() < 1e-12
+    assert stored.attrs["units"] == "parameter"
+    assert np.isfinite(stored.values).all()
+
+
+def test_with_momentum_no_half_distance_is_stored(tmp_path: Path) -> None:
+    """A rod then has a length in momentum too, which iterates alone do not give."""
+    lean = [{"kind": "rod", "alignment": False}]
+    loaded = config(ROD, optimizer=HEAVY_BALL, flows=lean, curvature=None, steps=4)
+    tree = quietly(loaded, tmp_path).tree()
+    assert "half_difference" not in tree["discrete"].data_vars
+    assert np.isfinite(values(tree, "rod", "rod_half_lengths")).all()
+    assert np.isfinite(values(tree, "rod", "distance")).all()
 
 
 def test_the_summary_has_the_tracking_error_of_a_rod_flow(
@@ -134,6 +154,66 @@ def test_a_rank_above_the_phase_space_is_refused_before_the_run(
     with pytest.raises(ConfigError, match=rf"flows\[0\]\.rank: .*must be at most {phase}, the"):
         quietly(wide, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_rod_figures_need_what_they_draw() -> None:
+    """Better told now than after the run."""
+    with pytest.raises(ConfigError, match="figures: given 'rod', which needs a flow of kind 'rod'"):
+        config(ROD, flows=[], figures=["rod"])
+    with pytest.raises(ConfigError, match="figures: given 'rod_quartic', which draws the study"):
+        config(ROD, figures=["rod_quartic"])
+
+
+QUARTIC: dict[str, Any] = {
+    "name": "tiny-quartic",
+    "study": {"kind": "rod_quartic", "steps": 300, "lowest": 1.5, "highest": 3.2, "points": 5},
+}
+
+
+def quartic(**changes: Any) -> Any:
+    """The small study with some keys of its table replaced."""
+    return validate({**QUARTIC, "study": {**QUARTIC["study"], **changes}})
+
+
+def test_the_quartic_study_follows_the_formula_until_symmetry_is_lost(tmp_path: Path) -> None:
+    """S = 1.5, 1.925, 2.35, 2.775, 3.2: none, none, two two-cycles, and one without symmetry."""
+    tree = quietly(quartic(), tmp_path).tree()
+    data = tree["conclusions"].to_dataset()
+    found = dict(
+        zip(data["quantity"].values.tolist(), data["measured"].values.tolist(), strict=True)
+    )
+    assert len(found) == 3
+    assert found["largest |w^2 - formula| of the symmetric two-cycles"] < 1e-9
+    assert found["largest |Sigma - formula| of the rod flow, at the same curvatures"] < 1e-6
+    assert found["lowest curvature of an asymmetric two-cycle"] == pytest.approx(3.2)
+    variance = values(tree, "rod_flow", "variance")
+    assert variance[2:4] == pytest.approx([0.35, 0.775], abs=1e-6)
+    assert variance[0] < 1e-8
+    # The rod flow follows the loss of symmetry: its ends are the iterates.
+    ends = values(tree, "rod_flow", "centre")[4] + np.sqrt(variance[4]) * np.array([-1, 1])
+    iterates = np.sort(values(tree, "gradient_descent", "iterates")[4, -2:])
+    assert np.abs(ends) == pytest.approx(np.abs(iterates), abs=1e-3)
+    assert np.abs(values(tree, "gradient_flow", "centre")).max() < 1e-6
+    for group in ("gradient_descent", "rod_flow", "central_flow", "gradient_flow"):
+        for variable in tree[group].data_vars.values():
+            assert variable.attrs["units"]
+            assert variable.attrs["long_name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"highest": 1.5}, r"study\.highest: given 1\.5; must be greater than lowest = 1\.5"),
+        ({"highest": 4.1}, r"study\.highest: given 4\.1; must be at most 4 / learning_rate = 4"),
+        ({"points": 1}, r"study\.points: given 1; must be at least 2"),
+        ({"steps": 10}, r"study\.steps: given 10; must be at least 100"),
+        ({"kind": "rod_quartics"}, r"study\.kind: .*did you mean 'rod_quartic'"),
+    ],
+)
+def test_a_quartic_study_with_bad_values_is_refused(changes: dict[str, Any], says: str) -> None:
+    """The message names the key, what was given and what is allowed."""
+    with pytest.raises(ConfigError, match=says):
+        quartic(**changes)
 
 
 def test_what_a_config_says_of_the_rods_reaches_the_flow() -> None:

@@ -8,14 +8,19 @@ from matplotlib.lines import Line2D
 
 import figures
 from figures import curves
-from tests.figures.trees import central, scaling, trajectory, tree, valley
+from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
 TREE = valley(steps=600)
 CENTRAL = central()
 SCALING = scaling()
 # A tree for each figure, all it needs in it.
-TREES = dict.fromkeys(figures.FIGURES, TREE) | {"central": CENTRAL, "central_scaling": SCALING}
+TREES = dict.fromkeys(figures.FIGURES, TREE) | {
+    "central": CENTRAL,
+    "central_scaling": SCALING,
+    "rod": rod(),
+    "rod_quartic": quartic(),
+}
 
 
 def lines_of(figure: Figure) -> dict[str, Line2D]:
