@@ -57,7 +57,7 @@ def add_lengths(axes: Axes, tree: xr.DataTree) -> bool:
     curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
     curves.label_axes(axes, tree, "half-length", "rod_half_lengths")
     axes.set_title(
-        "Length of the rods, √trace(Σ), in the phase space of parameters and momentum"
+        "Length of the rods, √trace(Σ), in phase space, with momentum"
         if measured is None
         else "Length of the rods, √trace(Σ); thin, half the distance between iterates"
     )
