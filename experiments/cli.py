@@ -1,4 +1,4 @@
-"""The command line: `eosflows list | run | show | figure`."""
+"""The command line: `eosflows list | run | show | figure | validate`."""
 
 import importlib.metadata
 import sys
@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import cyclopts
 import rich.console
 import rich.table
+import rich.text
 
 from .errors import ConfigError, UserError
 from .loader import builtin_descriptions, load_config
 
-OK, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
+OK, FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _version() -> str:
@@ -139,6 +140,26 @@ def figure(directory: Path, /, *names: str) -> int:
     return BAD_INPUT if problems else OK
 
 
+@app.command
+def validate() -> int:
+    """Measure thresholds, two-cycles and the edge of stability, and compare them with theory.
+
+    Exits with 0 if every check passes, else with 1.
+    """
+    from . import validation
+
+    outcomes = []
+    waiting = rich.console.Console(stderr=True)
+    for name, check in validation.CHECKS.items():
+        with waiting.status(rich.text.Text(name)):
+            outcomes.append(validation.run_check(check))
+    _out().print(validation.table(outcomes))
+    failed = sum(not outcome.passed for outcome in outcomes)
+    if failed:
+        _complain(f"{failed} of {len(outcomes)} checks failed")
+    return FAILED if failed else OK
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -146,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `eosflows`; by default those of the process.
 
     Returns:
-        The exit code: 0 done, 2 bad config or usage, 3 diverged, 130 interrupted.
+        The exit code: 0 done, 1 a check failed, 2 bad config or usage, 3 diverged, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():

@@ -15,7 +15,7 @@ import xarray as xr
 import flows
 
 from .build import Built, BuiltFlow
-from .oscillation import Midpoints, measured_variances
+from .oscillation import ROD, Midpoints, half_difference, measured_variances
 from .schema import Experiment
 
 DISCRETE = "discrete"
@@ -96,6 +96,10 @@ class Lockstep:
         # Where each kind of midpoint path starts: m_0 of the tracking error.
         self.origins: dict[str, Any] = {}
         self.midpoints = Midpoints(config, built)
+        # With momentum a rod lies in a phase space that the iterates alone do not give.
+        self.has_rods = isinstance(built.optimizer, flows.GradientDescent) and any(
+            flow.kind == ROD for flow in config.flows
+        )
 
     @property
     def stopped(self) -> bool:
@@ -134,7 +138,8 @@ class Lockstep:
         measured, midpoints = self.midpoints.measure(pieces.get(DISCRETE))
         rows = self._rows(pieces)
         if DISCRETE in rows:
-            rows[DISCRETE] = rows[DISCRETE].assign(measured)
+            halves = half_difference(pieces[DISCRETE]) if self.has_rods else {}
+            rows[DISCRETE] = rows[DISCRETE].assign({**measured, **halves})
         return Segment(steps, pieces, rows, seconds, doubts, midpoints)
 
     def accept(self, segment: Segment) -> None:

@@ -24,6 +24,7 @@ from .schema import Experiment
 # Of the flow's observables: too large to be stored, and needed to measure variances along.
 DIRECTIONS = "directions"
 _CENTRAL = "central"
+ROD = "rod"
 
 
 def _loss(potential: Any, params: Any) -> Float[Array, ""]:
@@ -87,6 +88,26 @@ class Midpoints:
             return flows.measure(self._measurements, self._potential, points, None)[1]
 
         return eqx.filter_eval_shape(first, params)
+
+
+def half_difference(discrete: flows.Trajectory) -> dict[str, xr.Variable]:
+    """Measure |w_{t+1} - w_t| / 2, the length that a rod flow's covariance stands for.
+
+    Args:
+        discrete: the next piece of the discrete run.
+
+    Returns:
+        The variable along `step`; the mean of its square is trace(Sigma) of a rod flow without
+        momentum.
+    """
+    midpoints = discrete.midpoints("two_point")
+    half = jax.tree.map(jnp.subtract, midpoints, discrete.params)
+    squares = (
+        np.sum(np.square(x).reshape(len(x), -1), axis=1)
+        for x in map(np.asarray, jax.tree.leaves(half))
+    )
+    attributes = {"units": "parameter", "long_name": "half the distance to the next iterate"}
+    return {"half_difference": xr.Variable("step", np.sqrt(sum(squares)), attributes)}
 
 
 def measured_variances(

@@ -99,10 +99,11 @@ class _Session(AbstractSession):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The learning rate and 2/eta."""
+        """The learning rate, and the optimizer's critical sharpness with its formula."""
         return {
             "learning_rate": self.config.optimizer.learning_rate,
             "critical_sharpness": float(np.asarray(self.built.optimizer.critical_sharpness)),
+            "critical_label": self.config.optimizer.critical_label,
             "time_label": "step",
         }
 

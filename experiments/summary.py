@@ -77,7 +77,7 @@ def attributes(row: Row) -> dict[str, Any]:
 
 
 def table(tree: xr.DataTree) -> rich.table.Table:
-    """A summary for the terminal, under the run's name, status and 2/eta.
+    """A summary for the terminal, under the run's name, status and critical sharpness.
 
     Of an experiment it has the rows, of a study its conclusions.
     """
@@ -124,7 +124,8 @@ def _conclusions(tree: xr.DataTree) -> rich.table.Table:
 
 def _empty_table(tree: xr.DataTree) -> rich.table.Table:
     critical = _number(tree.attrs.get("critical_sharpness"))
-    threshold = "" if critical is None else f", 2/eta = {critical:.5g}"
+    label = tree.attrs.get("critical_label", "2/eta")
+    threshold = "" if critical is None else f", {label} = {critical:.5g}"
     title = rich.text.Text(f"{tree.attrs.get('name', '')}: {_status(tree)}{threshold}")
     return rich.table.Table(
         title=title,

@@ -11,7 +11,17 @@ from collections.abc import Callable
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures import central, central_scaling, distance, loss, overview, paths, sharpness
+from figures import (
+    central,
+    central_scaling,
+    distance,
+    loss,
+    overview,
+    paths,
+    rod,
+    rod_quartic,
+    sharpness,
+)
 from figures.style import save, style
 
 __all__ = ["FIGURES", "draw", "save", "style"]
@@ -23,7 +33,9 @@ FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {
     "distance": distance.draw,
     "paths": paths.draw,
     "central": central.draw,
+    "rod": rod.draw,
     "central_scaling": central_scaling.draw,
+    "rod_quartic": rod_quartic.draw,
 }
 """Every figure by its name."""
 

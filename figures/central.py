@@ -22,6 +22,8 @@ _WINDOW = 0.1
 _NEAR = 0.5
 _LOG_RANGE = 5.0
 _FEW_DECADES = 1e3
+# Of the highest loss, the lowest that is shown.
+_LOWEST = 1e-9
 _MIDPOINT = {"color": "black", "linewidth": 1.2, "linestyle": (0, (1, 1.1)), "zorder": 5}
 _AVERAGE = {"color": "black", "linewidth": 1.0, "zorder": 2.5}
 _MODE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
@@ -30,6 +32,11 @@ _MODE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 def _central(tree: xr.DataTree) -> list[str]:
     """Groups of the flows that predict variances."""
     return [name for name in curves.groups(tree) if "variances" in tree[name].dataset]
+
+
+def rods(tree: xr.DataTree) -> list[str]:
+    """Groups of the flows that predict rods."""
+    return [name for name in curves.groups(tree) if "rod_half_lengths" in tree[name].dataset]
 
 
 def _discrete(tree: xr.DataTree, variable: str, name: str, look: dict[str, Any]) -> list[Curve]:
@@ -81,22 +88,27 @@ def _add(axes: Axes, tree: xr.DataTree, drawn: list[Curve], include: Sequence[fl
     curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree), include=include)
 
 
-def add_losses(axes: Axes, tree: xr.DataTree) -> bool:
+def add_losses(axes: Axes, tree: xr.DataTree, *, average: bool = True) -> bool:
     """Draw the loss of the iterates, of their midpoints, and the average that flows predict.
 
     Args:
         axes: an empty panel.
         tree: the results.
+        average: whether to draw the moving average of the iterates' loss too.
 
     Returns:
         Whether there was anything to draw.
     """
-    iterates = _discrete(tree, "loss", "discrete optimizer", {"color": "0.65", "linewidth": 0.8})
+    light = {"color": "0.65", "linewidth": 0.8}
+    look = light if average else curves.look_of(tree, curves.DISCRETE)
+    iterates = _discrete(tree, "loss", "discrete optimizer", look)
     midpoints = _discrete(tree, "midpoint_loss", "its midpoints", _MIDPOINT)
-    drawn = [*iterates, *(_averaged(one, _window(tree)) for one in iterates), *midpoints]
+    averages = [_averaged(one, _window(tree)) for one in iterates] if average else []
+    drawn = [*iterates, *averages, *midpoints]
+    averaging = [*_central(tree), *rods(tree)]
     for group in curves.groups(tree):
         if group != curves.DISCRETE:
-            variable = "predicted_loss" if group in _central(tree) else "loss"
+            variable = "predicted_loss" if group in averaging else "loss"
             one = curves.curve(tree, group, variable)
             drawn += [] if one is None else [_with_error(tree, group, one)]
     if not drawn:
@@ -110,8 +122,13 @@ def add_losses(axes: Axes, tree: xr.DataTree) -> bool:
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_locator(NullLocator())
     _add(axes, tree, drawn)
+    if axes.get_yscale() == "log":
+        # Far below, a loss is the rounding error of a flow that has arrived.
+        low, high = axes.get_ylim()
+        axes.set_ylim(bottom=max(low, _LOWEST * high))
     curves.label_axes(axes, tree, "loss", "loss")
-    axes.set_title("Loss; of a central flow, the time average that it predicts")
+    names = " or ".join(["central"] * bool(_central(tree)) + ["rod"] * bool(rods(tree)))
+    axes.set_title(f"Loss; of a {names} flow, the time average that it predicts")
     return True
 
 
@@ -189,16 +206,30 @@ def add_variances(axes: Axes, tree: xr.DataTree) -> bool:
     return True
 
 
-def _add_distances(axes: Axes, tree: xr.DataTree) -> bool:
+def add_distances(axes: Axes, tree: xr.DataTree) -> bool:
+    """Draw the distances, of which the loss's panel names the curves.
+
+    Args:
+        axes: an empty panel.
+        tree: the results.
+
+    Returns:
+        Whether there was anything to draw.
+    """
     if not add_distance(axes, tree):
         return False
+    later = [np.asarray(line.get_ydata(), dtype=float)[1:] for line in axes.get_lines()]
+    positive = np.concatenate([values[values > 0] for values in later] or [np.empty(0)])
+    if axes.get_yscale() == "log" and positive.size:
+        # At the start a flow is where the optimizer is, to rounding: no scale to measure by.
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], positive.min() / 2))
     for line in axes.get_lines():
         line.set_label(f"_{line.get_label()}")
     axes.set_title("Distance from the midpoints of the discrete optimizer")
     return True
 
 
-_PANELS = (add_losses, add_eigenvalues, add_variances, _add_distances)
+_PANELS = (add_losses, add_eigenvalues, add_variances, add_distances)
 
 
 def draw(tree: xr.DataTree) -> Figure:

@@ -107,6 +107,12 @@ def curves(tree: xr.DataTree, variable: str) -> list[Curve]:
     return [one for one in found if one is not None]
 
 
+def has(tree: xr.DataTree, variable: str) -> bool:
+    """Whether some group has a finite value of a variable, whatever its dimensions."""
+    found = (tree[group].dataset.get(variable) for group in groups(tree))
+    return any(data is not None and np.isfinite(data.values).any() for data in found)
+
+
 def add_curves(axes: Axes, drawn: Iterable[Curve]) -> list[Line2D]:
     """Draw curves; each line's `gid` is its curve's name."""
     return [

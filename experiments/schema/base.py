@@ -18,6 +18,7 @@ class Table(pydantic.BaseModel):
 
 PositiveFloat = Annotated[float, pydantic.Field(gt=0)]
 NonNegativeFloat = Annotated[float, pydantic.Field(ge=0)]
+Fraction = Annotated[float, pydantic.Field(ge=0, lt=1)]
 # The bound keeps a step number within 32 bits, the widest integer of a float32 run.
 PositiveInt = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]

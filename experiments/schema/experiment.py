@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from .base import Name, PositiveInt, Seed, Table, refuse
-from .figures import FigureName
+from .figures import STUDY_FIGURES, FigureName
 from .flows import FlowTable
 from .optimizers import OptimizerTable
 from .potentials import (
@@ -120,8 +120,23 @@ class Experiment(Table):
             raise refuse("figures", "given 'paths', which needs save_params = true")
         if "central" in self.figures and all(flow.kind != "central" for flow in self.flows):
             raise refuse("figures", "given 'central', which needs a flow of kind 'central'")
-        if "central_scaling" in self.figures:
-            raise refuse("figures", "given 'central_scaling', which draws the study of that kind")
+        if "rod" in self.figures and all(flow.kind != "rod" for flow in self.flows):
+            raise refuse("figures", "given 'rod', which needs a flow of kind 'rod'")
+        for name in STUDY_FIGURES:
+            if name in self.figures:
+                raise refuse("figures", f"given {name!r}, which draws the study of that kind")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _flows_model_the_optimizer(self) -> "Experiment":
+        kind = self.optimizer.kind
+        for index, flow in enumerate(self.flows):
+            if flow.models is not None and kind not in flow.models:
+                raise refuse(
+                    f"flows[{index}].kind",
+                    f"given {flow.kind!r}, which models {', '.join(flow.models)}; the optimizer is "
+                    f"{kind!r}: choose a flow that models it (rod), or another optimizer",
+                )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -3,5 +3,16 @@
 from typing import Literal
 
 FigureName = Literal[
-    "overview", "loss", "sharpness", "distance", "paths", "central", "central_scaling"
+    "overview",
+    "loss",
+    "sharpness",
+    "distance",
+    "paths",
+    "central",
+    "rod",
+    "central_scaling",
+    "rod_quartic",
 ]
+
+STUDY_FIGURES = ("central_scaling", "rod_quartic")
+"""Those that draw a study, each the study of the kind that it is named after."""

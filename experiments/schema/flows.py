@@ -4,16 +4,18 @@ A new kind is one class here and its name in `FlowTable`.
 """
 
 import abc
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import BuildError, Name, PositiveFloat, Table
+from .base import BuildError, Fraction, Name, PositiveFloat, Table, refuse
 from .solvers import SolverTable
 
 RESERVED_LABELS = ("discrete", "landscape")
 # The solver of each kind of flow, where `[flows.solver]` names none.
-_SOLVERS = {"gradient": "tsit5", "central": "default"}
+_SOLVERS = {"gradient": "tsit5", "central": "default", "rod": "default"}
+# What `flows.RodFlow` takes for the share of rank = "auto" unless told otherwise.
+_SHARE = 0.99
 # As many as `flows.CentralFlow` can watch.
 _MOST_MODES = 16
 
@@ -33,16 +35,26 @@ def _rank(value: Any) -> int | str:
     raise ValueError(f'must be a whole number from 1 to {_MOST_MODES}, or "auto"')
 
 
+def _rods(value: Any) -> int | str:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError('must be a whole number of at least 1, or "auto"')
+
+
 # One validator for both, since an error of each member of a union is no answer to one question.
 Rank = Annotated[int | str, pydantic.PlainValidator(_rank)]
+RodRank = Annotated[int | str, pydantic.PlainValidator(_rods)]
 
 
 class AbstractFlowTable(Table, abc.ABC):
     """A table that builds a flow of `flows`.
 
     `label` (by default the kind) names its results; `solver.kind` is by default "tsit5" for
-    gradient flow, and "default", the solver made for it, for Central Flow.
+    gradient flow, and "default", the solver made for it, for Central Flow and Rod Flow.
     """
+
+    models: ClassVar[tuple[str, ...] | None]
+    """The kinds of optimizer that the flow models; None for all of them."""
 
     label: Label
     solver: SolverTable
@@ -82,6 +94,8 @@ class AbstractFlowTable(Table, abc.ABC):
 class GradientFlowTable(AbstractFlowTable):
     """`kind = "gradient"`: gradient flow, with the backward-error correction if asked for."""
 
+    models: ClassVar[tuple[str, ...] | None] = ("gradient_descent",)
+
     kind: Literal["gradient"]
     correction: bool = False
 
@@ -104,6 +118,8 @@ class CentralFlowTable(AbstractFlowTable):
     `rank` is how many eigenvalues are watched, or "auto"; `relaxation` is in steps; `correction`
     adds the backward-error term to the centre.
     """
+
+    models: ClassVar[tuple[str, ...] | None] = ("gradient_descent",)
 
     kind: Literal["central"]
     rank: Rank = "auto"
@@ -131,4 +147,58 @@ class CentralFlowTable(AbstractFlowTable):
         )
 
 
-FlowTable = Annotated[GradientFlowTable | CentralFlowTable, pydantic.Field(discriminator="kind")]
+class RodFlowTable(AbstractFlowTable):
+    """`kind = "rod"`: Rod Flow of any optimizer (arXiv 2602.01480, 2605.06821).
+
+    `rank` is how many rods, or "auto" for as many as carry `share` of trace(Sigma), by default
+    0.99; `alignment` adds how the rods lie among the Hessian's eigenvectors; `dense_limit` is the
+    largest phase space whose Sigma is kept as a matrix, by default what `flows.RodFlow` takes.
+    """
+
+    models: ClassVar[tuple[str, ...] | None] = None
+
+    kind: Literal["rod"]
+    rank: RodRank = 1
+    share: Fraction | None = None
+    alignment: bool = True
+    dense_limit: Annotated[int, pydantic.Field(ge=0)] | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_share(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("rank") == "auto":
+            return {"share": _SHARE, **data}
+        return data
+
+    @pydantic.model_validator(mode="after")
+    def _auto_alone_has_a_share(self) -> "RodFlowTable":
+        if self.share is not None and self.rank != "auto":
+            message = f"given {self.share}; goes with rank = 'auto' alone, not {self.rank}"
+            raise refuse("share", message)
+        return self
+
+    @property
+    def vectors(self) -> int:
+        """The centre."""
+        return 1
+
+    def build(self, optimizer: Any, size: int) -> Any:
+        """Build a `flows.RodFlow`."""
+        import jax
+        import jax.numpy as jnp
+
+        import flows
+
+        state = jax.eval_shape(optimizer.init, jax.ShapeDtypeStruct((size,), jnp.zeros(()).dtype))
+        phase = sum(leaf.size for leaf in jax.tree.leaves(state))
+        if isinstance(self.rank, int) and self.rank > phase:
+            message = f"given {self.rank}; must be at most {phase}, the numbers in the state of the"
+            raise BuildError("rank", f"{message} optimizer, which has {size} parameters")
+        chosen = {"share": self.share, "dense_limit": self.dense_limit}
+        given = {key: value for key, value in chosen.items() if value is not None}
+        return flows.RodFlow(optimizer, self.rank, alignment=self.alignment, **given)
+
+
+FlowTable = Annotated[
+    GradientFlowTable | CentralFlowTable | RodFlowTable, pydantic.Field(discriminator="kind")
+]

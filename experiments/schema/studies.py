@@ -14,6 +14,8 @@ from .base import Name, PositiveFloat, Seed, Table, refuse
 from .figures import FigureName
 
 _MAX_STEPS = 10**7
+# learning_rate * S up to which gradient descent on the quartic stays bounded.
+_BOUNDED = 4.0
 
 
 class AbstractStudyTable(Table, abc.ABC):
@@ -94,8 +96,51 @@ class CentralScalingTable(AbstractStudyTable):
         )
 
 
-# With a second kind this becomes a union discriminated by `kind`, as in schema/flows.py.
-StudyTable = CentralScalingTable
+class RodQuarticTable(AbstractStudyTable):
+    """`kind = "rod_quartic"`: where gradient descent and its flows end on the quartic, against S.
+
+    S takes `points` values from `lowest` to `highest`; beyond 4 / `learning_rate` gradient descent
+    diverges. Each of them runs `steps` steps from `start`.
+    """
+
+    kind: Literal["rod_quartic"]
+    learning_rate: PositiveFloat = 1.0
+    quartic: PositiveFloat = 1.0
+    start: PositiveFloat = 0.05
+    steps: Annotated[int, pydantic.Field(ge=100, le=100_000)] = 2000
+    lowest: PositiveFloat = 1.8
+    highest: PositiveFloat = 3.2
+    points: Annotated[int, pydantic.Field(ge=2, le=10_000)] = 141
+
+    figures: ClassVar[tuple[str, ...]] = ("rod_quartic",)
+
+    @pydantic.model_validator(mode="after")
+    def _curvatures_make_a_range_that_stays_bounded(self) -> "RodQuarticTable":
+        if self.highest <= self.lowest:
+            message = f"given {self.highest:g}; must be greater than lowest = {self.lowest:g}"
+            raise refuse("highest", message)
+        if self.highest * self.learning_rate > _BOUNDED:
+            most = _BOUNDED / self.learning_rate
+            message = f"given {self.highest:g}; must be at most {_BOUNDED:g} / learning_rate ="
+            raise refuse("highest", f"{message} {most:g}, beyond which gradient descent diverges")
+        return self
+
+    def build(self) -> Any:
+        """Build a `studies.RodQuartic`."""
+        import numpy as np
+
+        from ..studies.rod_quartic import RodQuartic
+
+        return RodQuartic(
+            learning_rate=self.learning_rate,
+            quartic=self.quartic,
+            start=self.start,
+            steps=self.steps,
+            curvatures=tuple(np.linspace(self.lowest, self.highest, self.points).tolist()),
+        )
+
+
+StudyTable = Annotated[CentralScalingTable | RodQuarticTable, pydantic.Field(discriminator="kind")]
 
 
 class StudyExperiment(Table):

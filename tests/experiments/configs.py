@@ -76,6 +76,13 @@ CENTRAL: dict[str, Any] = {
     ],
 }
 
+ROD: dict[str, Any] = {
+    **VALLEY,
+    "name": "tiny-rod",
+    "potential": {"kind": "sharp_valley", "epsilon": 0.01, "start": [0.1, 6.6]},
+    "flows": [{"kind": "rod", "label": "rod_flow", "rank": 2}],
+}
+
 STUDY: dict[str, Any] = {
     "name": "tiny-study",
     "figures": [],

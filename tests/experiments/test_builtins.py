@@ -9,7 +9,10 @@ from experiments import Experiment, builtin_names, load_config, run
 from experiments.schema import Config
 from tests.experiments.configs import values
 
-STUDIES = {"central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"]}
+STUDIES = {
+    "central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"],
+    "rod-quartic": ["study.steps=100", "study.points=3", "figures=[]"],
+}
 SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
 # Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
 SMALL = {
@@ -17,11 +20,9 @@ SMALL = {
     "digits-cnn": ["potential.model.channels=[2]", "potential.data.examples=20"],
     "digits-mlp": ["potential.model.hidden=[4]", "potential.data.examples=20"],
 }
-# As does compiling a Central Flow; its correction is tested with the flow.
-ONE_FLOW = ["flows=[{kind='central', rank=2}]"]
-
-
-CENTRAL = [name for name in builtin_names() if name.startswith("central-") and name not in STUDIES]
+# As does compiling a Central or a Rod Flow; their options are tested with the flows, and all the
+# rod flows of the built-ins below, in the slow tests.
+FLOWS = {"central": ["flows=[{kind='central', rank=2}]"], "rod": ["flows=[]"]}
 
 
 @pytest.mark.slow
@@ -31,11 +32,22 @@ def test_the_networks_run_at_their_size(name: str, tmp_path: Path) -> None:
     check_that_it_runs(load_config(name, SHORT), tmp_path / name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name for name in builtin_names() if name.startswith("rod-") and name not in STUDIES]
+)
+def test_the_rod_flows_of_every_built_in_run(name: str, tmp_path: Path) -> None:
+    """Beside the other flows of the config, with small networks."""
+    smaller = SMALL.get(name.removeprefix("rod-"), [])
+    check_that_it_runs(load_config(name, [*SHORT, *smaller]), tmp_path / name)
+
+
 @pytest.mark.parametrize("name", [name for name in builtin_names() if name not in STUDIES])
 def test_every_built_in_runs(name: str, tmp_path: Path) -> None:
     """With every trajectory, and curvature that is finite."""
-    smaller = SMALL.get(name.removeprefix("central-"), [])
-    flows = ONE_FLOW if name in CENTRAL else []
+    model, _, problem = name.partition("-")
+    flows = FLOWS.get(model, [])
+    smaller = SMALL.get(problem if flows else name, [])
     check_that_it_runs(load_config(name, [*SHORT, *smaller, *flows]), tmp_path / name)
 
 

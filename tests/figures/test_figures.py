@@ -8,14 +8,19 @@ from matplotlib.lines import Line2D
 
 import figures
 from figures import curves
-from tests.figures.trees import central, scaling, trajectory, tree, valley
+from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
 TREE = valley(steps=600)
 CENTRAL = central()
 SCALING = scaling()
 # A tree for each figure, all it needs in it.
-TREES = dict.fromkeys(figures.FIGURES, TREE) | {"central": CENTRAL, "central_scaling": SCALING}
+TREES = dict.fromkeys(figures.FIGURES, TREE) | {
+    "central": CENTRAL,
+    "central_scaling": SCALING,
+    "rod": rod(),
+    "rod_quartic": quartic(),
+}
 
 
 def lines_of(figure: Figure) -> dict[str, Line2D]:
@@ -71,6 +76,24 @@ def test_the_critical_line_stands_at_two_over_the_learning_rate():
         assert line.get_linestyle() == "--"
         assert axes.get_ylim()[0] < value < axes.get_ylim()[1]
         assert [text.get_text() for text in axes.texts] == ["2/η"]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("2/eta", "2/η"),
+        ("2(1 + beta)/eta", r"$\frac{2(1+β)}{η}$"),
+        ("2(1 + beta)/((1 + 2 beta) eta)", r"$\frac{2(1+β)}{(1+2β)η}$"),
+    ],
+)
+def test_the_critical_line_is_named_by_the_optimizers_own_formula(label, shown, tmp_path):
+    """Momentum moves the threshold, and a long formula is a fraction."""
+    attrs = {"critical_sharpness": 1.5, "critical_label": label}
+    figure = figures.draw(
+        "sharpness", tree(attrs, discrete=trajectory([0, 1], sharpness=[1.0, 1.1]))
+    )
+    assert [text.get_text() for text in figure.axes[0].texts] == [shown]
+    figures.save(figure, tmp_path / "one.png")
 
 
 def test_no_critical_line_is_drawn_where_the_threshold_is_unknown():

@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 
 _UNITS = {
+    "rod_half_lengths": "parameter",
+    "half_difference": "parameter",
     "loss": "loss",
     "predicted_loss": "loss",
     "sharpness": "loss / parameter²",
@@ -18,6 +20,7 @@ _UNITS = {
     "measured_variances": "parameter²",
 }
 _DIMS = {
+    "rod_half_lengths": ("step", "rod"),
     "eigenvalues": ("step", "mode"),
     "midpoint_eigenvalues": ("step", "mode"),
     "params": ("step", "parameter"),
@@ -167,3 +170,45 @@ def scaling(power: float = 0.5) -> xr.DataTree:
         for zeta in (0.0, 0.25, 0.5, 1.0)
     }
     return tree({"title": "scaling", "learning_rate": 0.3}, **deviations, **energies)
+
+
+def rod(steps: int = 40, critical: float = 10.0) -> xr.DataTree:
+    """A made-up run whose iterates are 0.5 apart, with two rods of lengths 0.15 and 0.2."""
+    step = np.arange(steps + 1)
+    ones = np.ones(steps + 1)
+    flow = trajectory(
+        step,
+        {"kind": "flow", "flow_kind": "rod", "label": "rod", "tracking_error": 0.25},
+        loss=np.exp(-step / 20),
+        predicted_loss=np.exp(-step / 20) + 0.1,
+        sharpness=10.5 * ones,
+        # At the start it is where the optimizer is, but for a rounding error.
+        distance=np.where(step == 0, 1e-16, 0.01 * step),
+        rod_half_lengths=np.stack([0.2 * ones, 0.15 * ones], axis=1),
+    )
+    discrete = trajectory(
+        step,
+        {"kind": "optimizer", "label": "discrete"},
+        loss=np.exp(-step / 20) + 0.2 * (step % 2),
+        sharpness=10 + 0.5 * (-1.0) ** step,
+        half_difference=0.25 * ones,
+    )
+    return tree({"title": "rods", "critical_sharpness": critical}, discrete=discrete, rod=flow)
+
+
+def quartic() -> xr.DataTree:
+    """A made-up study of the quartic, eta = 1 and Q = 2, which follows the formula throughout."""
+    curvature = np.linspace(1.5, 3.5, 21)
+    variance = np.maximum(curvature - 2, 0) / 2
+    ends = np.sqrt(variance)
+    groups = {
+        "gradient_descent": {"iterates": (("curvature", "last"), np.stack([-ends, ends], axis=1))},
+        "rod_flow": {"centre": ("curvature", 0 * ends), "variance": ("curvature", variance)},
+        "gradient_flow": {"centre": ("curvature", 0 * ends)},
+    }
+    datasets = {
+        name: xr.Dataset(variables, {"curvature": curvature}, {"label": name})
+        for name, variables in groups.items()
+    }
+    root = xr.Dataset(attrs={"title": "quartic", "critical_sharpness": 2.0, "quartic": 2.0})
+    return xr.DataTree.from_dict({"/": root} | datasets)

@@ -1,0 +1,10 @@
+"""Checks of the library against what theory says about sharpness thresholds and two-cycles.
+
+Each file registers its checks when it is imported; `checks.CHECKS` then has them all.
+"""
+
+from . import edge, thresholds, two_cycles  # noqa: F401  (each import registers the file's checks)
+from .checks import CHECKS, Check, Measured, Outcome, run_check
+from .report import table
+
+__all__ = ["CHECKS", "Check", "Measured", "Outcome", "run_check", "table"]
