@@ -20,9 +20,9 @@ SMALL = {
     "digits-cnn": ["potential.model.channels=[2]", "potential.data.examples=20"],
     "digits-mlp": ["potential.model.hidden=[4]", "potential.data.examples=20"],
 }
-# As does compiling a Central or a Rod Flow; their options are tested with the flows, and all the
-# rod flows of the built-ins below, in the slow tests.
-FLOWS = {"central": ["flows=[{kind='central', rank=2}]"], "rod": ["flows=[]"]}
+# As does compiling a Central Flow; its options are tested with the flow.
+ONE_FLOW = ["flows=[{kind='central', rank=2}]"]
+RODS = [name for name in builtin_names() if name.startswith("rod-") and name not in STUDIES]
 
 
 @pytest.mark.slow
@@ -33,21 +33,20 @@ def test_the_networks_run_at_their_size(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name for name in builtin_names() if name.startswith("rod-") and name not in STUDIES]
-)
+@pytest.mark.parametrize("name", RODS)
 def test_the_rod_flows_of_every_built_in_run(name: str, tmp_path: Path) -> None:
     """Beside the other flows of the config, with small networks."""
     smaller = SMALL.get(name.removeprefix("rod-"), [])
     check_that_it_runs(load_config(name, [*SHORT, *smaller]), tmp_path / name)
 
 
-@pytest.mark.parametrize("name", [name for name in builtin_names() if name not in STUDIES])
+@pytest.mark.parametrize(
+    "name", [name for name in builtin_names() if name not in {*STUDIES, *RODS}]
+)
 def test_every_built_in_runs(name: str, tmp_path: Path) -> None:
     """With every trajectory, and curvature that is finite."""
-    model, _, problem = name.partition("-")
-    flows = FLOWS.get(model, [])
-    smaller = SMALL.get(problem if flows else name, [])
+    flows = ONE_FLOW if name.startswith("central-") else []
+    smaller = SMALL.get(name.removeprefix("central-"), [])
     check_that_it_runs(load_config(name, [*SHORT, *smaller, *flows]), tmp_path / name)
 
 
