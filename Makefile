@@ -50,10 +50,9 @@ demo: $(VENV)/.installed
 	@echo "Store:   $(DEMO)/results.zarr   (xarray.open_datatree(\"$(DEMO)/results.zarr\", engine=\"zarr\"))"
 	@echo "Summary: $(BIN)/eosflows show $(DEMO)"
 
-# Most of the tests' time is compilation, which need not optimise; two processes share the cores.
+# Two processes share the cores: more threads of BLAS would wait for each other.
 test: $(VENV)/.installed
-	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" \
-	  $(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -148,13 +148,16 @@ class EdgeSolver(AbstractFlowSolver):
         error = jnp.where(hopeless, 0, error)
 
         y1 = flow.renewed(dataclasses.replace(y0, allowance=allowance), renewed, modes, found)
-        y1 = dataclasses.replace(y1, params=unravel(jnp.where(hopeless, start, last)))
+        y1 = dataclasses.replace(y1, params=unravel(last))
+        # What could not be evaluated is no number, with which no step is accepted.
+        y1 = jax.tree.map(lambda before, after: jnp.where(hopeless, before, after), y0, y1)
         hvps = stages if flow.correction else 0
         spent = solver_state.cost + renewed.cost + Cost(gradients=stages, hvps=hvps)
         failure = jnp.where(hopeless, flow.failure(renewed, found), 0)
         state = EdgeState(returned, found.velocity, spent, failure)
         ends = start, ravel_pytree(y1.params)[0]
-        slopes = _slopes(ends, step * f0, step * found.velocity, model, bound)
+        last_slope = jnp.where(hopeless, f0, found.velocity)
+        slopes = _slopes(ends, step * f0, step * last_slope, model, bound)
         dense_info = {"y0": y0, "y1": y1, "k0": unravel(slopes[0]), "k1": unravel(slopes[1])}
         y_error = y0.rates(unravel(error), jnp.zeros_like(allowance))
         result = choose(hopeless, RESULTS.nonlinear_divergence, RESULTS.successful)

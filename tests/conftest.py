@@ -1,5 +1,6 @@
 """Settings that every test runs under: double precision, strict promotion, seeded randomness."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,14 @@ hypothesis.settings.register_profile(
     "deterministic", derandomize=True, deadline=None, max_examples=20, database=None
 )
 hypothesis.settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs() -> Iterator[None]:
+    """Free what a file compiled: every program maps memory, of which a process has a limit."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from flows import (
@@ -26,6 +27,7 @@ alone = pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
 
 ETA = 0.3
 OPTIMIZER = GradientDescent(ETA)
+OPTIMIZER_SLOW = GradientDescent(0.1)
 VALLEY = SharpValley(0.01)
 START = jnp.asarray([0.0, 6.0])
 END = jnp.asarray([-0.0029946, 6.6756492])
@@ -193,6 +195,26 @@ def test_without_second_derivatives_the_run_stops_with_the_reason():
             jnp.zeros(2),
             10,
         )
+
+
+@alone
+def test_where_second_derivatives_end_so_does_the_run_with_what_came_before():
+    """The step is named, and the earlier saves are those of gradient flow."""
+
+    def potential(params):
+        # The second derivative of |z|^1.5 at 0 does not exist; the first one is 0.
+        kink = lax.cond(
+            params[0] < 0.5, lambda z: jnp.abs(0 * z) ** 1.5, lambda z: 0 * z, params[0]
+        )
+        return 1.5 * jnp.sum(params**2) + kink
+
+    with pytest.raises(SimulationError, match=r"stopped at step 2.*: the eigenvectors") as caught:
+        simulate(CentralFlow(OPTIMIZER_SLOW, rank=1), potential, jnp.asarray([1.0, 0.3]), 10)
+    kept = caught.value.trajectory
+    assert kept.steps.tolist() == [0, 1, 2]
+    expected = jnp.exp(-0.3 * jnp.arange(3.0))[:, None] * jnp.asarray([[1.0, 0.3]])
+    # The solver's tolerance is 1e-6 per step, of which there are few and long ones.
+    assert_trees_close(kept.params, expected, rtol=1e-4, atol=0.0)
 
 
 @alone
