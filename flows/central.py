@@ -72,25 +72,21 @@ _NEGLIGIBLE = 1e-3
 _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
 
 
-def _common(modes: str) -> dict[str, Variable]:
-    return {
-        "predicted_loss": Variable(LOSS, "predicted time average of the optimizer's loss"),
-        "predicted_squared_gradient_norm": Variable(
-            f"({GRADIENT})^2", "predicted time average of the optimizer's squared gradient norm"
-        ),
-        "variances": Variable(
-            f"{PARAMETER}^2", "variances of the oscillation: eigenvalues of Sigma", (modes,)
-        ),
-        "watched_eigenvalues": Variable(
-            SHARPNESS, "top eigenvalues of the Hessian at the centre", (modes,)
-        ),
-        "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
-        "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
-        "constraint_violation": Variable(SHARPNESS, "max(0, lambda_1 - 2/eta) at the centre"),
-    }
-
-
-_VARIABLES = _common("watched_mode")
+_VARIABLES = {
+    "predicted_loss": Variable(LOSS, "predicted time average of the optimizer's loss"),
+    "predicted_squared_gradient_norm": Variable(
+        f"({GRADIENT})^2", "predicted time average of the optimizer's squared gradient norm"
+    ),
+    "variances": Variable(
+        f"{PARAMETER}^2", "variances of the oscillation: eigenvalues of Sigma", ("watched_mode",)
+    ),
+    "watched_eigenvalues": Variable(
+        SHARPNESS, "top eigenvalues of the Hessian at the centre", ("watched_mode",)
+    ),
+    "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
+    "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
+    "constraint_violation": Variable(SHARPNESS, "max(0, lambda_1 - 2/eta) at the centre"),
+}
 _DIRECTIONS = {
     "directions": Variable(
         NONE, "eigenvectors of Sigma, in the order of `variances`", ("watched_mode", "parameter")

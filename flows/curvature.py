@@ -174,7 +174,7 @@ def top_eigenpairs(
 ) -> Eigenpairs:
     """Find the largest eigenvalues of the Hessian, in descending order, and their eigenvectors.
 
-    Up to `dense_limit` parameters the Hessian is built from P products and factorised; beyond, a
+    Up to `dense_limit` parameters the Hessian is built from P products and factorised; beyond, an
     iteration needs `count` products and one more per vector that it adds to their span, so that
     a good `start` (the eigenvectors at a nearby point) is what makes it cheap.
 
