@@ -27,7 +27,7 @@ NETWORK: dict[str, Any] = {
     "save_every": 2,
     "potential": {
         "kind": "supervised",
-        "model": {"kind": "mlp", "hidden": [8]},
+        "model": {"kind": "mlp", "hidden": [4]},
         "data": {"kind": "digits", "examples": 20},
     },
     "optimizer": {"kind": "gradient_descent", "learning_rate": 0.1},

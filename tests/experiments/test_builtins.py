@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
+from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
+from experiments.build import build, precision
 from experiments.schema import Config
+from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values
 
 STUDIES = {
@@ -15,41 +20,69 @@ STUDIES = {
 }
 SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
 # Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
-SMALL = {
+SMALL_MLP = ["potential.model.hidden=[4]", "potential.data.examples=20"]
+SMALL_CNN = ["potential.model.channels=[2]", "potential.data.examples=20"]
+# As does compiling a flow of the edge of stability: one of a config is enough here.
+CENTRAL = ["flows=[{kind='central', rank=2}]"]
+# Those that run here; together they meet every kind of potential, optimizer and flow.
+RUN = {
+    "valley": [],
     "chebyshev": ["potential.model.hidden=[4]"],
-    "digits-cnn": ["potential.model.channels=[2]", "potential.data.examples=20"],
-    "digits-mlp": ["potential.model.hidden=[4]", "potential.data.examples=20"],
+    "digits-cnn": SMALL_CNN,
+    "central-valley": CENTRAL,
+    "central-digits-mlp": [*SMALL_MLP, *CENTRAL],
 }
-# As does compiling a Central Flow; its options are tested with the flow.
-ONE_FLOW = ["flows=[{kind='central', rank=2}]"]
-RODS = [name for name in builtin_names() if name.startswith("rod-") and name not in STUDIES]
+# Their last flow is the rod flow.
+RODS = {"rod-momentum": [], "rod-toys-factorization": [], "rod-digits-mlp": SMALL_MLP}
+UNABRIDGED = ("scalar-product", "quartic-descent", "quadratic-stability")
+
+
+@pytest.mark.parametrize("name", sorted({*builtin_names()} - {*STUDIES, *RUN, *RODS, *UNABRIDGED}))
+def test_every_other_built_in_moves(name: str) -> None:
+    """Traced, not compiled: a step, or a flow's rate, has the shapes of what it changes."""
+    config = load_config(name)
+    assert isinstance(config, Experiment)
+    with precision(config.precision):
+        built = build(config, name)
+        params = built.params
+        after = eqx.filter_eval_shape(stepped, built.optimizer, built.potential, params)
+        assert shapes(after) == shapes(params)
+        for one in built.flows:
+            begin, rate, observed = eqx.filter_eval_shape(moved, one.flow, built.potential, params)
+            assert shapes(begin) == shapes(rate)
+            assert set(one.flow.variables) == set(observed)
+    assert {flow.label for flow in built.flows} == {flow.label for flow in config.flows}
+
+
+def stepped(optimizer: AbstractOptimizer, potential: Potential, params: PyTree[Array]):
+    """Where a step of the optimizer leads."""
+    return optimizer.params(optimizer.step(optimizer.init(params), potential))
+
+
+def moved(flow: AbstractFlow, potential: Potential, params: PyTree[Array]):
+    """A flow's state, its rate of change, and the observables."""
+    state = flow.init(potential, params)
+    return state, flow.vector_field(0.0, state, potential), flow.observables(state, potential)
+
+
+def shapes(tree: PyTree[Array]) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every leaf."""
+    return [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("name", sorted(RUN))
+def test_built_ins_run(name: str, tmp_path: Path) -> None:
+    """With every trajectory, and curvature that is finite."""
+    check_that_it_runs(load_config(name, [*SHORT, *RUN[name]]), tmp_path / name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(SMALL))
-def test_the_networks_run_at_their_size(name: str, tmp_path: Path) -> None:
-    """As below, unabridged but for the steps."""
-    check_that_it_runs(load_config(name, SHORT), tmp_path / name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RODS)
-def test_the_rod_flows_of_every_built_in_run(name: str, tmp_path: Path) -> None:
-    """The last of the config's, with small networks; the other flows run above and below."""
-    smaller = SMALL.get(name.removeprefix("rod-"), [])
-    config = load_config(name, [*SHORT, *smaller])
+@pytest.mark.parametrize("name", sorted(RODS))
+def test_built_ins_with_rods_run(name: str, tmp_path: Path) -> None:
+    """As above, with the rod flow alone."""
+    config = load_config(name, [*SHORT, *RODS[name]])
     assert isinstance(config, Experiment)
     check_that_it_runs(config.model_copy(update={"flows": config.flows[-1:]}), tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in builtin_names() if name not in {*STUDIES, *RODS}]
-)
-def test_every_built_in_runs(name: str, tmp_path: Path) -> None:
-    """With every trajectory, and curvature that is finite."""
-    flows = ONE_FLOW if name.startswith("central-") else []
-    smaller = SMALL.get(name.removeprefix("central-"), [])
-    check_that_it_runs(load_config(name, [*SHORT, *smaller, *flows]), tmp_path / name)
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))

@@ -13,10 +13,12 @@ from experiments.lockstep import Lockstep
 from tests.experiments.configs import CENTRAL, NETWORK, config, values
 from tests.experiments.test_runs import assert_same_results, interrupted_at, quietly
 
+# More than 512 parameters, where eigenvectors are iterated for from the last ones.
 NETWORK_CENTRAL: dict[str, Any] = {
     **NETWORK,
     "name": "tiny-central-network",
-    "flows": [{"kind": "central", "rank": "auto"}],
+    "potential": {**NETWORK["potential"], "model": {"kind": "mlp", "hidden": [8]}},
+    "flows": [{"kind": "central", "rank": 1}],
 }
 
 
@@ -108,7 +110,7 @@ def test_a_resumed_central_run_equals_an_uninterrupted_one_bit_for_bit(
 
 def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
     """With rank = "auto" a flow may watch more directions than at its start."""
-    potential = {"kind": "quadratic", "spectrum": [6.6] * 6 + [1.0], "start": [0.1] * 7}
+    potential = {"kind": "quadratic", "spectrum": [6.6] * 4 + [1.0], "start": [0.1] * 5}
     auto = {"kind": "central", "rank": "auto"}
     loaded = config(CENTRAL, potential=potential, flows=[auto], curvature=None)
     with precision(loaded.precision):
