@@ -18,6 +18,8 @@ NETWORK_CENTRAL: dict[str, Any] = {
     **NETWORK,
     "name": "tiny-central-network",
     "potential": {**NETWORK["potential"], "model": {"kind": "mlp", "hidden": [8]}},
+    # The start is below the threshold, so that one eigenvalue is enough to watch.
+    "optimizer": {"kind": "gradient_descent", "learning_rate": 0.05},
     "flows": [{"kind": "central", "rank": 1}],
 }
 
