@@ -1,5 +1,8 @@
 """Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
 
+from .ball import BallCentreFlow, BallCentreState
+from .ball_contact import BallContactFlow
+from .ball_solver import BallSolver
 from .central import CentralFlow
 from .chebyshev import RungeKuttaChebyshev
 from .complementarity import Complementarity, gram_operator, solve_complementarity
@@ -28,6 +31,7 @@ from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
+from .rolling_ball import RollingBall, RollingBallState, drop
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -40,6 +44,10 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
+    "BallCentreFlow",
+    "BallCentreState",
+    "BallContactFlow",
+    "BallSolver",
     "CentralFlow",
     "Complementarity",
     "Cost",
@@ -59,6 +67,8 @@ __all__ = [
     "Potential",
     "RodFlow",
     "RodSolver",
+    "RollingBall",
+    "RollingBallState",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
@@ -66,6 +76,7 @@ __all__ = [
     "Variable",
     "concatenate",
     "distance",
+    "drop",
     "follow_modes",
     "gram_operator",
     "hvp",
