@@ -19,6 +19,7 @@ from .curvature import (
 from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
 from .gradient import GradientFlow
+from .ironed import Ironed, ironed
 from .iterate import iterate
 from .measure import measure
 from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
@@ -58,6 +59,7 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Ironed",
     "LossAndGradient",
     "LowRankRodState",
     "Midpoint",
@@ -80,6 +82,7 @@ __all__ = [
     "follow_modes",
     "gram_operator",
     "hvp",
+    "ironed",
     "iterate",
     "linearise_gradient",
     "measure",
