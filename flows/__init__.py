@@ -32,7 +32,7 @@ from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
-from .rolling_ball import RollingBall, RollingBallState, drop
+from .rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -86,6 +86,7 @@ __all__ = [
     "iterate",
     "linearise_gradient",
     "measure",
+    "principal_curvature",
     "simulate",
     "solve_complementarity",
     "third_derivative",

@@ -33,7 +33,7 @@ from .rolling_ball import CUTS, NOT_FOUND, RollingBall
 from .trees import Params
 from .variables import LOSS, NONE, PARAMETER, STEPS, Variable
 
-# How often to look and correct after a step; a correction's error is the square of what it corrects.
+# How often to look and correct after a step; each correction squares what is left to correct.
 _ATTEMPTS = 5
 
 _VARIABLES = {

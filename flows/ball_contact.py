@@ -32,7 +32,9 @@ class BallContactState(eqx.Module):
 
 
 class BallContactFlow(AbstractFlow):
-    """The motion of the contact of a rolling ball (arXiv 2505.19527), with F = a L:
+    """The motion of the contact of a rolling ball (arXiv 2505.19527).
+
+    With F = a L, G and H its derivatives at the contact and w = sqrt(1 + |G|^2),
 
         ((I + G G^T) - (rho / w) H) dq/dt = -(eta / a) w^2 G.
 

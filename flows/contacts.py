@@ -7,8 +7,6 @@ resolve the landscape). Beyond two parameters it is local: the minimum of the di
 last contact leads to, which other walls may hide from.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -81,8 +79,8 @@ class ContactSearch(eqx.Module):
         size = x.size
         band = lax.stop_gradient(self.band(reach) if band is None else band)
         if not self.is_global(size):
-            found = jax.tree.map(lambda a: a[None], self._refined(surface, x, y, last))
-            return _contacts(found, found.cost, reach, band)
+            one = self._refined(surface, x, y, last)
+            return _contacts(jax.tree.map(lambda a: a[None], one), one.cost, reach, band)
         points = self._starts(surface, x, y, reach, last)
         found = jax.vmap(lambda start: self._refined(surface, x, y, start))(points)
         grid = Cost(gradients=self.spacing(size) ** size)

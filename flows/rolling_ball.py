@@ -307,3 +307,21 @@ def drop(optimizer: RollingBall, potential: Potential, params: Params) -> Params
             "candidates or iterations."
         )
     return eqx.error_if(contact, ~found, f"{message}.")
+
+
+@eqx.filter_jit
+def principal_curvature(
+    optimizer: RollingBall, potential: Potential, params: Params
+) -> Float[Array, ""]:
+    """Return the largest principal curvature of the landscape at `params`, 1 / parameter.
+
+    It is positive where the graph of height scale times loss is convex. A ball can touch there
+    only if its radius times this is at most 1.
+
+    Args:
+        optimizer: The ball, whose height scale counts.
+        potential: The loss.
+        params: The point, any pytree of floats.
+    """
+    surface = optimizer.surface(potential, params)
+    return largest_curvature(surface, ravel_pytree(params)[0])

@@ -15,8 +15,8 @@ class SineRegression(AbstractPotential):
 
     The inputs are `examples` evenly spaced points of [-1, 1]. The loss is 0 at (w0, b0 + 2 pi m)
     and at (-w0, pi - b0 + 2 pi m); it is 2 pi periodic in b. Along w other local minima lie a
-    few units apart, of a loss near 1/2, and only the well of the right frequency leads to 0. At (w0, b0)
-    the Hessian is the mean of cos(w0 x + b0)^2 [[x^2, x], [x, 1]].
+    few units apart, of a loss near 1/2, and only the well of the right frequency leads to 0. At
+    (w0, b0) the Hessian is the mean of cos(w0 x + b0)^2 [[x^2, x], [x, 1]].
 
     Args:
         frequency: w0.
