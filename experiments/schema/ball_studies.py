@@ -98,8 +98,8 @@ class BallPitsTable(AbstractStudyTable):
     start: _Pair = (-0.9, 0.8)
     offset: _Pair = (0.08, 0.06)
     horizon: PositiveFloat = 8.0
-    saves: _Saves = 160
-    candidates: _Candidates = 33
+    saves: _Saves = 80
+    candidates: _Candidates = 25
 
     figures: ClassVar[tuple[str, ...]] = ("ball_pits",)
 
@@ -121,9 +121,9 @@ class BallUnreachableTable(AbstractStudyTable):
     radius: PositiveFloat = 0.5
     lowest: PositiveFloat = 0.2
     highest: PositiveFloat = 2.5
-    points: Annotated[int, pydantic.Field(ge=2, le=1000)] = 47
+    points: Annotated[int, pydantic.Field(ge=2, le=1000)] = 24
     start: PositiveFloat = 0.8
-    horizon: PositiveFloat = 40.0
+    horizon: PositiveFloat = 20.0
 
     figures: ClassVar[tuple[str, ...]] = ("ball_unreachable",)
 

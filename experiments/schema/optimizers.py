@@ -103,7 +103,7 @@ class RollingBallTable(AbstractOptimizerTable):
     tolerance: PositiveFloat | None = None
     iterations: PositiveInt | None = None
 
-    critical_label: ClassVar[str] = "2/(eta + 2 height_scale radius)"
+    critical_label: ClassVar[str] = "2/(eta + 2 a rho)"
 
     def build(self) -> Any:
         """Build a `flows.RollingBall`."""

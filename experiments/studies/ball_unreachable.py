@@ -16,6 +16,8 @@ from .study import AbstractStudy, Conclusion
 
 # Nearer to the bottom than this share of the radius counts as touching it.
 _TOUCHING = 1e-3
+# The wells are smooth over a tenth of the radius.
+_CANDIDATES = 48
 
 
 class _Well(eqx.Module):
@@ -55,7 +57,7 @@ class BallUnreachable(AbstractStudy):
 
     def compute(self, part: str) -> xr.Dataset:
         """Let a ball roll into the wells of all curvatures at once."""
-        optimizer = flows.RollingBall(self._horizon, self._radius)
+        optimizer = flows.RollingBall(self._horizon, self._radius, candidates=_CANDIDATES)
         flow = flows.BallCentreFlow(optimizer, curvature=False)
 
         @eqx.filter_jit
