@@ -153,7 +153,7 @@ class BallSolver(AbstractFlowSolver):
         # The contact is only a guess for the next search: a straight line will do.
         chord = jax.tree.map(lambda c: jnp.broadcast_to(c, (stages, *c.shape)), chord)
         slopes = jnp.where(jnp.isfinite(rates), step * rates, 0)
-        slopes = y0.moving(jax.vmap(unravel)(slopes[:, :-1]), slopes[:, -1], chord)
+        slopes = jax.vmap(y0.moving)(jax.vmap(unravel)(slopes[:, :-1]), slopes[:, -1], chord)
         info = {"y0": y0, "y1": y1, "k": slopes}
         nothing = jax.tree.map(jnp.zeros_like, y0.contact)
         y_error = y0.moving(unravel(jnp.abs(error[:-1])), jnp.abs(error[-1]), nothing)

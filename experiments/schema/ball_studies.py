@@ -41,8 +41,8 @@ class BallIroningTable(AbstractStudyTable):
     points: _GridPoints = 1_050_001
     radii: _Radii = (0.0, 0.01, 0.03, 0.1, 0.3)
     start: float = 1.0
-    horizon: PositiveFloat = 2.0
-    saves: _Saves = 200
+    horizon: PositiveFloat = 1.0
+    saves: _Saves = 100
 
     figures: ClassVar[tuple[str, ...]] = ("ball_ironing",)
 
@@ -119,11 +119,11 @@ class BallUnreachableTable(AbstractStudyTable):
 
     kind: Literal["ball_unreachable"]
     radius: PositiveFloat = 0.5
-    lowest: PositiveFloat = 0.2
-    highest: PositiveFloat = 2.5
+    lowest: PositiveFloat = 0.25
+    highest: PositiveFloat = 2.55
     points: Annotated[int, pydantic.Field(ge=2, le=1000)] = 24
     start: PositiveFloat = 0.8
-    horizon: PositiveFloat = 20.0
+    horizon: PositiveFloat = 6.0
 
     figures: ClassVar[tuple[str, ...]] = ("ball_unreachable",)
 

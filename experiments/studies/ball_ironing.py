@@ -15,7 +15,7 @@ from .study import AbstractStudy, Conclusion
 # Of the grid that is stored: more than a figure can show.
 _STORED = 4000
 # The grid of the search for contacts must resolve the finest wave, of length 2 pi / n^2.
-_POINTS_PER_WAVE = 6
+_POINTS_PER_WAVE = 4
 
 
 class BallIroning(AbstractStudy):
@@ -120,7 +120,9 @@ class BallIroning(AbstractStudy):
     def _path(self, radius: float) -> np.ndarray:
         """Place, height and contacts of a ball that is dropped and rolls."""
         waves = 2 * radius * self._terms**2 / (2 * np.pi)
-        candidates = max(256, int(np.ceil(_POINTS_PER_WAVE * waves)))
+        # A ball of radius 0 has nothing to search.
+        least = 128 if radius else 8
+        candidates = max(least, int(np.ceil(_POINTS_PER_WAVE * waves)))
         optimizer = flows.RollingBall(self._rate, radius, candidates=candidates)
         start = flows.drop(optimizer, self._potential, jnp.asarray([self._start]))
         flow = flows.BallCentreFlow(optimizer, curvature=False)

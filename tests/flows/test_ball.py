@@ -18,6 +18,7 @@ from flows import (
     simulate,
 )
 from potentials import Quadratic, WeierstrassSine
+from tests.helpers import assert_trees_close
 
 BOWL = Quadratic([1.0])
 TWO = jnp.asarray([2.0])
