@@ -60,8 +60,9 @@ def draw(tree: xr.DataTree) -> Figure:
                 axes.annotate(
                     str(int(count)),
                     (radius, count),
-                    xytext=(6, 4),
+                    xytext=(6, 4) if position % 2 else (-3, -12),
                     textcoords="offset points",
+                    horizontalalignment="left" if position % 2 else "right",
                     fontsize=8,
                     color=color,
                 )
