@@ -63,7 +63,7 @@ def test_the_sum_of_sines_keeps_as_many_minima_as_the_theory_says(radius, count)
     [(0.1, -0.045095, 0.1451), (0.5, 0.067044, 0.0330), (2.0, 0.091518, 0.0085)],
 )
 def test_a_tilted_ripple_is_ironed_between_its_bounds(radius, lowest, ripple):
-    """The offset: inf phi <= y_c - (a x + rho sqrt(1 + a^2)) <= sup phi, phi = 0.1 sin 20 t, a = 0.5."""
+    """The offset y_c - (a x + rho sqrt(1 + a^2)) is within phi = 0.1 sin 20 t, for a = 0.5."""
 
     def tilted(p):
         return 0.5 * p[0] + 0.1 * jnp.sin(20.0 * p[0])
