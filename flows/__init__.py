@@ -1,5 +1,8 @@
 """Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
 
+from .ball import BallCentreFlow, BallCentreState
+from .ball_contact import BallContactFlow
+from .ball_solver import BallSolver
 from .central import CentralFlow
 from .chebyshev import RungeKuttaChebyshev
 from .complementarity import Complementarity, gram_operator, solve_complementarity
@@ -16,6 +19,7 @@ from .curvature import (
 from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
 from .gradient import GradientFlow
+from .ironed import Ironed, ironed
 from .iterate import iterate
 from .measure import measure
 from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
@@ -28,6 +32,7 @@ from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
+from .rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -40,6 +45,10 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
+    "BallCentreFlow",
+    "BallCentreState",
+    "BallContactFlow",
+    "BallSolver",
     "CentralFlow",
     "Complementarity",
     "Cost",
@@ -50,6 +59,7 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Ironed",
     "LossAndGradient",
     "LowRankRodState",
     "Midpoint",
@@ -59,6 +69,8 @@ __all__ = [
     "Potential",
     "RodFlow",
     "RodSolver",
+    "RollingBall",
+    "RollingBallState",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
@@ -66,12 +78,15 @@ __all__ = [
     "Variable",
     "concatenate",
     "distance",
+    "drop",
     "follow_modes",
     "gram_operator",
     "hvp",
+    "ironed",
     "iterate",
     "linearise_gradient",
     "measure",
+    "principal_curvature",
     "simulate",
     "solve_complementarity",
     "third_derivative",

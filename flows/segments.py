@@ -92,6 +92,7 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
                 result=state.result,
                 stopped_at=state.stopped_at,
                 failure=state.failure,
+                detail=stacked.detail[-1],
             )
         )
     if rest:

@@ -154,6 +154,8 @@ class SimulationProblem(eqx.Module):
             midpoint=self.flow.midpoint,
             time_unit=self.flow.time_unit,
             failures=self.failures,
+            detail=getattr(state.flow, "detail", jnp.asarray(jnp.nan)),
+            iterates_at=getattr(self.flow, "iterates_at", None),
         )
 
     def stats(

@@ -12,6 +12,7 @@ from potentials.data import (
     two_moons,
 )
 from potentials.double_well import DoubleWell
+from potentials.gaussian_pits import GaussianPits
 from potentials.matrix_factorization import Factors, MatrixFactorization
 from potentials.networks import ACTIVATIONS, CNN, MLP, AbstractNetwork, parameter_count
 from potentials.potential import AbstractPotential
@@ -20,8 +21,11 @@ from potentials.quadratic import Quadratic
 from potentials.quartic import Quartic
 from potentials.rosenbrock import Rosenbrock
 from potentials.scalar_product import ScalarProduct
+from potentials.sine_regression import SineRegression
 from potentials.supervised import SupervisedPotential
 from potentials.valley import SharpValley, SharpValley2
+from potentials.weierstrass import Weierstrass, WeierstrassSine
+from potentials.whitley import Whitley
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +37,7 @@ __all__ = [
     "Dataset",
     "DoubleWell",
     "Factors",
+    "GaussianPits",
     "Layers",
     "MatrixFactorization",
     "Quadratic",
@@ -41,7 +46,11 @@ __all__ = [
     "ScalarProduct",
     "SharpValley",
     "SharpValley2",
+    "SineRegression",
     "SupervisedPotential",
+    "Weierstrass",
+    "WeierstrassSine",
+    "Whitley",
     "cast",
     "chebyshev",
     "cross_entropy",

@@ -11,6 +11,7 @@ from .optimizers import OptimizerTable
 from .potentials import (
     CatapultTable,
     DoubleWellTable,
+    GaussianPitsTable,
     MatrixFactorizationTable,
     QuadraticTable,
     QuarticTable,
@@ -18,6 +19,10 @@ from .potentials import (
     ScalarProductTable,
     SharpValley2Table,
     SharpValleyTable,
+    SineRegressionTable,
+    WeierstrassSineTable,
+    WeierstrassTable,
+    WhitleyTable,
 )
 from .supervised import SupervisedTable
 
@@ -31,6 +36,11 @@ PotentialTable = Annotated[
     | MatrixFactorizationTable
     | RosenbrockTable
     | CatapultTable
+    | WeierstrassSineTable
+    | WeierstrassTable
+    | GaussianPitsTable
+    | WhitleyTable
+    | SineRegressionTable
     | SupervisedTable,
     pydantic.Field(discriminator="kind"),
 ]
@@ -135,7 +145,8 @@ class Experiment(Table):
                 raise refuse(
                     f"flows[{index}].kind",
                     f"given {flow.kind!r}, which models {', '.join(flow.models)}; the optimizer is "
-                    f"{kind!r}: choose a flow that models it (rod), or another optimizer",
+                    f"{kind!r}: choose a flow that models it "
+                    f"({'ball_centre' if kind == 'rolling_ball' else 'rod'}), or another optimizer",
                 )
         return self
 

@@ -12,7 +12,22 @@ FigureName = Literal[
     "rod",
     "central_scaling",
     "rod_quartic",
+    "ball_ironing",
+    "ball_minima",
+    "ball_pits",
+    "ball_unreachable",
+    "ball_limit",
+    "ball_network",
 ]
 
-STUDY_FIGURES = ("central_scaling", "rod_quartic")
+STUDY_FIGURES = (
+    "central_scaling",
+    "rod_quartic",
+    "ball_ironing",
+    "ball_minima",
+    "ball_pits",
+    "ball_unreachable",
+    "ball_limit",
+    "ball_network",
+)
 """Those that draw a study, each the study of the kind that it is named after."""

@@ -13,7 +13,7 @@ from .solvers import SolverTable
 
 RESERVED_LABELS = ("discrete", "landscape")
 # The solver of each kind of flow, where `[flows.solver]` names none.
-_SOLVERS = {"gradient": "tsit5", "central": "default", "rod": "default"}
+_SOLVERS = {"gradient": "tsit5", "central": "default", "rod": "default", "ball_centre": "default"}
 # What `flows.RodFlow` takes for the share of rank = "auto" unless told otherwise.
 _SHARE = 0.99
 # As many as `flows.CentralFlow` can watch.
@@ -50,7 +50,7 @@ class AbstractFlowTable(Table, abc.ABC):
     """A table that builds a flow of `flows`.
 
     `label` (by default the kind) names its results; `solver.kind` is by default "tsit5" for
-    gradient flow, and "default", the solver made for it, for Central Flow and Rod Flow.
+    gradient flow, and "default", the solver made for it, for the other flows.
     """
 
     models: ClassVar[tuple[str, ...] | None]
@@ -155,7 +155,7 @@ class RodFlowTable(AbstractFlowTable):
     largest phase space whose Sigma is kept as a matrix, by default what `flows.RodFlow` takes.
     """
 
-    models: ClassVar[tuple[str, ...] | None] = None
+    models: ClassVar[tuple[str, ...] | None] = ("gradient_descent", "heavy_ball", "nesterov")
 
     kind: Literal["rod"]
     rank: RodRank = 1
@@ -199,6 +199,31 @@ class RodFlowTable(AbstractFlowTable):
         return flows.RodFlow(optimizer, self.rank, alignment=self.alignment, **given)
 
 
+class BallCentreFlowTable(AbstractFlowTable):
+    """`kind = "ball_centre"`: the motion of a rolling ball's centre (arXiv 2505.19527).
+
+    `principal_curvature` adds radius times the largest principal curvature at the contact.
+    """
+
+    models: ClassVar[tuple[str, ...] | None] = ("rolling_ball",)
+
+    kind: Literal["ball_centre"]
+    principal_curvature: bool = True
+
+    @property
+    def vectors(self) -> int:
+        """The centre, and the contact."""
+        return 2
+
+    def build(self, optimizer: Any, size: int) -> Any:
+        """Build a `flows.BallCentreFlow`."""
+        import flows
+
+        del size
+        return flows.BallCentreFlow(optimizer, curvature=self.principal_curvature)
+
+
 FlowTable = Annotated[
-    GradientFlowTable | CentralFlowTable | RodFlowTable, pydantic.Field(discriminator="kind")
+    GradientFlowTable | CentralFlowTable | RodFlowTable | BallCentreFlowTable,
+    pydantic.Field(discriminator="kind"),
 ]

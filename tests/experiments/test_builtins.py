@@ -17,7 +17,22 @@ from tests.experiments.configs import values
 STUDIES = {
     "central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"],
     "rod-quartic": ["study.steps=100", "study.points=3", "figures=[]"],
+    "ball-minima": ["study.points=20001", "study.radii=[0.03]", "figures=[]"],
+    "ball-ironing": ["study.points=20001", "study.radii=[0.1]", "study.terms=8", "figures=[]"],
+    "ball-pits": ["study.radii=[0.3]", "study.horizon=0.5", "study.saves=5", "figures=[]"],
+    "ball-unreachable": ["study.points=2", "study.horizon=0.5", "figures=[]"],
+    "ball-limit": ["study.horizon=0.2", "study.steps=[4, 8, 16]", "figures=[]"],
+    "ball-digits-mlp": [
+        "study.radii=[0.02]",
+        "study.steps=2",
+        "study.save_every=1",
+        "study.potential.model.hidden=[4]",
+        "study.potential.data.examples=20",
+        "figures=[]",
+    ],
 }
+# Compiling the projection of a ball takes most of a short run.
+SLOW = {name for name in STUDIES if name.startswith("ball-")} - {"ball-minima"}
 SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
 # Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
 SMALL_MLP = ["potential.model.hidden=[4]", "potential.data.examples=20"]
@@ -85,7 +100,10 @@ def test_built_ins_with_rods_run(name: str, tmp_path: Path) -> None:
     check_that_it_runs(config.model_copy(update={"flows": config.flows[-1:]}), tmp_path / name)
 
 
-@pytest.mark.parametrize("name", sorted(STUDIES))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in sorted(STUDIES)],
+)
 def test_every_built_in_study_runs(name: str, tmp_path: Path) -> None:
     """With all its parts, and conclusions that are finite."""
     result = run(load_config(name, STUDIES[name]), tmp_path / name, progress=False)
