@@ -102,7 +102,7 @@ def test_away_from_the_edge_it_is_gradient_flow():
     for correction in (False, True):
         central = CentralFlow(OPTIMIZER, rank=1, correction=correction)
         run = simulate(central, Quadratic(spectrum), start, 10, measurements=())
-        rates = ETA * spectrum * (1 + 0.5 * ETA * spectrum * correction)
+        rates = ETA * spectrum * (1 + 0.5 * ETA * spectrum * float(correction))
         expected = jnp.exp(-rates[None, :] * jnp.arange(11.0)[:, None]) * start[None, :]
         assert_trees_close(run.params, expected, rtol=1e-4, atol=1e-5)
 
