@@ -1,13 +1,12 @@
 """What Rod Flow costs: in gradient-descent steps, and in memory."""
 
 import jax
-from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from flows import GradientDescent, RodFlow, simulate
 
 from .memory import planned_bytes
-from .problems import LEARNING_RATE, demo_network, digits_network
+from .problems import LEARNING_RATE, demo_network, descend, digits_network
 from .rows import Measured, row
 from .timing import interleaved
 
@@ -31,15 +30,7 @@ def at_the_edge() -> Measured:
     def run():
         return simulate(flow, potential, None, _STEPS, state=state, measurements=())
 
-    @jax.jit
-    def descend(potential, params):
-        def step(params, _):
-            gradient = jax.grad(potential)(params)
-            return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
-
-        return lax.scan(step, params, length=_STEPS)[0]
-
-    times = interleaved({"step": lambda: descend(potential, params), "flow": run})
+    times = interleaved({"step": lambda: descend(potential, params, _STEPS), "flow": run})
     stats = run().stats
     return Measured(
         times["flow"] / times["step"],

@@ -11,7 +11,7 @@ import pydantic
 from .base import BuildError, Fraction, Name, PositiveFloat, Table, refuse
 from .solvers import SolverTable
 
-RESERVED_LABELS = ("discrete", "landscape")
+RESERVED_LABELS = ("discrete", "landscape", "zarr.json")
 # The solver of each kind of flow, where `[flows.solver]` names none.
 _SOLVERS = {"gradient": "tsit5", "central": "default", "rod": "default", "ball_centre": "default"}
 # What `flows.RodFlow` takes for the share of rank = "auto" unless told otherwise.
@@ -21,7 +21,8 @@ _MOST_MODES = 16
 
 
 def _not_reserved(label: str) -> str:
-    if label in RESERVED_LABELS:
+    # Not every file system tells A from a.
+    if label.casefold() in RESERVED_LABELS:
         raise ValueError(f"may not be one of {', '.join(RESERVED_LABELS)}: the store uses them")
     return label
 

@@ -21,13 +21,14 @@ VALLEY: dict[str, Any] = {
     "figures": [],
 }
 
+# More than 512 parameters, where eigenvectors are iterated for from the last ones.
 NETWORK: dict[str, Any] = {
     "name": "tiny-network",
     "steps": 12,
     "save_every": 2,
     "potential": {
         "kind": "supervised",
-        "model": {"kind": "mlp", "hidden": [4]},
+        "model": {"kind": "mlp", "hidden": [8]},
         "data": {"kind": "digits", "examples": 20},
     },
     "optimizer": {"kind": "gradient_descent", "learning_rate": 0.1},

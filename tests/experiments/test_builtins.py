@@ -14,45 +14,34 @@ from experiments.schema import Config
 from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values
 
+SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
+# Compiling takes most of a short run, and less for a small network.
+SMALL = ["potential.model.channels=[2]", "potential.data.examples=20"]
+# What runs here; flows of the edge of stability run in tests of their own.
+RUN = {"valley": [], "digits-cnn": SMALL, "rod-momentum": []}
+UNABRIDGED = ("scalar-product", "quartic-descent", "quadratic-stability")
+# The kinds of these run in tests of their own, smaller.
+STUDIES_TESTED = ("central-scaling", "rod-quartic")
 STUDIES = {
-    "central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"],
-    "rod-quartic": ["study.steps=100", "study.points=3", "figures=[]"],
-    "ball-minima": ["study.points=20001", "study.radii=[0.03]", "figures=[]"],
-    "ball-ironing": ["study.points=20001", "study.radii=[0.1]", "study.terms=8", "figures=[]"],
-    "ball-pits": ["study.radii=[0.3]", "study.horizon=0.5", "study.saves=5", "figures=[]"],
-    "ball-unreachable": ["study.points=2", "study.horizon=0.5", "figures=[]"],
-    "ball-limit": ["study.horizon=0.2", "study.steps=[4, 8, 16]", "figures=[]"],
+    "ball-minima": ["study.points=20001", "study.radii=[0.03]"],
+    "ball-ironing": ["study.points=20001", "study.radii=[0.1]", "study.terms=8"],
+    "ball-pits": ["study.radii=[0.3]", "study.horizon=0.5", "study.saves=5"],
+    "ball-unreachable": ["study.points=2", "study.horizon=0.5"],
+    "ball-limit": ["study.horizon=0.2", "study.steps=[4, 8, 16]"],
     "ball-digits-mlp": [
         "study.radii=[0.02]",
         "study.steps=2",
         "study.save_every=1",
         "study.potential.model.hidden=[4]",
         "study.potential.data.examples=20",
-        "figures=[]",
     ],
 }
 # Compiling the projection of a ball takes most of a short run.
-SLOW = {name for name in STUDIES if name.startswith("ball-")} - {"ball-minima"}
-SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
-# Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
-SMALL_MLP = ["potential.model.hidden=[4]", "potential.data.examples=20"]
-SMALL_CNN = ["potential.model.channels=[2]", "potential.data.examples=20"]
-# As does compiling a flow of the edge of stability: one of a config is enough here.
-CENTRAL = ["flows=[{kind='central', rank=2}]"]
-# Those that run here; together they meet every kind of potential, optimizer and flow.
-RUN = {
-    "valley": [],
-    "chebyshev": ["potential.model.hidden=[4]"],
-    "digits-cnn": SMALL_CNN,
-    "central-valley": CENTRAL,
-    "central-digits-mlp": [*SMALL_MLP, *CENTRAL],
-}
-# Their last flow is the rod flow.
-RODS = {"rod-momentum": [], "rod-toys-factorization": [], "rod-digits-mlp": SMALL_MLP}
-UNABRIDGED = ("scalar-product", "quartic-descent", "quadratic-stability")
+SLOW = {*STUDIES} - {"ball-minima"}
+OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *RUN, *UNABRIDGED}
 
 
-@pytest.mark.parametrize("name", sorted({*builtin_names()} - {*STUDIES, *RUN, *RODS, *UNABRIDGED}))
+@pytest.mark.parametrize("name", sorted(OTHERS))
 def test_every_other_built_in_moves(name: str) -> None:
     """Traced, not compiled: a step, or a flow's rate, has the shapes of what it changes."""
     config = load_config(name)
@@ -91,22 +80,13 @@ def test_built_ins_run(name: str, tmp_path: Path) -> None:
     check_that_it_runs(load_config(name, [*SHORT, *RUN[name]]), tmp_path / name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(RODS))
-def test_built_ins_with_rods_run(name: str, tmp_path: Path) -> None:
-    """As above, with the rod flow alone."""
-    config = load_config(name, [*SHORT, *RODS[name]])
-    assert isinstance(config, Experiment)
-    check_that_it_runs(config.model_copy(update={"flows": config.flows[-1:]}), tmp_path / name)
-
-
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in sorted(STUDIES)],
 )
-def test_every_built_in_study_runs(name: str, tmp_path: Path) -> None:
-    """With all its parts, and conclusions that are finite."""
-    result = run(load_config(name, STUDIES[name]), tmp_path / name, progress=False)
+def test_built_in_studies_run(name: str, tmp_path: Path) -> None:
+    """With all their parts, and conclusions that are finite."""
+    result = run(load_config(name, STUDIES[name]), tmp_path / name, draw=False, progress=False)
     assert result.status == "finished"
     assert np.isfinite(values(result.tree(), "conclusions", "measured")).all()
 

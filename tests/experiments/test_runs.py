@@ -155,7 +155,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Adaptive step sizes, the order and signs of eigenvectors and all."""
+    """Adaptive step sizes, warm-started eigenvectors and all."""
     loaded = config(base)
     quietly(loaded, tmp_path / "whole")
     with monkeypatch.context() as patch:
