@@ -1,5 +1,8 @@
 """A network trained by rolling balls of several radii, beside gradient descent."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib
 import numpy as np
 import xarray as xr
@@ -17,7 +20,7 @@ _PANELS = {
 _LINE_STYLES = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 
 
-def _add(axes: Axes, variable: str, groups: dict[str, xr.Dataset], radii: list[float]) -> None:
+def _add(axes: Axes, variable: str, groups: Mapping[str, Any], radii: list[float]) -> None:
     colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     for name, data in groups.items():
         if variable not in data:

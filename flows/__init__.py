@@ -25,7 +25,12 @@ from .measure import measure
 from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
 from .momentum import HeavyBall, Nesterov
 from .optax_optimizer import OptaxOptimizer
-from .optimizers import AbstractIncrementalOptimizer, AbstractOptimizer, GradientDescent
+from .optimizers import (
+    AbstractCheckedOptimizer,
+    AbstractIncrementalOptimizer,
+    AbstractOptimizer,
+    GradientDescent,
+)
 from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .results import RESULTS, SimulationError
@@ -40,6 +45,7 @@ from .variables import Variable
 
 __all__ = [
     "RESULTS",
+    "AbstractCheckedOptimizer",
     "AbstractFlow",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",

@@ -108,7 +108,7 @@ class BallCentreFlow(AbstractProjectedFlow):
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
-    iterates_at: ClassVar[str] = "contact"
+    iterates_at: ClassVar[str | None] = "contact"
     failures: ClassVar[tuple[str, ...]] = (NOT_FOUND, CUTS)
 
     def __init__(self, optimizer: Any, curvature: Any = True):
@@ -210,6 +210,10 @@ class BallCentreFlow(AbstractProjectedFlow):
         """Return which of `failures` happened, from 1; 0 for none."""
         lost = jnp.where(placed.contacts.converged, 0, 1)
         return jnp.where(state.fault > 0, state.fault.astype(jnp.int32), lost).astype(jnp.int32)
+
+    def detail(self, state: BallCentreState) -> Float[Array, ""]:
+        """Return the last residual, or the radius that would have been admissible."""
+        return state.detail
 
     def review(self, start: Any, end: Any) -> None:
         """Go on."""

@@ -172,7 +172,7 @@ class BallSolver(AbstractFlowSolver):
         return jnp.where(length < _CAUGHT * radius, jnp.maximum(length, default), default)
 
 
-def _tableau(dtype: Any) -> tuple[Array, Array, Array]:
+def _tableau(dtype: Any) -> tuple[Array, ...]:
     """Return Tsitouras's lower triangle, with zeros, his weights, and those of the error."""
     tableau = diffrax.Tsit5.tableau
     lower = np.zeros((tableau.num_stages, tableau.num_stages))

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import diffrax
 import equinox as eqx
@@ -32,11 +32,14 @@ class AbstractFlow(eqx.Module):
         time_unit: `variables.STEPS` if one unit of time is one optimizer step, else
             `variables.TIME`.
         variables: Metadata of each entry of `observables`.
+        iterates_at: The observable, flat parameters (P,), that says where the iterates are, for a
+            flow whose `params` are elsewhere; None where the iterates are around `params`.
     """
 
     midpoint: eqx.AbstractClassVar[Midpoint]
     time_unit: eqx.AbstractClassVar[str]
     variables: eqx.AbstractClassVar[Mapping[str, Variable]]
+    iterates_at: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .cost import Cost
 from .measure import check_measurements, labels, losses, measure_all
 from .measurements import AbstractMeasurement
-from .optimizers import AbstractOptimizer
+from .optimizers import AbstractCheckedOptimizer, AbstractOptimizer
 from .potential import Potential
 from .results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
 from .segments import Progress, run_segments, segment_length
@@ -73,17 +73,21 @@ class _Problem(eqx.Module):
     @property
     def failures(self) -> tuple[str, ...]:
         """The sentences that a trajectory's `failure` counts."""
-        return (*getattr(self.optimizer, "failures", ()), LOSS_NOT_FINITE)
+        if isinstance(self.optimizer, AbstractCheckedOptimizer):
+            return (*self.optimizer.failures, LOSS_NOT_FINITE)
+        return (LOSS_NOT_FINITE,)
 
-    def failure(self, optimizer: Any, loss: Array) -> Int[Array, ""]:
-        """Return which failure it was: the loss, or what the optimizer says, if it says so."""
-        own = getattr(optimizer, "failure", jnp.zeros((), jnp.int32))
-        return jnp.where(loss, len(self.failures), own).astype(jnp.int32)
+    def failure(self, optimizer: Any, loss: Array) -> tuple[Int[Array, ""], Float[Array, ""]]:
+        """Return which failure it was, the loss or what the optimizer says, and its number."""
+        own, detail = jnp.zeros((), jnp.int32), jnp.asarray(jnp.nan)
+        if isinstance(self.optimizer, AbstractCheckedOptimizer):
+            own, detail = self.optimizer.failure(optimizer)
+        return jnp.where(loss, len(self.failures), own).astype(jnp.int32), detail
 
     def spent(self, before: Any, after: Any, taken: int) -> Cost:
-        """Return what steps cost: what the optimizer's state counted, or the same each."""
-        if isinstance(getattr(after, "cost", None), Cost):
-            return after.cost - before.cost
+        """Return what steps cost: what the optimizer counted, or the same each."""
+        if isinstance(self.optimizer, AbstractCheckedOptimizer):
+            return self.optimizer.spent(after) - self.optimizer.spent(before)
         return self.optimizer.cost * taken
 
     def shift(self, state: IterationState) -> IterationState:
@@ -100,7 +104,7 @@ class _Problem(eqx.Module):
             result=choose(failed, RESULTS.nonfinite, state.result),
             stopped_at=jnp.where(failed, step.astype(state.stopped_at.dtype), state.stopped_at),
             failure=jnp.where(
-                failed, self.failure(state.optimizer, jnp.asarray(False)), state.failure
+                failed, self.failure(state.optimizer, jnp.asarray(False))[0], state.failure
             ),
         )
 
@@ -130,7 +134,7 @@ class _Problem(eqx.Module):
             state,
             result=choose(first, RESULTS.nonfinite, state.result),
             stopped_at=jnp.where(first, step, state.stopped_at),
-            failure=jnp.where(first, self.failure(state.optimizer, loss), state.failure),
+            failure=jnp.where(first, self.failure(state.optimizer, loss)[0], state.failure),
         )
 
     def save_often(self, state: IterationState, count: int) -> tuple[IterationState, Trajectory]:
@@ -209,7 +213,7 @@ class _Problem(eqx.Module):
             stopped_at=state.stopped_at,
             failure=state.failure,
             failures=self.failures,
-            detail=getattr(state.optimizer, "detail", jnp.asarray(jnp.nan)),
+            detail=self.failure(state.optimizer, jnp.asarray(False))[1],
             beside=beside,
             variables=self.variables,
             midpoint=None,

@@ -6,7 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .cost import Cost
 from .potential import Potential
@@ -54,6 +54,27 @@ class AbstractIncrementalOptimizer(AbstractOptimizer):
     @abc.abstractmethod
     def increment(self, state: Any, potential: Potential) -> PyTree[Array]:
         """Return `step(state) - state`, a pytree like `state`, without the cancellation."""
+
+
+class AbstractCheckedOptimizer(AbstractOptimizer):
+    """An optimizer whose step can fail, and whose steps do not all cost the same.
+
+    Where a step fails its parameters are not finite, which ends a run.
+
+    Attributes:
+        failures: What can go wrong, a sentence each; `{detail}` stands for the number that
+            `failure` returns.
+    """
+
+    failures: eqx.AbstractClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def failure(self, state: Any) -> tuple[Int[Array, ""], Float[Array, ""]]:
+        """Return 0, or i where `failures[i - 1]` happened, and the number that belongs to it."""
+
+    @abc.abstractmethod
+    def spent(self, state: Any) -> Cost:
+        """Return what the steps up to `state` cost."""
 
 
 class GradientDescentState(eqx.Module):

@@ -24,7 +24,8 @@ class AbstractProjectedFlow(AbstractFlow):
     """A flow with a projection after each solver step.
 
     Attributes:
-        failures: What can go wrong in a projection, a sentence each.
+        failures: What can go wrong in a projection, a sentence each; `{detail}` stands for the
+            number that `detail` returns.
     """
 
     failures: eqx.AbstractClassVar[tuple[str, ...]]
@@ -36,6 +37,10 @@ class AbstractProjectedFlow(AbstractFlow):
         Returns:
             The state, and 0, or i where `failures[i - 1]` happened.
         """
+
+    @abc.abstractmethod
+    def detail(self, state: Any) -> Float[Array, ""]:
+        """Return the number that belongs to a failure of the projection; nan if none does."""
 
     @abc.abstractmethod
     def review(self, start: Any, end: Any) -> PyTree[Array] | None:

@@ -235,6 +235,11 @@ class RodFlow(AbstractProjectedFlow):
         failed = all_finite(state) & moderate & ~all_finite(change)
         return state, failed.astype(jnp.int32)
 
+    def detail(self, state: Any) -> Float[Array, ""]:
+        """Return nan: the failures are told without a number."""
+        del state
+        return jnp.asarray(jnp.nan)
+
     def review(self, start: RodState, end: RodState) -> None:
         """Find nothing to repeat."""
         del start, end

@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 from .contacts import GLOBAL_LIMIT, Contacts, ContactSearch, Placed, place
 from .cost import Cost
 from .nearest_point import Surface, Vector, largest_curvature
-from .optimizers import AbstractOptimizer
+from .optimizers import AbstractCheckedOptimizer
 from .potential import Potential
-from .trees import Params
+from .trees import Params, is_traced
 from .validation import non_negative, positive, positive_integer
 
 NOT_FOUND = (
@@ -54,7 +54,7 @@ class RollingBallState(eqx.Module):
     cost: Cost
 
 
-class RollingBall(AbstractOptimizer):
+class RollingBall(AbstractCheckedOptimizer):
     """Roll a ball of radius rho down the graph of the loss (arXiv 2505.19527).
 
     With p the contact on the graph of F = a L (a the height scale), nu the upward normal there and
@@ -179,6 +179,14 @@ class RollingBall(AbstractOptimizer):
         """Return the contact."""
         return state.params
 
+    def failure(self, state: RollingBallState) -> tuple[Int[Array, ""], Float[Array, ""]]:
+        """Return which of `failures` happened, and the residual or the admissible radius."""
+        return state.failure, state.detail
+
+    def spent(self, state: RollingBallState) -> Cost:
+        """Return what was counted since the start."""
+        return state.cost
+
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / (eta + 2 a rho): above, eta sigma / (1 - a rho sigma) exceeds 2."""
@@ -301,7 +309,7 @@ def drop(optimizer: RollingBall, potential: Potential, params: Params) -> Params
     """
     contact, found, residual = _dropped(optimizer, potential, params)
     message = "params must be a place over which the ball comes to touch the landscape"
-    if not isinstance(found, jax.core.Tracer) and not bool(found):
+    if not is_traced(found) and not bool(found):
         raise ValueError(
             f"{message}; no contact was found there (residual {float(residual):.3g}). Give more "
             "candidates or iterations."

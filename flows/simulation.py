@@ -105,7 +105,15 @@ class SimulationProblem(eqx.Module):
     @property
     def failures(self) -> tuple[str, ...]:
         """The sentences that a trajectory's `failure` counts."""
-        return (*getattr(self.flow, "failures", ()), LOSS_NOT_FINITE)
+        if isinstance(self.flow, AbstractProjectedFlow):
+            return (*self.flow.failures, LOSS_NOT_FINITE)
+        return (LOSS_NOT_FINITE,)
+
+    def detail(self, flow_state: Any) -> Float[Array, ""]:
+        """Return the number that belongs to a failure; nan if there is none."""
+        if isinstance(self.flow, AbstractProjectedFlow):
+            return self.flow.detail(flow_state)
+        return jnp.asarray(jnp.nan)
 
     @property
     def adaptive(self) -> bool:
@@ -154,8 +162,8 @@ class SimulationProblem(eqx.Module):
             midpoint=self.flow.midpoint,
             time_unit=self.flow.time_unit,
             failures=self.failures,
-            detail=getattr(state.flow, "detail", jnp.asarray(jnp.nan)),
-            iterates_at=getattr(self.flow, "iterates_at", None),
+            detail=self.detail(state.flow),
+            iterates_at=self.flow.iterates_at,
         )
 
     def stats(

@@ -41,7 +41,7 @@ class BallNetwork(AbstractStudy):
     ):
         self._potential, self._params = potential, params
         self._learning_rate, self._height_scale = learning_rate, height_scale
-        self._run = {"steps": steps, "save_every": save_every}
+        self._steps, self._save_every = steps, save_every
         balls = {f"radius-{radius:g}": radius for radius in radii}
         centres = {f"flow-{radius:g}": radius for radius in radii} if flows_too else {}
         self._radii = {"gradient_descent": 0.0, **balls, **centres}
@@ -70,7 +70,14 @@ class BallNetwork(AbstractStudy):
         radius = self._radii[part]
         if part.startswith("flow-"):
             flow = flows.BallCentreFlow(self._ball(radius))
-            run = flows.simulate(flow, self._potential, self._params, **self._run, measurements=())
+            run = flows.simulate(
+                flow,
+                self._potential,
+                self._params,
+                self._steps,
+                save_every=self._save_every,
+                measurements=(),
+            )
             data = run.to_dataset(params=False)[["predicted_loss", "radius_times_curvature"]]
             data = data.rename(predicted_loss="loss")
             label = f"flow, radius = {radius:g}"
@@ -82,7 +89,7 @@ class BallNetwork(AbstractStudy):
             label = f"radius = {radius:g}" if radius else "gradient descent"
         spent = int(np.asarray(run.stats["gradient_equivalents"]))
         described = {"label": label, "radius": radius, "kind": part.split("-")[0]}
-        data.attrs = {**described, "gradient_equivalents_per_step": spent / self._run["steps"]}
+        data.attrs = {**described, "gradient_equivalents_per_step": spent / self._steps}
         return data
 
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
@@ -119,6 +126,7 @@ class BallNetwork(AbstractStudy):
             optimizer,
             self._potential,
             self._params,
-            **self._run,
+            self._steps,
+            save_every=self._save_every,
             measurements=tuple(measurements),
         )

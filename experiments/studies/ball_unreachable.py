@@ -106,10 +106,12 @@ class BallUnreachable(AbstractStudy):
         for name, data in parts.items():
             touched = data["contact"].values < _TOUCHING * self._radius
             products = data["product"].values
-            if touched.any() and not touched.all():
-                sharpest, next_one = products[touched].max(), products[~touched].min()
-                middle = float((sharpest + next_one) / 2)
-                conclusions.append(Conclusion(f"rho sigma where contact ends, {name}", middle, 1.0))
+            below, above = products[touched], products[~touched]
+            if below.size and above.size and below.max() < above.min():
+                ends = float((below.max() + above.min()) / 2)
+                half = (above.min() - below.max()) / 2
+                quantity = f"rho sigma where contact ends (+-{half:.2g}), {name}"
+                conclusions.append(Conclusion(quantity, ends, 1.0))
         if "quadratic" in parts:
             data = parts["quadratic"]
             products = data["product"].values
