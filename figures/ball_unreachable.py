@@ -29,8 +29,10 @@ def draw(tree: xr.DataTree) -> Figure:
         figure = new_figure(4.6)
         panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
         ends: list[float] = []
+        formula_color = "0.3"
         for position, (name, data) in enumerate(sorted(found.items())):
             color, mark = _LOOKS[position % len(_LOOKS)]
+            formula_color = color if name == "quadratic" else formula_color
             product = data["product"].values
             ends += [float(product.min()), float(product.max())]
             label = {"quadratic": "σt²/2", "gaussian": "−exp(−σt²/2)"}.get(name, name)
@@ -42,7 +44,7 @@ def draw(tree: xr.DataTree) -> Figure:
         panels[0].plot(
             fine,
             np.sqrt(fine**2 - 1) / fine,
-            color="C0",
+            color=formula_color,
             linewidth=1.2,
             label="√((ρσ)² − 1)/(ρσ), the quadratic's two contacts",
             gid="formula",

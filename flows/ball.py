@@ -29,7 +29,7 @@ from .flow import Midpoint
 from .nearest_point import Surface, Vector, largest_curvature
 from .potential import Potential
 from .projection import AbstractProjectedFlow
-from .rolling_ball import CUTS, NOT_FOUND, RollingBall
+from .rolling_ball import CUTS, NOT_FOUND, OFF, RollingBall
 from .trees import Params
 from .variables import LOSS, NONE, PARAMETER, STEPS, Variable
 
@@ -40,7 +40,9 @@ _VARIABLES = {
     "predicted_loss": Variable(LOSS, "loss at the contact, which the optimizer has"),
     "contact": Variable(PARAMETER, "parameters of the (nearest) contact", ("parameter",)),
     "centre_height": Variable(LOSS, "height of the ball's centre"),
-    "surface_gap": Variable(PARAMETER, "distance of the centre to the landscape minus the radius"),
+    "surface_gap": Variable(
+        PARAMETER, "signed distance of the centre to the landscape minus the radius"
+    ),
     "contacts": Variable(NONE, "number of contacts; nan where only one is searched for"),
     "projection_residual": Variable(
         NONE, "sine of the angle between the line from contact to centre and the normal"
@@ -109,7 +111,7 @@ class BallCentreFlow(AbstractProjectedFlow):
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
     iterates_at: ClassVar[str | None] = "contact"
-    failures: ClassVar[tuple[str, ...]] = (NOT_FOUND, CUTS)
+    failures: ClassVar[tuple[str, ...]] = (NOT_FOUND, CUTS, OFF)
 
     def __init__(self, optimizer: Any, curvature: Any = True):
         if not isinstance(optimizer, RollingBall):
@@ -201,14 +203,17 @@ class BallCentreFlow(AbstractProjectedFlow):
         """Return the state of a placed ball."""
         _, unravel = ravel_pytree(state.centre)
         found = placed.contacts
-        detail = jnp.where(state.fault > 0, state.detail, found.residual)
+        off = found.converged & placed.off(self.radius(placed.y.dtype))
+        detail = jnp.where(off, placed.gap, found.residual)
+        detail = jnp.where(state.fault > 0, state.detail, detail)
         return BallCentreState(
             unravel(placed.x), placed.y, unravel(found.nearest), detail, state.fault
         )
 
     def failure(self, state: BallCentreState, placed: Placed) -> Int[Array, ""]:
         """Return which of `failures` happened, from 1; 0 for none."""
-        lost = jnp.where(placed.contacts.converged, 0, 1)
+        off = placed.off(self.radius(placed.y.dtype))
+        lost = jnp.where(placed.contacts.converged, jnp.where(off, 3, 0), 1)
         return jnp.where(state.fault > 0, state.fault.astype(jnp.int32), lost).astype(jnp.int32)
 
     def detail(self, state: BallCentreState) -> Float[Array, ""]:
@@ -234,7 +239,7 @@ class BallCentreFlow(AbstractProjectedFlow):
             "predicted_loss": found.heights[0] / scale,
             "contact": found.nearest,
             "centre_height": state.height / scale,
-            "surface_gap": found.distance - radius,
+            "surface_gap": found.signed_distances(state.height)[0] - radius,
             "contacts": count,
             "projection_residual": found.residual,
         }

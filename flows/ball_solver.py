@@ -140,14 +140,15 @@ class BallSolver(AbstractFlowSolver):
         (rates, placed, _, cost), _ = lax.scan(one, first, indices)
         dx, dy = rates[-1, :-1], rates[-1, -1]
         error = step * (errors @ rates)
-        failed = ~jnp.all(jnp.isfinite(error))
+        lost = flow.failure(y0, placed)
+        failed = ~jnp.all(jnp.isfinite(error)) | (lost > 0)
         hopeless = failed & (step < _SHORTEST)
         error = jnp.where(failed, jnp.where(hopeless, 0, jnp.inf), error)
         y1 = flow.renewed(y0, placed)
         y1 = jax.tree.map(lambda new, old: jnp.where(failed, old, new), y1, y0)
         y1 = dataclasses.replace(y1, detail=flow.renewed(y0, placed).detail)
         spent = solver_state.cost + cost
-        failure = jnp.where(hopeless, 1, 0).astype(jnp.int32)
+        failure = jnp.where(hopeless, jnp.maximum(lost, 1), 0).astype(jnp.int32)
         following = BallSolverState(dx, dy, spent, failure)
         chord = jax.tree.map(jnp.subtract, y1.contact, y0.contact)
         # The contact is only a guess for the next search: a straight line will do.

@@ -26,6 +26,9 @@ _APART = {"float32": 1e-2, "float64": 1e-5}
 # Distances that differ by less, relative to the same scale, are equal.
 _EQUAL = {"float32": 3e-4, "float64": 1e-6}
 
+# Shares of the radius by which a ball may be too near or too far.
+SLACK = {"float32": 1e-3, "float64": 1e-6}
+
 GLOBAL_LIMIT = 2
 """Up to this many parameters the contacts are searched for globally."""
 
@@ -175,6 +178,10 @@ class Contacts(eqx.Module):
         """How many touch."""
         return jnp.sum(self.touching)
 
+    def signed_distances(self, y: Scalar) -> Float[Array, " contact"]:
+        """Return the distances of a centre at height y, negative for what lies above it."""
+        return jnp.where(self.heights > y, -self.distances, self.distances)
+
 
 def _contacts(found: NearestPoint, cost: Cost, reach: Scalar, band: Scalar) -> Contacts:
     """Sort what was found, and see what touches."""
@@ -253,7 +260,7 @@ def minimal_norm(
 
 
 class Placed(eqx.Module):
-    """A ball that touches the landscape.
+    """A ball that was put to where it touches the landscape.
 
     Attributes:
         x: The centre's parameters (P,).
@@ -261,6 +268,7 @@ class Placed(eqx.Module):
         contacts: Where it touches.
         first: What was nearest before it was moved, (P,).
         first_distance: How far that was.
+        gap: Distance of the centre to the landscape minus the radius, before the last correction.
         done: Whether nothing is left to be corrected.
         cost: What was spent on placing it.
     """
@@ -270,8 +278,15 @@ class Placed(eqx.Module):
     contacts: Contacts
     first: Vector
     first_distance: Scalar
+    gap: Scalar
     done: Bool[Array, ""]
     cost: Cost
+
+    def off(self, radius: Scalar) -> Bool[Array, ""]:
+        """Return whether the ball could not be put to the distance of its radius."""
+        scale = jnp.max(jnp.abs(self.x)) + jnp.abs(self.y) + radius
+        rounding = jnp.sqrt(jnp.finfo(self.y.dtype).eps) * scale
+        return ~(jnp.abs(self.gap) <= SLACK[str(self.y.dtype)] * radius + rounding)
 
 
 def unplaced(search: ContactSearch, surface: Surface, x: Vector, y: Scalar) -> Placed:
@@ -281,7 +296,7 @@ def unplaced(search: ContactSearch, surface: Surface, x: Vector, y: Scalar) -> P
         eqx.filter_eval_shape(search, surface, x, y, y, x),
     )
     infinite = jnp.full_like(y, jnp.inf)
-    return Placed(x, y, blank, jnp.zeros_like(x), infinite, jnp.asarray(False), Cost())
+    return Placed(x, y, blank, jnp.zeros_like(x), infinite, infinite, jnp.asarray(False), Cost())
 
 
 def attempt(
@@ -309,8 +324,8 @@ def attempt(
     eps = float(jnp.finfo(ball.x.dtype).eps)
     scale = jnp.max(jnp.abs(ball.x)) + jnp.abs(ball.y) + radius
     held = contacts.carrying & jnp.isfinite(contacts.distances)
-    wrong = jnp.where(held, jnp.abs(contacts.distances - radius), 0)
-    off = jnp.maximum(jnp.max(wrong), jnp.abs(contacts.distance - radius))
+    gaps = jnp.abs(contacts.signed_distances(ball.y) - radius)
+    off = jnp.maximum(jnp.max(jnp.where(held, gaps, 0)), gaps[0])
     done = (off <= 1e-11 * radius + 32 * eps * scale) | ~contacts.converged
     x, y = _corrected(ball, contacts, radius)
     before = jnp.isinf(ball.first_distance)
@@ -320,6 +335,7 @@ def attempt(
         contacts=contacts,
         first=jnp.where(before, contacts.nearest, ball.first),
         first_distance=jnp.where(before, contacts.distance, ball.first_distance),
+        gap=contacts.signed_distances(ball.y)[0] - radius,
         done=done,
         cost=ball.cost + contacts.cost,
     )
@@ -362,7 +378,7 @@ def place(
 def _corrected(ball: Placed, contacts: Contacts, radius: Scalar) -> tuple[Vector, Scalar]:
     """Return the centre at which the contacts are at the distance of the radius, to first order."""
     x, y = ball.x, ball.y
-    missing = radius - contacts.distances
+    missing = radius - contacts.signed_distances(y)
     valid = jnp.isfinite(contacts.distances)
     missing = jnp.where(valid, missing, 0)
     w = jnp.sqrt(1 + jnp.sum(contacts.slopes**2, axis=1))

@@ -10,7 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from .contacts import GLOBAL_LIMIT, Contacts, ContactSearch, Placed, place
+from .contacts import GLOBAL_LIMIT, SLACK, Contacts, ContactSearch, Placed, place
 from .cost import Cost
 from .nearest_point import Surface, Vector, largest_curvature
 from .optimizers import AbstractCheckedOptimizer
@@ -27,9 +27,11 @@ CUTS = (
     "{detail:.6g}. Take a smaller one, or drop the ball from above: start at "
     "drop(optimizer, potential, params)"
 )
+OFF = (
+    "the ball could not be put to where it touches the landscape: distance minus radius is "
+    "{detail:.3g}; the landscape may be too rough for the search (`candidates`)"
+)
 
-# A ball that is this much of its radius too low at the start, by rounding, does not cut.
-_SLACK = {"float32": 1e-3, "float64": 1e-6}
 _DROP_ATTEMPTS = 40
 # To find the largest admissible radius: grid points, and how often the grid is refined.
 _ZOOM_POINTS = 65
@@ -218,7 +220,7 @@ class RollingBall(AbstractCheckedOptimizer):
             distance: How far that is from the centre.
         """
         radius = self.radius.astype(point.dtype)
-        slack = _SLACK[str(point.dtype)] * radius
+        slack = SLACK[str(point.dtype)] * radius
         lower = distance < radius - slack
         if self.search.is_global(point.size):
             return lower
@@ -286,9 +288,8 @@ def _dropped(optimizer: RollingBall, potential: Potential, params: Params) -> tu
     placed = settled(optimizer, potential, params)
     _, unravel = ravel_pytree(params)
     contacts = placed.contacts
-    off = jnp.abs(contacts.distance - optimizer.radius.astype(placed.y.dtype))
-    allowed = _SLACK[str(placed.y.dtype)] * optimizer.radius.astype(placed.y.dtype)
-    return unravel(contacts.nearest), contacts.converged & (off <= allowed), contacts.residual
+    off = placed.off(optimizer.radius.astype(placed.y.dtype))
+    return unravel(contacts.nearest), contacts.converged & ~off, contacts.residual
 
 
 def drop(optimizer: RollingBall, potential: Potential, params: Params) -> Params:
