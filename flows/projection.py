@@ -101,6 +101,11 @@ class ProjectedSolver(diffrax.AbstractWrappedSolver):
         return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
+    def scan_kind(self) -> Any:
+        """The inner solver's, which diffrax replaces for forward-mode differentiation."""
+        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
     def term_structure(self) -> Any:
         """The inner solver's."""
         return self.solver.term_structure

@@ -97,10 +97,11 @@ def test_small_balls_follow_gradient_flow_to_first_order(bowl):
     assert np.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.01)
 
 
-def test_the_flow_is_differentiated_in_its_start(bowl):
+def test_the_flow_is_differentiated_in_start_and_radius():
     """Through the nearest point, by the implicit function theorem, against differences."""
     optimizer = RollingBall(1.0, 0.5, candidates=COARSE)
     run = {"solver": diffrax.Heun(), "dt0": 0.25, "measurements": ()}
+    run |= {"adjoint": diffrax.ForwardMode()}
     fixed = diffrax.ConstantStepSize()
 
     def end(values):
@@ -110,14 +111,28 @@ def test_the_flow_is_differentiated_in_its_start(bowl):
         return path.observables["contact"][-1, 0]
 
     point, direction = jnp.asarray([2.0, 0.5]), jnp.asarray([1.0, 0.3])
-    slope = jax.jit(jax.grad(end))(point) @ direction
-    steps = jnp.asarray([2e-4, 1e-4, -1e-4, -2e-4])
-    values = jax.jit(jax.vmap(lambda s: end(point + s * direction)))(steps)
+    steps = jnp.asarray([2e-4, 1e-4, 0.0, -1e-4, -2e-4])
+    both = jax.jit(jax.vmap(lambda s: jax.jvp(end, (point + s * direction,), (direction,))))
+    values, slopes = both(steps)
     # Fourth-order central differences.
-    difference = (8 * (values[1] - values[2]) - (values[0] - values[3])) / 12e-4
-    assert_trees_close(slope, difference, rtol=1e-6)
+    difference = (8 * (values[1] - values[3]) - (values[0] - values[4])) / 12e-4
+    assert_trees_close(slopes[2], difference, rtol=1e-6)
     # A fixed step of 0.25 is a rough approximation of the flow that the other tests pin down.
-    assert abs(float(slope)) > 0.1
+    assert abs(float(slopes[2])) > 0.1
+
+
+def test_a_step_is_differentiated_backwards_as_forwards():
+    """The transpose of the implicit function theorem."""
+
+    def step(values):
+        optimizer = RollingBall(0.3, values[1], candidates=COARSE)
+        return optimizer.step(optimizer.init(values[:1]), BOWL).params[0]
+
+    point, direction = jnp.asarray([2.0, 0.5]), jnp.asarray([1.0, 0.3])
+    backwards, forwards = jax.jit(
+        lambda p: (jax.grad(step)(p) @ direction, jax.jvp(step, (p,), (direction,))[1])
+    )(point)
+    assert_trees_close(backwards, forwards, rtol=1e-12)
 
 
 def test_centre_form_and_contact_form_agree_in_two_dimensions():
