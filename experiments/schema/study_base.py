@@ -26,7 +26,7 @@ class AbstractStudyTable(Table, abc.ABC):
         """
 
 
-def _differ(values: tuple[float, ...]) -> tuple[float, ...]:
+def _differ(values: tuple[int | float, ...]) -> tuple[int | float, ...]:
     if len({f"{value:g}" for value in values}) < len(values):
         raise ValueError("must differ in their first six digits, which name the parts")
     return values
