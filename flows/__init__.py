@@ -13,8 +13,10 @@ from .curvature import (
     third_derivatives,
     top_eigenpairs,
 )
+from .dims import DissipativeFlow, DissipativeState
 from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
+from .friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
 from .gradient import GradientFlow
 from .iterate import iterate
 from .measure import measure
@@ -28,6 +30,7 @@ from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
+from .sampling import MinimaSamples, exponential_map, sample_minima
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -36,6 +39,7 @@ from .variables import Variable
 __all__ = [
     "RESULTS",
     "AbstractFlow",
+    "AbstractFriction",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",
@@ -43,8 +47,11 @@ __all__ = [
     "CentralFlow",
     "Complementarity",
     "Cost",
+    "Coulomb",
     "Curvature",
     "DenseRodState",
+    "DissipativeFlow",
+    "DissipativeState",
     "EdgeSolver",
     "Eigenpairs",
     "GradientDescent",
@@ -53,25 +60,31 @@ __all__ = [
     "LossAndGradient",
     "LowRankRodState",
     "Midpoint",
+    "MinimaSamples",
     "Neighbours",
     "Nesterov",
     "OptaxOptimizer",
     "Potential",
+    "Quadratic",
     "RodFlow",
     "RodSolver",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
+    "TotalFriction",
     "Trajectory",
     "Variable",
+    "Viscous",
     "concatenate",
     "distance",
+    "exponential_map",
     "follow_modes",
     "gram_operator",
     "hvp",
     "iterate",
     "linearise_gradient",
     "measure",
+    "sample_minima",
     "simulate",
     "solve_complementarity",
     "third_derivative",

@@ -28,13 +28,14 @@ class AbstractFlow(eqx.Module):
 
     Attributes:
         midpoint: Which average of iterates the flow's centre models: "three_point" for
-            (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" for (w_t + w_{t+1}) / 2.
+            (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" for (w_t + w_{t+1}) / 2; None for a flow
+            that models no optimizer.
         time_unit: `variables.STEPS` if one unit of time is one optimizer step, else
             `variables.TIME`.
         variables: Metadata of each entry of `observables`.
     """
 
-    midpoint: eqx.AbstractClassVar[Midpoint]
+    midpoint: eqx.AbstractClassVar[Midpoint | None]
     time_unit: eqx.AbstractClassVar[str]
     variables: eqx.AbstractClassVar[Mapping[str, Variable]]
 

@@ -18,6 +18,7 @@ from potentials.potential import AbstractPotential
 from potentials.precision import cast
 from potentials.quadratic import Quadratic
 from potentials.quartic import Quartic
+from potentials.ring import Ring
 from potentials.rosenbrock import Rosenbrock
 from potentials.scalar_product import ScalarProduct
 from potentials.supervised import SupervisedPotential
@@ -37,6 +38,7 @@ __all__ = [
     "MatrixFactorization",
     "Quadratic",
     "Quartic",
+    "Ring",
     "Rosenbrock",
     "ScalarProduct",
     "SharpValley",

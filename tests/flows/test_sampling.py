@@ -1,0 +1,202 @@
+"""The sampler of minima: it rests on them, drops nothing, and says what it could not do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+import pytest
+
+from flows import (
+    RESULTS,
+    Coulomb,
+    Quadratic,
+    TotalFriction,
+    Viscous,
+    exponential_map,
+    sample_minima,
+)
+from potentials import MLP, Ring, SupervisedPotential, mse
+from potentials import Quadratic as Bowl
+from tests.helpers import assert_trees_close
+
+RING, NORTH = Ring(), jnp.asarray([1.0, 0.0])
+OPTIONS = {"gravity": 10.0, "friction": 1.0, "tolerance": 1e-10}
+
+
+def ring_samples(count=512, **changes):
+    """Samples of the ring; one compiled program for each number of samples."""
+    return sample_minima(RING, NORTH, jax.random.key(0), count, **{**OPTIONS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("speed", "deviation", "mean"), [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)]
+)
+def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviation, mean):
+    """THEORY's mean stopping time; every sample is on the circle to 3.16e-6."""
+    found = ring_samples(speed=speed)
+    assert bool(jnp.all(found.converged))
+    assert float(found.energy.max()) <= 1e-10
+    radius = jnp.linalg.norm(found.params, axis=1)
+    # Energy 10 L <= 1e-10 is |r^2 - 1| <= 2 sqrt(1e-11).
+    assert float(jnp.abs(radius - 1).max()) <= 3.1623e-6
+    # Of 512 samples with another generator: the mean to three of its standard errors.
+    error = float(jnp.std(found.stopping_time)) / np.sqrt(512)
+    assert abs(float(found.stopping_time.mean()) - mean) < 3 * np.sqrt(2) * error
+    # r^2 phi' = v_y exp(-t): the angle has the sign of v_y, and for the slow ones its size.
+    if speed == 0.5:
+        angle = jnp.arctan2(found.params[:, 1], found.params[:, 0])
+        # Hardly any of 512 passes pi at that speed. The standard error of a deviation is 3%.
+        assert float(jnp.std(angle)) == pytest.approx(deviation, rel=0.13)
+
+
+def test_batches_give_the_same_samples():
+    """Of any size: each sample has its own key."""
+    assert_trees_close(
+        ring_samples(24, batch_size=7), ring_samples(24, batch_size=24), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_a_new_value_does_not_compile_again():
+    """Speed, gravity, friction, tolerance and time are arrays of one program."""
+    traces = []
+
+    def counted(w):
+        traces.append(None)
+        return RING(w)
+
+    def run(**changes):
+        sample_minima(counted, NORTH, jax.random.key(1), 3, **{**OPTIONS, **changes})
+
+    run()
+    count = len(traces)
+    run(speed=0.3, gravity=4.0, friction=2.0, tolerance=1e-9, max_time=200.0)
+    # One evaluation's shape is checked at each call.
+    assert len(traces) <= count + 1
+
+
+def test_samples_that_still_move_at_max_time_are_reported_as_such():
+    """None is dropped, none counts as at rest."""
+    with pytest.warns(UserWarning, match="0 of 24 samples are at rest; 24 still moved at max_time"):
+        found = ring_samples(24, max_time=5.0)
+    assert found.params.shape == (24, 2)
+    assert not bool(jnp.any(found.converged))
+    assert_trees_close(found.stopping_time, jnp.full(24, 5.0))
+    assert bool(jnp.all(found.energy > 1e-10))
+
+
+def test_samples_whose_integration_fails_are_reported_as_such():
+    """With the solver's reason."""
+    with pytest.warns(UserWarning, match="the integration of 24 failed"):
+        found = ring_samples(24, max_solver_steps=16)
+    assert bool(jnp.all(found.result == RESULTS.max_steps_reached))
+    assert not bool(jnp.any(found.converged))
+
+
+def test_a_particle_that_starts_at_rest_stays():
+    """Its energy is below the tolerance from the first, so that nothing crosses it."""
+    found = ring_samples(24, speed=1e-9)
+    assert bool(jnp.all(found.converged))
+    assert_trees_close(found.stopping_time, jnp.zeros(24))
+    assert_trees_close(found.params, jnp.broadcast_to(NORTH, (24, 2)))
+
+
+def test_a_start_that_is_no_minimum_is_allowed_and_said():
+    """The particles fall to the circle, and rest there."""
+    with pytest.warns(UserWarning, match="params is not at a minimum: its loss is 0.141 above"):
+        found = sample_minima(RING, NORTH / 2, jax.random.key(0), 24, **OPTIONS)
+    assert bool(jnp.all(found.converged))
+    assert float(jnp.abs(jnp.linalg.norm(found.params, axis=1) - 1).max()) <= 3.1623e-6
+
+
+def test_more_laws_may_be_added_to_viscous_friction():
+    """Quadratic drag shortens the way; Coulomb friction is allowed with a warning."""
+    plain = ring_samples(24)
+    law = TotalFriction(Viscous(1.0), Quadratic(0.5))
+    dragged = ring_samples(24, friction=law)
+    assert bool(jnp.all(dragged.converged))
+    angle = lambda found: jnp.abs(jnp.arctan2(found.params[:, 1], found.params[:, 0]))  # noqa: E731
+    assert float(angle(dragged).mean()) < float(angle(plain).mean())
+    with pytest.warns(UserWarning, match="friction has a Coulomb part"):
+        ring_samples(24, friction=TotalFriction(Viscous(1.0), Coulomb(0.1, width=0.1)))
+
+
+def network():
+    """A network of 61 parameters fitted to 8 numbers: potential and trained parameters."""
+    x = jnp.linspace(-1.0, 1.0, 8)[:, None]
+    model = MLP((1, 20, 1), key=jax.random.key(0))
+    potential = SupervisedPotential(model, x, jnp.sin(3 * x), mse)
+    start = potential.init(jax.random.key(1))
+    solver = optimistix.LevenbergMarquardt(rtol=1e-10, atol=1e-10)
+    residuals = lambda p, _: potential.predict(p) - potential.targets  # noqa: E731
+    return potential, optimistix.least_squares(residuals, solver, start).value
+
+
+def test_samples_of_an_over_parametrised_network_agree_on_the_training_inputs_alone():
+    """Each rests at a loss below tolerance / gravity; between and beyond the data they differ."""
+    potential, trained = network()
+    assert float(potential(trained)) < 1e-8
+    found = sample_minima(
+        potential,
+        trained,
+        jax.random.key(2),
+        16,
+        speed=0.5,
+        gravity=10.0,
+        friction=1.0,
+        tolerance=1e-7,
+        max_time=2000.0,
+    )
+    assert bool(jnp.all(found.converged)), found.message
+    assert float(found.loss.max()) <= 1e-8
+    away = jnp.asarray([[-2.0], [2.0]])
+    inside = jax.vmap(potential.predict)(found.params)
+    outside = jax.vmap(lambda p: potential.predict(p, away))(found.params)
+    # A mean loss of 1e-8 is a deviation of sqrt(2 * 8 * 1e-8) = 4e-4 of one of 8 numbers at most.
+    assert float(jnp.abs(inside - potential.targets[None]).max()) < 4.1e-4
+    assert float(jnp.std(outside, axis=0).min()) > 0.05
+
+
+def test_it_runs_inside_other_transformations():
+    """Under jit the samples are those outside; the derivative in the speed is finite."""
+    run = lambda speed: ring_samples(3, speed=speed)  # noqa: E731
+    assert_trees_close(jax.jit(run)(0.7).params, run(0.7).params, rtol=1e-9, atol=1e-9)
+    slope = jax.jit(jax.grad(lambda speed: jnp.sum(run(speed).params)))(0.7)
+    step = 1e-4
+    difference = sum(s * float(jnp.sum(run(0.7 + s * step).params)) for s in (1, -1)) / (2 * step)
+    # The end point is known to the square root of the tolerance, 1e-5 over 2 * step of it.
+    assert float(slope) == pytest.approx(difference, abs=1e-3)
+
+
+def test_geodesics_of_a_bowl_end_where_quadrature_says():
+    """THEORY's geodesic as an exponential map, in batches too."""
+    velocities = 6.0 * jnp.asarray([[-1.0, 0.3]] * 3)
+    start = jnp.asarray([2.0, 0.0])
+    ends, arrived = exponential_map(Bowl([1.0, 1.0]), start, velocities, batch_size=2)
+    assert bool(jnp.all(arrived))
+    expected = jnp.broadcast_to(jnp.asarray([-3.98203224, -1.59515234]), (3, 2))
+    assert_trees_close(ends, expected, rtol=0.0, atol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gravity": -1.0}, "gravity must be a finite number above 0; got -1.0"),
+        ({"gravity": 0.0}, "gravity must be a finite number above 0; got 0.0"),
+        ({"friction": -1.0}, "friction must be a finite number above 0; got -1.0"),
+        ({"friction": Quadratic(1.0)}, "friction must have a viscous part above 0"),
+        ({"friction": Viscous(0.0)}, "friction must have a viscous part above 0"),
+        ({"speed": 0.0}, "speed must be a finite number above 0"),
+        ({"tolerance": 0.0}, "tolerance must be a finite number above 0"),
+        ({"max_time": 0.0}, "max_time must be a finite number above 0"),
+        ({"num_samples": 0}, "num_samples must be an integer of at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0"),
+        ({"minimum": 1.0}, "minimum must be at most the loss at params, 0; got 1"),
+        ({"params": jnp.ones(2, int)}, "params must be a float array"),
+        ({"potential": lambda w: w}, r"potential\(params\) must return a float of shape"),
+    ],
+)
+def test_bad_input_is_named(changes, message):
+    """What was given, and what is allowed."""
+    given = {"potential": RING, "params": NORTH, "num_samples": 3, **OPTIONS, **changes}
+    with pytest.raises(ValueError, match=message):
+        sample_minima(key=jax.random.key(0), **given)
