@@ -141,9 +141,7 @@ def _like(params: Params, velocity: Params) -> Params:
     """The velocity in the dtype of the parameters, if it has their structure and shapes."""
     given, wanted = jax.tree.structure(velocity), jax.tree.structure(params)
     if given != wanted:
-        raise ValueError(
-            f"velocity must have the structure of params, {wanted}; got {given}."
-        )
+        raise ValueError(f"velocity must have the structure of params, {wanted}; got {given}.")
     for (path, w), v in zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(velocity), strict=True
     ):

@@ -50,10 +50,10 @@ class MinimaSamples(eqx.Module):
     """
 
     params: Params
-    stopping_time: Float[Array, " N"]
-    loss: Float[Array, " N"]
-    energy: Float[Array, " N"]
-    converged: Bool[Array, " N"]
+    stopping_time: Float[Array, "..."]
+    loss: Float[Array, "..."]
+    energy: Float[Array, "..."]
+    converged: Bool[Array, "..."]
     result: RESULTS
     stats: dict[str, Array]
 
@@ -104,8 +104,8 @@ def sample_minima(
         speed: Standard deviation of each entry of the velocities, above 0, in parameter / time. The
             expected kinetic energy at a minimum is speed^2 P / 2 for P parameters.
         gravity: Weight of the loss in the energy, above 0.
-        friction: Viscous coefficient gamma, or a friction law with a viscous part above 0: only that
-            brings every particle to rest on the critical set.
+        friction: Viscous coefficient gamma, or a friction law with a viscous part above 0: only
+            that brings every particle to rest on the critical set.
         tolerance: Energy above the minimum at which a particle is at rest, above 0. In float32 a
             loss that is not a sum of squares has no digits below about 1e-7.
         max_time: Time at which a particle that still moves is given up.
@@ -205,7 +205,8 @@ class _Problem(eqx.Module):
     def event(self) -> diffrax.Event:
         """The moment of rest; in float32, where it has too few digits, the step that it is in."""
         if self.tolerance.dtype == jnp.float64:
-            finder = optimistix.Bisection(rtol=0.0, atol=_MARGIN / 10)
+            # The sign of the slope is given, since the batch's other particles have no root.
+            finder = optimistix.Bisection(rtol=0.0, atol=_MARGIN / 10, flip=True)
             return diffrax.Event(_log_excess, finder)
         return diffrax.Event(_below)
 

@@ -38,9 +38,7 @@ def norm(tree: Params) -> Float[Array, ""]:
 
 def dot(x: Params, y: Params) -> Float[Array, ""]:
     """Return the Euclidean inner product of two pytrees of one dtype."""
-    products = [
-        jnp.sum(a * b) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
-    ]
+    products = [jnp.sum(a * b) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)]
     return jnp.sum(jnp.stack(products))
 
 

@@ -9,7 +9,6 @@ import optimistix
 import pytest
 
 from flows import (
-    Cost,
     Coulomb,
     DissipativeFlow,
     DissipativeState,
@@ -45,7 +44,7 @@ POINT = {"a": jnp.asarray([0.4, -1.1, 0.8]), "b": {"c": jnp.asarray(0.6)}}
 VELOCITY = {"a": jnp.asarray([1.2, 0.3, -0.5]), "b": {"c": jnp.asarray(-0.7)}}
 
 
-def solve(flow, potential, state, end, rtol=1e-9, atol=1e-12, event=None):
+def solve(flow, potential, state, end, rtol=1e-9, atol=1e-12, event=None, saveat=None):
     """Integrate by hand, with the flow's vector field alone."""
     return diffrax.diffeqsolve(
         diffrax.ODETerm(flow.vector_field),
@@ -57,6 +56,7 @@ def solve(flow, potential, state, end, rtol=1e-9, atol=1e-12, event=None):
         args=potential,
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
         event=event,
+        saveat=diffrax.SaveAt(t1=True) if saveat is None else saveat,
         max_steps=20000,
     )
 
@@ -112,19 +112,19 @@ def test_energy_is_lost_at_the_rate_of_the_dissipated_power(law):
 def test_without_friction_energy_is_conserved():
     """On the ring over T = 20 the drift is 3.8e-6, 4.1e-8 and 4.9e-10 at rtol 1e-6, -8 and -10."""
     flow = DissipativeFlow(10.0, Viscous(0.0), jnp.asarray([0.0, 3.0]))
-    start = flow.init(RING, NORTH)
+    start, saveat = flow.init(RING, NORTH), diffrax.SaveAt(ts=jnp.linspace(0.0, 20.0, 401))
 
     @jax.jit
     @jax.vmap
     def drift(rtol):
-        end = solve(flow, RING, start, 20.0, rtol, rtol).ys
-        end = jax.tree.map(lambda x: x[0], end)
-        return jnp.abs(energy(flow, RING, end) / energy(flow, RING, start) - 1)
+        states = solve(flow, RING, start, 20.0, rtol, 1e-2 * rtol, saveat=saveat).ys
+        energies = jax.vmap(lambda state: energy(flow, RING, state))(states)
+        return jnp.max(jnp.abs(energies / energies[0] - 1))
 
     found = drift(jnp.asarray([1e-6, 1e-8, 1e-10]))
-    # THEORY's digits are of another controller; a factor of two leaves the order of magnitude.
+    # THEORY does not say the absolute tolerance; a factor of two leaves the order of magnitude.
     ratios = found / jnp.asarray([3.8e-6, 4.1e-8, 4.9e-10])
-    assert float(ratios.min()) > 0.3, found
+    assert float(ratios.min()) > 0.5, found
     assert float(ratios.max()) < 2.0, found
 
 
@@ -147,7 +147,7 @@ def test_the_overdamped_limit_is_a_gradient_flow():
     """Errors of order 2 in 1/gamma from rest, with THEORY's numbers, and 1 with v_0 fixed."""
     limit = jnp.asarray([0.56790934, 0.37860623])
     start = jnp.asarray([0.3, 0.2])
-    gammas = jnp.asarray([8.0, 16.0, 32.0])
+    gammas = jnp.asarray([8.0, 16.0, 32.0, 64.0, 128.0])
 
     @jax.jit
     @jax.vmap
@@ -157,9 +157,9 @@ def test_the_overdamped_limit_is_a_gradient_flow():
         end = solve(flow, RING, DissipativeState(start, v), gamma).ys.position[0]
         return jnp.linalg.norm(end - limit)
 
-    velocities = jnp.zeros((2, 3, 2)).at[1].set(jnp.asarray([0.5, 0.2])[None])
+    velocities = jnp.zeros((2, 5, 2)).at[1].set(jnp.asarray([0.5, 0.2])[None])
     rest, moving = error(jnp.stack([gammas, gammas]), velocities)
-    assert_trees_close(rest, jnp.asarray([5.744e-3, 1.429e-3, 3.568e-4]), rtol=1e-3)
+    assert_trees_close(rest[:3], jnp.asarray([5.744e-3, 1.429e-3, 3.568e-4]), rtol=1e-3)
     orders = [float(jnp.log2(e[-2] / e[-1])) for e in (rest, moving)]
     assert orders == pytest.approx([2.0, 1.0], abs=0.05)
 
@@ -172,40 +172,42 @@ def test_the_reference_run_on_the_ring():
         return jnp.log(energy(flow, args, y) / 1e-10)
 
     event = diffrax.Event(excess, optimistix.Bisection(rtol=0.0, atol=1e-8))
-    found = solve(flow, RING, flow.init(RING, NORTH), 100.0, 1e-10, 1e-13, event)
+    found = jax.jit(lambda: solve(flow, RING, flow.init(RING, NORTH), 100.0, 1e-10, 1e-13, event))()
     w = found.ys.position[0]
     # The energy of 1e-10 is an angle of 1e-5 / gamma, of which the end has the digits.
     assert float(found.ts[0]) == pytest.approx(22.683787, abs=2e-6)
     assert float(jnp.arctan2(w[1], w[0])) == pytest.approx(2.650755, abs=1e-6)
-    run = simulate(flow, RING, NORTH, 5.0, save_every=1.0, measurements=())
-    w, v = run.state.flow.position, run.state.flow.velocity
-    assert float(w[0] * v[1] - w[1] * v[0]) == pytest.approx(3 * np.exp(-5.0), rel=1e-6)
+    v = found.ys.velocity[0]
+    momentum = 3 * np.exp(-float(found.ts[0]))
+    # Of 3 at the start 4e-10 is left, which the absolute tolerance of 1e-13 resolves.
+    assert float(w[0] * v[1] - w[1] * v[0]) == pytest.approx(momentum, rel=1e-3)
 
 
 def test_with_quadratic_drag_the_energy_decays_algebraically():
     """E t^2 -> 9 pi^2 / (32 c^2) in a shallow well."""
     c = 2.0
-    flow = DissipativeFlow(1.0, Quadratic(c), jnp.asarray([0.1]))
+    flow, bowl = DissipativeFlow(1.0, Quadratic(c)), Bowl([1.0])
     # Shallow, so that the metric is flat: w^2 / 2 with |w| below 0.1 in units of gravity 1.
-    run = simulate(flow, Bowl([1.0]), jnp.asarray([0.0]), 4000.0, save_every=1000.0)
-    found = run.observables["total_energy"][-1] * run.steps[-1] ** 2
+    start = DissipativeState(jnp.zeros(1), jnp.asarray([0.1]))
+    end = jax.jit(lambda: solve(flow, bowl, start, 1000.0, 1e-6).ys)()
+    found = energy(flow, bowl, jax.tree.map(lambda x: x[0], end)) * 1000.0**2
     # The correction is of order 1 / (c A_0 t) with the first amplitude A_0 = 0.1.
-    assert float(found) == pytest.approx(9 * np.pi**2 / (32 * c**2), rel=2e-2)
+    assert float(found) == pytest.approx(9 * np.pi**2 / (32 * c**2), rel=3e-2)
 
 
 def test_coulomb_friction_sticks_on_a_band_where_it_creeps():
     """Where gravity |g| / sqrt(1 + |g|^2) < mu it creeps at width s / sqrt(1 - s^2), not faster."""
     law, slope = Coulomb(1.0, width=1e-3), 0.5
-    flow = DissipativeFlow(1.0, law)
-    run = simulate(
-        flow, lambda w: slope * w[0], jnp.asarray([0.0]), 4.0, save_every=2.0, measurements=()
-    )
+    flow, plane = DissipativeFlow(1.0, law), lambda w: slope * w[0]
+    rest = DissipativeState(jnp.zeros(1), jnp.zeros(1))
+    end = jax.jit(lambda: solve(flow, plane, rest, 1.0).ys)()
+    speed = flow.observables(jax.tree.map(lambda x: x[0], end), plane)["speed"]
     share = slope / np.sqrt(1 + slope**2)
     expected = 1e-3 * share / np.sqrt(1 - share**2)
-    assert float(run.observables["speed"][-1]) == pytest.approx(expected, rel=1e-6)
+    assert float(speed) == pytest.approx(expected, rel=1e-6)
 
 
-def test_it_has_its_own_time_and_models_no_optimizer():
+def test_it_has_its_own_time_and_costs_a_gradient_and_a_product_an_evaluation():
     """Steps may be fractions; a distance to an optimizer is refused."""
     flow = DissipativeFlow(1.0, Viscous(1.0))
     assert flow.time_unit == "time"
@@ -213,19 +215,11 @@ def test_it_has_its_own_time_and_models_no_optimizer():
     assert_trees_close(run.steps, jnp.asarray([0.0, 0.25, 0.5, 0.75]))
     assert run.to_dataset()["step"].attrs["units"] == "time"
     assert_trees_close(run.observables["loss"], run.observables["predicted_loss"])
+    # A gradient and a Hessian-vector product; six evaluations a step, and three at the start.
+    assert int(run.stats["gradient_equivalents"]) == 3 * (6 * int(run.stats["solver_steps"]) + 3)
     discrete = iterate(GradientDescent(0.1), RING, NORTH, 3)
     with pytest.raises(ValueError, match="a flow that models an optimizer"):
         distance(run, discrete)
-
-
-def test_an_evaluation_costs_a_gradient_and_a_hessian_vector_product():
-    """In the stats of a run: six evaluations for each step of Tsit5, and three at the start."""
-    flow = DissipativeFlow(1.0, Viscous(1.0))
-    cost = flow.cost
-    assert (int(cost.gradients), int(cost.hvps)) == (1, 1)
-    assert isinstance(cost, Cost)
-    run = simulate(flow, RING, jnp.asarray([0.5, 0.0]), 0.75, save_every=0.25)
-    assert int(run.stats["gradient_equivalents"]) == 3 * (6 * int(run.stats["solver_steps"]) + 3)
 
 
 def test_hyperparameters_and_velocities_map_without_compiling_again():

@@ -29,7 +29,8 @@ def ring_samples(count=512, **changes):
 
 
 @pytest.mark.parametrize(
-    ("speed", "deviation", "mean"), [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)]
+    ("speed", "deviation", "mean"),
+    [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)],
 )
 def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviation, mean):
     """THEORY's mean stopping time; every sample is on the circle to 3.16e-6."""
@@ -51,13 +52,12 @@ def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviat
 
 def test_batches_give_the_same_samples():
     """Of any size: each sample has its own key."""
-    assert_trees_close(
-        ring_samples(24, batch_size=7), ring_samples(24, batch_size=24), rtol=1e-12, atol=1e-12
-    )
+    assert_trees_close(ring_samples(batch_size=200), ring_samples(), rtol=1e-12, atol=1e-12)
 
 
-def test_a_new_value_does_not_compile_again():
-    """Speed, gravity, friction, tolerance and time are arrays of one program."""
+@pytest.mark.filterwarnings("ignore:0 of 3 samples")
+def test_a_new_value_does_not_compile_again_and_failures_are_reported():
+    """Speed, gravity, friction, tolerance and time are arrays; the solver's reason is kept."""
     traces = []
 
     def counted(w):
@@ -65,9 +65,13 @@ def test_a_new_value_does_not_compile_again():
         return RING(w)
 
     def run(**changes):
-        sample_minima(counted, NORTH, jax.random.key(1), 3, **{**OPTIONS, **changes})
+        options = {**OPTIONS, "max_solver_steps": 16, **changes}
+        return sample_minima(counted, NORTH, jax.random.key(1), 3, **options)
 
-    run()
+    found = run()
+    assert bool(jnp.all(found.result == RESULTS.max_steps_reached))
+    assert not bool(jnp.any(found.converged))
+    assert "the integration of 3 failed" in found.message
     count = len(traces)
     run(speed=0.3, gravity=4.0, friction=2.0, tolerance=1e-9, max_time=200.0)
     # One evaluation's shape is checked at each call.
@@ -76,55 +80,53 @@ def test_a_new_value_does_not_compile_again():
 
 def test_samples_that_still_move_at_max_time_are_reported_as_such():
     """None is dropped, none counts as at rest."""
-    with pytest.warns(UserWarning, match="0 of 24 samples are at rest; 24 still moved at max_time"):
-        found = ring_samples(24, max_time=5.0)
-    assert found.params.shape == (24, 2)
+    with pytest.warns(UserWarning, match="0 of 512 samples are at rest; 512 still moved at max_"):
+        found = ring_samples(max_time=5.0)
+    assert found.params.shape == (512, 2)
     assert not bool(jnp.any(found.converged))
-    assert_trees_close(found.stopping_time, jnp.full(24, 5.0))
+    assert_trees_close(found.stopping_time, jnp.full(512, 5.0))
     assert bool(jnp.all(found.energy > 1e-10))
-
-
-def test_samples_whose_integration_fails_are_reported_as_such():
-    """With the solver's reason."""
-    with pytest.warns(UserWarning, match="the integration of 24 failed"):
-        found = ring_samples(24, max_solver_steps=16)
-    assert bool(jnp.all(found.result == RESULTS.max_steps_reached))
-    assert not bool(jnp.any(found.converged))
+    with pytest.warns(UserWarning, match="still moved"):
+        some = ring_samples(max_time=21.0)
+    # The others of the batch stop at their own times.
+    assert 0 < int(some.converged.sum()) < 512
+    assert bool(jnp.all((some.stopping_time < 21.0) == some.converged))
 
 
 def test_a_particle_that_starts_at_rest_stays():
     """Its energy is below the tolerance from the first, so that nothing crosses it."""
-    found = ring_samples(24, speed=1e-9)
+    found = ring_samples(speed=1e-9)
     assert bool(jnp.all(found.converged))
-    assert_trees_close(found.stopping_time, jnp.zeros(24))
-    assert_trees_close(found.params, jnp.broadcast_to(NORTH, (24, 2)))
+    assert_trees_close(found.stopping_time, jnp.zeros(512))
+    assert_trees_close(found.params, jnp.broadcast_to(NORTH, (512, 2)))
 
 
 def test_a_start_that_is_no_minimum_is_allowed_and_said():
     """The particles fall to the circle, and rest there."""
     with pytest.warns(UserWarning, match="params is not at a minimum: its loss is 0.141 above"):
-        found = sample_minima(RING, NORTH / 2, jax.random.key(0), 24, **OPTIONS)
+        found = sample_minima(RING, NORTH / 2, jax.random.key(0), 512, **OPTIONS)
     assert bool(jnp.all(found.converged))
     assert float(jnp.abs(jnp.linalg.norm(found.params, axis=1) - 1).max()) <= 3.1623e-6
 
 
 def test_more_laws_may_be_added_to_viscous_friction():
     """Quadratic drag shortens the way; Coulomb friction is allowed with a warning."""
-    plain = ring_samples(24)
-    law = TotalFriction(Viscous(1.0), Quadratic(0.5))
-    dragged = ring_samples(24, friction=law)
-    assert bool(jnp.all(dragged.converged))
-    angle = lambda found: jnp.abs(jnp.arctan2(found.params[:, 1], found.params[:, 0]))  # noqa: E731
-    assert float(angle(dragged).mean()) < float(angle(plain).mean())
-    with pytest.warns(UserWarning, match="friction has a Coulomb part"):
-        ring_samples(24, friction=TotalFriction(Viscous(1.0), Coulomb(0.1, width=0.1)))
+
+    def angle(drag):
+        law = TotalFriction(Viscous(1.0), Quadratic(drag), Coulomb(1e-3, width=1e-2))
+        with pytest.warns(UserWarning, match="friction has a Coulomb part"):
+            found = ring_samples(24, friction=law)
+        assert bool(jnp.all(found.converged))
+        return float(jnp.abs(jnp.arctan2(found.params[:, 1], found.params[:, 0])).mean())
+
+    assert angle(0.5) < 0.9 * angle(0.0)
 
 
 def network():
-    """A network of 61 parameters fitted to 8 numbers: potential and trained parameters."""
-    x = jnp.linspace(-1.0, 1.0, 8)[:, None]
-    model = MLP((1, 20, 1), key=jax.random.key(0))
-    potential = SupervisedPotential(model, x, jnp.sin(3 * x), mse)
+    """A network of 49 parameters fitted to 6 numbers: potential and trained parameters."""
+    x = jax.random.normal(jax.random.key(3), (6, 4))
+    y = jnp.sin(jnp.sum(x, axis=1, keepdims=True))
+    potential = SupervisedPotential(MLP((4, 8, 1), key=jax.random.key(0)), x, y, mse)
     start = potential.init(jax.random.key(1))
     solver = optimistix.LevenbergMarquardt(rtol=1e-10, atol=1e-10)
     residuals = lambda p, _: potential.predict(p) - potential.targets  # noqa: E731
@@ -140,31 +142,33 @@ def test_samples_of_an_over_parametrised_network_agree_on_the_training_inputs_al
         trained,
         jax.random.key(2),
         16,
-        speed=0.5,
+        speed=0.2,
         gravity=10.0,
         friction=1.0,
         tolerance=1e-7,
-        max_time=2000.0,
     )
     assert bool(jnp.all(found.converged)), found.message
     assert float(found.loss.max()) <= 1e-8
-    away = jnp.asarray([[-2.0], [2.0]])
     inside = jax.vmap(potential.predict)(found.params)
-    outside = jax.vmap(lambda p: potential.predict(p, away))(found.params)
-    # A mean loss of 1e-8 is a deviation of sqrt(2 * 8 * 1e-8) = 4e-4 of one of 8 numbers at most.
-    assert float(jnp.abs(inside - potential.targets[None]).max()) < 4.1e-4
-    assert float(jnp.std(outside, axis=0).min()) > 0.05
+    outside = jax.vmap(lambda p: potential.predict(p, 3 * potential.inputs))(found.params)
+    # A mean loss of 1e-8 is a deviation of sqrt(2 * 6 * 1e-8) = 3.5e-4 of one number at most.
+    assert float(jnp.abs(inside - potential.targets[None]).max()) < 3.5e-4
+    assert float(jnp.std(outside, axis=0).min()) > 0.1
 
 
+@pytest.mark.slow
 def test_it_runs_inside_other_transformations():
-    """Under jit the samples are those outside; the derivative in the speed is finite."""
-    run = lambda speed: ring_samples(3, speed=speed)  # noqa: E731
-    assert_trees_close(jax.jit(run)(0.7).params, run(0.7).params, rtol=1e-9, atol=1e-9)
-    slope = jax.jit(jax.grad(lambda speed: jnp.sum(run(speed).params)))(0.7)
-    step = 1e-4
-    difference = sum(s * float(jnp.sum(run(0.7 + s * step).params)) for s in (1, -1)) / (2 * step)
-    # The end point is known to the square root of the tolerance, 1e-5 over 2 * step of it.
-    assert float(slope) == pytest.approx(difference, abs=1e-3)
+    """Mapped, compiled and differentiated in the speed, as finite differences do."""
+
+    def total(speed):
+        return jnp.sum(ring_samples(3, speed=speed).params)
+
+    step = 1e-3
+    speeds = 0.7 + step * jnp.asarray([-1.0, 0.0, 1.0])
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(total)))(speeds)
+    difference = float(values[2] - values[0]) / (2 * step)
+    # End points are known to the root of the tolerance over gravity, 3e-6 of each of 6 numbers.
+    assert float(slopes[1]) == pytest.approx(difference, abs=2e-2)
 
 
 def test_geodesics_of_a_bowl_end_where_quadrature_says():
