@@ -1,14 +1,20 @@
 """Losses to descend: toy potentials known in closed form, networks, and data sets."""
 
 from potentials.catapult import Catapult, Layers
-from potentials.criteria import cross_entropy, mse
+from potentials.criteria import cross_entropy, kl_divergence, mse
 from potentials.data import (
     Dataset,
+    banana,
     chebyshev,
+    generated_regression,
+    load_breast_cancer,
     load_cifar10,
     load_digits,
     load_npz,
+    load_other_digits,
+    load_wine,
     one_hot,
+    smoothed,
     two_moons,
 )
 from potentials.double_well import DoubleWell
@@ -44,14 +50,21 @@ __all__ = [
     "SharpValley",
     "SharpValley2",
     "SupervisedPotential",
+    "banana",
     "cast",
     "chebyshev",
     "cross_entropy",
+    "generated_regression",
+    "kl_divergence",
+    "load_breast_cancer",
     "load_cifar10",
     "load_digits",
     "load_npz",
+    "load_other_digits",
+    "load_wine",
     "mse",
     "one_hot",
     "parameter_count",
+    "smoothed",
     "two_moons",
 ]
