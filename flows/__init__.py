@@ -30,7 +30,7 @@ from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
-from .sampling import MinimaSamples, exponential_map, sample_minima
+from .sampling import MinimaSamples, exponential_map, random_velocities, sample_minima
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -84,6 +84,7 @@ __all__ = [
     "iterate",
     "linearise_gradient",
     "measure",
+    "random_velocities",
     "sample_minima",
     "simulate",
     "solve_complementarity",

@@ -184,6 +184,30 @@ def exponential_map(
     return _geodesics(potential, params, velocities, time, min(batch_size, count), max_solver_steps)
 
 
+def random_velocities(
+    params: PyTree[Any], key: PRNGKeyArray, num_samples: int, speed: Any
+) -> Params:
+    """Return the velocities that `sample_minima` throws its particles with.
+
+    Args:
+        params: Where they start, any pytree of floats.
+        key: PRNG key; particle i has the i-th of `jax.random.split(key, num_samples)`.
+        num_samples: How many particles N.
+        speed: Standard deviation of each entry, above 0.
+
+    Returns:
+        A pytree like `params` with a leading axis N, of independent normal entries.
+    """
+    params, speed = as_params(params), positive("speed", speed)
+    keys = jax.random.split(key, positive_integer("num_samples", num_samples))
+    return jax.vmap(lambda k: _velocity(params, k, speed))(keys)
+
+
+def _velocity(params: Params, key: PRNGKeyArray, speed: Float[Array, ""]) -> Params:
+    flat, unravel = ravel_pytree(params)
+    return unravel(speed.astype(flat.dtype) * jax.random.normal(key, flat.shape, flat.dtype))
+
+
 class _Problem(eqx.Module):
     flow: DissipativeFlow
     potential: Potential
@@ -212,9 +236,7 @@ class _Problem(eqx.Module):
 
     def one(self, params: Params, key: PRNGKeyArray) -> MinimaSamples:
         """Integrate one particle."""
-        flat, unravel = ravel_pytree(params)
-        velocity = unravel(self.speed * jax.random.normal(key, flat.shape, flat.dtype))
-        start = DissipativeState(params, velocity)
+        start = DissipativeState(params, _velocity(params, key, self.speed))
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(_field),
             self.solver,

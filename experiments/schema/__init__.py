@@ -6,7 +6,8 @@ from .base import BuildError, Table, building
 from .experiment import CheckpointTable, CurvatureTable, Experiment
 from .potentials import AbstractToyTable, BuiltPotential
 from .solvers import SolverTable
-from .studies import AbstractStudyTable, StudyExperiment
+from .studies import StudyExperiment
+from .study import AbstractStudyTable
 
 Config: TypeAlias = Experiment | StudyExperiment
 """What a config file may hold: an experiment, or with a table `[study]` a study."""

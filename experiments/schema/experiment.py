@@ -14,6 +14,7 @@ from .potentials import (
     MatrixFactorizationTable,
     QuadraticTable,
     QuarticTable,
+    RingTable,
     RosenbrockTable,
     ScalarProductTable,
     SharpValley2Table,
@@ -29,6 +30,7 @@ PotentialTable = Annotated[
     | SharpValley2Table
     | ScalarProductTable
     | MatrixFactorizationTable
+    | RingTable
     | RosenbrockTable
     | CatapultTable
     | SupervisedTable,

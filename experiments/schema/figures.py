@@ -12,7 +12,24 @@ FigureName = Literal[
     "rod",
     "central_scaling",
     "rod_quartic",
+    "dims_ring",
+    "dims_energy",
+    "dims_limit",
+    "dims_valley",
+    "dims_regression",
+    "dims_banana",
+    "dims_uncertainty",
 ]
 
-STUDY_FIGURES = ("central_scaling", "rod_quartic")
-"""Those that draw a study, each the study of the kind that it is named after."""
+STUDY_FIGURES = (
+    "central_scaling",
+    "rod_quartic",
+    "dims_ring",
+    "dims_energy",
+    "dims_limit",
+    "dims_valley",
+    "dims_regression",
+    "dims_banana",
+    "dims_uncertainty",
+)
+"""Those that draw a study; a study's table names its own."""

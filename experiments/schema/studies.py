@@ -5,44 +5,25 @@ bifurcation is. A new kind is one class here, its name in `StudyTable`, and one 
 `experiments/studies/`.
 """
 
-import abc
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
 from .base import Name, PositiveFloat, Seed, Table, refuse
+from .dims import (
+    DimsBananaTable,
+    DimsLimitTable,
+    DimsPathsTable,
+    DimsRegressionTable,
+    DimsRingTable,
+    DimsUncertaintyTable,
+)
 from .figures import FigureName
+from .study import AbstractStudyTable, Distinct
 
 _MAX_STEPS = 10**7
 # learning_rate * S up to which gradient descent on the quartic stays bounded.
 _BOUNDED = 4.0
-
-
-class AbstractStudyTable(Table, abc.ABC):
-    """A table that builds a study of `experiments.studies`."""
-
-    figures: ClassVar[tuple[str, ...]]
-    """The names of the figures that draw this kind of study."""
-
-    @abc.abstractmethod
-    def build(self) -> Any:
-        """Build the study, in the precision that JAX is set to.
-
-        Returns:
-            An `experiments.studies.AbstractStudy`.
-
-        Raises:
-            ValueError: if the values do not make a study.
-        """
-
-
-def _differ(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len({f"{value:g}" for value in values}) < len(values):
-        raise ValueError("must differ in their first six digits, which name the parts")
-    return values
-
-
-_Distinct = pydantic.AfterValidator(_differ)
 
 
 class CentralScalingTable(AbstractStudyTable):
@@ -58,9 +39,9 @@ class CentralScalingTable(AbstractStudyTable):
     horizon: PositiveFloat = 3.0
     relaxation: PositiveFloat = 0.25
     epsilons: Annotated[
-        tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=2), _Distinct
+        tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=2), Distinct
     ] = (1e-2, 1e-3, 1e-4)
-    zetas: Annotated[tuple[float, ...], pydantic.Field(strict=False), _Distinct] = (
+    zetas: Annotated[tuple[float, ...], pydantic.Field(strict=False), Distinct] = (
         0.0,
         0.25,
         0.5,
@@ -140,7 +121,17 @@ class RodQuarticTable(AbstractStudyTable):
         )
 
 
-StudyTable = Annotated[CentralScalingTable | RodQuarticTable, pydantic.Field(discriminator="kind")]
+StudyTable = Annotated[
+    CentralScalingTable
+    | RodQuarticTable
+    | DimsRingTable
+    | DimsPathsTable
+    | DimsLimitTable
+    | DimsRegressionTable
+    | DimsBananaTable
+    | DimsUncertaintyTable,
+    pydantic.Field(discriminator="kind"),
+]
 
 
 class StudyExperiment(Table):
