@@ -1,7 +1,24 @@
 """Studies: several small runs, and what follows from them together; one class per kind."""
 
 from .central_scaling import CentralScaling
+from .dims_banana import DimsBanana
+from .dims_limit import DimsLimit
+from .dims_paths import DimsPaths
+from .dims_regression import DimsRegression
+from .dims_ring import DimsRing
+from .dims_uncertainty import DimsUncertainty
 from .rod_quartic import RodQuartic
 from .study import AbstractStudy, Conclusion
 
-__all__ = ["AbstractStudy", "CentralScaling", "Conclusion", "RodQuartic"]
+__all__ = [
+    "AbstractStudy",
+    "CentralScaling",
+    "Conclusion",
+    "DimsBanana",
+    "DimsLimit",
+    "DimsPaths",
+    "DimsRegression",
+    "DimsRing",
+    "DimsUncertainty",
+    "RodQuartic",
+]
