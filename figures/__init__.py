@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from figures import (
     central,
     central_scaling,
+    dims,
     distance,
     loss,
     overview,
     paths,
+    posteriors,
     rod,
     rod_quartic,
     sharpness,
@@ -36,6 +38,13 @@ FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {
     "rod": rod.draw,
     "central_scaling": central_scaling.draw,
     "rod_quartic": rod_quartic.draw,
+    "dims_ring": dims.draw_ring,
+    "dims_energy": dims.draw_energy,
+    "dims_limit": dims.draw_limit,
+    "dims_valley": dims.draw_valley,
+    "dims_regression": posteriors.draw_regression,
+    "dims_banana": posteriors.draw_banana,
+    "dims_uncertainty": posteriors.draw_uncertainty,
 }
 """Every figure by its name."""
 
