@@ -124,8 +124,7 @@ class DimsLimit(AbstractStudy):
                 args=potential,
                 stepsize_controller=diffrax.PIDController(**_CONTROLLER),
                 saveat=diffrax.SaveAt(ts=factor * times),
-                max_steps=10**6,
-                adjoint=diffrax.DirectAdjoint(),
+                max_steps=10**5,
             ).ys
 
         def limit(s: Any, w: Array, args: Any) -> Array:

@@ -144,8 +144,7 @@ class DimsRing(AbstractStudy):
                     args=self._potential,
                     stepsize_controller=controller,
                     saveat=diffrax.SaveAt(ts=jnp.linspace(0.0, end, saves)),
-                    max_steps=10**6,
-                    adjoint=diffrax.DirectAdjoint(),
+                    max_steps=10**5,
                 )
                 assert solution.ys is not None
                 x, y = solution.ys.position.T
