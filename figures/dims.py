@@ -18,12 +18,12 @@ _BARS = 48
 
 
 def parts_with(tree: xr.DataTree, *names: str) -> list[str]:
-    """Names of the groups that have all of these variables, in the order of the store."""
-    return [
+    """Names of the groups that have all of these variables, sorted: a store has no order."""
+    return sorted(
         group
         for group, child in tree.children.items()
         if all(name in child.dataset for name in names)
-    ]
+    )
 
 
 def label_of(tree: xr.DataTree, group: str) -> str:
@@ -58,7 +58,7 @@ def draw_ring(tree: xr.DataTree) -> Figure:
     with style():
         columns = min(len(groups), 4)
         rows = -(-len(groups) // columns)
-        figure = new_figure(0.75 + 2.05 * rows)
+        figure = new_figure(0.75 + 1.85 * rows)
         panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
         for axes in panels[len(groups) :]:
             axes.remove()
@@ -119,7 +119,7 @@ def _add_ring(axes: Axes, tree: xr.DataTree, group: str, radius: float) -> None:
     axes.set_title(f"speed {float(tree[group].attrs['speed']):g}")
     lost = int((~rested).sum())
     note = f"most: {100 * share.max():.0f}%" + (f"\n{lost} not at rest" if lost else "")
-    axes.annotate(note, (0, 0), ha="center", va="center", fontsize=8)
+    axes.annotate(note, (-0.15 * radius, 0), ha="center", va="center", fontsize=7.5)
 
 
 def draw_energy(tree: xr.DataTree) -> Figure:
@@ -259,11 +259,21 @@ def draw_limit(tree: xr.DataTree) -> Figure:
             panels[0].plot(
                 gamma, guide, color="0.45", linewidth=0.9, linestyle=":", gid=f"{group}/guide"
             )
-            panels[0].annotate(f"slope −{order:g}", (gamma[0], guide[0]), fontsize=8, va="top")
+            middle = len(gamma) // 2
+            panels[0].annotate(
+                f"slope −{order:g}",
+                (gamma[middle], guide[middle]),
+                xytext=(-3, -3),
+                textcoords="offset points",
+                fontsize=8,
+                ha="right",
+                va="top",
+            )
         panels[0].set(xscale="log", yscale="log")
         panels[0].set_xlabel("friction γ (1 / time)")
         panels[0].set_ylabel("distance from the limit\nat the end (parameter)")
         panels[0].set_title("Error of the limit")
+        # A start with a velocity leaves the limit's path, one from rest may only be late on it.
         _add_limit_paths(panels[1], tree, groups[-1])
         add_legend(figure, tree, panels, columns=3)
     return figure

@@ -33,7 +33,7 @@ def _name(method: str) -> str:
 
 
 def _methods(tree: xr.DataTree, variable: str) -> list[str]:
-    groups = [group for group, child in tree.children.items() if variable in child.dataset]
+    groups = sorted(group for group, child in tree.children.items() if variable in child.dataset)
     order = list(_NAMES)
     return sorted(groups, key=lambda group: order.index(group) if group in order else len(order))
 
@@ -177,7 +177,7 @@ def draw_uncertainty(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    groups = [group for group, child in tree.children.items() if "value" in child.dataset]
+    groups = sorted(group for group, child in tree.children.items() if "value" in child.dataset)
     if not groups:
         raise nothing_to_draw("dims_uncertainty", "groups with 'value' over 'method'", tree)
     names = list(dict.fromkeys(str(tree[group].attrs["data"]) for group in groups))

@@ -12,7 +12,19 @@ from tests.experiments.configs import values
 STUDIES = {
     "central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"],
     "rod-quartic": ["study.steps=100", "study.points=3", "figures=[]"],
+    "dims-ring": ["study.speeds=[1.0]", "study.samples=8", "figures=[]"],
+    "dims-energy": ["study.horizon=1.0", "study.saves=10", "figures=[]"],
+    "dims-limit": ["study.frictions=[4.0, 8.0, 16.0]", "figures=[]"],
 }
+# Each of their methods compiles for seconds; `test_uncertainty.py` has the methods themselves.
+TINY = ["study.samples=4", "study.members=2", "study.scales=[0.1]", "figures=[]"]
+POSTERIORS = {
+    "dims-regression": [*TINY, "study.hidden=8", "study.train=4"],
+    "dims-banana": [*TINY, "study.hidden=8", "study.train=6"],
+    "dims-uncertainty": [*TINY, "study.hidden=4", "study.train=9", "study.data=['wine']"],
+}
+# The same study as dims-energy, on another potential.
+SAME = {"dims-valley"}
 SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
 # Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
 SMALL = {
@@ -43,7 +55,7 @@ def test_the_rod_flows_of_every_built_in_run(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in builtin_names() if name not in {*STUDIES, *RODS}]
+    "name", [name for name in builtin_names() if name not in {*STUDIES, *POSTERIORS, *SAME, *RODS}]
 )
 def test_every_built_in_runs(name: str, tmp_path: Path) -> None:
     """With every trajectory, and curvature that is finite."""
@@ -58,6 +70,16 @@ def test_every_built_in_study_runs(name: str, tmp_path: Path) -> None:
     result = run(load_config(name, STUDIES[name]), tmp_path / name, progress=False)
     assert result.status == "finished"
     assert np.isfinite(values(result.tree(), "conclusions", "measured")).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*samples are at rest")
+@pytest.mark.parametrize("name", sorted(POSTERIORS))
+def test_every_built_in_study_of_posteriors_runs(name: str, tmp_path: Path) -> None:
+    """With every method."""
+    result = run(load_config(name, POSTERIORS[name]), tmp_path / name, progress=False)
+    assert result.status == "finished"
+    assert values(result.tree(), "conclusions", "measured").size > 10
 
 
 def check_that_it_runs(config: Config, path: Path) -> None:
