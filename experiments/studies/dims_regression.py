@@ -18,7 +18,6 @@ _METHODS = (
     "laplace",
     "linearised_laplace",
     "riemannian_laplace",
-    "deep_ensemble",
 )
 _LOW, _HIGH, _POINTS = -3.5, 3.5, 281
 _GAP = 1.6

@@ -12,8 +12,8 @@ TIME = np.linspace(0.0, 10.0, 21)
 
 def tree(groups, **attributes):
     """A tree of groups."""
-    made = xr.DataTree.from_dict({f"/{name}": data for name, data in groups.items()})
-    return made.assign_attrs({"title": "a study", **attributes})
+    root = xr.Dataset(attrs={"title": "a study", **attributes})
+    return xr.DataTree.from_dict({"/": root, **{f"/{name}": one for name, one in groups.items()}})
 
 
 def line(axes, gid):
