@@ -163,7 +163,7 @@ def _add_map(axes: Axes, tree: xr.DataTree, method: str) -> Any:
             )
     axes.grid(False)
     axes.set_aspect("equal")
-    axes.set_title(_title(tree, method), fontsize=8.5)
+    axes.set_title(_title(tree, method).replace(", ", "\n"), fontsize=8.5)
     return image
 
 

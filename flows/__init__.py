@@ -17,6 +17,7 @@ from .dims import DissipativeFlow, DissipativeState
 from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
 from .friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
+from .geodesics import exponential_map
 from .gradient import GradientFlow
 from .iterate import iterate
 from .measure import measure
@@ -26,11 +27,12 @@ from .optax_optimizer import OptaxOptimizer
 from .optimizers import AbstractIncrementalOptimizer, AbstractOptimizer, GradientDescent
 from .potential import Potential
 from .projection import AbstractProjectedFlow
+from .rest import MinimaSamples, random_velocities
 from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
-from .sampling import MinimaSamples, exponential_map, random_velocities, sample_minima
+from .sampling import sample_minima
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate

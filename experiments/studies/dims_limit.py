@@ -23,7 +23,7 @@ from .study import AbstractStudy, Conclusion
 from .variables import dataset, variable
 
 # The smallest errors are about 1e-5 of the path's length.
-_CONTROLLER = {"rtol": 1e-9, "atol": 1e-12}
+_RTOL, _ATOL = 1e-9, 1e-12
 _SAVES = 101
 _STARTS = {"from_rest": 2.0, "moving": 1.0}
 
@@ -122,7 +122,7 @@ class DimsLimit(AbstractStudy):
                 dt0=None,
                 y0=state,
                 args=potential,
-                stepsize_controller=diffrax.PIDController(**_CONTROLLER),
+                stepsize_controller=diffrax.PIDController(rtol=_RTOL, atol=_ATOL),
                 saveat=diffrax.SaveAt(ts=factor * times),
                 max_steps=10**5,
             ).ys

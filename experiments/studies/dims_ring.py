@@ -131,11 +131,14 @@ class DimsRing(AbstractStudy):
         flow = flows.DissipativeFlow(self._gravity, flows.Viscous(self._friction))
         solver, controller = flow.integrator(self._start.dtype)
 
+        def field(t: Any, state: Any, args: Any) -> Any:
+            return flow.vector_field(t, state, args)
+
         @eqx.filter_jit
         def run(velocities: Array) -> Array:
             def one(velocity: Array) -> Array:
                 solution = diffrax.diffeqsolve(
-                    diffrax.ODETerm(flow.vector_field),
+                    diffrax.ODETerm(field),
                     solver,
                     t0=0.0,
                     t1=end,

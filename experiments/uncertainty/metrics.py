@@ -1,5 +1,7 @@
 """How good predicted probabilities are, and how well they tell what they do not know."""
 
+from typing import Any
+
 import numpy as np
 import sklearn.metrics
 
@@ -23,7 +25,9 @@ def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dic
     classes = np.arange(probabilities.shape[1])
     # Rounding in the softmax leaves sums of 1 +- 1e-16, which is renormalised, not warned about.
     rows = probabilities / probabilities.sum(axis=1, keepdims=True)
-    brier = sklearn.metrics.brier_score_loss(labels, rows, labels=classes, scale_by_half=False)
+    # The stubs know the default "auto" alone.
+    halve: Any = False
+    brier = sklearn.metrics.brier_score_loss(labels, rows, labels=classes, scale_by_half=halve)
     return {
         "nll": float(sklearn.metrics.log_loss(labels, rows, labels=classes)),
         "brier": float(brier),

@@ -32,6 +32,9 @@ METHODS = (
 )
 """The methods, in the order of figures; "map" is the trained network alone."""
 
+# Share of the samples that must count for a scale to be chosen.
+_ENOUGH = 0.9
+
 
 class Fit(NamedTuple):
     """A method's samples, as predictions.
@@ -137,6 +140,9 @@ class Posteriors:
     ) -> tuple[Fit, float]:
         """Draw a method's samples for each scale, and keep those of the smallest score.
 
+        A scale at which a tenth of the samples or more do not count, since they are not at rest by
+        `max_time`, is chosen only if there is no other.
+
         Args:
             method: one of `METHODS`.
             scales: to choose from; the first one alone for a method without a scale.
@@ -148,8 +154,9 @@ class Posteriors:
         if method in ("map", "deep_ensemble"):
             return self.fit(method, scales[0]), float("nan")
         fits = [self.fit(method, scale) for scale in scales]
-        scores = [score(fit) for fit in fits]
-        best = int(np.argmin(np.nan_to_num(scores, nan=np.inf)))
+        scores = np.nan_to_num([score(fit) for fit in fits], nan=np.inf)
+        enough = np.array([fit.kept > _ENOUGH for fit in fits])
+        best = int(np.argmin(np.where(enough, scores, np.inf) if enough.any() else scores))
         return fits[best], float(scales[best])
 
     def _nonlinear(self, params: Any, kept: float = 1.0) -> Fit:
