@@ -50,9 +50,10 @@ demo: $(VENV)/.installed
 	@echo "Store:   $(DEMO)/results.zarr   (xarray.open_datatree(\"$(DEMO)/results.zarr\", engine=\"zarr\"))"
 	@echo "Summary: $(BIN)/eosflows show $(DEMO)"
 
-# Two processes share the cores: more threads of BLAS would wait for each other.
+# Two processes share the cores: more threads of BLAS would wait for each other. Each takes a run of
+# neighbouring tests, which share compiled programs.
 test: $(VENV)/.installed
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -4,13 +4,12 @@ import time
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from flows import CentralFlow, GradientDescent, simulate
 
 from .memory import planned_bytes
-from .problems import LEARNING_RATE, demo_network, digits_network
+from .problems import LEARNING_RATE, demo_network, descend, digits_network
 from .rows import Measured, row
 from .timing import interleaved
 
@@ -28,16 +27,8 @@ def _per_step(before: int, steps: int) -> Measured:
 
     state = run(None, before).state if before else None
 
-    @jax.jit
-    def descend(potential, params):
-        def step(params, _):
-            gradient = jax.grad(potential)(params)
-            return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
-
-        return lax.scan(step, params, length=steps)[0]
-
     times = interleaved(
-        {"step": lambda: descend(potential, params), "flow": lambda: run(state, steps)}
+        {"step": lambda: descend(potential, params, steps), "flow": lambda: run(state, steps)}
     )
     found = run(state, steps)
     return Measured(

@@ -1,13 +1,12 @@
 """What the top three Hessian eigenpairs cost, in gradient-descent steps and in memory."""
 
 import jax
-from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from flows import Curvature, GradientDescent, LossAndGradient, iterate, top_eigenpairs
 
 from .memory import planned_bytes
-from .problems import LEARNING_RATE, demo_network, digits_network
+from .problems import LEARNING_RATE, demo_network, descend, digits_network
 from .rows import Measured, row
 from .timing import interleaved
 
@@ -23,20 +22,12 @@ def _tracking(before: int) -> Measured:
     start = iterate(optimizer, potential, params, before, measurements=tracked).state
     plain_start = iterate(optimizer, potential, params, before).state
 
-    @jax.jit
-    def descend(potential, params):
-        def step(params, _):
-            gradient = jax.grad(potential)(params)
-            return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
-
-        return lax.scan(step, params, length=_STEPS)[0]
-
     def with_curvature():
         return iterate(optimizer, potential, None, _STEPS, state=start, measurements=tracked)
 
     times = interleaved(
         {
-            "step": lambda: descend(potential, start.params),
+            "step": lambda: descend(potential, start.params, _STEPS),
             "plain": lambda: iterate(optimizer, potential, None, _STEPS, state=plain_start),
             "tracked": with_curvature,
         }

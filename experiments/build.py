@@ -74,6 +74,7 @@ def build(config: Experiment, source: str) -> Built:
             raise BuildError("figures", message)
         with building("optimizer"):
             optimizer = config.optimizer.build()
+            params = config.optimizer.start(optimizer, potential, params)
         built_flows = []
         for index, table in enumerate(config.flows):
             with building(f"flows[{index}]"):

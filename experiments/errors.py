@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+NO_HOME = "there is no home folder of that user (what a path begins with ~ for)"
+
 
 class UserError(Exception):
     """Something outside the program is wrong (input, a folder); the command line exits with 2."""

@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 import tomli_w
 
-from .errors import ConfigError, Problem, UserError
+from .errors import NO_HOME, ConfigError, Problem, UserError
 from .explain import explain
 from .schema import Config, Experiment, StudyExperiment
 
@@ -90,8 +90,11 @@ def to_toml(config: Config) -> str:
 
 
 def _read(source: str | Path) -> tuple[str, str]:
-    path = Path(source).expanduser()
     name = str(source)
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError:
+        raise ConfigError(name, [Problem("", NO_HOME)]) from None
     looks_like_a_path = isinstance(source, Path) or path.suffix == ".toml" or len(path.parts) > 1
     if not looks_like_a_path:
         if name in builtin_names():
@@ -150,6 +153,11 @@ def _parse(source: str, text: str) -> dict[str, Any]:
 def _override(data: dict[str, Any], assignment: str) -> None:
     source = f"--set {assignment}"
     key, equals, text = assignment.partition("=")
+    try:
+        assignment.encode()
+    except UnicodeEncodeError:
+        message = f"not valid text: {text!a}"
+        raise ConfigError("--set", [Problem(ascii(key)[1:-1], message)]) from None
     parts = key.strip().split(".")
     if not equals or not all(parts):
         message = "expected KEY=VALUE, as in --set optimizer.learning_rate=0.1"

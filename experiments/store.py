@@ -92,7 +92,8 @@ class Store:
             length: how many rows the finished trajectory has, to lay the arrays out.
 
         Raises:
-            ValueError: if the rows do not fit: other variables than before, or too many.
+            DirectoryError: if the store has other variables.
+            ValueError: if there are too many rows.
         """
         if group not in self._arrays:
             self._lay_out(group, rows, length)
@@ -100,8 +101,9 @@ class Store:
         along = {str(name) for name in rows.variables if "step" in rows[name].dims} - {"step"}
         known = {name for name, array in arrays.items() if _dims(array)[:1] == ("step",)} - {"step"}
         if along != known:
-            raise ValueError(
-                f"{group}: rows must hold the variables {sorted(known)}, got {sorted(along)}"
+            raise DirectoryError(
+                f"{self.path}: {group} has the variables {sorted(known)}, the run gives "
+                f"{sorted(along)}; --overwrite begins again"
             )
         start = self._rows[group]
         stop = start + rows.sizes["step"]

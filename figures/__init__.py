@@ -12,6 +12,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures import (
+    ball_ironing,
+    ball_limit,
+    ball_minima,
+    ball_network,
+    ball_pits,
+    ball_unreachable,
     central,
     central_scaling,
     dims,
@@ -38,6 +44,12 @@ FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {
     "rod": rod.draw,
     "central_scaling": central_scaling.draw,
     "rod_quartic": rod_quartic.draw,
+    "ball_ironing": ball_ironing.draw,
+    "ball_minima": ball_minima.draw,
+    "ball_pits": ball_pits.draw,
+    "ball_unreachable": ball_unreachable.draw,
+    "ball_limit": ball_limit.draw,
+    "ball_network": ball_network.draw,
     "dims_ring": dims.draw_ring,
     "dims_energy": dims.draw_energy,
     "dims_limit": dims.draw_limit,

@@ -1,5 +1,8 @@
 """Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
 
+from .ball import BallCentreFlow, BallCentreState
+from .ball_contact import BallContactFlow
+from .ball_solver import BallSolver
 from .central import CentralFlow
 from .chebyshev import RungeKuttaChebyshev
 from .complementarity import Complementarity, gram_operator, solve_complementarity
@@ -19,6 +22,7 @@ from .flow import AbstractFlow, Midpoint
 from .friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
 from .geodesics import exponential_map
 from .gradient import GradientFlow
+from .ironed import Ironed, ironed
 from .iterate import iterate
 from .measure import measure
 from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
@@ -32,6 +36,7 @@ from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
+from .rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
 from .sampling import sample_minima
 from .simulate import simulate
 from .tracking import distance, tracking_error
@@ -46,6 +51,10 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
+    "BallCentreFlow",
+    "BallCentreState",
+    "BallContactFlow",
+    "BallSolver",
     "CentralFlow",
     "Complementarity",
     "Cost",
@@ -59,6 +68,7 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Ironed",
     "LossAndGradient",
     "LowRankRodState",
     "Midpoint",
@@ -70,6 +80,8 @@ __all__ = [
     "Quadratic",
     "RodFlow",
     "RodSolver",
+    "RollingBall",
+    "RollingBallState",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
@@ -79,13 +91,16 @@ __all__ = [
     "Viscous",
     "concatenate",
     "distance",
+    "drop",
     "exponential_map",
     "follow_modes",
     "gram_operator",
     "hvp",
+    "ironed",
     "iterate",
     "linearise_gradient",
     "measure",
+    "principal_curvature",
     "random_velocities",
     "sample_minima",
     "simulate",

@@ -30,6 +30,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
+from .central_prediction import DIRECTIONS, PREDICTED, predictions
 from .cost import Cost
 from .curvature import (
     linearise_gradient,
@@ -55,7 +56,7 @@ from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .trees import Params
 from .validation import positive, positive_integer
-from .variables import GRADIENT, LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable
+from .variables import STEPS, Variable
 
 # The complementarity solver's limit, and what `rank="auto"` may grow to.
 _MOST_MODES = 16
@@ -64,34 +65,9 @@ _FIRST_MODES = 4
 # A watched eigenvalue this close to the threshold could hide others that are not watched.
 _MARGIN = 0.05
 
-# Share of the largest variance from which on a direction counts as oscillating.
-_NEGLIGIBLE = 1e-3
-
 # Residual at which eigenvectors are accepted. Eigenvalues, which the constraint acts on, are
 # accurate to its square; it must not be coarser than the solver's steps can see.
 _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
-
-
-_VARIABLES = {
-    "predicted_loss": Variable(LOSS, "predicted time average of the optimizer's loss"),
-    "predicted_squared_gradient_norm": Variable(
-        f"({GRADIENT})^2", "predicted time average of the optimizer's squared gradient norm"
-    ),
-    "variances": Variable(
-        f"{PARAMETER}^2", "variances of the oscillation: eigenvalues of Sigma", ("watched_mode",)
-    ),
-    "watched_eigenvalues": Variable(
-        SHARPNESS, "top eigenvalues of the Hessian at the centre", ("watched_mode",)
-    ),
-    "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
-    "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
-    "constraint_violation": Variable(SHARPNESS, "max(0, lambda_1 - 2/eta) at the centre"),
-}
-_DIRECTIONS = {
-    "directions": Variable(
-        NONE, "eigenvectors of Sigma, in the order of `variances`", ("watched_mode", "parameter")
-    )
-}
 
 
 class CentralFlow(AbstractProjectedFlow):
@@ -158,7 +134,7 @@ class CentralFlow(AbstractProjectedFlow):
     @property
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of the observables."""
-        return {**_VARIABLES, **_DIRECTIONS} if self.directions else _VARIABLES
+        return {**PREDICTED, **DIRECTIONS} if self.directions else PREDICTED
 
     @property
     def grows(self) -> bool:
@@ -367,31 +343,14 @@ class CentralFlow(AbstractProjectedFlow):
     def observables(self, state: CentralFlowState, potential: Potential) -> dict[str, Array]:
         """Return what the flow predicts of the optimizer, and how well it was solved."""
         dtype, count = state.modes.dtype, state.modes.shape[0]
-        learning_rate = self.optimizer.learning_rate.astype(dtype)
-        loss, gradient = jax.value_and_grad(potential)(state.params)
-        flat, _ = ravel_pytree(gradient)
-        pairs = top_eigenpairs(
-            potential, state.params, count, start=state.modes, tolerance=_TOLERANCES[str(dtype)]
+        return predictions(
+            state,
+            potential,
+            self.optimizer.learning_rate.astype(dtype),
+            tolerance=_TOLERANCES[str(dtype)],
+            width=min(_MOST_MODES, state.modes.shape[1]) if self.grows else count,
+            directions=self.directions,
         )
-        values, rotation = jnp.linalg.eigh(unpack(state.covariance, count))
-        variances = jnp.maximum(values[::-1], 0)
-        trace = jnp.sum(variances)
-        most = min(_MOST_MODES, flat.size)
-        missing = most - count if self.grows else 0
-        observed = {
-            "predicted_loss": loss + trace / learning_rate,
-            "predicted_squared_gradient_norm": jnp.sum(flat**2) + 4 * trace / learning_rate**2,
-            "variances": jnp.pad(variances, (0, missing)),
-            "watched_eigenvalues": jnp.pad(pairs.values, (0, missing), constant_values=jnp.nan),
-            "critical_rank": jnp.sum(variances > _NEGLIGIBLE * variances[0]).astype(dtype),
-            "sdcp_residual": state.residual,
-            "constraint_violation": jnp.maximum(pairs.values[0] - 2 / learning_rate, 0),
-        }
-        if self.directions:
-            directions = rotation[:, ::-1].T @ state.modes
-            directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
-            observed["directions"] = jnp.pad(directions, ((0, missing), (0, 0)))
-        return observed
 
     def integrator(
         self, dtype: Any

@@ -45,7 +45,8 @@ class IterationState(eqx.Module):
         measurements: The state of each measurement.
         result: Whether a failure has happened.
         stopped_at: At which step; nan if none has.
-        failure: 1 if it was the loss that failed, 0 if the parameters did.
+        failure: Which of the trajectory's `failures` it was, from 1; 0 if the parameters just
+            stopped being finite.
         origin: What the run was made with.
     """
 
@@ -69,6 +70,22 @@ class _Problem(eqx.Module):
     variables: Variables = eqx.field(static=True)
     origin: Origin = eqx.field(static=True)
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The sentences that a trajectory's `failure` counts."""
+        return (*getattr(self.optimizer, "failures", ()), LOSS_NOT_FINITE)
+
+    def failure(self, optimizer: Any, loss: Array) -> Int[Array, ""]:
+        """Return which failure it was: the loss, or what the optimizer says, if it says so."""
+        own = getattr(optimizer, "failure", jnp.zeros((), jnp.int32))
+        return jnp.where(loss, len(self.failures), own).astype(jnp.int32)
+
+    def spent(self, before: Any, after: Any, taken: int) -> Cost:
+        """Return what steps cost: what the optimizer's state counted, or the same each."""
+        if isinstance(getattr(after, "cost", None), Cost):
+            return after.cost - before.cost
+        return self.optimizer.cost * taken
+
     def shift(self, state: IterationState) -> IterationState:
         """Take one step of the optimizer."""
         params = self.optimizer.params(state.optimizer)
@@ -82,6 +99,9 @@ class _Problem(eqx.Module):
             step=step,
             result=choose(failed, RESULTS.nonfinite, state.result),
             stopped_at=jnp.where(failed, step.astype(state.stopped_at.dtype), state.stopped_at),
+            failure=jnp.where(
+                failed, self.failure(state.optimizer, jnp.asarray(False)), state.failure
+            ),
         )
 
     def save(self, state: IterationState) -> tuple[IterationState, Any]:
@@ -110,7 +130,7 @@ class _Problem(eqx.Module):
             state,
             result=choose(first, RESULTS.nonfinite, state.result),
             stopped_at=jnp.where(first, step, state.stopped_at),
-            failure=jnp.where(first, loss.astype(state.failure.dtype), state.failure),
+            failure=jnp.where(first, self.failure(state.optimizer, loss), state.failure),
         )
 
     def save_often(self, state: IterationState, count: int) -> tuple[IterationState, Trajectory]:
@@ -146,7 +166,8 @@ class _Problem(eqx.Module):
         )
         following = self.judge(following, rows)
         beside = Ends(state.params, self.optimizer.params(optimizer))
-        return following, self.piece(following, rows, beside, cost, count)
+        spent = self.spent(state.optimizer, optimizer, count)
+        return following, self.piece(following, rows, beside, cost, spent)
 
     def save_seldom(
         self, state: IterationState, count: int, started: bool
@@ -160,6 +181,7 @@ class _Problem(eqx.Module):
             return self.save(state)
 
         taken = (count - (not started)) * self.save_every + (not started)
+        before = state.optimizer
         if started:
             state, rows = lax.scan(one, state, length=count)
         else:
@@ -169,23 +191,25 @@ class _Problem(eqx.Module):
         *kept, beside, costs = rows
         state = self.judge(state, kept)
         cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)
-        return state, self.piece(state, kept, beside, cost, taken)
+        spent = self.spent(before, state.optimizer, taken)
+        return state, self.piece(state, kept, beside, cost, spent)
 
     def piece(
-        self, state: IterationState, rows: Any, beside: Any, cost: Cost, taken: int
+        self, state: IterationState, rows: Any, beside: Any, cost: Cost, spent: Cost
     ) -> Trajectory:
-        """Make a trajectory of stacked rows, for which so many steps were taken."""
+        """Make a trajectory of stacked rows, whose steps cost `spent`."""
         steps, params, observables = rows
         return Trajectory(
             steps=steps,
             params=params,
             observables=observables,
             state=None,
-            stats=cost_stats(self.optimizer.cost * taken, cost),
+            stats=cost_stats(spent, cost),
             result=state.result,
             stopped_at=state.stopped_at,
             failure=state.failure,
-            failures=(LOSS_NOT_FINITE,),
+            failures=self.failures,
+            detail=getattr(state.optimizer, "detail", jnp.asarray(jnp.nan)),
             beside=beside,
             variables=self.variables,
             midpoint=None,

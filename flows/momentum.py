@@ -4,7 +4,6 @@ Both carry m' = beta m + g with the gradient at the current iterate. The heavy b
 -eta m', Nesterov's method by -eta (g + beta m').
 """
 
-import abc
 from functools import partial
 
 import equinox as eqx
@@ -30,53 +29,20 @@ class MomentumState(eqx.Module):
     params: Params
     momentum: Params
 
+    def moved(self, change: Params, momentum: Params) -> "MomentumState":
+        """Return the state after a change of the params, with the next momentum."""
+        return MomentumState(jax.tree.map(jnp.add, self.params, change), momentum)
 
-class AbstractMomentum(AbstractIncrementalOptimizer):
-    """Gradient descent with momentum, m' = beta m + g, up to the direction that it moves in.
-
-    Attributes:
-        learning_rate: eta, scalar, above 0.
-        momentum: beta, scalar, at least 0 and below 1.
-    """
-
-    learning_rate: eqx.AbstractVar[Float[Array, ""]]
-    momentum: eqx.AbstractVar[Float[Array, ""]]
-
-    @abc.abstractmethod
-    def direction(self, momentum: Params, gradient: Params) -> Params:
-        """Return what is subtracted per unit of learning rate, given m' and g."""
-
-    def init(self, params: Params) -> MomentumState:
-        """Return the state at `params`, at rest."""
-        return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
-
-    def step(self, state: MomentumState, potential: Potential) -> MomentumState:
-        """Return the state after m' = beta m + g and the move that follows from it."""
-        momentum, direction = self._renewed(state, potential)
-        return MomentumState(add_scaled(state.params, -self.learning_rate, direction), momentum)
-
-    def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
-        """Return the move, and m' - m."""
-        momentum, direction = self._renewed(state, potential)
-        change = jax.tree.map(jnp.subtract, momentum, state.momentum)
-        return MomentumState(scaled(-self.learning_rate, direction), change)
-
-    def params(self, state: MomentumState) -> Params:
-        """Return the iterate."""
-        return state.params
-
-    @property
-    def cost(self) -> Cost:
-        """One gradient."""
-        return Cost(gradients=1)
-
-    def _renewed(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
-        gradient = jax.grad(potential)(state.params)
-        momentum = add_scaled(gradient, self.momentum, state.momentum)
-        return momentum, self.direction(momentum, gradient)
+    def increment(self, change: Params, momentum: Params) -> "MomentumState":
+        """Return the difference of `moved` and this state."""
+        return MomentumState(change, jax.tree.map(jnp.subtract, momentum, self.momentum))
 
 
-class HeavyBall(AbstractMomentum):
+def _at_rest(params: Params) -> MomentumState:
+    return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
+
+
+class HeavyBall(AbstractIncrementalOptimizer):
     """The heavy ball, m' = beta m + g, w' = w - eta m'.
 
     On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / eta (arXiv 2103.00065,
@@ -93,10 +59,21 @@ class HeavyBall(AbstractMomentum):
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
     momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
 
-    def direction(self, momentum: Params, gradient: Params) -> Params:
-        """Return m'."""
-        del gradient
-        return momentum
+    def init(self, params: Params) -> MomentumState:
+        """Return the state at `params`, at rest."""
+        return _at_rest(params)
+
+    def step(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the state after m' = beta m + g and w' = w - eta m'."""
+        return state.moved(*self._change(state, potential))
+
+    def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the move, and m' - m."""
+        return state.increment(*self._change(state, potential))
+
+    def params(self, state: MomentumState) -> Params:
+        """Return the iterate."""
+        return state.params
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
@@ -104,8 +81,18 @@ class HeavyBall(AbstractMomentum):
         momentum = self.momentum.astype(self.learning_rate.dtype)
         return 2 * (1 + momentum) / self.learning_rate
 
+    @property
+    def cost(self) -> Cost:
+        """One gradient."""
+        return Cost(gradients=1)
 
-class Nesterov(AbstractMomentum):
+    def _change(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
+        gradient = jax.grad(potential)(state.params)
+        momentum = add_scaled(gradient, self.momentum, state.momentum)
+        return scaled(-self.learning_rate, momentum), momentum
+
+
+class Nesterov(AbstractIncrementalOptimizer):
     """Nesterov's method, m' = beta m + g, w' = w - eta (g + beta m'), with g at the iterate w.
 
     On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / (eta (1 + 2 beta))
@@ -122,12 +109,34 @@ class Nesterov(AbstractMomentum):
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
     momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
 
-    def direction(self, momentum: Params, gradient: Params) -> Params:
-        """Return g + beta m'."""
-        return add_scaled(gradient, self.momentum, momentum)
+    def init(self, params: Params) -> MomentumState:
+        """Return the state at `params`, at rest."""
+        return _at_rest(params)
+
+    def step(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the state after m' = beta m + g and w' = w - eta (g + beta m')."""
+        return state.moved(*self._change(state, potential))
+
+    def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the move, and m' - m."""
+        return state.increment(*self._change(state, potential))
+
+    def params(self, state: MomentumState) -> Params:
+        """Return the iterate."""
+        return state.params
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + beta) / (eta (1 + 2 beta)), in loss / parameter^2."""
         momentum = self.momentum.astype(self.learning_rate.dtype)
         return 2 * (1 + momentum) / (self.learning_rate * (1 + 2 * momentum))
+
+    @property
+    def cost(self) -> Cost:
+        """One gradient."""
+        return Cost(gradients=1)
+
+    def _change(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
+        gradient = jax.grad(potential)(state.params)
+        momentum = add_scaled(gradient, self.momentum, state.momentum)
+        return scaled(-self.learning_rate, add_scaled(gradient, self.momentum, momentum)), momentum

@@ -31,12 +31,17 @@ def segment_length(
 ) -> int:
     """Return the number of saves per segment, at most `most` if `segment` is not given.
 
+    Segments of one length share one compiled program, so that a length which divides `saves` is
+    preferred, if it is not much shorter.
+
     Raises:
         ValueError: If `segment` is given and not an integer of at least 1.
     """
     if segment is not None:
         return min(positive_integer("segment", segment), saves)
-    return max(1, min(most, saves, _DEFAULT_BYTES // max(1, bytes_per_save)))
+    longest = max(1, min(most, saves, _DEFAULT_BYTES // max(1, bytes_per_save)))
+    divisors = (n for n in range(longest, max(1, longest // 8), -1) if saves % n == 0)
+    return next(divisors, longest)
 
 
 @contextmanager
@@ -87,6 +92,7 @@ def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves
                 result=state.result,
                 stopped_at=state.stopped_at,
                 failure=state.failure,
+                detail=stacked.detail[-1],
             )
         )
     if rest:

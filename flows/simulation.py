@@ -8,6 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -153,6 +154,8 @@ class SimulationProblem(eqx.Module):
             midpoint=self.flow.midpoint,
             time_unit=self.flow.time_unit,
             failures=self.failures,
+            detail=getattr(state.flow, "detail", jnp.asarray(jnp.nan)),
+            iterates_at=getattr(self.flow, "iterates_at", None),
         )
 
     def stats(
@@ -240,19 +243,20 @@ def advance(
 ) -> tuple[SimulationState, Trajectory]:
     """Integrate to `count` more saves."""
     dtype = state.step.dtype
-    offsets = problem.save_every * jnp.arange(1, count + 1).astype(state.time.dtype)
-    times = state.time + offsets
+    # Constants, so that XLA sees that the segment has a length and drops what saves an empty one.
+    offsets = problem.save_every * np.arange(1, count + 1)
+    times = state.time + jnp.asarray(offsets, state.time.dtype)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(ShiftedField(problem.flow, state.time)),
         problem.solver,
         t0=jnp.zeros((), dtype),
-        t1=offsets[-1].astype(dtype),
+        t1=jnp.asarray(offsets[-1], dtype),
         dt0=state.step,
         y0=state.flow,
         args=problem.potential,
         saveat=diffrax.SaveAt(
             subs=[
-                diffrax.SubSaveAt(ts=offsets.astype(dtype), fn=_Record(problem.flow)),
+                diffrax.SubSaveAt(ts=jnp.asarray(offsets, dtype), fn=_Record(problem.flow)),
                 diffrax.SubSaveAt(t1=True),
             ],
             solver_state=True,

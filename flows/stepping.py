@@ -184,6 +184,12 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     """
     if not isinstance(solver, diffrax.AbstractSolver):
         raise ValueError(f"solver must be a diffrax solver such as Tsit5(); got {solver!r}.")
+    structure = solver.term_structure
+    if not (isinstance(structure, type) and issubclass(diffrax.ODETerm, structure)):
+        raise ValueError(
+            "solver must be one for a single ordinary differential equation, such as Tsit5(); got "
+            f"{type(solver).__name__}, which is made for several terms or for noise."
+        )
     if not isinstance(solver, diffrax.AbstractImplicitSolver) or size <= DENSE_LIMIT:
         return solver
     finder = solver.root_finder

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .trajectory import Trajectory, check_one
@@ -28,14 +29,20 @@ def _common(name: str, flow: Trajectory, discrete: Trajectory) -> tuple[Params, 
         np.asarray(flow.steps[:count]), np.asarray(discrete.steps[:count])
     ):
         raise ValueError("flow and discrete must be saved at the same steps.")
-    return jax.tree.map(lambda x: x[:count], (flow.params, discrete.midpoints(flow.midpoint)))
+    midpoints = discrete.midpoints(flow.midpoint)
+    centres = flow.params
+    if flow.iterates_at is not None:
+        centres = flow.observables[flow.iterates_at]
+        midpoints = jax.vmap(lambda p: ravel_pytree(p)[0])(midpoints)
+    return jax.tree.map(lambda x: x[:count], (centres, midpoints))
 
 
 def distance(flow: Trajectory, discrete: Trajectory) -> Float[Array, " T"]:
     """Return |centre(t) - m_t|, the distance of a flow to the discrete midpoint at the same time.
 
     Args:
-        flow: Trajectory of a flow; it says which midpoint its centre models.
+        flow: Trajectory of a flow; it says which midpoint its centre models, and where it predicts
+            the iterates if that is not its centre (the contact of a rolling ball).
         discrete: Trajectory of the optimizer, saved at the same steps. If one of the two stopped
             early, the common steps count.
 

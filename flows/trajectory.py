@@ -87,7 +87,11 @@ class Trajectory(eqx.Module):
             and for a flow that models none.
         time_unit: "optimizer steps" or "time".
         failure: Which of `failures` ended the run, from 1; 0 for none of them.
-        failures: What can go wrong besides the parameters and the solver, a sentence each.
+        failures: What can go wrong besides the parameters and the solver, a sentence each;
+            `{detail}` in it stands for the number `detail`.
+        detail: What belongs to a failure, a residual perhaps; nan if nothing does.
+        iterates_at: The observable that holds a flow's prediction of the iterates, flattened,
+            where that is not `params`; None where it is.
 
     Where the run failed inside `jax.jit` or `jax.vmap`, rows from the failure on hold values that
     are not finite; outside they are cut off. A trajectory that `jax.vmap` returns is a batch: all
@@ -107,6 +111,8 @@ class Trajectory(eqx.Module):
     time_unit: str = eqx.field(static=True, default=STEPS)
     failure: Int[Array, "..."] = eqx.field(default_factory=lambda: jnp.zeros((), jnp.int32))
     failures: tuple[str, ...] = eqx.field(static=True, default=())
+    detail: Float[Array, "..."] = eqx.field(default_factory=lambda: jnp.asarray(jnp.nan))
+    iterates_at: str | None = eqx.field(static=True, default=None)
 
     @property
     def succeeded(self) -> Bool[Array, "..."]:
@@ -135,7 +141,7 @@ class Trajectory(eqx.Module):
     def reason(self) -> str:
         """Which of `failures` ended the run; empty for none of them."""
         number = int(self.failure)
-        return self.failures[number - 1] if number else ""
+        return self.failures[number - 1].format(detail=float(self.detail)) if number else ""
 
     def midpoints(self, kind: str) -> Params:
         """Return the oscillation-free path of an optimizer, leading axis T.
@@ -284,6 +290,8 @@ def join(pieces: Sequence[Trajectory], *, gapless: bool) -> Trajectory:
         time_unit=last.time_unit,
         failure=last.failure,
         failures=last.failures,
+        detail=last.detail,
+        iterates_at=last.iterates_at,
     )
 
 

@@ -22,7 +22,7 @@ def _scalar(name: str, value: Any) -> Float[Array, ""]:
         raise ValueError(f"{name} must be a number; got {value!r}.")
     try:
         array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be a number; got {value!r}.") from error
     if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
         raise ValueError(f"{name} must be a real number; got dtype {array.dtype}.")
@@ -170,6 +170,8 @@ def as_params(params: PyTree[Any], name: str = "params") -> Params:
         if not is_traced(array) and not np.all(np.isfinite(np.asarray(array))):
             raise ValueError(f"{where} holds a value that is not finite.")
         arrays.append(array)
+    if not any(array.size for array in arrays):
+        raise ValueError("params must hold at least one number; got empty arrays alone.")
     dtypes = sorted({str(array.dtype) for array in arrays})
     if len(dtypes) > 1:
         raise ValueError(
@@ -198,6 +200,11 @@ def check_potential(potential: Any, params: Any) -> None:
         raise ValueError(
             "potential(params) must return a float of shape (); got shape "
             f"{value.shape} and dtype {value.dtype}. A loss over examples must be averaged."
+        )
+    if str(value.dtype) not in _PRECISIONS:
+        raise ValueError(
+            f"potential(params) must be of dtype {' or '.join(_PRECISIONS)}; got {value.dtype}, "
+            "whose digits suffice neither for a solver's tolerances nor for eigenvalues."
         )
 
 

@@ -18,6 +18,7 @@ from potentials.data import (
     two_moons,
 )
 from potentials.double_well import DoubleWell
+from potentials.gaussian_pits import GaussianPits
 from potentials.matrix_factorization import Factors, MatrixFactorization
 from potentials.networks import ACTIVATIONS, CNN, MLP, AbstractNetwork, parameter_count
 from potentials.potential import AbstractPotential
@@ -27,8 +28,11 @@ from potentials.quartic import Quartic
 from potentials.ring import Ring
 from potentials.rosenbrock import Rosenbrock
 from potentials.scalar_product import ScalarProduct
+from potentials.sine_regression import SineRegression
 from potentials.supervised import SupervisedPotential
 from potentials.valley import SharpValley, SharpValley2
+from potentials.weierstrass import Weierstrass, WeierstrassSine
+from potentials.whitley import Whitley
 
 __all__ = [
     "ACTIVATIONS",
@@ -40,6 +44,7 @@ __all__ = [
     "Dataset",
     "DoubleWell",
     "Factors",
+    "GaussianPits",
     "Layers",
     "MatrixFactorization",
     "Quadratic",
@@ -49,7 +54,11 @@ __all__ = [
     "ScalarProduct",
     "SharpValley",
     "SharpValley2",
+    "SineRegression",
     "SupervisedPotential",
+    "Weierstrass",
+    "WeierstrassSine",
+    "Whitley",
     "banana",
     "cast",
     "chebyshev",

@@ -1,7 +1,7 @@
 """The training loss of any Equinox model on any data."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -73,7 +73,7 @@ class SupervisedPotential(AbstractPotential):
         model: eqx.Module,
         inputs: Shaped[ShapedArrayLike, "..."],
         targets: Shaped[ShapedArrayLike, "..."],
-        criterion: Criterion,
+        criterion: Any,
         chunk_size: int | None = None,
         *,
         build: Callable[[PRNGKeyArray], Any] | None = None,
@@ -90,7 +90,11 @@ class SupervisedPotential(AbstractPotential):
                 f"inputs and targets must be as many, got {self.inputs.shape[0]} inputs and "
                 f"{self.targets.shape[0]} targets."
             )
-        self.criterion = criterion
+        if not callable(criterion):
+            raise ValueError(
+                f"criterion must be a function such as mse or cross_entropy, got {criterion!r}."
+            )
+        self.criterion = cast(Criterion, criterion)
         self.chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
         self.build = build
         prediction = self._check_example()

@@ -7,7 +7,7 @@ from .experiment import CheckpointTable, CurvatureTable, Experiment
 from .potentials import AbstractToyTable, BuiltPotential
 from .solvers import SolverTable
 from .studies import StudyExperiment
-from .study import AbstractStudyTable
+from .study_base import AbstractStudyTable
 
 Config: TypeAlias = Experiment | StudyExperiment
 """What a config file may hold: an experiment, or with a table `[study]` a study."""

@@ -6,14 +6,19 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from ..errors import NO_HOME
 from .base import NonNegativeFloat, PositiveInt, Seed, Table
 
-# A run's config.toml lies elsewhere than the config it came from: a relative path would not do.
-LocalPath = Annotated[
-    str,
-    pydantic.Field(min_length=1),
-    pydantic.AfterValidator(lambda path: str(Path(path).expanduser().absolute())),
-]
+
+def _absolute(path: str) -> str:
+    # A run's config.toml lies elsewhere than the config it came from: a relative path would not do.
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise ValueError(NO_HOME) from None
+
+
+LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_absolute)]
 TwoOrMore = Annotated[int, pydantic.Field(ge=2, le=2**31 - 1)]
 
 

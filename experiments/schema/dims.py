@@ -7,7 +7,7 @@ import pydantic
 from .base import Name, NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Table, refuse
 from .friction import FrictionTable
 from .potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
-from .study import AbstractStudyTable, Distinct
+from .study_base import AbstractStudyTable, Distinct
 
 Two = Annotated[tuple[float, ...], pydantic.Field(strict=False, min_length=2, max_length=2)]
 Positives = Annotated[

@@ -11,6 +11,7 @@ from .optimizers import OptimizerTable
 from .potentials import (
     CatapultTable,
     DoubleWellTable,
+    GaussianPitsTable,
     MatrixFactorizationTable,
     QuadraticTable,
     QuarticTable,
@@ -19,6 +20,10 @@ from .potentials import (
     ScalarProductTable,
     SharpValley2Table,
     SharpValleyTable,
+    SineRegressionTable,
+    WeierstrassSineTable,
+    WeierstrassTable,
+    WhitleyTable,
 )
 from .supervised import SupervisedTable
 
@@ -33,6 +38,11 @@ PotentialTable = Annotated[
     | RingTable
     | RosenbrockTable
     | CatapultTable
+    | WeierstrassSineTable
+    | WeierstrassTable
+    | GaussianPitsTable
+    | WhitleyTable
+    | SineRegressionTable
     | SupervisedTable,
     pydantic.Field(discriminator="kind"),
 ]
@@ -137,7 +147,8 @@ class Experiment(Table):
                 raise refuse(
                     f"flows[{index}].kind",
                     f"given {flow.kind!r}, which models {', '.join(flow.models)}; the optimizer is "
-                    f"{kind!r}: choose a flow that models it (rod), or another optimizer",
+                    f"{kind!r}: choose a flow that models it "
+                    f"({'ball_centre' if kind == 'rolling_ball' else 'rod'}), or another optimizer",
                 )
         return self
 

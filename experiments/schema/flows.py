@@ -12,9 +12,15 @@ from .base import BuildError, Fraction, Name, NonNegativeFloat, PositiveFloat, T
 from .friction import FrictionTable
 from .solvers import SolverTable
 
-RESERVED_LABELS = ("discrete", "landscape")
+RESERVED_LABELS = ("discrete", "landscape", "zarr.json")
 # The solver of each kind of flow, where `[flows.solver]` names none.
-_SOLVERS = {"gradient": "tsit5", "central": "default", "rod": "default", "dissipative": "tsit5"}
+_SOLVERS = {
+    "gradient": "tsit5",
+    "central": "default",
+    "rod": "default",
+    "ball_centre": "default",
+    "dissipative": "tsit5",
+}
 # What `flows.RodFlow` takes for the share of rank = "auto" unless told otherwise.
 _SHARE = 0.99
 # As many as `flows.CentralFlow` can watch.
@@ -22,7 +28,8 @@ _MOST_MODES = 16
 
 
 def _not_reserved(label: str) -> str:
-    if label in RESERVED_LABELS:
+    # Not every file system tells A from a.
+    if label.casefold() in RESERVED_LABELS:
         raise ValueError(f"may not be one of {', '.join(RESERVED_LABELS)}: the store uses them")
     return label
 
@@ -51,7 +58,7 @@ class AbstractFlowTable(Table, abc.ABC):
     """A table that builds a flow of `flows`.
 
     `label` (by default the kind) names its results; `solver.kind` is by default "tsit5" for
-    gradient flow, and "default", the solver made for it, for Central Flow and Rod Flow.
+    gradient flow, and "default", the solver made for it, for the other flows.
     """
 
     models: ClassVar[tuple[str, ...] | None]
@@ -156,7 +163,7 @@ class RodFlowTable(AbstractFlowTable):
     largest phase space whose Sigma is kept as a matrix, by default what `flows.RodFlow` takes.
     """
 
-    models: ClassVar[tuple[str, ...] | None] = None
+    models: ClassVar[tuple[str, ...] | None] = ("gradient_descent", "heavy_ball", "nesterov")
 
     kind: Literal["rod"]
     rank: RodRank = 1
@@ -200,6 +207,30 @@ class RodFlowTable(AbstractFlowTable):
         return flows.RodFlow(optimizer, self.rank, alignment=self.alignment, **given)
 
 
+class BallCentreFlowTable(AbstractFlowTable):
+    """`kind = "ball_centre"`: the motion of a rolling ball's centre (arXiv 2505.19527).
+
+    `principal_curvature` adds radius times the largest principal curvature at the contact.
+    """
+
+    models: ClassVar[tuple[str, ...] | None] = ("rolling_ball",)
+
+    kind: Literal["ball_centre"]
+    principal_curvature: bool = True
+
+    @property
+    def vectors(self) -> int:
+        """The centre, and the contact."""
+        return 2
+
+    def build(self, optimizer: Any, size: int) -> Any:
+        """Build a `flows.BallCentreFlow`."""
+        import flows
+
+        del size
+        return flows.BallCentreFlow(optimizer, curvature=self.principal_curvature)
+
+
 class DissipativeFlowTable(AbstractFlowTable):
     """`kind = "dissipative"`: dissipative Riemannian mechanics (arXiv 2605.15459).
 
@@ -238,6 +269,10 @@ class DissipativeFlowTable(AbstractFlowTable):
 
 
 FlowTable = Annotated[
-    GradientFlowTable | CentralFlowTable | RodFlowTable | DissipativeFlowTable,
+    GradientFlowTable
+    | CentralFlowTable
+    | RodFlowTable
+    | BallCentreFlowTable
+    | DissipativeFlowTable,
     pydantic.Field(discriminator="kind"),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import Fraction, PositiveFloat, Table
+from .base import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Table
 
 
 class AbstractOptimizerTable(Table, abc.ABC):
@@ -26,6 +26,20 @@ class AbstractOptimizerTable(Table, abc.ABC):
         Returns:
             An optimizer of `flows`.
         """
+
+    def start(self, optimizer: Any, potential: Any, params: Any) -> Any:
+        """Return where the optimizer starts, given where the potential does.
+
+        Args:
+            optimizer: the built optimizer.
+            potential: the built potential.
+            params: its start.
+
+        Raises:
+            ValueError: if it cannot start there.
+        """
+        del optimizer, potential
+        return params
 
 
 class GradientDescentTable(AbstractOptimizerTable):
@@ -72,6 +86,45 @@ class NesterovTable(AbstractOptimizerTable):
         return flows.Nesterov(self.learning_rate, self.momentum)
 
 
+class RollingBallTable(AbstractOptimizerTable):
+    """`kind = "rolling_ball"`: a ball of `radius` that rolls on height_scale * L (2505.19527).
+
+    The run starts with the contact at the start, or with `drop` at the contact of a ball dropped
+    from above with its centre there. `candidates` is how fine the global search for contacts is
+    with one or two parameters, `tolerance` how precise a contact has to be, `iterations` how many
+    Newton steps may be spent on it; by default what `flows.RollingBall` takes.
+    """
+
+    kind: Literal["rolling_ball"]
+    radius: NonNegativeFloat
+    height_scale: PositiveFloat = 1.0
+    drop: bool = False
+    candidates: Annotated[int, pydantic.Field(ge=8, le=100_000)] | None = None
+    tolerance: PositiveFloat | None = None
+    iterations: PositiveInt | None = None
+
+    critical_label: ClassVar[str] = "2/(eta + 2 a rho)"
+
+    def build(self) -> Any:
+        """Build a `flows.RollingBall`."""
+        import flows
+
+        chosen = {
+            "candidates": self.candidates,
+            "tolerance": self.tolerance,
+            "iterations": self.iterations,
+        }
+        given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+        return flows.RollingBall(self.learning_rate, self.radius, self.height_scale, **given)
+
+    def start(self, optimizer: Any, potential: Any, params: Any) -> Any:
+        """Return where the contact is at the start."""
+        import flows
+
+        return flows.drop(optimizer, potential, params) if self.drop else params
+
+
 OptimizerTable = Annotated[
-    GradientDescentTable | HeavyBallTable | NesterovTable, pydantic.Field(discriminator="kind")
+    GradientDescentTable | HeavyBallTable | NesterovTable | RollingBallTable,
+    pydantic.Field(discriminator="kind"),
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from .base import NonNegativeFloat, PositiveFloat, PositiveInt, Table, Vector
+from .base import NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Table, Vector
 
 
 class BuiltPotential(NamedTuple):
@@ -188,3 +188,79 @@ class CatapultTable(AbstractToyTable):
         import potentials
 
         return BuiltPotential(potentials.Catapult(self.width))
+
+
+class WeierstrassSineTable(AbstractToyTable):
+    """`kind = "weierstrass_sine"`: the sum of sin(k^2 t) / k^2 over k = 1..terms."""
+
+    kind: Literal["weierstrass_sine"]
+    terms: PositiveInt = 100
+
+    def build(self) -> BuiltPotential:
+        """Build a `potentials.WeierstrassSine`."""
+        import potentials
+
+        return BuiltPotential(potentials.WeierstrassSine(self.terms))
+
+
+class WeierstrassTable(AbstractToyTable):
+    """`kind = "weierstrass"`: the sum of a^k cos(b^k pi t) over k = 0..terms-1."""
+
+    kind: Literal["weierstrass"]
+    a: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.5
+    b: Annotated[float, pydantic.Field(gt=1)] = 3.0
+    terms: PositiveInt = 8
+
+    def build(self) -> BuiltPotential:
+        """Build a `potentials.Weierstrass`."""
+        import potentials
+
+        return BuiltPotential(potentials.Weierstrass(self.a, self.b, self.terms))
+
+
+class GaussianPitsTable(AbstractToyTable):
+    """`kind = "gaussian_pits"`: a bowl with pits whose places and depths are drawn from `seed`."""
+
+    kind: Literal["gaussian_pits"]
+    pits: PositiveInt = 40
+    depth: NonNegativeFloat = 0.1
+    width: PositiveFloat = 0.1
+    curvature: NonNegativeFloat = 1.0
+    spread: PositiveFloat = 1.0
+    dimension: PositiveInt = 2
+    seed: Seed = 0
+
+    def build(self) -> BuiltPotential:
+        """Build a `potentials.GaussianPits`."""
+        import potentials
+
+        values = self.model_dump(exclude={"kind", "start"})
+        return BuiltPotential(potentials.GaussianPits(**values))
+
+
+class WhitleyTable(AbstractToyTable):
+    """`kind = "whitley"`: Whitley's function of `dimension` parameters."""
+
+    kind: Literal["whitley"]
+    dimension: PositiveInt = 2
+
+    def build(self) -> BuiltPotential:
+        """Build a `potentials.Whitley`."""
+        import potentials
+
+        return BuiltPotential(potentials.Whitley(self.dimension))
+
+
+class SineRegressionTable(AbstractToyTable):
+    """`kind = "sine_regression"`: fit sin(w x + b) to a sine of given frequency and phase."""
+
+    kind: Literal["sine_regression"]
+    frequency: float = 12.0
+    phase: float = 0.5
+    examples: Annotated[int, pydantic.Field(ge=2, le=2**31 - 1)] = 64
+
+    def build(self) -> BuiltPotential:
+        """Build a `potentials.SineRegression`."""
+        import potentials
+
+        return BuiltPotential(potentials.SineRegression(self.frequency, self.phase, self.examples))

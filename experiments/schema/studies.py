@@ -9,6 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
+from .ball_studies import (
+    BallIroningTable,
+    BallLimitTable,
+    BallMinimaTable,
+    BallNetworkTable,
+    BallPitsTable,
+    BallUnreachableTable,
+)
 from .base import Name, PositiveFloat, Seed, Table, refuse
 from .dims import (
     DimsBananaTable,
@@ -19,7 +27,7 @@ from .dims import (
     DimsUncertaintyTable,
 )
 from .figures import FigureName
-from .study import AbstractStudyTable, Distinct
+from .study_base import AbstractStudyTable, Distinct
 
 _MAX_STEPS = 10**7
 # learning_rate * S up to which gradient descent on the quartic stays bounded.
@@ -124,6 +132,12 @@ class RodQuarticTable(AbstractStudyTable):
 StudyTable = Annotated[
     CentralScalingTable
     | RodQuarticTable
+    | BallIroningTable
+    | BallMinimaTable
+    | BallPitsTable
+    | BallUnreachableTable
+    | BallLimitTable
+    | BallNetworkTable
     | DimsRingTable
     | DimsPathsTable
     | DimsLimitTable

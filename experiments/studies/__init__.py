@@ -1,5 +1,11 @@
 """Studies: several small runs, and what follows from them together; one class per kind."""
 
+from .ball_ironing import BallIroning
+from .ball_limit import BallLimit
+from .ball_minima import BallMinima
+from .ball_network import BallNetwork
+from .ball_pits import BallPits
+from .ball_unreachable import BallUnreachable
 from .central_scaling import CentralScaling
 from .dims_banana import DimsBanana
 from .dims_limit import DimsLimit
@@ -12,6 +18,12 @@ from .study import AbstractStudy, Conclusion
 
 __all__ = [
     "AbstractStudy",
+    "BallIroning",
+    "BallLimit",
+    "BallMinima",
+    "BallNetwork",
+    "BallPits",
+    "BallUnreachable",
     "CentralScaling",
     "Conclusion",
     "DimsBanana",

@@ -21,6 +21,7 @@ VALLEY: dict[str, Any] = {
     "figures": [],
 }
 
+# More than 512 parameters, where eigenvectors are iterated for from the last ones.
 NETWORK: dict[str, Any] = {
     "name": "tiny-network",
     "steps": 12,

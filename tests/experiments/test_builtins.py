@@ -2,84 +2,102 @@
 
 from pathlib import Path
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
+from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
+from experiments.build import build, precision
 from experiments.schema import Config
+from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values
 
+SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
+# Compiling takes most of a short run, and less for a small network.
+SMALL = ["potential.model.channels=[2]", "potential.data.examples=20"]
+# What runs here; flows of the edge of stability run in tests of their own.
+RUN = {"valley": [], "digits-cnn": SMALL, "rod-momentum": []}
+UNABRIDGED = ("scalar-product", "quartic-descent", "quadratic-stability")
+# The kinds of these run in tests of their own, smaller.
+STUDIES_TESTED = ("central-scaling", "rod-quartic")
+# Of a study with every approximate posterior.
+TINY = ["study.samples=4", "study.members=2", "study.scales=[0.1]"]
 STUDIES = {
-    "central-scaling": ["study.horizon=0.02", "study.energy_epsilon=1e-3", "figures=[]"],
-    "rod-quartic": ["study.steps=100", "study.points=3", "figures=[]"],
-    "dims-ring": ["study.speeds=[1.0]", "study.samples=8", "figures=[]"],
-    "dims-energy": ["study.horizon=1.0", "study.saves=10", "figures=[]"],
-    "dims-limit": ["study.frictions=[4.0, 8.0, 16.0]", "figures=[]"],
-}
-# Each of their methods compiles for seconds; `test_uncertainty.py` has the methods themselves.
-TINY = ["study.samples=4", "study.members=2", "study.scales=[0.1]", "figures=[]"]
-POSTERIORS = {
+    "ball-minima": ["study.points=20001", "study.radii=[0.03]"],
+    "ball-ironing": ["study.points=20001", "study.radii=[0.1]", "study.terms=8"],
+    "ball-pits": ["study.radii=[0.3]", "study.horizon=0.5", "study.saves=5"],
+    "ball-unreachable": ["study.points=2", "study.horizon=0.5"],
+    "ball-limit": ["study.horizon=0.2", "study.steps=[4, 8, 16]"],
+    "ball-digits-mlp": [
+        "study.radii=[0.02]",
+        "study.steps=2",
+        "study.save_every=1",
+        "study.potential.model.hidden=[4]",
+        "study.potential.data.examples=20",
+    ],
+    "dims-ring": ["study.speeds=[1.0]", "study.samples=8"],
+    "dims-energy": ["study.horizon=1.0", "study.saves=10"],
+    "dims-limit": ["study.frictions=[4.0, 8.0, 16.0]"],
+    "dims-valley": ["study.horizon=1.0", "study.saves=10"],
     "dims-regression": [*TINY, "study.hidden=8", "study.train=4"],
     "dims-banana": [*TINY, "study.hidden=8", "study.train=6"],
     "dims-uncertainty": [*TINY, "study.hidden=4", "study.train=9", "study.data=['wine']"],
 }
-# The same study as dims-energy, on another potential.
-SAME = {"dims-valley"}
-SHORT = ["steps=8", "save_every=4", "checkpoint.every=8", "curvature.every=8", "figures=[]"]
-# Compiling the eigenvalues of a network takes most of a short run, and less for a small one.
-SMALL = {
-    "chebyshev": ["potential.model.hidden=[4]"],
-    "digits-cnn": ["potential.model.channels=[2]", "potential.data.examples=20"],
-    "digits-mlp": ["potential.model.hidden=[4]", "potential.data.examples=20"],
-}
-# As does compiling a Central Flow; its options are tested with the flow.
-ONE_FLOW = ["flows=[{kind='central', rank=2}]"]
-RODS = [name for name in builtin_names() if name.startswith("rod-") and name not in STUDIES]
+# Compiling the projection of a ball, or the posteriors, takes most of a short run.
+SLOW = {*STUDIES} - {"ball-minima", "dims-limit"}
+OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *RUN, *UNABRIDGED}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(SMALL))
-def test_the_networks_run_at_their_size(name: str, tmp_path: Path) -> None:
-    """As below, unabridged but for the steps."""
-    check_that_it_runs(load_config(name, SHORT), tmp_path / name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RODS)
-def test_the_rod_flows_of_every_built_in_run(name: str, tmp_path: Path) -> None:
-    """The last of the config's, with small networks; the other flows run above and below."""
-    smaller = SMALL.get(name.removeprefix("rod-"), [])
-    config = load_config(name, [*SHORT, *smaller])
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_every_other_built_in_moves(name: str) -> None:
+    """Traced, not compiled: a step, or a flow's rate, has the shapes of what it changes."""
+    config = load_config(name)
     assert isinstance(config, Experiment)
-    check_that_it_runs(config.model_copy(update={"flows": config.flows[-1:]}), tmp_path / name)
+    with precision(config.precision):
+        built = build(config, name)
+        params = built.params
+        after = eqx.filter_eval_shape(stepped, built.optimizer, built.potential, params)
+        assert shapes(after) == shapes(params)
+        for one in built.flows:
+            begin, rate, observed = eqx.filter_eval_shape(moved, one.flow, built.potential, params)
+            assert shapes(begin) == shapes(rate)
+            assert set(one.flow.variables) == set(observed)
+    assert {flow.label for flow in built.flows} == {flow.label for flow in config.flows}
+
+
+def stepped(optimizer: AbstractOptimizer, potential: Potential, params: PyTree[Array]):
+    """Where a step of the optimizer leads."""
+    return optimizer.params(optimizer.step(optimizer.init(params), potential))
+
+
+def moved(flow: AbstractFlow, potential: Potential, params: PyTree[Array]):
+    """A flow's state, its rate of change, and the observables."""
+    state = flow.init(potential, params)
+    return state, flow.vector_field(0.0, state, potential), flow.observables(state, potential)
+
+
+def shapes(tree: PyTree[Array]) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every leaf."""
+    return [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("name", sorted(RUN))
+def test_built_ins_run(name: str, tmp_path: Path) -> None:
+    """With every trajectory, and curvature that is finite."""
+    check_that_it_runs(load_config(name, [*SHORT, *RUN[name]]), tmp_path / name)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in builtin_names() if name not in {*STUDIES, *POSTERIORS, *SAME, *RODS}]
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in sorted(STUDIES)],
 )
-def test_every_built_in_runs(name: str, tmp_path: Path) -> None:
-    """With every trajectory, and curvature that is finite."""
-    flows = ONE_FLOW if name.startswith("central-") else []
-    smaller = SMALL.get(name.removeprefix("central-"), [])
-    check_that_it_runs(load_config(name, [*SHORT, *smaller, *flows]), tmp_path / name)
-
-
-@pytest.mark.parametrize("name", sorted(STUDIES))
-def test_every_built_in_study_runs(name: str, tmp_path: Path) -> None:
-    """With all its parts, and conclusions that are finite."""
-    result = run(load_config(name, STUDIES[name]), tmp_path / name, progress=False)
+def test_built_in_studies_run(name: str, tmp_path: Path) -> None:
+    """With all their parts, and conclusions that are finite."""
+    result = run(load_config(name, STUDIES[name]), tmp_path / name, draw=False, progress=False)
     assert result.status == "finished"
     assert np.isfinite(values(result.tree(), "conclusions", "measured")).all()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*samples are at rest")
-@pytest.mark.parametrize("name", sorted(POSTERIORS))
-def test_every_built_in_study_of_posteriors_runs(name: str, tmp_path: Path) -> None:
-    """With every method."""
-    result = run(load_config(name, POSTERIORS[name]), tmp_path / name, progress=False)
-    assert result.status == "finished"
-    assert values(result.tree(), "conclusions", "measured").size > 10
 
 
 def check_that_it_runs(config: Config, path: Path) -> None:

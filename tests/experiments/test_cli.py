@@ -56,6 +56,21 @@ def test_list_names_every_built_in(call: Any) -> None:
         assert name in out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["~nobody-of-this-name/x.toml"],
+        ["digits-mlp", "--set", "potential.data={kind='npz', path='~nobody-of-this-name/x.npz'}"],
+    ],
+)
+def test_the_home_folder_of_nobody_is_told(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a shell leaves it where it knows no such user."""
+    assert main(["run", *arguments]) == 2
+    assert "there is no home folder of that user" in " ".join(capsys.readouterr().err.split())
+
+
 def test_run_show_and_figure_work_on_one_directory(call: Any, valley: Path, tmp_path: Path) -> None:
     """A run ends with a table and a picture; both can be had again from the store alone."""
     code, out, _ = call("run", valley, "--out", tmp_path / "run", "--set", "steps=8")

@@ -46,6 +46,8 @@ BAD = [
     ("flows.0.kind=gradint", "flows[0].kind", "did you mean 'gradient'"),
     ("flows.0.correction=1", "flows[0].correction", "must be true or false"),
     ("flows.0.label=discrete", "flows[0].label", "may not be one of"),
+    ("flows.0.label=Landscape", "flows[0].label", "may not be one of"),
+    ("flows.0.label=zarr.json", "flows[0].label", "may not be one of"),
     ("flows.0.label=a/b", "flows[0].label", "letters, digits"),
     ("flows.0.solver.rtol=0", "flows[0].solver.rtol", "given 0; must be greater than 0"),
     ("flows.0.solver.kind=tsit", "flows[0].solver.kind", "did you mean 'tsit5'"),
@@ -64,6 +66,12 @@ def problem(data: dict[str, Any], assignment: str, tmp_path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         load_config(file, [assignment])
     return str(caught.value)
+
+
+def test_an_assignment_that_is_no_text_is_told(tmp_path: Path) -> None:
+    """As Python makes it of a byte that is not UTF-8."""
+    told = problem(VALLEY, "description=a\udcffb", tmp_path)
+    assert told == r"--set: description: not valid text: 'a\udcffb'"
 
 
 @pytest.mark.parametrize(("assignment", "key", "says"), BAD, ids=[row[0] for row in BAD])

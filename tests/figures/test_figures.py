@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 import figures
 from figures import curves
+from tests.figures.ball_trees import BALLS
 from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
@@ -20,6 +21,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "central_scaling": SCALING,
     "rod": rod(),
     "rod_quartic": quartic(),
+    **BALLS,
 }
 
 

@@ -43,6 +43,7 @@ def named(name: str) -> ScalarMeasurement:
         (0.0, "learning_rate must be a finite number above 0; got 0.0"),
         (float("nan"), "learning_rate must be a finite number above 0; got nan"),
         (float("inf"), "learning_rate must be a finite number above 0; got inf"),
+        (10**400, "learning_rate must be a number; got 10000"),
         ("fast", "learning_rate must be a number; got 'fast'"),
         (None, "learning_rate must be a number; got None"),
         (True, "learning_rate must be a number; got True"),
@@ -88,6 +89,11 @@ def test_a_learning_rate_known_only_at_run_time_is_checked_then():
         ),
         ({"params": {"w": "two"}}, r"params\['w'\] must be a float array; got str"),
         ({"params": {}}, "params must hold at least one array"),
+        ({"params": {"w": jnp.ones(0)}}, "params must hold at least one number; got empty"),
+        (
+            {"potential": lambda p: jnp.sum(p**2).astype(jnp.bfloat16)},
+            "must be of dtype float32 or float64; got bfloat16",
+        ),
         (
             {"params": np.array([1.0, None], object)},
             "params must be a float array; got dtype object",
@@ -137,6 +143,11 @@ def test_wrong_arguments_of_a_run(run, changes, message):
     ("changes", "message"),
     [
         ({"flow": OPTIMIZER}, "flow must be a flow such as"),
+        ({"solver": diffrax.SlowRK(), "dt0": 0.1}, "solver must be one for .*; got SlowRK"),
+        (
+            {"solver": diffrax.SemiImplicitEuler(), "dt0": 0.1},
+            "solver must be .* for several terms",
+        ),
         ({"solver": "Tsit5"}, "solver must be a diffrax solver"),
         ({"solver": diffrax.Euler()}, "dt0 must be given: Euler has a fixed step size"),
         (

@@ -45,7 +45,7 @@ def test_both_forms_agree_on_a_network_at_the_edge():
         flow = RodFlow(GradientDescent(ETA), 2, alignment=False, dense_limit=limit)
         options = {"save_every": 10, "measurements": ()}
         if limit:
-            options["stepsize_controller"] = diffrax.PIDController(rtol=1e-7, atol=1e-9)
+            options["stepsize_controller"] = diffrax.PIDController(rtol=1e-6, atol=1e-8)
         runs.append(simulate(flow, network, network_start(), 100, **options))
     dense, factored = runs
     travelled = jnp.linalg.norm(ravel_pytree(jax.tree.map(lambda x: x[-1] - x[0], dense.params))[0])
@@ -134,7 +134,7 @@ FINITE = {"allow_nan": False, "allow_infinity": False}
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=10)
 @hypothesis.given(
     curvature=st.floats(0.1, 2.9, **FINITE),
     quartic=st.sampled_from([0.0, 0.3, 1.0]),

@@ -16,6 +16,7 @@ from flows import (
     iterate,
     simulate,
 )
+from flows.segments import segment_length
 from tests.helpers import assert_trees_close
 
 START = {"a": jnp.ones(3), "b": jnp.full((2, 2), 0.3)}
@@ -133,6 +134,16 @@ def test_saving_less_often_saves_the_same_states(kind):
         for midpoint in ("three_point", "two_point"):
             every_fifth = jax.tree.map(lambda x: x[::5], dense.midpoints(midpoint))
             assert_trees_close(sparse.midpoints(midpoint), every_fifth, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("saves", "length"),
+    [(300, 150), (1000, 250), (256, 256), (40, 40), (257, 256), (1, 1)],
+)
+def test_segments_have_one_length_where_that_is_not_much_shorter(saves, length):
+    """The longest of at most 256 saves that divides their number, as 257 has none."""
+    assert segment_length(None, saves, 8) == length
+    assert segment_length(7, saves, 8) == min(7, saves)
 
 
 def test_neighbours_are_the_iterates_beside_however_the_run_is_cut():

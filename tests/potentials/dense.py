@@ -21,6 +21,11 @@ TOYS: dict[str, potentials.AbstractPotential] = {
     "factorization": potentials.MatrixFactorization([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]], 2),
     "rosenbrock": potentials.Rosenbrock(),
     "catapult": potentials.Catapult(4),
+    "sum of sines": potentials.WeierstrassSine(4),
+    "weierstrass": potentials.Weierstrass(0.5, 2.5, 3),
+    "pits": potentials.GaussianPits(5, width=0.3),
+    "whitley": potentials.Whitley(2),
+    "sine regression": potentials.SineRegression(3.0, examples=8),
 }
 
 

@@ -56,6 +56,12 @@ def user_criterion(prediction, target):
     return jnp.sum(jnp.abs(prediction - target) ** 3)
 
 
+def test_a_criterion_that_cannot_be_called_is_refused():
+    """The config's name of one, for example."""
+    with pytest.raises(ValueError, match=r"criterion must be a function .* got 'mse'"):
+        classification("mse")
+
+
 @pytest.mark.parametrize("criterion", [mse, cross_entropy, user_criterion])
 def test_the_loss_is_the_mean_of_the_criterion_over_examples(criterion):
     """Against a Python loop over the examples."""

@@ -13,6 +13,7 @@ from potentials import (
     AbstractPotential,
     Catapult,
     DoubleWell,
+    GaussianPits,
     MatrixFactorization,
     Quadratic,
     Quartic,
@@ -20,7 +21,11 @@ from potentials import (
     ScalarProduct,
     SharpValley,
     SharpValley2,
+    SineRegression,
     SupervisedPotential,
+    Weierstrass,
+    WeierstrassSine,
+    Whitley,
     cast,
 )
 from tests.helpers import assert_trees_close, finite_difference_gradient, finite_difference_jvp
@@ -78,14 +83,17 @@ def test_derivatives_to_third_order_agree_with_finite_differences(potential, get
     def curvature(w):
         return u @ product(w)
 
+    # Whitley's cosines turn over lengths of 1e-3.
+    step = 1e-6 if isinstance(potential, Whitley) else 1e-4
+
     def exact(w):
         return jax.grad(loss)(w), product(w), jax.grad(curvature)(w)
 
     def differences(w):
         return (
-            finite_difference_gradient(loss, w),
-            finite_difference_jvp(jax.grad(loss), w, v),
-            finite_difference_gradient(curvature, w),
+            finite_difference_gradient(loss, w, step),
+            finite_difference_jvp(jax.grad(loss), w, v, step),
+            finite_difference_gradient(curvature, w, step),
         )
 
     # The differences' own error: h^4 times a fifth derivative, and 1e-16 times the value over h.
@@ -154,6 +162,11 @@ def test_a_batch_of_potentials_equals_the_loop(getkey):
         (SharpValley2(0.01), (2,)),
         (ScalarProduct(3), (2,)),
         (Rosenbrock(), (2, 2)),
+        (WeierstrassSine(3), (2,)),
+        (Weierstrass(), (2,)),
+        (GaussianPits(3), (3,)),
+        (Whitley(3), (2,)),
+        (SineRegression(), (1,)),
     ],
 )
 def test_parameters_of_another_shape_are_refused(potential, shape):
@@ -192,6 +205,14 @@ def test_factors_of_another_shape_are_refused():
         (lambda: Rosenbrock(b=0.0), "b must be a finite number > 0"),
         (lambda: ScalarProduct(1), "depth must be a whole number >= 2, got 1"),
         (lambda: Catapult(0), "width must be a whole number >= 1, got 0"),
+        (lambda: WeierstrassSine(0), "terms must be a whole number >= 1, got 0"),
+        (lambda: Weierstrass(a=1.0), "a must be a finite number > 0 and < 1, got 1"),
+        (lambda: Weierstrass(b=1.0), "b must be a finite number > 1"),
+        (lambda: GaussianPits(width=0.0), "width must be a finite number > 0"),
+        (lambda: GaussianPits(depth=-1.0), "depth must be a finite number >= 0"),
+        (lambda: GaussianPits(seed=-1), "seed must be a whole number >= 0"),
+        (lambda: Whitley(0), "dimension must be a whole number >= 1"),
+        (lambda: SineRegression(examples=1), "examples must be a whole number >= 2, got 1"),
         (lambda: MatrixFactorization([[1.0]], 0), "rank must be a whole number >= 1"),
         (lambda: MatrixFactorization(jnp.ones(3), 1), "target must be a non-empty array with 2"),
     ],

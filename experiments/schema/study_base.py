@@ -1,4 +1,4 @@
-"""What every `[study]` table shares."""
+"""What the `[study]` tables share."""
 
 import abc
 from typing import Any, ClassVar
