@@ -162,7 +162,7 @@ def draw_energy(tree: xr.DataTree) -> Figure:
         positive = np.concatenate([values[values > 0] for values in lowest])
         panels[0].set_ylim(max(positive.min(), 1e-10 * start) / 2, 3 * start)
         panels[1].set_xscale("log")
-        panels[1].set_xlim(time[-1] / 200, time[-1])
+        panels[1].set_xlim(time[-1] / 200, 1.15 * time[-1])
         name = str(tree.attrs.get("time_label", "time"))
         for axes in panels:
             axes.set_xlabel(name)

@@ -6,9 +6,9 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, PyTree
 
+from .batches import in_batches
 from .dims import DissipativeFlow, DissipativeState
 from .friction import Viscous
 from .potential import Potential
@@ -81,4 +81,4 @@ def _geodesics(
         end = jax.tree.map(lambda x: x[0], solution.ys)
         return end.position, solution.result == RESULTS.successful
 
-    return lax.map(one, velocities, batch_size=batch_size)
+    return in_batches(one, velocities, batch_size)

@@ -13,9 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .batches import in_batches
 from .dims import DissipativeFlow
 from .friction import AbstractFriction, Coulomb, TotalFriction, Viscous, check_friction
 from .potential import Potential
@@ -116,9 +116,7 @@ def _sample(
     problem: RestProblem, params: Params, key: PRNGKeyArray, count: int, batch_size: int
 ) -> MinimaSamples:
     keys = jax.random.split(key, count)
-    if batch_size == count:
-        return jax.vmap(lambda k: problem.one(params, k))(keys)
-    return lax.map(lambda k: problem.one(params, k), keys, batch_size=batch_size)
+    return in_batches(lambda k: problem.one(params, k), keys, batch_size)
 
 
 @eqx.filter_jit

@@ -1,6 +1,6 @@
 """The `[study]` tables of dissipative mechanics, one class per kind."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
 
@@ -9,11 +9,25 @@ from .friction import FrictionTable
 from .potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
 from .study_base import AbstractStudyTable, Distinct
 
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must hold each entry once")
+    return values
+
+
 Two = Annotated[tuple[float, ...], pydantic.Field(strict=False, min_length=2, max_length=2)]
 Positives = Annotated[
     tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=1), Distinct
 ]
 DataName = Literal["banana", "breast_cancer", "wine", "digits"]
+Method = Literal[
+    "map", "laplace", "linearised_laplace", "riemannian_laplace", "dims", "deep_ensemble"
+]
+METHODS: tuple[Method, ...] = get_args(Method)
+Methods = Annotated[
+    tuple[Method, ...], pydantic.Field(strict=False, min_length=1), pydantic.AfterValidator(_once)
+]
 
 
 class DimsRingTable(AbstractStudyTable):
@@ -121,7 +135,8 @@ class AbstractPosteriorsTable(AbstractStudyTable):
     """What the studies of uncertainty share.
 
     `scales` are the standard deviations of the weights that each method chooses from, by the
-    negative log likelihood of `validation` held-out examples; `tolerance` is a loss.
+    negative log likelihood of `validation` held-out examples; `tolerance` is a loss. `methods`
+    (of the final classes) are those that are drawn or judged.
     """
 
     hidden: PositiveInt
@@ -145,6 +160,12 @@ class DimsRegressionTable(AbstractPosteriorsTable):
     validation: PositiveInt = 50
     noise: PositiveFloat = 0.05
     seed: Seed = 0
+    methods: Methods = (
+        "dims",
+        "laplace",
+        "linearised_laplace",
+        "riemannian_laplace",
+    )
 
     figures: ClassVar[tuple[str, ...]] = ("dims_regression",)
 
@@ -165,6 +186,7 @@ class DimsBananaTable(AbstractPosteriorsTable):
     noise: PositiveFloat = 0.25
     smoothing: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05
     seed: Seed = 0
+    methods: Methods = METHODS
 
     figures: ClassVar[tuple[str, ...]] = ("dims_banana",)
 
@@ -182,23 +204,25 @@ class DimsUncertaintyTable(AbstractPosteriorsTable):
     hidden: PositiveInt = 10
     train: PositiveInt = 60
     validation: PositiveInt = 50
-    data: Annotated[tuple[DataName, ...], pydantic.Field(strict=False, min_length=1)] = (
+    data: Annotated[
+        tuple[DataName, ...],
+        pydantic.Field(strict=False, min_length=1),
+        pydantic.AfterValidator(_once),
+    ] = (
         "banana",
         "breast_cancer",
         "wine",
         "digits",
     )
     smoothing: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05
-    seeds: Annotated[tuple[Seed, ...], pydantic.Field(strict=False, min_length=2)] = (0, 1, 2)
+    seeds: Annotated[
+        tuple[Seed, ...],
+        pydantic.Field(strict=False, min_length=2),
+        pydantic.AfterValidator(_once),
+    ] = (0, 1, 2)
+    methods: Methods = METHODS
 
     figures: ClassVar[tuple[str, ...]] = ("dims_uncertainty",)
-
-    @pydantic.model_validator(mode="after")
-    def _entries_differ(self) -> "DimsUncertaintyTable":
-        for key, values in (("data", self.data), ("seeds", self.seeds)):
-            if len(set(values)) < len(values):
-                raise refuse(key, f"given {values}; its entries must differ")
-        return self
 
     def build(self) -> Any:
         """Build a `studies.DimsUncertainty`."""

@@ -8,7 +8,7 @@ import xarray as xr
 
 import potentials
 
-from ..uncertainty import METHODS, classification_metrics
+from ..uncertainty import classification_metrics
 from . import inference
 from .study import AbstractStudy, Conclusion
 from .variables import dataset, variable
@@ -26,6 +26,7 @@ class DimsBanana(AbstractStudy):
         noise: standard deviation of the points' noise.
         smoothing: share of the uniform distribution in the training targets.
         seed: of data, weights and draws.
+        methods: those of `uncertainty.METHODS` that are drawn.
         settings: fields of `inference.Settings`.
     """
 
@@ -37,10 +38,11 @@ class DimsBanana(AbstractStudy):
         noise: float,
         smoothing: float,
         seed: int,
+        methods: tuple[str, ...],
         **settings: Any,
     ):
         self._settings = inference.Settings(**settings)
-        self._smoothing, self._seed = smoothing, seed
+        self._smoothing, self._seed, self._methods = smoothing, seed, methods
         data = potentials.banana(train + 2 * validation, noise, seed)
         self._train, rest = data.split(train, seed)
         self._held_out, self._test = rest.split(validation, seed)
@@ -54,7 +56,7 @@ class DimsBanana(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """The data, and one part per method."""
-        return ("data", *METHODS)
+        return ("data", *self._methods)
 
     def compute(self, part: str) -> xr.Dataset:
         """Give the training data, or one method's probabilities."""
@@ -91,7 +93,7 @@ class DimsBanana(AbstractStudy):
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
         """Metrics of held-out points, and the mean confidence at the border of the plane."""
         conclusions = []
-        for name in METHODS:
+        for name in self._methods:
             if name not in parts:
                 continue
             data = parts[name]

@@ -13,12 +13,6 @@ from . import inference
 from .study import AbstractStudy, Conclusion
 from .variables import dataset, variable
 
-_METHODS = (
-    "dims",
-    "laplace",
-    "linearised_laplace",
-    "riemannian_laplace",
-)
 _LOW, _HIGH, _POINTS = -3.5, 3.5, 281
 _GAP = 1.6
 _SHOWN = 8
@@ -32,12 +26,22 @@ class DimsRegression(AbstractStudy):
         validation: held-out examples that each method's scale is chosen with.
         noise: standard deviation of the targets' noise.
         seed: of data, weights and draws.
+        methods: those of `uncertainty.METHODS` that are drawn.
         settings: fields of `inference.Settings`.
     """
 
-    def __init__(self, *, train: int, validation: int, noise: float, seed: int, **settings: Any):
+    def __init__(
+        self,
+        *,
+        train: int,
+        validation: int,
+        noise: float,
+        seed: int,
+        methods: tuple[str, ...],
+        **settings: Any,
+    ):
         self._settings = inference.Settings(**settings)
-        self._noise, self._seed = noise, seed
+        self._noise, self._seed, self._methods = noise, seed, methods
         self._train = potentials.generated_regression(train, noise, _GAP, seed)
         self._held_out = potentials.generated_regression(validation, noise, _GAP, seed + 1)
         self._trained: inference.Trained | None = None
@@ -50,7 +54,7 @@ class DimsRegression(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """The data, and one part per method."""
-        return ("data", *_METHODS)
+        return ("data", *self._methods)
 
     def compute(self, part: str) -> xr.Dataset:
         """Give the training data, or one method's predictions."""
@@ -90,7 +94,7 @@ class DimsRegression(AbstractStudy):
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
         """How well samples keep to the data, and how far they spread in the gap and outside."""
         conclusions = []
-        for name in _METHODS:
+        for name in self._methods:
             if name not in parts:
                 continue
             data = parts[name]

@@ -22,8 +22,9 @@ RUN = {"valley": [], "digits-cnn": SMALL, "rod-momentum": []}
 UNABRIDGED = ("scalar-product", "quartic-descent", "quadratic-stability")
 # The kinds of these run in tests of their own, smaller.
 STUDIES_TESTED = ("central-scaling", "rod-quartic")
-# Of a study with every approximate posterior.
-TINY = ["study.samples=4", "study.members=2", "study.scales=[0.1]"]
+# The friction laws, and the posteriors, have tests of their own; each compiles for seconds.
+VISCOUS = "study.frictions=[{label='viscous', friction={kind='viscous', coefficient=1.0}}]"
+TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]
 STUDIES = {
     "ball-minima": ["study.points=20001", "study.radii=[0.03]"],
     "ball-ironing": ["study.points=20001", "study.radii=[0.1]", "study.terms=8"],
@@ -38,12 +39,17 @@ STUDIES = {
         "study.potential.data.examples=20",
     ],
     "dims-ring": ["study.speeds=[1.0]", "study.samples=8"],
-    "dims-energy": ["study.horizon=1.0", "study.saves=10"],
+    "dims-energy": [VISCOUS, "study.horizon=1.0", "study.saves=10"],
     "dims-limit": ["study.frictions=[4.0, 8.0, 16.0]"],
-    "dims-valley": ["study.horizon=1.0", "study.saves=10"],
-    "dims-regression": [*TINY, "study.hidden=8", "study.train=4"],
-    "dims-banana": [*TINY, "study.hidden=8", "study.train=6"],
-    "dims-uncertainty": [*TINY, "study.hidden=4", "study.train=9", "study.data=['wine']"],
+    "dims-valley": [VISCOUS, "study.horizon=1.0", "study.saves=10"],
+    "dims-regression": [*TINY, "study.methods=['laplace']", "study.train=4"],
+    "dims-banana": [*TINY, "study.methods=['map']", "study.train=6"],
+    "dims-uncertainty": [
+        *TINY,
+        "study.methods=['map', 'linearised_laplace']",
+        "study.train=9",
+        "study.data=['wine']",
+    ],
 }
 # Compiling the projection of a ball, or the posteriors, takes most of a short run.
 SLOW = {*STUDIES} - {"ball-minima", "dims-limit"}
