@@ -100,6 +100,10 @@ def test_samples_of_dissipative_mechanics_agree_on_the_training_inputs_alone(pos
     potential, _, methods = posteriors
     fit = methods.fit("dims", 0.5)
     assert fit.kept == 1.0
+    losses = jax.vmap(jax.vmap(kl_divergence), (0, None))(
+        fit.predict(potential.inputs), potential.targets
+    )
+    assert float(losses.mean(axis=1).max()) <= 1e-5
     inside = jax.nn.softmax(fit.predict(potential.inputs), axis=-1)
     # Pinsker: a mean divergence of 1e-5 over 6 is |p - t|_1 <= sqrt(2 * 6e-5), half of it each.
     assert float(jnp.abs(inside - potential.targets[None]).max()) <= 0.5 * np.sqrt(1.2e-4) * 1.01
