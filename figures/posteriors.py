@@ -70,7 +70,7 @@ def draw_regression(tree: xr.DataTree) -> Figure:
             _add_band(axes, tree, method)
         y = tree[_DATA].dataset["y"].values if _DATA in tree.children else np.array([-1.0, 1.0])
         middle, half = (y.max() + y.min()) / 2, (y.max() - y.min()) / 2
-        panels[0].set_ylim(middle - 2.2 * half, middle + 2.2 * half)
+        panels[0].set_ylim(middle - 3.2 * half, middle + 3.2 * half)
         for index, axes in enumerate(panels[: len(methods)]):
             if index % 2 == 0:
                 axes.set_ylabel("prediction")

@@ -1,10 +1,22 @@
 """The `[study]` tables of dissipative mechanics, one class per kind."""
 
+import importlib.util
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
 
-from .base import Name, NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Table, refuse
+from .base import (
+    BuildError,
+    Name,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Table,
+    refuse,
+)
+from .data import TwoOrMore
+from .flows import RESERVED_LABELS
 from .friction import FrictionTable
 from .potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
 from .study_base import AbstractStudyTable, Distinct
@@ -16,6 +28,7 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+_RESERVED = (*RESERVED_LABELS, "conclusions")
 Two = Annotated[tuple[float, ...], pydantic.Field(strict=False, min_length=2, max_length=2)]
 Positives = Annotated[
     tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=1), Distinct
@@ -86,9 +99,9 @@ class DimsPathsTable(AbstractStudyTable):
     def _labels_differ(self) -> "DimsPathsTable":
         labels = [one.label.lower() for one in self.frictions]
         for index, label in enumerate(labels):
-            if label in labels[:index] or label in ("landscape", "conclusions"):
+            if label in labels[:index] or label in _RESERVED:
                 given = self.frictions[index].label
-                message = f"given {given!r}; each must be its own, and none 'landscape'"
+                message = f"given {given!r}; each must be its own, and none {', '.join(_RESERVED)}"
                 raise refuse(f"frictions[{index}].label", message)
         return self
 
@@ -151,13 +164,36 @@ class AbstractPosteriorsTable(AbstractStudyTable):
     max_time: PositiveFloat = 500.0
 
 
+def _check_posteriors(table: Any, inputs: int, outputs: int) -> None:
+    """Refuse what a Laplace approximation cannot be made of.
+
+    Args:
+        table: one of the tables below.
+        inputs: of its network.
+        outputs: of its network.
+
+    Raises:
+        BuildError: if the dense matrix of P columns is too large, or laplax not installed.
+    """
+    from ..uncertainty import MOST_PARAMETERS
+
+    asked = [method for method in table.methods if method.endswith("laplace")]
+    size = (inputs + 1) * table.hidden + (table.hidden + 1) * outputs
+    if asked and size > MOST_PARAMETERS:
+        message = f"given {table.hidden}, a network of {size} weights; Laplace approximations"
+        raise BuildError("hidden", f"{message} form a matrix of at most {MOST_PARAMETERS} columns")
+    if asked and importlib.util.find_spec("laplax") is None:
+        message = f"given {', '.join(asked)}, which need the package laplax, not installed here"
+        raise BuildError("methods", message)
+
+
 class DimsRegressionTable(AbstractPosteriorsTable):
     """`kind = "dims_regression"`: predictive bands on generated data with a gap."""
 
     kind: Literal["dims_regression"]
     hidden: PositiveInt = 24
-    train: PositiveInt = 16
-    validation: PositiveInt = 50
+    train: TwoOrMore = 16
+    validation: TwoOrMore = 50
     noise: PositiveFloat = 0.05
     seed: Seed = 0
     methods: Methods = (
@@ -173,6 +209,7 @@ class DimsRegressionTable(AbstractPosteriorsTable):
         """Build a `studies.DimsRegression`."""
         from ..studies.dims_regression import DimsRegression
 
+        _check_posteriors(self, 1, 1)
         return DimsRegression(**self.model_dump(exclude={"kind"}))
 
 
@@ -194,6 +231,7 @@ class DimsBananaTable(AbstractPosteriorsTable):
         """Build a `studies.DimsBanana`."""
         from ..studies.dims_banana import DimsBanana
 
+        _check_posteriors(self, 2, 2)
         return DimsBanana(**self.model_dump(exclude={"kind"}))
 
 
@@ -226,6 +264,13 @@ class DimsUncertaintyTable(AbstractPosteriorsTable):
 
     def build(self) -> Any:
         """Build a `studies.DimsUncertainty`."""
-        from ..studies.dims_uncertainty import DimsUncertainty
+        from ..studies.dims_uncertainty import DimsUncertainty, load_examples
 
+        for name in self.data:
+            data = load_examples(name)
+            most = data.inputs.shape[0] - 1
+            if self.train + self.validation > most:
+                given = f"given {self.train}; train + validation = {self.train + self.validation}"
+                raise BuildError("train", f"{given} must be at most {most} for {name}")
+            _check_posteriors(self, data.inputs.shape[1], data.targets.shape[1])
         return DimsUncertainty(**self.model_dump(exclude={"kind"}))

@@ -61,7 +61,7 @@ class DimsUncertainty(AbstractStudy):
     def compute(self, part: str) -> xr.Dataset:
         """Train one network, fit all methods and judge them."""
         name, seed = self._runs[part]
-        loaded = _load(name, seed)
+        loaded = load_examples(name, seed)
         train, rest = loaded.split(self._train, seed)
         held_out, test = rest.split(self._validation, seed)
         trained = inference.train(train, self._settings, seed, smoothing=self._smoothing)
@@ -129,7 +129,13 @@ def _mean(quantity: str, values: np.ndarray) -> Conclusion:
     return Conclusion(quantity, float(values.mean()), standard_error=error)
 
 
-def _load(name: str, seed: int) -> potentials.Dataset:
+def load_examples(name: str, seed: int = 0) -> potentials.Dataset:
+    """All examples of a data set.
+
+    Args:
+        name: "banana", "breast_cancer", "wine" or "digits".
+        seed: of those that are generated.
+    """
     if name == "banana":
         return potentials.banana(_BANANAS, seed=seed)
     if name == "breast_cancer":

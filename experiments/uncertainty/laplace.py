@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 import potentials
 
 # The posterior's matrix is dense.
-_MOST_PARAMETERS = 5000
+MOST_PARAMETERS = 5000
 
 
 class Laplace(eqx.Module):
@@ -40,8 +40,8 @@ class Laplace(eqx.Module):
         from laplax.curv.ggn import create_ggn_mv
 
         size = ravel_pytree(params)[0].size
-        if size > _MOST_PARAMETERS:
-            raise ValueError(f"params must be at most {_MOST_PARAMETERS} numbers; got {size}.")
+        if size > MOST_PARAMETERS:
+            raise ValueError(f"params must be at most {MOST_PARAMETERS} numbers; got {size}.")
         regression = potential.criterion is potentials.mse
 
         def hessian(vector: Array, pred: Array, **others: Any) -> Array:
