@@ -99,7 +99,7 @@ def test_a_new_value_does_not_compile_again_and_failures_are_reported():
     ring_samples()
     before = len(TRACES)
     # Friction of 10^4 allows steps of about 3e-4, and the way to the circle takes thousands.
-    found = ring_samples(speed=30.0, gravity=4.0, friction=1e4, tolerance=1e-9, max_time=200.0)
+    found = ring_samples(speed=30.0, gravity=4.0, friction=1e4, tolerance=1e-12, max_time=200.0)
     assert len(TRACES) <= before + 1
     assert bool(jnp.all(found.result == RESULTS.max_steps_reached))
     assert not bool(jnp.any(found.converged))
