@@ -79,6 +79,9 @@ def build(config: Experiment, source: str) -> Built:
         for index, table in enumerate(config.flows):
             with building(f"flows[{index}]"):
                 flow = table.build(optimizer, size)
+                if isinstance(flow, flows.DissipativeFlow) and flow.velocity is not None:
+                    velocity = ravel_pytree(params)[1](flow.velocity)
+                    flow = flows.DissipativeFlow(flow.gravity, flow.friction, velocity)
                 solver = table.solver.arguments()
                 built_flows.append(BuiltFlow(table.label, table.kind, flow, solver))
         measurements = (flows.LossAndGradient(), *_curvature(config, size), *extra)

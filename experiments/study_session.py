@@ -1,5 +1,6 @@
 """Run a study: its parts one by one, each stored as soon as it is there."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ class StudySession(AbstractSession):
 
 
 def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:
-    predicted = [np.nan if one.predicted is None else one.predicted for one in conclusions]
+    def column(values: Iterable[float | None]) -> np.ndarray:
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+
     what = {"units": "1", "long_name": "what was measured"}
     return xr.Dataset(
         {
@@ -112,8 +115,16 @@ def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:
             ),
             "predicted": (
                 "quantity",
-                np.array(predicted, dtype=float),
+                column(one.predicted for one in conclusions),
                 {"units": "as `quantity` says", "long_name": "what theory says; nan if nothing"},
+            ),
+            "standard_error": (
+                "quantity",
+                column(one.standard_error for one in conclusions),
+                {
+                    "units": "as `quantity` says",
+                    "long_name": "standard error of the mean over seeds; nan if it is none",
+                },
             ),
         },
         {"quantity": ("quantity", np.array([one.quantity for one in conclusions], object), what)},

@@ -104,22 +104,33 @@ def table(tree: xr.DataTree) -> rich.table.Table:
 def _conclusions(tree: xr.DataTree) -> rich.table.Table:
     shown = _empty_table(tree)
     shown.add_column("quantity", no_wrap=True)
-    for heading in ("measured", "predicted", "difference"):
+    data = tree[CONCLUSIONS].to_dataset() if CONCLUSIONS in tree.children else None
+    predicted = data is None or _any(data, "predicted")
+    errors = data is not None and _any(data, "standard_error")
+    headings = ["measured"] + errors * ["standard error"] + predicted * ["predicted", "difference"]
+    for heading in headings:
         shown.add_column(heading, justify="right", no_wrap=True)
-    if CONCLUSIONS not in tree.children:
+    if data is None:
         return shown
-    data = tree[CONCLUSIONS].to_dataset()
-    for quantity, measured, predicted in zip(
-        data["quantity"].values, data["measured"].values, data["predicted"].values, strict=True
-    ):
-        known = math.isfinite(predicted)
-        shown.add_row(
-            rich.text.Text(str(quantity)),
-            _show(float(measured), ".6g"),
-            _show(float(predicted), ".6g") if known else "",
-            _show(float(measured - predicted), ".2g") if known else "",
-        )
+    for index, quantity in enumerate(data["quantity"].values):
+        one = {name: float(values[index]) for name, values in data.data_vars.items()}
+        cells = [_show(one["measured"], ".6g")]
+        if errors:
+            cells.append(_if_finite(one["standard_error"], ".2g"))
+        if predicted:
+            cells.append(_if_finite(one["predicted"], ".6g"))
+            cells.append(_if_finite(one["measured"] - one["predicted"], ".2g"))
+        shown.add_row(rich.text.Text(str(quantity)), *cells)
     return shown
+
+
+def _any(data: xr.Dataset, name: str) -> bool:
+    """Whether a column has anything to show."""
+    return name in data and bool(np.isfinite(data[name].values).any())
+
+
+def _if_finite(value: float, form: str) -> str:
+    return _show(value, form) if math.isfinite(value) else ""
 
 
 def _empty_table(tree: xr.DataTree) -> rich.table.Table:

@@ -20,10 +20,12 @@ from figures import (
     ball_unreachable,
     central,
     central_scaling,
+    dims,
     distance,
     loss,
     overview,
     paths,
+    posteriors,
     rod,
     rod_quartic,
     sharpness,
@@ -48,6 +50,13 @@ FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {
     "ball_unreachable": ball_unreachable.draw,
     "ball_limit": ball_limit.draw,
     "ball_network": ball_network.draw,
+    "dims_ring": dims.draw_ring,
+    "dims_energy": dims.draw_energy,
+    "dims_limit": dims.draw_limit,
+    "dims_valley": dims.draw_valley,
+    "dims_regression": posteriors.draw_regression,
+    "dims_banana": posteriors.draw_banana,
+    "dims_uncertainty": posteriors.draw_uncertainty,
 }
 """Every figure by its name."""
 

@@ -40,7 +40,14 @@ def _levels(loss: np.ndarray) -> np.ndarray:
     return lowest + np.linspace(near, far, _LEVELS)
 
 
-def _add_level_sets(figure: Figure, axes: Axes, landscape: xr.Dataset) -> None:
+def add_level_sets(figure: Figure, axes: Axes, landscape: xr.Dataset) -> None:
+    """Draw the ground and its level sets, with the heights of some of them.
+
+    Args:
+        figure: of the panel.
+        axes: the panel.
+        landscape: `loss` over the coordinates `x0` and `x1`.
+    """
     loss = landscape["loss"].transpose("x1", "x0")
     values = np.ma.masked_invalid(np.asarray(loss.values, dtype=float))
     levels = _levels(np.asarray(loss.values, dtype=float))
@@ -120,7 +127,7 @@ def draw(tree: xr.DataTree) -> Figure:
         axes = figure.add_subplot()
         axes.grid(False)
         if np.isfinite(landscape["loss"].values).any():
-            _add_level_sets(figure, axes, landscape)
+            add_level_sets(figure, axes, landscape)
         drawn = [group for group in curves.groups(tree) if _add_path(axes, tree, group)]
         if not drawn:
             needs = "the variable 'params' with two parameters (save_params = true)"

@@ -16,8 +16,11 @@ from .curvature import (
     third_derivatives,
     top_eigenpairs,
 )
+from .dims import DissipativeFlow, DissipativeState
 from .edge import EdgeSolver
 from .flow import AbstractFlow, Midpoint
+from .friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
+from .geodesics import exponential_map
 from .gradient import GradientFlow
 from .ironed import Ironed, ironed
 from .iterate import iterate
@@ -33,11 +36,13 @@ from .optimizers import (
 )
 from .potential import Potential
 from .projection import AbstractProjectedFlow
+from .rest import MinimaSamples, random_velocities
 from .results import RESULTS, SimulationError
 from .rod import RodFlow
 from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
 from .rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
+from .sampling import sample_minima
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -47,6 +52,7 @@ __all__ = [
     "RESULTS",
     "AbstractCheckedOptimizer",
     "AbstractFlow",
+    "AbstractFriction",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",
@@ -58,8 +64,11 @@ __all__ = [
     "CentralFlow",
     "Complementarity",
     "Cost",
+    "Coulomb",
     "Curvature",
     "DenseRodState",
+    "DissipativeFlow",
+    "DissipativeState",
     "EdgeSolver",
     "Eigenpairs",
     "GradientDescent",
@@ -69,10 +78,12 @@ __all__ = [
     "LossAndGradient",
     "LowRankRodState",
     "Midpoint",
+    "MinimaSamples",
     "Neighbours",
     "Nesterov",
     "OptaxOptimizer",
     "Potential",
+    "Quadratic",
     "RodFlow",
     "RodSolver",
     "RollingBall",
@@ -80,11 +91,14 @@ __all__ = [
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "SimulationError",
+    "TotalFriction",
     "Trajectory",
     "Variable",
+    "Viscous",
     "concatenate",
     "distance",
     "drop",
+    "exponential_map",
     "follow_modes",
     "gram_operator",
     "hvp",
@@ -93,6 +107,8 @@ __all__ = [
     "linearise_gradient",
     "measure",
     "principal_curvature",
+    "random_velocities",
+    "sample_minima",
     "simulate",
     "solve_complementarity",
     "third_derivative",

@@ -28,7 +28,8 @@ class AbstractFlow(eqx.Module):
 
     Attributes:
         midpoint: Which average of iterates the flow's centre models: "three_point" for
-            (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" for (w_t + w_{t+1}) / 2.
+            (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" for (w_t + w_{t+1}) / 2; None for a flow
+            that models no optimizer.
         time_unit: `variables.STEPS` if one unit of time is one optimizer step, else
             `variables.TIME`.
         variables: Metadata of each entry of `observables`.
@@ -36,7 +37,7 @@ class AbstractFlow(eqx.Module):
             flow whose `params` are elsewhere; None where the iterates are around `params`.
     """
 
-    midpoint: eqx.AbstractClassVar[Midpoint]
+    midpoint: eqx.AbstractClassVar[Midpoint | None]
     time_unit: eqx.AbstractClassVar[str]
     variables: eqx.AbstractClassVar[Mapping[str, Variable]]
     iterates_at: ClassVar[str | None] = None

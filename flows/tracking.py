@@ -18,7 +18,10 @@ def _common(name: str, flow: Trajectory, discrete: Trajectory) -> tuple[Params, 
     """Return the flow's centres and the midpoints they model, over the common saved steps."""
     check_one(name, flow, discrete)
     if flow.midpoint is None:
-        raise ValueError("flow must be the trajectory of a flow; got an optimizer's.")
+        raise ValueError(
+            "flow must be the trajectory of a flow that models an optimizer; got an optimizer's, "
+            "or that of a flow with its own time."
+        )
     if discrete.neighbours is None:
         raise ValueError("discrete must be the trajectory of an optimizer; got a flow's.")
     count = min(flow.steps.shape[-1], discrete.steps.shape[-1])

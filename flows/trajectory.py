@@ -83,7 +83,8 @@ class Trajectory(eqx.Module):
         variables: Metadata of the observables.
         beside: What `neighbours` are made of: themselves, or only the two ends of a run that
             saves every step; None for a flow.
-        midpoint: Which midpoint of iterates the params of a flow model; None for an optimizer.
+        midpoint: Which midpoint of iterates the params of a flow model; None for an optimizer,
+            and for a flow that models none.
         time_unit: "optimizer steps" or "time".
         failure: Which of `failures` ended the run, from 1; 0 for none of them.
         failures: What can go wrong besides the parameters and the solver, a sentence each;

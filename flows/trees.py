@@ -36,6 +36,18 @@ def norm(tree: Params) -> Float[Array, ""]:
     return jnp.sqrt(squared_norm(tree))
 
 
+def dot(x: Params, y: Params) -> Float[Array, ""]:
+    """Return the Euclidean inner product of two pytrees of one dtype."""
+    products = [jnp.sum(a * b) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)]
+    return jnp.sum(jnp.stack(products))
+
+
+def root(square: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the square root, with derivative 0 at 0 instead of infinity."""
+    above = square > 0
+    return jnp.where(above, jnp.sqrt(jnp.where(above, square, 1)), 0)
+
+
 def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
     """Return whether every entry of every float leaf is finite."""
     finite = [

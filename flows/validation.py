@@ -132,8 +132,12 @@ def check_progress(progress: Any) -> None:
         )
 
 
-def as_params(params: PyTree[Any]) -> Params:
+def as_params(params: PyTree[Any], name: str = "params") -> Params:
     """Convert a pytree of floats to a pytree of float arrays.
+
+    Args:
+        params: The pytree.
+        name: Of the argument, for messages.
 
     Raises:
         ValueError: If there is no leaf, or a leaf is not a float32 or float64 array, or holds a
@@ -141,10 +145,10 @@ def as_params(params: PyTree[Any]) -> Params:
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     if not leaves:
-        raise ValueError("params must hold at least one array; got an empty pytree.")
+        raise ValueError(f"{name} must hold at least one array; got an empty pytree.")
     arrays = []
     for path, leaf in leaves:
-        where = f"params{jax.tree_util.keystr(path)}"
+        where = f"{name}{jax.tree_util.keystr(path)}"
         if not eqx.is_array_like(leaf):
             raise ValueError(f"{where} must be a float array; got {type(leaf).__name__}.")
         try:
@@ -171,8 +175,8 @@ def as_params(params: PyTree[Any]) -> Params:
     dtypes = sorted({str(array.dtype) for array in arrays})
     if len(dtypes) > 1:
         raise ValueError(
-            f"params must share one dtype; got {' and '.join(dtypes)}. Convert them with "
-            f"jax.tree.map(lambda x: jnp.asarray(x, jnp.{dtypes[-1]}), params)."
+            f"{name} must share one dtype; got {' and '.join(dtypes)}. Convert them with "
+            f"jax.tree.map(lambda x: jnp.asarray(x, jnp.{dtypes[-1]}), {name})."
         )
     return jax.tree.unflatten(structure, arrays)
 

@@ -1,14 +1,20 @@
 """Losses to descend: toy potentials known in closed form, networks, and data sets."""
 
 from potentials.catapult import Catapult, Layers
-from potentials.criteria import cross_entropy, mse
+from potentials.criteria import cross_entropy, kl_divergence, mse
 from potentials.data import (
     Dataset,
+    banana,
     chebyshev,
+    generated_regression,
+    load_breast_cancer,
     load_cifar10,
     load_digits,
     load_npz,
+    load_other_digits,
+    load_wine,
     one_hot,
+    smoothed,
     two_moons,
 )
 from potentials.double_well import DoubleWell
@@ -19,6 +25,7 @@ from potentials.potential import AbstractPotential
 from potentials.precision import cast
 from potentials.quadratic import Quadratic
 from potentials.quartic import Quartic
+from potentials.ring import Ring
 from potentials.rosenbrock import Rosenbrock
 from potentials.scalar_product import ScalarProduct
 from potentials.sine_regression import SineRegression
@@ -42,6 +49,7 @@ __all__ = [
     "MatrixFactorization",
     "Quadratic",
     "Quartic",
+    "Ring",
     "Rosenbrock",
     "ScalarProduct",
     "SharpValley",
@@ -51,14 +59,21 @@ __all__ = [
     "Weierstrass",
     "WeierstrassSine",
     "Whitley",
+    "banana",
     "cast",
     "chebyshev",
     "cross_entropy",
+    "generated_regression",
+    "kl_divergence",
+    "load_breast_cancer",
     "load_cifar10",
     "load_digits",
     "load_npz",
+    "load_other_digits",
+    "load_wine",
     "mse",
     "one_hot",
     "parameter_count",
+    "smoothed",
     "two_moons",
 ]

@@ -47,6 +47,25 @@ def cross_entropy(
     return -jnp.sum(target * jax.nn.log_softmax(prediction))
 
 
+def kl_divergence(
+    prediction: Float[Array, "..."], target: Shaped[Array, "..."]
+) -> Float[Array, ""]:
+    """Kullback-Leibler divergence in nats of the softmax of the prediction from the target.
+
+    sum_k target_k (log target_k - log softmax(prediction)_k): the cross entropy less the target's
+    own entropy, so that its minimum is 0, where the softmax is the target.
+
+    Args:
+        prediction: logits of one example, shape (classes,) with two classes or more.
+        target: probabilities of the classes, of the same shape, that sum to 1.
+
+    Raises:
+        ValueError: as `cross_entropy`.
+    """
+    entropy = -jnp.sum(jax.scipy.special.xlogy(target, target))
+    return cross_entropy(prediction, target) - entropy
+
+
 def _check_shapes(name: str, prediction: Array, target: Array, hint: str = "") -> None:
     if prediction.shape != target.shape:
         raise ValueError(

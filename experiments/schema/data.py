@@ -113,6 +113,68 @@ class TwoMoonsTable(AbstractDataTable):
         return potentials.two_moons(self.examples, self.noise, self.seed)
 
 
+class GeneratedRegressionTable(AbstractDataTable):
+    """`kind = "generated_regression"`: one input with a gap, generated."""
+
+    kind: Literal["generated_regression"]
+    examples: TwoOrMore = 20
+    noise: NonNegativeFloat = 0.05
+    gap: Annotated[float, pydantic.Field(ge=0, lt=4)] = 1.6
+    seed: Seed = 0
+
+    @property
+    def has_images(self) -> bool:
+        """No: one number each."""
+        return False
+
+    def load(self, *, images: bool) -> Any:
+        """Load with `potentials.generated_regression`."""
+        import potentials
+
+        del images
+        return potentials.generated_regression(self.examples, self.noise, self.gap, self.seed)
+
+
+class BananaTable(AbstractDataTable):
+    """`kind = "banana"`: two bent classes in the plane, generated."""
+
+    kind: Literal["banana"]
+    examples: TwoOrMore = 100
+    noise: NonNegativeFloat = 0.25
+    seed: Seed = 0
+
+    @property
+    def has_images(self) -> bool:
+        """No: two numbers each."""
+        return False
+
+    def load(self, *, images: bool) -> Any:
+        """Load with `potentials.banana`."""
+        import potentials
+
+        del images
+        return potentials.banana(self.examples, self.noise, self.seed)
+
+
+class TabularTable(AbstractDataTable):
+    """`kind = "breast_cancer"` or `kind = "wine"`: measurements that scikit-learn ships."""
+
+    kind: Literal["breast_cancer", "wine"]
+    examples: PositiveInt | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """No: measurements."""
+        return False
+
+    def load(self, *, images: bool) -> Any:
+        """Load with `potentials.load_breast_cancer` or `potentials.load_wine`."""
+        import potentials
+
+        del images
+        return getattr(potentials, f"load_{self.kind}")(self.examples)
+
+
 class NpzTable(AbstractDataTable):
     """`kind = "npz"`: a user's file with the arrays `inputs` and `targets`."""
 
@@ -168,6 +230,13 @@ class Cifar10Table(AbstractDataTable):
 
 
 DataTable = Annotated[
-    DigitsTable | ChebyshevTable | TwoMoonsTable | NpzTable | Cifar10Table,
+    DigitsTable
+    | ChebyshevTable
+    | TwoMoonsTable
+    | GeneratedRegressionTable
+    | BananaTable
+    | TabularTable
+    | NpzTable
+    | Cifar10Table,
     pydantic.Field(discriminator="kind"),
 ]

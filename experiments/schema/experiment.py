@@ -15,6 +15,7 @@ from .potentials import (
     MatrixFactorizationTable,
     QuadraticTable,
     QuarticTable,
+    RingTable,
     RosenbrockTable,
     ScalarProductTable,
     SharpValley2Table,
@@ -34,6 +35,7 @@ PotentialTable = Annotated[
     | SharpValley2Table
     | ScalarProductTable
     | MatrixFactorizationTable
+    | RingTable
     | RosenbrockTable
     | CatapultTable
     | WeierstrassSineTable

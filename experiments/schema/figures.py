@@ -18,6 +18,13 @@ FigureName = Literal[
     "ball_unreachable",
     "ball_limit",
     "ball_network",
+    "dims_ring",
+    "dims_energy",
+    "dims_limit",
+    "dims_valley",
+    "dims_regression",
+    "dims_banana",
+    "dims_uncertainty",
 ]
 
 STUDY_FIGURES = (
@@ -29,5 +36,12 @@ STUDY_FIGURES = (
     "ball_unreachable",
     "ball_limit",
     "ball_network",
+    "dims_ring",
+    "dims_energy",
+    "dims_limit",
+    "dims_valley",
+    "dims_regression",
+    "dims_banana",
+    "dims_uncertainty",
 )
-"""Those that draw a study, each the study of the kind that it is named after."""
+"""Those that draw a study; a study's table names its own."""

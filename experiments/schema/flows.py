@@ -8,12 +8,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import BuildError, Fraction, Name, PositiveFloat, Table, refuse
+from .base import BuildError, Fraction, Name, NonNegativeFloat, PositiveFloat, Table, Vector, refuse
+from .friction import FrictionTable
 from .solvers import SolverTable
 
 RESERVED_LABELS = ("discrete", "landscape", "zarr.json")
 # The solver of each kind of flow, where `[flows.solver]` names none.
-_SOLVERS = {"gradient": "tsit5", "central": "default", "rod": "default", "ball_centre": "default"}
+_SOLVERS = {
+    "gradient": "tsit5",
+    "central": "default",
+    "rod": "default",
+    "ball_centre": "default",
+    "dissipative": "tsit5",
+}
 # What `flows.RodFlow` takes for the share of rank = "auto" unless told otherwise.
 _SHARE = 0.99
 # As many as `flows.CentralFlow` can watch.
@@ -224,7 +231,48 @@ class BallCentreFlowTable(AbstractFlowTable):
         return flows.BallCentreFlow(optimizer, curvature=self.principal_curvature)
 
 
+class DissipativeFlowTable(AbstractFlowTable):
+    """`kind = "dissipative"`: dissipative Riemannian mechanics (arXiv 2605.15459).
+
+    It models no optimizer and has its own time, of which `steps` is the horizon: its step is a
+    time, and it has no `distance`. `velocity` (flattened) is the initial one, by default 0.
+    """
+
+    models: ClassVar[tuple[str, ...] | None] = None
+
+    kind: Literal["dissipative"]
+    gravity: NonNegativeFloat
+    friction: FrictionTable
+    velocity: Vector | None = None
+
+    @property
+    def vectors(self) -> int:
+        """The position."""
+        return 1
+
+    def build(self, optimizer: Any, size: int) -> Any:
+        """Build a `flows.DissipativeFlow`, whose velocity is a flat array."""
+        import flows
+
+        del optimizer
+        velocity = None
+        if self.velocity is not None:
+            import jax.numpy as jnp
+
+            if len(self.velocity) != size:
+                message = (
+                    f"given {len(self.velocity)} numbers; this potential has {size} parameters"
+                )
+                raise BuildError("velocity", message)
+            velocity = jnp.asarray(self.velocity)
+        return flows.DissipativeFlow(self.gravity, self.friction.build(), velocity)
+
+
 FlowTable = Annotated[
-    GradientFlowTable | CentralFlowTable | RodFlowTable | BallCentreFlowTable,
+    GradientFlowTable
+    | CentralFlowTable
+    | RodFlowTable
+    | BallCentreFlowTable
+    | DissipativeFlowTable,
     pydantic.Field(discriminator="kind"),
 ]

@@ -67,6 +67,19 @@ class QuarticTable(AbstractToyTable):
         return BuiltPotential(potentials.Quartic(self.curvature, self.quartic))
 
 
+class RingTable(AbstractToyTable):
+    """`kind = "ring"`: (x^2 + y^2 - r^2)^2 / 4, minimal on a circle."""
+
+    kind: Literal["ring"]
+    radius: PositiveFloat = 1.0
+
+    def build(self) -> BuiltPotential:
+        """Build a `potentials.Ring`."""
+        import potentials
+
+        return BuiltPotential(potentials.Ring(self.radius))
+
+
 class DoubleWellTable(AbstractToyTable):
     """`kind = "double_well"`: h ((x/c)^2 - 1)^2 + sum_i k_i y_i^2 / 2."""
 

@@ -18,6 +18,14 @@ from .ball_studies import (
     BallUnreachableTable,
 )
 from .base import Name, PositiveFloat, Seed, Table, refuse
+from .dims import (
+    DimsBananaTable,
+    DimsLimitTable,
+    DimsPathsTable,
+    DimsRegressionTable,
+    DimsRingTable,
+    DimsUncertaintyTable,
+)
 from .figures import FigureName
 from .study_base import AbstractStudyTable, Distinct
 
@@ -129,7 +137,13 @@ StudyTable = Annotated[
     | BallPitsTable
     | BallUnreachableTable
     | BallLimitTable
-    | BallNetworkTable,
+    | BallNetworkTable
+    | DimsRingTable
+    | DimsPathsTable
+    | DimsLimitTable
+    | DimsRegressionTable
+    | DimsBananaTable
+    | DimsUncertaintyTable,
     pydantic.Field(discriminator="kind"),
 ]
 

@@ -8,11 +8,15 @@ import xarray as xr
 
 
 class Conclusion(NamedTuple):
-    """A number that a study measured, beside what theory says; None where it says nothing."""
+    """A number that a study measured, beside what theory says; None where it says nothing.
+
+    `standard_error` is that of `measured`, where it is a mean over seeds.
+    """
 
     quantity: str
     measured: float
     predicted: float | None = None
+    standard_error: float | None = None
 
 
 class AbstractStudy(abc.ABC):

@@ -47,6 +47,27 @@ class Dataset(eqx.Module):
         self.targets = jnp.asarray(targets, dtype=dtype)
         self.num_classes = num_classes
 
+    def split(self, first: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
+        """Two disjoint parts, drawn at random.
+
+        Args:
+            first: how many examples the first part has, at least 1; the second has the others.
+            seed: of the draw, in 0..2^32-1.
+
+        Raises:
+            ValueError: if a part would be empty.
+        """
+        total = self.inputs.shape[0]
+        count = checks.count("first", first, least=1, most=total - 1)
+        seed = checks.count("seed", seed, least=0, most=2**32 - 1)
+        order = np.random.default_rng(seed).permutation(total)
+        inputs, targets = np.asarray(self.inputs), np.asarray(self.targets)
+        parts = [
+            Dataset(inputs[chosen], targets[chosen], self.num_classes)
+            for chosen in (order[:count], order[count:])
+        ]
+        return parts[0], parts[1]
+
 
 def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     """Rows with a one at the label and zeros elsewhere, shape (examples, num_classes), float64.
@@ -75,6 +96,24 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     rows = np.zeros((array.size, classes))
     rows[np.arange(array.size), array] = 1.0
     return rows
+
+
+def smoothed(targets: ArrayLike, smoothing: float) -> np.ndarray:
+    """Targets of classes, mixed with the uniform distribution.
+
+    Fitted exactly by finite logits, so that a loss of over-parametrised networks has minima.
+
+    Args:
+        targets: rows of probabilities, shape (examples, classes).
+        smoothing: the share of the uniform distribution, above 0 and below 1.
+
+    Raises:
+        ValueError: if `smoothing` is out of range.
+    """
+    if not 0 < smoothing < 1:
+        raise ValueError(f"smoothing must be above 0 and below 1, got {smoothing!r}.")
+    rows = np.asarray(targets)
+    return (1 - smoothing) * rows + smoothing / rows.shape[1]
 
 
 def is_one_hot(targets: np.ndarray) -> bool:

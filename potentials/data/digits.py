@@ -3,7 +3,8 @@
 import numpy as np
 import sklearn.datasets
 
-from potentials.data.dataset import Dataset, normalise_channels, one_hot, select
+from potentials import checks
+from potentials.data.dataset import Dataset, first, normalise_channels, one_hot, select
 
 
 def load_digits(examples: int | None = None, classes: int = 10, *, flatten: bool = True) -> Dataset:
@@ -29,3 +30,26 @@ def load_digits(examples: int | None = None, classes: int = 10, *, flatten: bool
     pixels = normalise_channels(images[chosen], axes=(0, 1))
     inputs = pixels if flatten else pixels.reshape(-1, 1, 8, 8)
     return Dataset(inputs, one_hot(labels[chosen], classes), classes)
+
+
+def load_other_digits(examples: int | None = None, classes: int = 5) -> Dataset:
+    """The digits classes..9, out of distribution for who knows `load_digits(classes=classes)`.
+
+    Pixels are shifted and scaled as those of all images of the digits 0..classes-1 are.
+
+    Args:
+        examples: how many images, the first ones; None for all of them.
+        classes: from which digit on, in 2..9.
+
+    Returns:
+        Inputs of shape (examples, 64), one-hot targets of shape (examples, 10).
+
+    Raises:
+        ValueError: if there are fewer examples than asked for, or no such digits.
+    """
+    classes = checks.count("classes", classes, least=2, most=9)
+    images, labels = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
+    known, other = images[labels < classes], images[labels >= classes]
+    chosen = first(len(other), examples, f"the digits from {classes} on")
+    pixels = (other[chosen] - known.mean()) / known.std()
+    return Dataset(pixels, one_hot(labels[labels >= classes][chosen], 10), 10)

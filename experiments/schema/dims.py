@@ -1,0 +1,276 @@
+"""The `[study]` tables of dissipative mechanics, one class per kind."""
+
+import importlib.util
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import pydantic
+
+from .base import (
+    BuildError,
+    Name,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Table,
+    refuse,
+)
+from .data import TwoOrMore
+from .flows import RESERVED_LABELS
+from .friction import FrictionTable
+from .potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
+from .study_base import AbstractStudyTable, Distinct
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must hold each entry once")
+    return values
+
+
+_RESERVED = (*RESERVED_LABELS, "conclusions")
+Two = Annotated[tuple[float, ...], pydantic.Field(strict=False, min_length=2, max_length=2)]
+Positives = Annotated[
+    tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=1), Distinct
+]
+DataName = Literal["banana", "breast_cancer", "wine", "digits"]
+Method = Literal[
+    "map", "laplace", "linearised_laplace", "riemannian_laplace", "dims", "deep_ensemble"
+]
+METHODS: tuple[Method, ...] = get_args(Method)
+Methods = Annotated[
+    tuple[Method, ...], pydantic.Field(strict=False, min_length=1), pydantic.AfterValidator(_once)
+]
+
+
+class DimsRingTable(AbstractStudyTable):
+    """`kind = "dims_ring"`: samples of the ring's circle of minima for several initial speeds.
+
+    From (`radius`, 0) `samples` particles are thrown for each of `speeds`.
+    """
+
+    kind: Literal["dims_ring"]
+    radius: PositiveFloat = 1.0
+    gravity: PositiveFloat = 10.0
+    friction: PositiveFloat = 1.0
+    speeds: Positives = (0.25, 0.5, 1.0, 2.0)
+    samples: PositiveInt = 512
+    tolerance: PositiveFloat = 1e-10
+    max_time: PositiveFloat = 200.0
+    seed: Seed = 0
+
+    figures: ClassVar[tuple[str, ...]] = ("dims_ring",)
+
+    def build(self) -> Any:
+        """Build a `studies.DimsRing`."""
+        from ..studies.dims_ring import DimsRing
+
+        return DimsRing(**self.model_dump(exclude={"kind"}))
+
+
+class LabelledFriction(Table):
+    """`[[study.frictions]]`: a friction law and what to call its path."""
+
+    label: Name
+    friction: FrictionTable
+
+
+class DimsPathsTable(AbstractStudyTable):
+    """`kind = "dims_paths"`: paths and energies of one start under several friction laws.
+
+    The potential has two parameters; `save_every` in the flow's own time divides `horizon`.
+    """
+
+    kind: Literal["dims_paths"]
+    potential: Annotated[
+        RingTable | RosenbrockTable | ScalarProductTable | QuadraticTable,
+        pydantic.Field(discriminator="kind"),
+    ]
+    gravity: NonNegativeFloat = 10.0
+    start: Two
+    velocity: Two = (0.0, 0.0)
+    horizon: PositiveFloat = 20.0
+    saves: Annotated[int, pydantic.Field(ge=2, le=100_000)] = 2000
+    frictions: Annotated[tuple[LabelledFriction, ...], pydantic.Field(strict=False, min_length=1)]
+
+    figures: ClassVar[tuple[str, ...]] = ("dims_energy", "dims_valley")
+
+    @pydantic.model_validator(mode="after")
+    def _labels_differ(self) -> "DimsPathsTable":
+        labels = [one.label.lower() for one in self.frictions]
+        for index, label in enumerate(labels):
+            if label in labels[:index] or label in _RESERVED:
+                given = self.frictions[index].label
+                message = f"given {given!r}; each must be its own, and none {', '.join(_RESERVED)}"
+                raise refuse(f"frictions[{index}].label", message)
+        return self
+
+    def build(self) -> Any:
+        """Build a `studies.DimsPaths`."""
+        from ..studies.dims_paths import DimsPaths
+
+        return DimsPaths(
+            potential=self.potential.build().potential,
+            gravity=self.gravity,
+            start=self.start,
+            velocity=self.velocity,
+            horizon=self.horizon,
+            saves=self.saves,
+            frictions={one.label: one.friction.build() for one in self.frictions},
+        )
+
+
+class DimsLimitTable(AbstractStudyTable):
+    """`kind = "dims_limit"`: how dissipative mechanics tends to a Riemannian gradient flow.
+
+    On the ring, for each of `frictions`, up to the time `horizon` times the friction.
+    """
+
+    kind: Literal["dims_limit"]
+    gravity: PositiveFloat = 1.0
+    start: Two = (0.3, 0.2)
+    velocity: Two = (0.5, 0.2)
+    horizon: PositiveFloat = 1.0
+    frictions: Annotated[
+        tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=2), Distinct
+    ] = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+    figures: ClassVar[tuple[str, ...]] = ("dims_limit",)
+
+    def build(self) -> Any:
+        """Build a `studies.DimsLimit`."""
+        from ..studies.dims_limit import DimsLimit
+
+        return DimsLimit(**self.model_dump(exclude={"kind"}))
+
+
+class AbstractPosteriorsTable(AbstractStudyTable):
+    """What the studies of uncertainty share.
+
+    `scales` are the standard deviations of the weights that each method chooses from, by the
+    negative log likelihood of `validation` held-out examples; `tolerance` is a loss. `methods`
+    (of the final classes) are those that are drawn or judged.
+    """
+
+    hidden: PositiveInt
+    train: PositiveInt
+    validation: PositiveInt
+    samples: PositiveInt = 32
+    members: PositiveInt = 8
+    scales: Positives = (0.1, 0.3, 1.0)
+    gravity: PositiveFloat = 10.0
+    friction: PositiveFloat = 1.0
+    tolerance: PositiveFloat = 1e-4
+    max_time: PositiveFloat = 500.0
+
+
+def _check_posteriors(table: Any, inputs: int, outputs: int) -> None:
+    """Refuse what a Laplace approximation cannot be made of.
+
+    Args:
+        table: one of the tables below.
+        inputs: of its network.
+        outputs: of its network.
+
+    Raises:
+        BuildError: if the dense matrix of P columns is too large, or laplax not installed.
+    """
+    from ..uncertainty import MOST_PARAMETERS
+
+    asked = [method for method in table.methods if method.endswith("laplace")]
+    size = (inputs + 1) * table.hidden + (table.hidden + 1) * outputs
+    if asked and size > MOST_PARAMETERS:
+        message = f"given {table.hidden}, a network of {size} weights; Laplace approximations"
+        raise BuildError("hidden", f"{message} form a matrix of at most {MOST_PARAMETERS} columns")
+    if asked and importlib.util.find_spec("laplax") is None:
+        message = f"given {', '.join(asked)}, which need the package laplax, not installed here"
+        raise BuildError("methods", message)
+
+
+class DimsRegressionTable(AbstractPosteriorsTable):
+    """`kind = "dims_regression"`: predictive bands on generated data with a gap."""
+
+    kind: Literal["dims_regression"]
+    hidden: PositiveInt = 24
+    train: TwoOrMore = 16
+    validation: TwoOrMore = 50
+    noise: PositiveFloat = 0.05
+    seed: Seed = 0
+    methods: Methods = (
+        "dims",
+        "laplace",
+        "linearised_laplace",
+        "riemannian_laplace",
+    )
+
+    figures: ClassVar[tuple[str, ...]] = ("dims_regression",)
+
+    def build(self) -> Any:
+        """Build a `studies.DimsRegression`."""
+        from ..studies.dims_regression import DimsRegression
+
+        _check_posteriors(self, 1, 1)
+        return DimsRegression(**self.model_dump(exclude={"kind"}))
+
+
+class DimsBananaTable(AbstractPosteriorsTable):
+    """`kind = "dims_banana"`: predicted probabilities over the plane of the banana problem."""
+
+    kind: Literal["dims_banana"]
+    hidden: PositiveInt = 16
+    train: PositiveInt = 40
+    validation: PositiveInt = 100
+    noise: PositiveFloat = 0.25
+    smoothing: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05
+    seed: Seed = 0
+    methods: Methods = METHODS
+
+    figures: ClassVar[tuple[str, ...]] = ("dims_banana",)
+
+    def build(self) -> Any:
+        """Build a `studies.DimsBanana`."""
+        from ..studies.dims_banana import DimsBanana
+
+        _check_posteriors(self, 2, 2)
+        return DimsBanana(**self.model_dump(exclude={"kind"}))
+
+
+class DimsUncertaintyTable(AbstractPosteriorsTable):
+    """`kind = "dims_uncertainty"`: metrics of all methods over data sets and seeds."""
+
+    kind: Literal["dims_uncertainty"]
+    hidden: PositiveInt = 10
+    train: PositiveInt = 60
+    validation: PositiveInt = 50
+    data: Annotated[
+        tuple[DataName, ...],
+        pydantic.Field(strict=False, min_length=1),
+        pydantic.AfterValidator(_once),
+    ] = (
+        "banana",
+        "breast_cancer",
+        "wine",
+        "digits",
+    )
+    smoothing: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05
+    seeds: Annotated[
+        tuple[Seed, ...],
+        pydantic.Field(strict=False, min_length=2),
+        pydantic.AfterValidator(_once),
+    ] = (0, 1, 2)
+    methods: Methods = METHODS
+
+    figures: ClassVar[tuple[str, ...]] = ("dims_uncertainty",)
+
+    def build(self) -> Any:
+        """Build a `studies.DimsUncertainty`."""
+        from ..studies.dims_uncertainty import DimsUncertainty, load_examples
+
+        for name in self.data:
+            data = load_examples(name)
+            most = data.inputs.shape[0] - 1
+            if self.train + self.validation > most:
+                given = f"given {self.train}; train + validation = {self.train + self.validation}"
+                raise BuildError("train", f"{given} must be at most {most} for {name}")
+            _check_posteriors(self, data.inputs.shape[1], data.targets.shape[1])
+        return DimsUncertainty(**self.model_dump(exclude={"kind"}))

@@ -1,0 +1,216 @@
+"""Predictions of approximate posteriors of one trained network, each a set of samples.
+
+Every method has one scale, a standard deviation of the weights. For the Laplace methods it is that
+of the prior; for dissipative mechanics the initial speed over the viscous friction, by which a
+particle moves along the set of minima where that is flat: the same thing where the data say
+nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import flows
+import potentials
+
+from .laplace import Laplace
+from .training import interpolate
+
+METHODS = (
+    "map",
+    "laplace",
+    "linearised_laplace",
+    "riemannian_laplace",
+    "dims",
+    "deep_ensemble",
+)
+"""The methods, in the order of figures; "map" is the trained network alone."""
+
+# Share of the samples that must count for a scale to be chosen.
+_ENOUGH = 0.9
+
+
+class Fit(NamedTuple):
+    """A method's samples, as predictions.
+
+    Attributes:
+        predict: from inputs (examples, ...) to outputs (samples, examples, outputs).
+        kept: share of the samples that count, of all that were drawn.
+    """
+
+    predict: Callable[[Any], Float[Array, "samples examples outputs"]]
+    kept: float
+
+
+@eqx.filter_jit
+def _predict(potential: Any, params: Any, inputs: Array) -> Array:
+    return jax.vmap(lambda w: potential.predict(w, inputs))(params)
+
+
+@eqx.filter_jit
+def _predict_linearised(potential: Any, params: Any, samples: Any, inputs: Array) -> Array:
+    def one(sample: Any) -> Array:
+        tangent = jax.tree.map(jnp.subtract, sample, params)
+        value, change = jax.jvp(lambda w: potential.predict(w, inputs), (params,), (tangent,))
+        return value + change
+
+    return jax.vmap(one)(samples)
+
+
+class NegativeLogPosterior(eqx.Module):
+    """The sum over examples of the loss, over the noise's variance, and a normal prior.
+
+    Attributes:
+        potential: the mean loss.
+        factor: examples / noise^2.
+        precision: of the prior.
+    """
+
+    potential: Any
+    factor: Float[Array, ""]
+    precision: Float[Array, ""]
+
+    def __call__(self, params: Any) -> Float[Array, ""]:
+        """Return it at `params`, without the constant."""
+        flat = ravel_pytree(params)[0]
+        return self.factor * self.potential(params) + self.precision * jnp.sum(flat**2) / 2
+
+
+class Posteriors:
+    """The methods around one trained network.
+
+    Args:
+        potential: the training loss, with the criterion `mse` or `kl_divergence`.
+        params: the trained weights.
+        key: PRNG key of all draws.
+        samples: how many samples each method draws; the ensemble has `members`.
+        members: networks of the deep ensemble, each trained from its own start.
+        noise: standard deviation of a regression's targets; 1 for classes.
+        gravity: of dissipative mechanics.
+        friction: its viscous coefficient.
+        tolerance: its energy at rest, over gravity: a loss.
+        max_time: when a particle is given up, and not counted.
+    """
+
+    def __init__(
+        self,
+        potential: potentials.SupervisedPotential,
+        params: Any,
+        key: PRNGKeyArray,
+        *,
+        samples: int,
+        members: int,
+        noise: float = 1.0,
+        gravity: float = 10.0,
+        friction: float = 1.0,
+        tolerance: float = 1e-5,
+        max_time: float = 1000.0,
+    ):
+        self._potential, self._params, self._key = potential, params, key
+        self._samples, self._members, self._noise = samples, members, noise
+        self._gravity, self._friction = gravity, friction
+        self._tolerance, self._max_time = tolerance, max_time
+        self._laplace: Laplace | None = None
+        self._fits: dict[str, Callable[[float], Fit]] = {
+            "map": lambda scale: self._nonlinear(jax.tree.map(lambda x: x[None], params)),
+            "laplace": lambda scale: self._nonlinear(self._draw(scale)),
+            "linearised_laplace": self._linearised,
+            "riemannian_laplace": self._riemannian,
+            "dims": self._dims,
+            "deep_ensemble": lambda scale: self._ensemble(),
+        }
+
+    def fit(self, method: str, scale: float) -> Fit:
+        """Draw a method's samples.
+
+        Args:
+            method: one of `METHODS`.
+            scale: standard deviation of the weights; "map" and "deep_ensemble" have none.
+        """
+        return self._fits[method](scale)
+
+    def choose(
+        self, method: str, scales: Sequence[float], score: Callable[[Fit], float]
+    ) -> tuple[Fit, float]:
+        """Draw a method's samples for each scale, and keep those of the smallest score.
+
+        A scale at which a tenth of the samples or more do not count, since they are not at rest by
+        `max_time`, is chosen only if there is no other.
+
+        Args:
+            method: one of `METHODS`.
+            scales: to choose from; the first one alone for a method without a scale.
+            score: the smaller the better; one that is not finite is never chosen over a finite one.
+
+        Returns:
+            The samples, and their scale, nan for a method that has none.
+        """
+        if method in ("map", "deep_ensemble"):
+            return self.fit(method, scales[0]), float("nan")
+        fits = [self.fit(method, scale) for scale in scales]
+        scores = np.nan_to_num([score(fit) for fit in fits], nan=np.inf)
+        enough = np.array([fit.kept > _ENOUGH for fit in fits])
+        best = int(np.argmin(np.where(enough, scores, np.inf) if enough.any() else scores))
+        return fits[best], float(scales[best])
+
+    def _nonlinear(self, params: Any, kept: float = 1.0) -> Fit:
+        return Fit(lambda inputs: _predict(self._potential, params, jnp.asarray(inputs)), kept)
+
+    def _draw(self, scale: float) -> Any:
+        if self._laplace is None:
+            self._laplace = Laplace(self._potential, self._params, self._noise)
+        return self._laplace.sample(jax.random.fold_in(self._key, 0), self._samples, scale)
+
+    def _linearised(self, scale: float) -> Fit:
+        samples = self._draw(scale)
+        return Fit(
+            lambda inputs: _predict_linearised(
+                self._potential, self._params, samples, jnp.asarray(inputs)
+            ),
+            1.0,
+        )
+
+    def _riemannian(self, scale: float) -> Fit:
+        velocities = jax.tree.map(lambda s, w: s - w[None], self._draw(scale), self._params)
+        examples = self._potential.inputs.shape[0]
+        posterior = NegativeLogPosterior(
+            self._potential,
+            jnp.asarray(examples / self._noise**2),
+            jnp.asarray(scale**-2),
+        )
+        ends, arrived = flows.exponential_map(posterior, self._params, velocities)
+        return self._counted(ends, np.asarray(arrived))
+
+    def _dims(self, scale: float) -> Fit:
+        found = flows.sample_minima(
+            self._potential,
+            self._params,
+            jax.random.fold_in(self._key, 1),
+            self._samples,
+            speed=scale * self._friction,
+            gravity=self._gravity,
+            friction=self._friction,
+            tolerance=self._tolerance * self._gravity,
+            max_time=self._max_time,
+        )
+        return self._counted(found.params, np.asarray(found.converged))
+
+    def _ensemble(self) -> Fit:
+        keys = jax.random.split(jax.random.fold_in(self._key, 2), self._members)
+        starts = [self._potential.init(key) for key in keys]
+        members = [interpolate(self._potential, start)[0] for start in starts]
+        return self._nonlinear(jax.tree.map(lambda *leaves: jnp.stack(leaves), *members))
+
+    def _counted(self, params: Any, counts: np.ndarray) -> Fit:
+        """Only the samples that count; predictions of nothing are nan."""
+        if not counts.any():
+            params = jax.tree.map(lambda x: jnp.full_like(x[:1], jnp.nan), params)
+        else:
+            params = jax.tree.map(lambda x: x[counts], params)
+        return self._nonlinear(params, float(counts.mean()))

@@ -1,0 +1,188 @@
+"""Particles that are thrown at random and followed until they are at rest."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from .dims import DissipativeFlow, DissipativeState
+from .potential import Potential
+from .results import RESULTS, choose
+from .stepping import evaluations_at_start, evaluations_per_step
+from .trees import Params, squared_norm
+from .validation import as_params, positive, positive_integer
+
+# Stop a little below the tolerance, so that rounding cannot leave a stopped particle above it.
+_MARGIN = 1e-6
+
+
+class MinimaSamples(eqx.Module):
+    """What `sample_minima` returns: all samples, at rest or not, leading axis the sample.
+
+    Attributes:
+        params: Where each particle ended, leading axis the sample (N, ...).
+        stopping_time: When, in the flow's time (N,): when it came to rest, or `max_time`, or when
+            its integration failed.
+        loss: The loss there (N,).
+        energy: Energy above the minimum there, v^T G v / 2 + gravity (loss - minimum) (N,).
+        converged: Whether it came to rest: its energy is below the tolerance (N,).
+        result: How each integration ended, an item of `RESULTS` for each sample.
+        stats: By name, for each sample (N,): `solver_steps`, `rejected_steps`,
+            `gradient_equivalents` (a gradient counts 1, a Hessian-vector product 2), the few
+            evaluations that locate the moment of rest not counted.
+    """
+
+    params: Params
+    stopping_time: Float[Array, "..."]
+    loss: Float[Array, "..."]
+    energy: Float[Array, "..."]
+    converged: Bool[Array, "..."]
+    result: RESULTS
+    stats: dict[str, Array]
+
+    @property
+    def message(self) -> str:
+        """How many samples are at rest, and what became of the others, in a sentence."""
+        converged = np.asarray(self.converged)
+        late = ~converged & np.asarray(self.result == RESULTS.successful)
+        parts = [f"{converged.sum()} of {converged.size} samples are at rest"]
+        if late.any():
+            parts.append(f"{late.sum()} still moved at max_time")
+        failed = converged.size - converged.sum() - late.sum()
+        if failed:
+            parts.append(f"the integration of {failed} failed, see `result`")
+        return "; ".join(parts)
+
+
+def random_velocities(
+    params: PyTree[Any], key: PRNGKeyArray, num_samples: int, speed: Any
+) -> Params:
+    """Return the velocities that `sample_minima` throws its particles with.
+
+    Args:
+        params: Where they start, any pytree of floats.
+        key: PRNG key; particle i has the i-th of `jax.random.split(key, num_samples)`.
+        num_samples: How many particles N.
+        speed: Standard deviation of each entry, above 0.
+
+    Returns:
+        A pytree like `params` with a leading axis N, of independent normal entries.
+    """
+    params, speed = as_params(params), positive("speed", speed)
+    keys = jax.random.split(key, positive_integer("num_samples", num_samples))
+    return jax.vmap(lambda k: normal_velocity(params, k, speed))(keys)
+
+
+def normal_velocity(params: Params, key: PRNGKeyArray, speed: Float[Array, ""]) -> Params:
+    """Return one of them, drawn from its own key."""
+    flat, unravel = ravel_pytree(params)
+    return unravel(speed.astype(flat.dtype) * jax.random.normal(key, flat.shape, flat.dtype))
+
+
+class RestProblem(eqx.Module):
+    """How particles are thrown, integrated and stopped.
+
+    Attributes:
+        flow: Their law of motion.
+        potential: The loss.
+        speed: Standard deviation of each entry of the initial velocities.
+        tolerance: Energy above the minimum at which a particle is at rest.
+        max_time: When one that still moves is given up.
+        minimum: The smallest loss.
+        solver: An ODE solver with an error estimate.
+        controller: An adaptive controller.
+        max_solver_steps: Bound on the solver steps of one particle.
+    """
+
+    flow: DissipativeFlow
+    potential: Potential
+    speed: Float[Array, ""]
+    tolerance: Float[Array, ""]
+    max_time: Float[Array, ""]
+    minimum: Float[Array, ""]
+    solver: diffrax.AbstractSolver
+    controller: diffrax.AbstractStepSizeController
+    max_solver_steps: int = eqx.field(static=True)
+
+    def energy(self, state: DissipativeState) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The energy above the minimum, and the loss, in one forward pass."""
+        loss, slope = jax.jvp(self.potential, (state.position,), (state.velocity,))
+        kinetic = (squared_norm(state.velocity) + slope**2) / 2
+        return kinetic + self.flow.gravity.astype(loss.dtype) * (loss - self.minimum), loss
+
+    @property
+    def event(self) -> diffrax.Event:
+        """The moment of rest; in float32, where it has too few digits, the step that it is in."""
+        if self.tolerance.dtype == jnp.float64:
+            # The sign of the slope is given, since the batch's other particles have no root.
+            finder = optimistix.Bisection(rtol=0.0, atol=_MARGIN / 10, flip=True)
+            return diffrax.Event(_log_excess, finder)
+        return diffrax.Event(_below)
+
+    def one(self, params: Params, key: PRNGKeyArray) -> MinimaSamples:
+        """Integrate one particle."""
+        start = DissipativeState(params, normal_velocity(params, key, self.speed))
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(_field),
+            self.solver,
+            t0=jnp.zeros_like(self.max_time),
+            t1=self.max_time,
+            dt0=None,
+            y0=start,
+            args=self,
+            stepsize_controller=self.controller,
+            event=self.event,
+            max_steps=self.max_solver_steps,
+            throw=False,
+        )
+        assert solution.ys is not None
+        assert solution.ts is not None
+        # An event is a change of sign: a particle that never moved enough has none.
+        resting = self.energy(start)[0] <= self.tolerance
+        state = jax.tree.map(lambda x, y: jnp.where(resting, x, y[0]), start, solution.ys)
+        result = choose(resting, RESULTS.event_occurred, solution.result)
+        energy, loss = self.energy(state)
+        return MinimaSamples(
+            params=state.position,
+            stopping_time=jnp.where(resting, 0, solution.ts[0]),
+            loss=loss,
+            energy=energy,
+            converged=(result == RESULTS.event_occurred) & (energy <= self.tolerance),
+            result=result,
+            stats=self.stats(solution.stats),
+        )
+
+    def stats(self, counted: dict[str, Any]) -> dict[str, Array]:
+        """What a particle cost; without the gradients where the solver's number is not known."""
+        steps = counted["num_steps"]
+        stats = {"solver_steps": steps, "rejected_steps": counted["num_rejected_steps"]}
+        per_step = evaluations_per_step(self.solver)
+        if per_step is not None:
+            first = evaluations_at_start(self.solver, self.controller, None)
+            cost = (self.flow.cost * (steps * per_step + first)).gradient_equivalents
+            # The energy, a forward derivative, after each accepted step.
+            stats["gradient_equivalents"] = cost + counted["num_accepted_steps"]
+        return stats
+
+
+def _field(t: Any, state: DissipativeState, args: RestProblem) -> DissipativeState:
+    return args.flow.vector_field(t, state, args.potential)
+
+
+def _log_excess(t: Any, y: DissipativeState, args: RestProblem, **options: Any) -> Array:
+    """log(energy / tolerance): it falls about linearly, to 0 where a particle comes to rest."""
+    del t, options
+    energy, _ = args.energy(y)
+    floor = jnp.asarray(jnp.finfo(energy.dtype).tiny, energy.dtype)
+    return jnp.log(jnp.maximum(energy, floor) / args.tolerance) + _MARGIN
+
+
+def _below(t: Any, y: DissipativeState, args: RestProblem, **options: Any) -> Array:
+    del t, options
+    return args.energy(y)[0] <= args.tolerance

@@ -1,0 +1,146 @@
+"""Metrics by hand, and the posteriors against closed forms of a linear model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.uncertainty import (
+    METHODS,
+    Laplace,
+    Posteriors,
+    classification_metrics,
+    expected_calibration_error,
+    interpolate,
+    out_of_distribution_auroc,
+)
+from potentials import MLP, SupervisedPotential, cross_entropy, kl_divergence, mse, smoothed
+from tests.helpers import assert_trees_close
+
+KEY = jax.random.key(0)
+
+
+def test_metrics_of_three_predictions_by_hand():
+    """NLL in nats, Brier over all classes, accuracy."""
+    p = np.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3]])
+    found = classification_metrics(p, np.array([0, 1, 1]))
+    assert found["nll"] == pytest.approx(-np.log([0.8, 0.6, 0.3]).mean())
+    assert found["brier"] == pytest.approx(2 * np.array([0.04, 0.16, 0.49]).mean())
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    # Bins 0.8, 0.6 and 0.7: |1 - 0.8|, |1 - 0.6| and |0 - 0.7|, a third each.
+    assert found["ece"] == pytest.approx((0.2 + 0.4 + 0.7) / 3)
+    assert np.isnan(list(classification_metrics(np.nan * p, np.array([0, 1, 1])).values())).all()
+
+
+def test_perfectly_calibrated_predictions_have_no_calibration_error():
+    """Of ten with confidence 0.7, seven are right."""
+    p = np.tile([0.7, 0.3], (10, 1))
+    truth = np.array([0] * 7 + [1] * 3)
+    assert expected_calibration_error(p, truth) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_entropy_tells_the_unknown_from_the_known():
+    """1 if it always does, 0.5 if it never can, nan if there is nothing to judge."""
+    sure, unsure = np.tile([1.0, 0.0], (4, 1)), np.tile([0.5, 0.5], (3, 1))
+    assert out_of_distribution_auroc(sure, unsure) == 1.0
+    assert out_of_distribution_auroc(sure, sure) == 0.5
+    assert np.isnan(out_of_distribution_auroc(sure, np.nan * unsure))
+
+
+def linear():
+    """Three parameters (two weights and a bias) and five targets with noise 0.5."""
+    x = jax.random.normal(KEY, (5, 2))
+    y = jax.random.normal(jax.random.key(1), (5, 1))
+    potential = SupervisedPotential(MLP((2, 1), key=KEY), x, y, mse)
+    design = jnp.concatenate([x, jnp.ones((5, 1))], axis=1)
+    return potential, design
+
+
+def test_laplace_of_a_linear_model_is_the_exact_posterior():
+    """Precision X^T X / noise^2, and covariance (that + 1 / deviation^2)^-1."""
+    potential, design = linear()
+    laplace = Laplace(potential, potential.params, noise=0.5)
+    precision = design.T @ design / 0.25
+    assert_trees_close(laplace.curvature, precision, rtol=1e-10)
+    drawn = laplace.sample(KEY, 20000, 0.7)
+    flat = jax.vmap(lambda p: jax.flatten_util.ravel_pytree(p)[0])(drawn)
+    covariance = jnp.linalg.inv(precision + jnp.eye(3) / 0.49)
+    # The standard error of a variance from 20000 draws is 1%.
+    assert_trees_close(jnp.cov(flat.T), covariance, rtol=0.05, atol=0.02 * float(covariance.max()))
+
+
+def test_the_curvature_of_classes_is_the_gauss_newton_matrix_of_the_cross_entropy():
+    """For a linear model, the Hessian of the summed cross entropy itself."""
+    x, targets = jax.random.normal(KEY, (5, 2)), smoothed(np.eye(3)[[0, 1, 2, 0, 1]], 0.1)
+    model = MLP((2, 3), key=KEY)
+    potential = SupervisedPotential(model, x, targets, kl_divergence)
+    other = SupervisedPotential(model, x, targets, cross_entropy)
+    flat, unravel = jax.flatten_util.ravel_pytree(potential.params)
+    expected = jax.hessian(lambda w: 5 * other(unravel(w)))(flat)
+    assert_trees_close(Laplace(potential, potential.params).curvature, expected, rtol=1e-8)
+
+
+@pytest.fixture(scope="module")
+def posteriors():
+    """All methods around a network of 33 parameters that meets six smoothed targets."""
+    x = jax.random.normal(KEY, (6, 2))
+    targets = smoothed(np.eye(2)[[0, 1, 0, 1, 1, 0]], 0.1)
+    potential = SupervisedPotential(MLP((2, 8, 2), key=KEY), x, targets, kl_divergence)
+    trained, loss = interpolate(potential, potential.init(jax.random.key(1)))
+    assert float(loss) < 1e-8
+    return (
+        potential,
+        trained,
+        Posteriors(potential, trained, KEY, samples=12, members=3, tolerance=1e-5),
+    )
+
+
+def test_samples_of_dissipative_mechanics_agree_on_the_training_inputs_alone(posteriors):
+    """The probabilities there are the targets; away from them they spread."""
+    potential, _, methods = posteriors
+    fit = methods.fit("dims", 0.5)
+    assert fit.kept == 1.0
+    losses = jax.vmap(jax.vmap(kl_divergence), (0, None))(
+        fit.predict(potential.inputs), potential.targets
+    )
+    assert float(losses.mean(axis=1).max()) <= 1e-5
+    inside = jax.nn.softmax(fit.predict(potential.inputs), axis=-1)
+    # Pinsker: a mean divergence of 1e-5 over 6 is |p - t|_1 <= sqrt(2 * 6e-5), half of it each.
+    assert float(jnp.abs(inside - potential.targets[None]).max()) <= 0.5 * np.sqrt(1.2e-4) * 1.01
+    away = jax.nn.softmax(fit.predict(4 * potential.inputs), axis=-1)
+    assert float(jnp.std(away, axis=0).max()) > 0.05
+
+
+def test_a_small_scale_leaves_nothing_but_the_trained_network(posteriors):
+    """Laplace, linearised and Riemannian samples all tend to it, and to each other faster."""
+    potential, _, methods = posteriors
+    point = methods.fit("map", 1.0).predict(potential.inputs)
+    spread = {}
+    for method in ("laplace", "linearised_laplace", "riemannian_laplace"):
+        found = methods.fit(method, 1e-3).predict(potential.inputs)
+        spread[method] = found
+        # 33 weights of deviation 1e-3, and predictions that depend on them with slopes of order 1.
+        assert float(jnp.abs(found - point).max()) < 0.05
+    linear = spread["linearised_laplace"]
+    for method in ("laplace", "riemannian_laplace"):
+        assert float(jnp.abs(spread[method] - linear).max()) < 1e-3
+
+
+def test_the_ensemble_meets_the_targets_with_every_member(posteriors):
+    """Each is another solution."""
+    potential, _, methods = posteriors
+    found = methods.fit("deep_ensemble", 1.0).predict(potential.inputs)
+    assert found.shape == (3, 6, 2)
+    assert float(jnp.abs(jax.nn.softmax(found, axis=-1) - potential.targets[None]).max()) < 1e-3
+    away = methods.fit("deep_ensemble", 1.0).predict(4 * potential.inputs)
+    assert float(jnp.std(away, axis=0).min()) > 0.01
+
+
+def test_the_scale_of_the_smallest_score_is_chosen(posteriors):
+    """A score that is not finite never is; methods without a scale have none."""
+    _, _, methods = posteriors
+    scores = iter([float("nan"), 2.0, 1.0])
+    _, scale = methods.choose("laplace", (0.1, 0.2, 0.3), lambda fit: next(scores))
+    assert scale == 0.3
+    assert np.isnan(methods.choose("map", (0.1,), lambda fit: 0.0)[1])
+    assert set(METHODS) >= {"dims", "laplace", "linearised_laplace", "riemannian_laplace"}

@@ -1,0 +1,188 @@
+"""The sampler of minima: it rests on them, drops nothing, and says what it could not do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flows import (
+    RESULTS,
+    Coulomb,
+    Quadratic,
+    TotalFriction,
+    Viscous,
+    exponential_map,
+    sample_minima,
+)
+from potentials import Quadratic as Bowl
+from potentials import Ring
+from tests.helpers import assert_trees_close
+
+TRACES = []
+# 512 particles stop after about 1000 steps; the bound is for those that shall not.
+OPTIONS = {"gravity": 10.0, "friction": 1.0, "tolerance": 1e-10, "max_solver_steps": 4096}
+
+
+def ring(w):
+    """The ring, which counts how often it is traced."""
+    TRACES.append(None)
+    return Ring()(w)
+
+
+NORTH = jnp.asarray([1.0, 0.0])
+
+
+def ring_samples(**changes):
+    """512 samples of the ring, all of them by the same compiled program."""
+    return sample_minima(ring, NORTH, jax.random.key(0), 512, **{**OPTIONS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("speed", "deviation", "mean"),
+    [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)],
+)
+def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviation, mean):
+    """THEORY's mean stopping time; every sample is on the circle to 3.16e-6."""
+    found = ring_samples(speed=speed)
+    assert bool(jnp.all(found.converged))
+    # Stopped where it crosses the tolerance, not at the end of that step.
+    assert float(found.energy.max()) <= 1e-10
+    assert float(found.energy.min()) >= 0.999e-10
+    radius = jnp.linalg.norm(found.params, axis=1)
+    # Energy 10 L <= 1e-10 is |r^2 - 1| <= 2 sqrt(1e-11).
+    assert float(jnp.abs(radius - 1).max()) <= 3.1623e-6
+    # Of 512 samples with another generator: the mean to three of its standard errors.
+    error = float(jnp.std(found.stopping_time)) / np.sqrt(512)
+    assert abs(float(found.stopping_time.mean()) - mean) < 3 * np.sqrt(2) * error
+    # r^2 phi' = v_y exp(-t): the angle has the sign of v_y, and for the slow ones its size.
+    if speed == 0.5:
+        angle = jnp.arctan2(found.params[:, 1], found.params[:, 0])
+        # Hardly any of 512 passes pi at that speed. The standard error of a deviation is 3%.
+        assert float(jnp.std(angle)) == pytest.approx(deviation, rel=0.13)
+
+
+def test_batches_and_more_friction_laws_give_samples_too():
+    """Of any size, since each sample has its own key; drag shortens the way; Coulomb is warned of.
+
+    One program for both: with coefficients 0 the other laws change nothing.
+    """
+
+    def rested(drag, dry):
+        law = TotalFriction(Viscous(1.0), Quadratic(drag), Coulomb(dry, width=1e-2))
+        with pytest.warns(UserWarning, match="friction has a Coulomb part"):
+            # 200, 200 and 112 would fill it, so it makes three of 171, one with a repetition.
+            return ring_samples(friction=law, batch_size=200)
+
+    same, damped = rested(0.0, 0.0), rested(0.5, 1e-3)
+    expected = ring_samples()
+    # Rounding differs between the programs, and with it where a step is cut.
+    for one in ("params", "stopping_time", "loss", "energy"):
+        assert_trees_close(getattr(same, one), getattr(expected, one), rtol=1e-6, atol=1e-7)
+    assert bool(jnp.all(same.converged))
+    assert bool(jnp.all(damped.converged))
+    way = lambda found: float(jnp.abs(jnp.arctan2(*found.params.T[::-1])).mean())  # noqa: E731
+    assert way(damped) < 0.9 * way(same)
+
+
+def test_a_batch_larger_than_the_number_of_samples_is_all_of_them():
+    """It is the same program even."""
+    expected = ring_samples()
+    before = len(TRACES)
+    assert_trees_close(ring_samples(batch_size=10**6), expected, rtol=0.0, atol=0.0)
+    # One evaluation's shape is checked at each call.
+    assert len(TRACES) <= before + 1
+
+
+@pytest.mark.filterwarnings("ignore:0 of 512 samples")
+def test_a_new_value_does_not_compile_again_and_failures_are_reported():
+    """Speed, gravity, friction, tolerance and time are arrays; the solver's reason is kept."""
+    ring_samples()
+    before = len(TRACES)
+    # Friction of 10^4 allows steps of about 3e-4, and the way to the circle takes thousands.
+    found = ring_samples(speed=30.0, gravity=4.0, friction=1e4, tolerance=1e-12, max_time=200.0)
+    assert len(TRACES) <= before + 1
+    assert bool(jnp.all(found.result == RESULTS.max_steps_reached))
+    assert not bool(jnp.any(found.converged))
+    assert "the integration of 512 failed" in found.message
+
+
+def test_samples_that_still_move_at_max_time_are_reported_as_such():
+    """None is dropped, none counts as at rest."""
+    with pytest.warns(UserWarning, match="0 of 512 samples are at rest; 512 still moved at max_"):
+        found = ring_samples(max_time=5.0)
+    assert found.params.shape == (512, 2)
+    assert not bool(jnp.any(found.converged))
+    assert_trees_close(found.stopping_time, jnp.full(512, 5.0))
+    assert bool(jnp.all(found.energy > 1e-10))
+    with pytest.warns(UserWarning, match="still moved"):
+        some = ring_samples(max_time=21.0)
+    # The others of the batch stop at their own times.
+    assert 0 < int(some.converged.sum()) < 512
+    assert bool(jnp.all((some.stopping_time < 21.0) == some.converged))
+
+
+def test_a_particle_that_starts_at_rest_stays():
+    """Its energy is below the tolerance from the first, so that nothing crosses it."""
+    found = ring_samples(speed=1e-9)
+    assert bool(jnp.all(found.converged))
+    assert_trees_close(found.stopping_time, jnp.zeros(512))
+    assert_trees_close(found.params, jnp.broadcast_to(NORTH, (512, 2)))
+
+
+def test_a_start_that_is_no_minimum_is_allowed_and_said():
+    """The particles fall to the circle, and rest there."""
+    with pytest.warns(UserWarning, match="params is not at a minimum: its loss is 0.141 above"):
+        found = sample_minima(ring, NORTH / 2, jax.random.key(0), 512, **OPTIONS)
+    assert bool(jnp.all(found.converged))
+    assert float(jnp.abs(jnp.linalg.norm(found.params, axis=1) - 1).max()) <= 3.1623e-6
+
+
+@pytest.mark.slow
+def test_it_runs_inside_other_transformations():
+    """Mapped, compiled and differentiated in the speed, as finite differences do."""
+
+    def total(speed):
+        found = sample_minima(ring, NORTH, jax.random.key(0), 3, **{**OPTIONS, "speed": speed})
+        return jnp.sum(found.params)
+
+    step = 1e-3
+    speeds = 0.7 + step * jnp.asarray([-1.0, 0.0, 1.0])
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(total)))(speeds)
+    difference = float(values[2] - values[0]) / (2 * step)
+    # End points are known to the root of the tolerance over gravity, 3e-6 of each of 6 numbers.
+    assert float(slopes[1]) == pytest.approx(difference, abs=2e-2)
+
+
+def test_geodesics_of_a_bowl_end_where_quadrature_says():
+    """THEORY's geodesic as an exponential map, in batches too."""
+    velocities = 6.0 * jnp.asarray([[-1.0, 0.3]] * 3)
+    start = jnp.asarray([2.0, 0.0])
+    ends, arrived = exponential_map(Bowl([1.0, 1.0]), start, velocities, batch_size=2)
+    assert bool(jnp.all(arrived))
+    expected = jnp.broadcast_to(jnp.asarray([-3.98203224, -1.59515234]), (3, 2))
+    assert_trees_close(ends, expected, rtol=0.0, atol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gravity": -1.0}, "gravity must be a finite number above 0; got -1.0"),
+        ({"gravity": 0.0}, "gravity must be a finite number above 0; got 0.0"),
+        ({"friction": -1.0}, "friction must be a finite number above 0; got -1.0"),
+        ({"friction": Quadratic(1.0)}, "friction must have a viscous part above 0"),
+        ({"friction": Viscous(0.0)}, "friction must have a viscous part above 0"),
+        ({"speed": 0.0}, "speed must be a finite number above 0"),
+        ({"tolerance": 0.0}, "tolerance must be a finite number above 0"),
+        ({"max_time": 0.0}, "max_time must be a finite number above 0"),
+        ({"num_samples": 0}, "num_samples must be an integer of at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0"),
+        ({"minimum": 1.0}, "minimum must be at most the loss at params, 0; got 1"),
+        ({"params": jnp.ones(2, int)}, "params must be a float array"),
+        ({"potential": lambda w: w}, r"potential\(params\) must return a float of shape"),
+    ],
+)
+def test_bad_input_is_named(changes, message):
+    """What was given, and what is allowed."""
+    given = {"potential": Ring(), "params": NORTH, "num_samples": 3, **OPTIONS, **changes}
+    with pytest.raises(ValueError, match=message):
+        sample_minima(key=jax.random.key(0), **given)
