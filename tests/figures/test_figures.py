@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 import figures
 from figures import curves
 from tests.figures.ball_trees import BALLS
+from tests.figures.dims_trees import DIMS
 from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
@@ -22,6 +23,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "rod": rod(),
     "rod_quartic": quartic(),
     **BALLS,
+    **DIMS,
 }
 
 

@@ -25,6 +25,7 @@ TOYS: dict[str, potentials.AbstractPotential] = {
     "weierstrass": potentials.Weierstrass(0.5, 2.5, 3),
     "pits": potentials.GaussianPits(5, width=0.3),
     "whitley": potentials.Whitley(2),
+    "ring": potentials.Ring(1.2),
     "sine regression": potentials.SineRegression(3.0, examples=8),
 }
 
