@@ -14,7 +14,7 @@ from .curvature import (
     top_eigenpairs,
 )
 from .edge import EdgeSolver
-from .flow import AbstractFlow, Midpoint
+from .flow import AbstractFlow, AbstractFollowedFlow, Midpoint
 from .gradient import GradientFlow
 from .iterate import iterate
 from .measure import measure
@@ -36,6 +36,7 @@ from .variables import Variable
 __all__ = [
     "RESULTS",
     "AbstractFlow",
+    "AbstractFollowedFlow",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",

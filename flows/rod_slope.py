@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 from .phase_space import Point
 from .rod_state import Rods
 
+
 class RodSlope(eqx.Module):
     """How the flow moves at a state.
 
