@@ -18,7 +18,7 @@ from .curvature import (
 )
 from .dims import DissipativeFlow, DissipativeState
 from .edge import EdgeSolver
-from .flow import AbstractFlow, Midpoint
+from .flow import AbstractFlow, AbstractFollowedFlow, Midpoint
 from .friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
 from .geodesics import exponential_map
 from .gradient import GradientFlow
@@ -52,6 +52,7 @@ __all__ = [
     "RESULTS",
     "AbstractCheckedOptimizer",
     "AbstractFlow",
+    "AbstractFollowedFlow",
     "AbstractFriction",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",

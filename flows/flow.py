@@ -70,3 +70,41 @@ class AbstractFlow(eqx.Module):
     @abc.abstractmethod
     def cost(self) -> Cost | None:
         """What one evaluation of the vector field costs; None if that varies."""
+
+
+class AbstractFollowedFlow(AbstractFlow):
+    """A flow some of whose observables are found more cheaply from those at the save before.
+
+    In a run, what they need of the state is kept at each save, and they are found afterwards, in
+    order. `observables` finds all of them at a single state.
+    """
+
+    @abc.abstractmethod
+    def instant(self, state: Any, potential: Potential) -> dict[str, Array]:
+        """Return the other observables."""
+
+    @abc.abstractmethod
+    def kept(self, state: Any) -> PyTree[Array]:
+        """Return what the followed observables need of a state."""
+
+    @property
+    @abc.abstractmethod
+    def kept_vectors(self) -> int:
+        """How many vectors of the size of the parameters `kept` holds."""
+
+    @abc.abstractmethod
+    def first_memory(self, state: Any) -> PyTree[Array]:
+        """Return what is known before the first save."""
+
+    @abc.abstractmethod
+    def followed(
+        self, potential: Potential, params: Params, kept: Any, memory: Any
+    ) -> tuple[dict[str, Array], PyTree[Array], Cost]:
+        """Return the followed observables, what the next ones start from, and what they cost.
+
+        Args:
+            potential: The loss.
+            params: `params(state)` at the save.
+            kept: `kept(state)` there.
+            memory: What the save before returned, or `first_memory`.
+        """

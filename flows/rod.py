@@ -22,16 +22,17 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
+from .alignment import alignment, first_modes
 from .controllers import default_controller
 from .cost import Cost
-from .curvature import DENSE_LIMIT, random_modes, top_eigenpairs
-from .flow import Midpoint
+from .curvature import DENSE_LIMIT, random_modes
+from .flow import AbstractFollowedFlow, Midpoint
 from .optimizers import AbstractOptimizer
 from .phase_space import check_phase_space, increments
 from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .rod_slope import RodSlope, rod_slope
-from .rod_solver import LONGEST_STEP, RodSolver, error_norm
+from .rod_solver import ADAPTATION, LONGEST_STEP, RodSolver, error_norm
 from .rod_state import DenseRodState, LowRankRodState, Rods, RodState, flat_centre
 from .symmetric import positive_part
 from .trees import Params, all_finite
@@ -51,11 +52,8 @@ _SPARED_SIZE = 100_000
 # below which rows count as zero in the tangent field.
 _SHORT = {"float32": 1e-3, "float64": 1e-6}
 
-# The eigenvectors that alignments are measured with need no more.
-_TOLERANCE = 1e-3
 
-
-class RodFlow(AbstractProjectedFlow):
+class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
     """Rod Flow of any smooth optimizer (arXiv 2602.01480, 2605.06821), with one rod or several.
 
     The state is a centre c and a covariance Sigma in the optimizer's phase space, whose dimension
@@ -254,6 +252,12 @@ class RodFlow(AbstractProjectedFlow):
         The predicted average of the loss is L(c) + sum_i [(L(c + d_i) + L(c - d_i))/2 - L(c)]: for
         one rod, the mean over its ends.
         """
+        kept, memory = self.kept(state), self.first_memory(state)
+        aligned, _, _ = self.followed(potential, self.params(state), kept, memory)
+        return {**self.instant(state, potential), **aligned}
+
+    def instant(self, state: RodState, potential: Potential) -> dict[str, Array]:
+        """Return all observables but the alignment."""
         centre, unravel = flat_centre(state)
         rods = self.rods(state)
 
@@ -267,33 +271,43 @@ class RodFlow(AbstractProjectedFlow):
         middle = potential(params(centre))
         lengths = jnp.sqrt(state.spectrum(rods.shape[0])[0])
         used = jnp.sum(jnp.any(rods != 0, axis=1))
-        observed = {
+        return {
             "predicted_loss": middle + jnp.sum(at_ends - middle),
             "rod_half_lengths": lengths,
             "rods_used": used.astype(lengths.dtype),
         }
-        if self.alignment:
-            directions = jax.vmap(lambda rod: ravel_pytree(params(rod))[0])(rods)
-            observed.update(self._alignment(potential, params(centre), directions))
-        return observed
 
-    def _alignment(
-        self, potential: Potential, params: Params, rods: Float[Array, "rod parameter"]
-    ) -> dict[str, Array]:
-        lengths = jnp.sqrt(jnp.sum(rods**2, axis=1, keepdims=True))
-        directions = jnp.where(lengths > 0, rods / jnp.where(lengths > 0, lengths, 1), 0)
-        # A random part, since the rods may be orthogonal to a top eigenvector.
-        count = min(rods.shape)
-        random = random_modes(count, rods.shape[1], rods.dtype)
-        random = random / jnp.sqrt(jnp.sum(random**2, axis=1, keepdims=True))
-        pairs = top_eigenpairs(
-            potential, params, count, start=directions[:count] + 0.1 * random, tolerance=_TOLERANCE
-        )
-        overlaps = jnp.matmul(directions, pairs.vectors.T, precision="highest")
-        return {
-            "rod_alignments": jnp.sqrt(jnp.sum(overlaps**2, axis=1)),
-            "centre_sharpness": pairs.sharpness,
-        }
+    def kept(self, state: RodState) -> Rods | None:
+        """Return the rods' parts in the parameters, (rods, P); None without alignment."""
+        if not self.alignment:
+            return None
+        _, unravel = flat_centre(state)
+
+        def part(rod: Array) -> Array:
+            return ravel_pytree(self.optimizer.params(unravel(rod)))[0]
+
+        return jax.vmap(part)(self.rods(state))
+
+    @property
+    def kept_vectors(self) -> int:
+        """As many as there are rods, or none without alignment."""
+        rods = _MOST_RODS if self.rank == "auto" else int(self.rank)
+        return rods if self.alignment else 0
+
+    def first_memory(self, state: RodState) -> Rods | None:
+        """Return random directions in place of the eigenvectors before."""
+        if not self.alignment:
+            return None
+        flat, _ = ravel_pytree(self.params(state))
+        return first_modes(self._count(flat_centre(state)[0].size), flat.size, flat.dtype)
+
+    def followed(
+        self, potential: Potential, params: Params, kept: Any, memory: Any
+    ) -> tuple[dict[str, Array], Any, Cost]:
+        """Return the alignments and the sharpness at the centre, starting from the last ones."""
+        if not self.alignment:
+            return {}, None, Cost()
+        return alignment(potential, params, kept, memory)
 
     def integrator(
         self, dtype: Any
@@ -305,7 +319,11 @@ class RodFlow(AbstractProjectedFlow):
         """
         suited = default_controller(dtype)
         controller = diffrax.PIDController(
-            rtol=suited.rtol, atol=suited.atol, dtmax=LONGEST_STEP, norm=error_norm
+            rtol=suited.rtol,
+            atol=suited.atol,
+            dtmax=LONGEST_STEP,
+            norm=error_norm,
+            **ADAPTATION,
         )
         return RodSolver(self, diffrax.Tsit5()), controller
 

@@ -12,6 +12,7 @@ For r = 1 it is the flow of arXiv 2602.01480 (2605.06821 with momentum): F(c) dr
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,10 +22,6 @@ from jaxtyping import Array, Float, Int
 
 from .phase_space import Point
 from .rod_state import Rods
-
-# Up to this size of phase space what the derivative shares with the map is kept from the map's
-# evaluation, which saves a third of the work; beyond, it would take too much memory.
-_KEPT_SIZE = 100_000
 
 
 class RodSlope(eqx.Module):
@@ -47,7 +44,10 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     """Return how the flow moves.
 
     The points are evaluated one after the other: on a CPU a batch of gradients is slower than its
-    members, and takes more memory everywhere. Among several, rods of length zero are passed over.
+    members, and takes more memory everywhere. The derivative evaluates them anew, since its
+    direction is known only after all of them: what it could share would have to be kept for each,
+    and copying that takes longer. Among several, rods of length zero are passed over, and so is
+    the centre where its weight is zero.
 
     Args:
         increment: F.
@@ -58,37 +58,46 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     squares = jnp.sum(rods**2, axis=1)
     # One rod stands for the whole map, also where it has no length.
     used = (squares > 0) | (count == 1)
+    excess = 1 - jnp.sum(used.astype(centre.dtype))
 
-    def averaged(z: Point) -> tuple[Point, Rods]:
-        """Return Fbar and the D_i for the rods around another centre."""
+    def over_points(add: Callable[..., Any], start: Any) -> Any:
+        """Sum over the points: `add(carry, point, weight, rod, sign)`, at the centre of sign 0."""
 
-        def end(carry: tuple[Point, Rods], which: Array) -> tuple[tuple[Point, Rods], None]:
-            def evaluate(carry: tuple[Point, Rods]) -> tuple[Point, Rods]:
-                mean, spreads = carry
-                rod = which // 2
-                sign = (1 - 2 * (which % 2)).astype(z.dtype)
-                half = 0.5 * increment(z + sign * rods[rod])
-                return mean + half, spreads.at[rod].add(sign * half)
+        def visit(carry: Any, which: Array) -> tuple[Any, None]:
+            rod = jnp.maximum(which - 1, 0) // 2
+            at_centre = which == 0
+            sign = jnp.where(at_centre, 0, 1 - 2 * (which % 2)).astype(centre.dtype)
+            weight = jnp.where(at_centre, excess, 0.5 * used[rod].astype(centre.dtype))
 
-            return lax.cond(used[which // 2], evaluate, lambda carry: carry, carry), None
+            def evaluate(carry: Any) -> Any:
+                # Otherwise XLA computes the point anew wherever the map reads parameters.
+                point = lax.optimization_barrier(centre + sign * rods[rod])
+                return add(carry, point, weight, rod, sign)
 
-        start = (jnp.zeros_like(z), jnp.zeros_like(rods))
-        if count > 1:
-            excess = 1 - jnp.sum(used.astype(z.dtype))
-            start = (excess * increment(z), start[1])
-        ends = jnp.arange(2 * count, dtype=jnp.int32)
-        return lax.scan(end, start, ends)[0]
+            return lax.cond(weight != 0, evaluate, lambda carry: carry, carry), None
 
-    if centre.size <= _KEPT_SIZE:
-        mean, derivative, spreads = jax.linearize(averaged, centre, has_aux=True)
-        change = derivative(mean)
-    else:
-        mean, spreads = averaged(centre)
-        change = jax.jvp(lambda z: averaged(z)[0], (centre,), (mean,))[1]
+        points = jnp.arange(int(count == 1), 2 * count + 1, dtype=jnp.int32)
+        return lax.scan(visit, start, points)[0]
+
+    def values(carry: Any, point: Point, weight: Array, rod: Array, sign: Array) -> Any:
+        mean, spreads = carry
+        value = increment(point)
+        # No scatter, which takes as long as the map itself on a CPU.
+        row = spreads[rod] + 0.5 * sign * value
+        return mean + weight * value, lax.dynamic_update_index_in_dim(spreads, row, rod, 0)
+
+    mean, spreads = over_points(values, (jnp.zeros_like(centre), jnp.zeros_like(rods)))
+
+    def changes(carry: Point, point: Point, weight: Array, *_: Array) -> Point:
+        return carry + weight * jax.jvp(increment, (point,), (mean,))[1]
+
+    change = over_points(changes, jnp.zeros_like(centre))
     # Rods much shorter than the longest tell little but the rounding of D_i.
     long = squares > 1e-6 * jnp.max(squares)
     stretches = jnp.sqrt(jnp.sum(spreads**2, axis=1) / jnp.where(long, squares, 1))
-    points = 2 * jnp.sum(used, dtype=jnp.int32) + int(count > 1)
+    points = 2 * jnp.sum(used, dtype=jnp.int32)
+    if count > 1:
+        points = points + (excess != 0).astype(jnp.int32)
     return RodSlope(
         velocity=mean - 0.5 * change,
         sources=jnp.sqrt(jnp.asarray(0.5, mean.dtype)) * jnp.concatenate([mean[None], spreads]),

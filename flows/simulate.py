@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .flow import AbstractFlow
+from .flow import AbstractFlow, AbstractFollowedFlow
 from .measure import check_measurements, labels
 from .potential import Potential
 from .projection import AbstractFlowSolver, AbstractProjectedFlow, ProjectedSolver
@@ -115,7 +115,8 @@ def simulate(
     check_potential(potential, shape)
     dtype = common_dtype(shape)
     size = sum(x.size for x in jax.tree.leaves(shape))
-    length = segment_length(segment, saves, size * jnp.dtype(dtype).itemsize)
+    vectors = 1 + (flow.kept_vectors if isinstance(flow, AbstractFollowedFlow) else 0)
+    length = segment_length(segment, saves, vectors * size * jnp.dtype(dtype).itemsize)
     suited_solver, suited_controller = flow.integrator(dtype)
     solver = matrix_free(suited_solver if solver is None else solver, size)
     controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from .cost import Cost
-from .flow import AbstractFlow
+from .flow import AbstractFlow, AbstractFollowedFlow
 from .measure import losses, measure_all
 from .measurements import AbstractMeasurement
 from .potential import Potential
@@ -48,7 +48,8 @@ class SimulationState(eqx.Module):
         solver: The solver's state.
         controller: The step-size controller's state; None for a constant step.
         made_jump: diffrax's flag of a discontinuity at t.
-        measurements: The state of each measurement.
+        measurements: The state of each measurement, and the memory of a flow that follows some of
+            its observables.
         result: Whether a failure has happened.
         stopped_at: At which time; nan if none has.
         failure: Which of the trajectory's `failures` it was, from 1; 0 if none.
@@ -72,8 +73,9 @@ class SimulationState(eqx.Module):
 class _Record(eqx.Module):
     """What is saved of a flow's state while it is integrated.
 
-    Params and observables; of a state that is nothing but params, the state: its observables are
-    left to the loop that measures, where XLA sees that they share the loss with measurements.
+    Params and observables, with what the flow keeps for those that it follows; of a state that is
+    nothing but params, the state: its observables are left to the loop that measures, where XLA
+    sees that they share the loss with measurements.
     """
 
     flow: AbstractFlow
@@ -81,6 +83,8 @@ class _Record(eqx.Module):
     def __call__(self, t: Any, state: Any, args: Potential) -> tuple[Any, Any]:
         del t
         params = self.flow.params(state)
+        if isinstance(self.flow, AbstractFollowedFlow):
+            return params, (self.flow.instant(state, args), self.flow.kept(state))
         all_of_it, parts = jax.tree.leaves(state), jax.tree.leaves(params)
         if len(all_of_it) == len(parts) and all(map(operator.is_, all_of_it, parts)):
             return state, None
@@ -135,10 +139,13 @@ class SimulationProblem(eqx.Module):
             if predicted is None:
                 predicted = self.flow.observables(params, self.potential)
                 params = self.flow.params(params)
-            values, states, cost = measure_all(
-                self.measurements, self.potential, params, states, index
-            )
-            return (states, index + 1), ({**values, **predicted}, cost)
+            own, memory = states[: len(self.measurements)], states[len(self.measurements) :]
+            values, own, cost = measure_all(self.measurements, self.potential, params, own, index)
+            if isinstance(self.flow, AbstractFollowedFlow):
+                instant, kept = predicted
+                later, *memory, spent = self.flow.followed(self.potential, params, kept, memory[0])
+                predicted, cost = {**instant, **later}, cost + spent
+            return ((*own, *memory), index + 1), ({**values, **predicted}, cost)
 
         (states, index), (observables, costs) = lax.scan(one, (states, index), rows)
         return (
@@ -213,14 +220,20 @@ def begin(problem: SimulationProblem, params: Params) -> tuple[SimulationState, 
     assert dt0 is not None
     if solver_state is None:
         solver_state = problem.solver.init(term, t0, t0 + dt0, y0, potential)
-    row = flow.params(y0), flow.observables(y0, potential)
-    check_variables(type(flow).__name__, row[1], flow.variables)
-    rows = jax.tree.map(lambda x: x[None], row)
+    params = flow.params(y0)
+    states = tuple(m.init(potential, params) for m in problem.measurements)
+    if isinstance(flow, AbstractFollowedFlow):
+        predicted = flow.instant(y0, potential), flow.kept(y0)
+        states = (*states, flow.first_memory(y0))
+    else:
+        predicted = flow.observables(y0, potential)
+    rows = jax.tree.map(lambda x: x[None], (params, predicted))
     measurements, index, (observables, cost) = problem.measured(
-        tuple(m.init(potential, row[0]) for m in problem.measurements),
-        jnp.zeros((), jnp.int32),
-        rows,
+        states, jnp.zeros((), jnp.int32), rows
     )
+    measured = {name for m in problem.measurements for name in m.variables}
+    own = {name: x for name, x in observables.items() if name not in measured}
+    check_variables(type(flow).__name__, own, flow.variables)
     time = jnp.zeros(())
     broken, _, loss = first_failure(rows[0], losses(problem.measurements, observables))
     result = choose(broken, RESULTS.nonfinite, RESULTS.successful)
