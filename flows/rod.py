@@ -32,7 +32,7 @@ from .phase_space import check_phase_space, increments
 from .potential import Potential
 from .projection import AbstractProjectedFlow
 from .rod_slope import RodSlope, rod_slope
-from .rod_solver import ADAPTATION, LONGEST_STEP, RodSolver, error_norm
+from .rod_solver import INTEGRAL, LONGEST_STEP, PROPORTIONAL, SAFETY, RodSolver, error_norm
 from .rod_state import DenseRodState, LowRankRodState, Rods, RodState, flat_centre
 from .symmetric import positive_part
 from .trees import Params, all_finite
@@ -323,7 +323,9 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
             atol=suited.atol,
             dtmax=LONGEST_STEP,
             norm=error_norm,
-            **ADAPTATION,
+            pcoeff=PROPORTIONAL,
+            icoeff=INTEGRAL,
+            safety=SAFETY,
         )
         return RodSolver(self, diffrax.Tsit5()), controller
 

@@ -30,7 +30,7 @@ _MOST_STAGES = 12
 
 # How steps adapt: at the edge of stability, where the rods swing, a proportional part and more
 # caution than diffrax's own leave few of them rejected, which cost as much as the others.
-ADAPTATION = {"pcoeff": 0.2, "icoeff": 0.4, "safety": 0.8}
+PROPORTIONAL, INTEGRAL, SAFETY = 0.2, 0.4, 0.8
 
 
 class RodSolverState(eqx.Module):

@@ -135,8 +135,9 @@ class SimulationProblem(eqx.Module):
 
         def one(carry: Any, row: tuple[Any, Any]) -> tuple[Any, Any]:
             states, index = carry
-            params, predicted = row
-            if predicted is None:
+            params: Any = row[0]
+            predicted: Any = row[1]
+            if row[1] is None:
                 predicted = self.flow.observables(params, self.potential)
                 params = self.flow.params(params)
             own, memory = states[: len(self.measurements)], states[len(self.measurements) :]
