@@ -19,7 +19,6 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
@@ -192,10 +191,10 @@ class BallCentreFlow(AbstractProjectedFlow):
         """Note in the state, at the start, whether the ball cut the landscape."""
         point = ravel_pytree(state.contact)[0]
         starts = state.fault < 0
-        cuts = starts & self.optimizer.cuts(point, placed.first, placed.first_distance)
-        cuts = cuts & placed.contacts.converged
         surface = self.surface(potential, state)
-        detail = lax.cond(cuts, lambda: self.optimizer.limit(surface, point), lambda: state.detail)
+        wanted = starts & placed.contacts.converged
+        cuts, limit = self.optimizer.cuts(surface, point, placed.first_distance, wanted)
+        detail = jnp.where(cuts, limit, state.detail)
         fault = jnp.where(starts, jnp.where(cuts, 2, 0).astype(state.fault.dtype), state.fault)
         return dataclasses.replace(state, detail=detail, fault=fault)
 

@@ -148,7 +148,8 @@ class BallSolver(AbstractFlowSolver):
         y1 = jax.tree.map(lambda new, old: jnp.where(failed, old, new), y1, y0)
         y1 = dataclasses.replace(y1, detail=flow.renewed(y0, placed).detail)
         spent = solver_state.cost + cost
-        failure = jnp.where(hopeless, jnp.maximum(lost, 1), 0).astype(jnp.int32)
+        # Told of a rejected step too, which nobody reads: a constant step size rejects none.
+        failure = jnp.where(failed, jnp.maximum(lost, 1), 0).astype(jnp.int32)
         following = BallSolverState(dx, dy, spent, failure)
         chord = jax.tree.map(jnp.subtract, y1.contact, y0.contact)
         # The contact is only a guess for the next search: a straight line will do.
@@ -158,7 +159,7 @@ class BallSolver(AbstractFlowSolver):
         info = {"y0": y0, "y1": y1, "k": slopes}
         nothing = jax.tree.map(jnp.zeros_like, y0.contact)
         y_error = y0.moving(unravel(jnp.abs(error[:-1])), jnp.abs(error[-1]), nothing)
-        result = choose(hopeless, RESULTS.nonlinear_divergence, RESULTS.successful)
+        result = choose(failed, RESULTS.nonlinear_divergence, RESULTS.successful)
         return y1, y_error, info, following, result
 
     def func(self, terms: Any, t0: Any, y0: Any, args: Potential) -> Any:

@@ -148,7 +148,7 @@ class Contacts(eqx.Module):
         velocity: Minus the minimal-norm convex combination of the touching slopes, (P,): the
             motion of the ball's shadow per unit of learning rate and height scale.
         residual: Of the nearest one: sine of the angle to the normal.
-        converged: Whether a nearest one was found.
+        converged: Whether the nearest one was found.
         cost: What was spent.
     """
 
@@ -206,6 +206,8 @@ def _contacts(found: NearestPoint, cost: Cost, reach: Scalar, band: Scalar) -> C
     touching = single & (distances <= distances[0] + band)
     touching = touching.at[0].set(True)
     velocity, carrying = minimal_norm(slopes, touching)
+    # A search that did not end, at a point nearer than the nearest: that one is not nearest.
+    missed = ~found.converged & (found.distance < distances[0] - band)
     return Contacts(
         points=points,
         heights=heights,
@@ -215,7 +217,7 @@ def _contacts(found: NearestPoint, cost: Cost, reach: Scalar, band: Scalar) -> C
         carrying=carrying,
         velocity=-velocity,
         residual=residuals[0],
-        converged=converged[0],
+        converged=converged[0] & ~jnp.any(missed),
         cost=cost,
     )
 
@@ -266,8 +268,7 @@ class Placed(eqx.Module):
         x: The centre's parameters (P,).
         y: The centre's height.
         contacts: Where it touches.
-        first: What was nearest before it was moved, (P,).
-        first_distance: How far that was.
+        first_distance: How far the nearest point was before it was moved.
         gap: Distance of the centre to the landscape minus the radius, before the last correction.
         done: Whether nothing is left to be corrected.
         cost: What was spent on placing it.
@@ -276,7 +277,6 @@ class Placed(eqx.Module):
     x: Vector
     y: Scalar
     contacts: Contacts
-    first: Vector
     first_distance: Scalar
     gap: Scalar
     done: Bool[Array, ""]
@@ -296,7 +296,7 @@ def unplaced(search: ContactSearch, surface: Surface, x: Vector, y: Scalar) -> P
         eqx.filter_eval_shape(search, surface, x, y, y, x),
     )
     infinite = jnp.full_like(y, jnp.inf)
-    return Placed(x, y, blank, jnp.zeros_like(x), infinite, infinite, jnp.asarray(False), Cost())
+    return Placed(x, y, blank, infinite, infinite, jnp.asarray(False), Cost())
 
 
 def attempt(
@@ -333,7 +333,6 @@ def attempt(
         x=jnp.where(done, ball.x, x),
         y=jnp.where(done, ball.y, y),
         contacts=contacts,
-        first=jnp.where(before, contacts.nearest, ball.first),
         first_distance=jnp.where(before, contacts.distance, ball.first_distance),
         gap=contacts.signed_distances(ball.y)[0] - radius,
         done=done,

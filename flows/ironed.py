@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.ndimage
 from jaxtyping import Array
 
 from .potential import Potential
@@ -38,7 +39,8 @@ class Ironed:
         landscape: The loss there.
         contact: Parameters of the contact of a ball whose centre is there, (..., dimension): a
             point of the grid.
-        minima: Which points are local minima of the height, the border left out.
+        minima: Which points are local minima of the height, the border left out; of a level
+            stretch the first.
         creases: Which points lie at a crease: from here to the next point along an axis the
             contact jumps (by more than 8 spacings of the grid).
         radius: Of the ball.
@@ -232,29 +234,23 @@ def _iron_plane(
 
 
 def _minima(values: np.ndarray) -> np.ndarray:
-    """Return where no neighbour is lower; of equal neighbours the first in order counts."""
-    inner = (slice(1, -1),) * values.ndim
-    lowest = np.ones(values[inner].shape, dtype=bool)
-    for shift in itertools.product((-1, 0, 1), repeat=values.ndim):
-        if any(shift):
-            window = tuple(
-                slice(1 + s, n - 1 + s) for s, n in zip(shift, values.shape, strict=True)
-            )
-            other = values[window]
-            lowest &= (
-                (values[inner] < other) if shift < (0,) * values.ndim else (values[inner] <= other)
-            )
-    # A level stretch is a minimum only if it rises at its end too.
+    """Return where no neighbour is lower; a level stretch counts once, at its first point.
+
+    It counts only if it rises on all sides, and does not reach the border.
+    """
+    lowest = values == scipy.ndimage.minimum_filter(values, 3, mode="nearest")
+    # A level stretch falls somewhere if a point of it has a lower neighbour.
+    beside = scipy.ndimage.minimum_filter(np.where(lowest, np.inf, values), 3, mode="nearest")
+    falls = lowest & (beside <= values)
+    border = np.ones(values.shape, dtype=bool)
+    border[(slice(1, -1),) * values.ndim] = False
+    labels, count = scipy.ndimage.label(lowest, np.ones((3,) * values.ndim))
+    kept = np.ones(count + 1, dtype=bool)
+    kept[0] = False
+    kept[labels[falls | (lowest & border)]] = False
+    found, first = np.unique(labels, return_index=True)
     minima = np.zeros(values.shape, dtype=bool)
-    minima[inner] = lowest
-    if values.ndim == 1:
-        slopes = np.sign(np.diff(values))
-        moving = np.flatnonzero(slopes)
-        places = np.flatnonzero(minima)
-        after = np.searchsorted(moving, places)
-        ends = after == len(moving)
-        rises = slopes[moving[np.minimum(after, len(moving) - 1)]] > 0 if len(moving) else ~ends
-        minima[places] = rises & ~ends
+    minima.flat[first[kept[found]]] = True
     return minima
 
 

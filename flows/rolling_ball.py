@@ -33,6 +33,8 @@ OFF = (
 )
 
 _DROP_ATTEMPTS = 40
+# In radii.
+_ASIDE = 1e-2
 # To find the largest admissible radius: grid points, and how often the grid is refined.
 _ZOOM_POINTS = 65
 _ZOOMS = 12
@@ -115,8 +117,9 @@ class RollingBall(AbstractCheckedOptimizer):
         _, unravel = ravel_pytree(params)
 
         def height(flat: Any) -> Any:
-            value = potential(unravel(flat))
-            return self.height_scale.astype(value.dtype) * value
+            # A loss may be computed in a higher precision than that of the parameters.
+            value = jnp.asarray(potential(unravel(flat)), flat.dtype)
+            return self.height_scale.astype(flat.dtype) * value
 
         return height
 
@@ -143,7 +146,8 @@ class RollingBall(AbstractCheckedOptimizer):
         reach = jnp.sqrt(jnp.sum((moved[0] - flat) ** 2) + (moved[1] - height) ** 2)
         targets = tuple(jnp.stack(pair) for pair in zip(centre, moved, strict=True))
         guesses = jnp.stack([flat, flat - rate * slope])
-        needed = jnp.stack([~state.started, jnp.asarray(True)])
+        looks = ~state.started & self.search.is_global(flat.size)
+        needed = jnp.stack([looks, jnp.asarray(True)])
 
         def find(last: Contacts, one: tuple[Array, ...]) -> tuple[Contacts, Contacts]:
             x, y, guess, reach, wanted = one
@@ -161,12 +165,11 @@ class RollingBall(AbstractCheckedOptimizer):
         rows = (*targets, guesses, jnp.stack([radius, reach]), needed)
         _, both = lax.scan(find, blank, rows)
         first, second = (jax.tree.map(lambda a, i=i: a[i], both) for i in (0, 1))
-        cuts = ~state.started & self.cuts(flat, first.nearest, first.distance)
+        cuts, limit = self.cuts(surface, flat, first.distance, ~state.started)
         point, residual = second.nearest, second.residual
         valid = jnp.isfinite(height) & jnp.all(jnp.isfinite(slope))
         failure = jnp.where(cuts, 2, jnp.where(second.converged | ~valid, 0, 1)).astype(jnp.int32)
         failure = jnp.where(state.failure > 0, state.failure, failure)
-        limit = lax.cond(cuts, lambda: self.limit(surface, flat), lambda: jnp.zeros_like(height))
         detail = jnp.where(cuts, limit, residual)
         spent = second.cost + first.cost * (~state.started) + Cost(gradients=1)
         return RollingBallState(
@@ -211,21 +214,33 @@ class RollingBall(AbstractCheckedOptimizer):
             dtype
         )
 
-    def cuts(self, point: Vector, nearest: Vector, distance: Array) -> Bool[Array, ""]:
+    def cuts(
+        self, surface: Surface, point: Vector, distance: Array, wanted: Array
+    ) -> tuple[Bool[Array, ""], Array]:
         """Return whether a ball that touches at a point cuts the landscape, there or elsewhere.
 
+        With more than two parameters it sees what the curvature at the point says, no other walls.
+
         Args:
+            surface: F.
             point: The contact (P,).
-            nearest: The point of the landscape nearest to its centre.
-            distance: How far that is from the centre.
+            distance: How far the point of the landscape nearest to its centre is from it.
+            wanted: Whether to look; it does not cut if not.
+
+        Returns:
+            It, and the largest radius admissible there if it does.
         """
         radius = self.radius.astype(point.dtype)
         slack = SLACK[str(point.dtype)] * radius
-        lower = distance < radius - slack
-        if self.search.is_global(point.size):
-            return lower
-        # The contact itself is a minimum of the distance only if it is not too sharp.
-        return lower | (jnp.linalg.norm(nearest - point) > 1e-2 * radius)
+        local = not self.search.is_global(point.size)
+        lower = wanted & (distance < radius - slack)
+        # The contact is a stationary point of the distance, of whatever sort: the curvature tells.
+        limit = lax.cond(
+            wanted if local else lower,
+            lambda: self.limit(surface, point),
+            lambda: jnp.full_like(radius, jnp.inf),
+        )
+        return wanted & (limit < radius - slack) if local else lower, limit
 
     def limit(self, surface: Surface, point: Vector) -> Array:
         """Return inf over q with nu.(q - p) > 0 of |q - p|^2 / (2 nu.(q - p)).
@@ -277,10 +292,15 @@ def settled(optimizer: RollingBall, potential: Potential, params: Params) -> Pla
     radius = optimizer.radius.astype(flat.dtype)
     height, slope = jax.value_and_grad(surface)(flat)
     # Where a plane through the point below would hold it, or the highest point of the grid.
-    start = height + radius * jnp.sqrt(1 + slope @ slope)
+    start, guess = height + radius * jnp.sqrt(1 + slope @ slope), flat
     if optimizer.search.is_global(flat.size):
         start = optimizer.search.dilation(surface, flat, radius)
-    return place(optimizer.search, surface, flat, start, radius, flat, _DROP_ATTEMPTS)
+    else:
+        # On an axis of symmetry the point below may be a saddle of the distance, which a search
+        # that starts there does not leave.
+        aside = jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)
+        guess = flat + _ASIDE * radius * aside / jnp.linalg.norm(aside)
+    return place(optimizer.search, surface, flat, start, radius, guess, _DROP_ATTEMPTS)
 
 
 @eqx.filter_jit

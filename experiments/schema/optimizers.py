@@ -8,7 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Table
+from .base import BuildError, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Table
+
+# Grid points per parameter of the search for a ball's contacts: a million in all.
+_MOST_IN_THE_PLANE = 1000
 
 
 class AbstractOptimizerTable(Table, abc.ABC):
@@ -119,8 +122,13 @@ class RollingBallTable(AbstractOptimizerTable):
 
     def start(self, optimizer: Any, potential: Any, params: Any) -> Any:
         """Return where the contact is at the start."""
+        from jax.flatten_util import ravel_pytree
+
         import flows
 
+        if ravel_pytree(params)[0].size == 2 and (self.candidates or 0) > _MOST_IN_THE_PLANE:
+            message = f"given {self.candidates}; must be at most {_MOST_IN_THE_PLANE} with two"
+            raise BuildError("candidates", f"{message} parameters, along each of which it is")
         return flows.drop(optimizer, potential, params) if self.drop else params
 
 

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 
 from flows import (
+    RESULTS,
     BallCentreFlow,
     BallContactFlow,
+    BallSolver,
     GradientDescent,
     RollingBall,
     SimulationError,
@@ -17,6 +20,7 @@ from flows import (
     iterate,
     simulate,
 )
+from flows.contacts import ContactSearch
 from potentials import Quadratic, WeierstrassSine
 from tests.helpers import assert_trees_close
 
@@ -24,6 +28,8 @@ BOWL = Quadratic([1.0])
 TWO = jnp.asarray([2.0])
 # Coarse grids suffice for a parabola: two contacts are far apart.
 COARSE = 32
+# Learning rate, radius and start of a ball on a scaled landscape.
+SCALED = 0.8, 0.4, 1.5
 
 
 @eqx.filter_jit
@@ -37,19 +43,20 @@ def contacts_at_one(optimizer, start, potential=BOWL):
 def bowl():
     """Balls of several radii and learning rates on the parabola, all in one program."""
     cases = {
-        "unit": (1.0, 0.5, 2.0),
-        "longer": (2.0, 0.5, 2.0),
-        "before": (0.47313, 2.0, 3.0),
-        "rest": (0.47314, 2.0, 3.0),
-        "later": (1.0, 2.0, 3.0),
-        "zero": (1.0, 0.0, 2.0),
-        "tiny": (1.0, 1e-3, 2.0),
-        "smaller": (1.0, 5e-4, 2.0),
+        "unit": (1.0, 0.5, 2.0, 1.0),
+        "longer": (2.0, 0.5, 2.0, 1.0),
+        "before": (0.47313, 2.0, 3.0, 1.0),
+        "rest": (0.47314, 2.0, 3.0, 1.0),
+        "later": (1.0, 2.0, 3.0, 1.0),
+        "zero": (1.0, 0.0, 2.0, 1.0),
+        "tiny": (1.0, 1e-3, 2.0, 1.0),
+        "smaller": (1.0, 5e-4, 2.0, 1.0),
+        "scaled": (*SCALED, 0.6),
     }
     values = (jnp.asarray(column) for column in zip(*cases.values(), strict=True))
 
-    def one(rate, radius, start):
-        return contacts_at_one(RollingBall(rate, radius, candidates=COARSE), start[None])
+    def one(rate, radius, start, scale):
+        return contacts_at_one(RollingBall(rate, radius, scale, candidates=COARSE), start[None])
 
     found = jax.jit(jax.vmap(one))(*values)
     return {
@@ -81,6 +88,31 @@ def test_the_ball_rests_on_two_contacts_from_the_time_that_the_theory_says(bowl)
         assert abs(abs(end["contact"][0]) - np.sqrt(3)) < 1e-9
         assert abs(end["centre_height"] - 2.5) < 1e-9
         assert abs(end["centre"][0]) < 1e-9
+
+
+def test_a_height_scale_enters_the_flow_as_the_contact_form_says(bowl):
+    """F = 0.6 t^2 / 2: (w^2 - 0.6 rho / w) q' = -eta w^2 q, w^2 = 1 + 0.36 q^2, by scipy."""
+    rate, radius, start = SCALED
+    scale = 0.6
+
+    def speed(t, q):
+        w = np.sqrt(1 + (scale * q) ** 2)
+        return -rate * w**2 * q / (w**2 - scale * radius / w)
+
+    q = scipy.integrate.solve_ivp(speed, (0, 1), [start], rtol=1e-11, atol=1e-13).y[0, -1]
+    end = {key: value[-1] for key, value in bowl["scaled"].items()}
+    w = np.sqrt(1 + (scale * q) ** 2)
+    assert abs(end["contact"][0] - q) < 1e-8
+    assert abs(end["centre"][0] - (q - radius * scale * q / w)) < 1e-8
+    assert abs(end["predicted_loss"] - q**2 / 2) < 1e-8
+    assert abs(end["centre_height"] - (q**2 / 2 + radius / w / scale)) < 1e-8
+    assert abs(end["radius_times_curvature"] - radius * scale / w**3) < 1e-8
+    optimizer = RollingBall(rate, radius, scale)
+    contact = BallContactFlow(optimizer)
+    slope = contact.vector_field(0.0, contact.init(BOWL, jnp.asarray([q])), BOWL).params
+    assert float(slope[0]) == pytest.approx(speed(0.0, q), rel=1e-9)
+    critical = float(optimizer.critical_sharpness)
+    assert rate * critical / (1 - scale * radius * critical) == pytest.approx(2.0, rel=1e-9)
 
 
 def test_a_ball_without_a_radius_follows_gradient_flow(bowl):
@@ -279,6 +311,62 @@ def test_a_start_that_cuts_the_landscape_is_told_with_the_largest_radius():
     contact = drop(optimizer, BOWL, start)
     run = iterate(optimizer, BOWL, contact, 4, measurements=())
     assert bool(run.succeeded)
+
+
+def test_with_three_parameters_the_curvature_tells_that_a_start_cuts():
+    """On 2 |w|^2 the curvature across the slope is 4 / sqrt(1 + 16 |w|^2), the largest."""
+    well, start = Quadratic([4.0, 4.0, 4.0]), jnp.asarray([0.5, 0.3, 0.2])
+    limit = float(jnp.sqrt(1 + 16 * start @ start)) / 4
+    radii = jnp.asarray([1.01 * limit, 0.99 * limit])
+
+    def step(radius):
+        optimizer = RollingBall(0.1, radius)
+        return optimizer.failure(optimizer.step(optimizer.init(start), well))
+
+    failures, details = jax.jit(jax.vmap(step))(radii)
+    assert failures.tolist() == [2, 0]
+    assert float(details[0]) == pytest.approx(limit, rel=1e-9)
+
+
+def test_a_ball_dropped_on_an_axis_of_symmetry_lies_on_the_walls():
+    """Not at the bottom, a saddle of the distance: rho k = 8, sqrt(63) / 4 from the axis."""
+    contact = drop(RollingBall(0.1, 2.0), Quadratic([4.0, 4.0, 4.0]), jnp.zeros(3))
+    assert float(jnp.linalg.norm(contact)) == pytest.approx(np.sqrt(63) / 4, rel=1e-6)
+
+
+def test_a_contact_is_not_the_nearest_if_a_search_ended_at_a_nearer_point():
+    """In a groove rho k = 2 the bottom is where the distance is largest, at once found."""
+
+    @jax.jit
+    def found(x, y):
+        search = ContactSearch(candidates=COARSE, iterations=1)
+        surface = RollingBall(0.1, 2.0).surface(BOWL, TWO)
+        return search(surface, x, y, y, jnp.zeros(1)).converged
+
+    assert not bool(found(jnp.zeros(1), jnp.asarray(2.0)))
+
+
+def test_a_step_that_fails_says_so_to_a_controller_that_rejects_none():
+    """A constant step size accepts whatever comes: the ball may not just stay where it was."""
+    flow = BallCentreFlow(RollingBall(1.0, 0.5, iterations=1), curvature=False)
+    well = Quadratic([1.0, 2.0, 3.0])
+
+    @jax.jit
+    def step():
+        solver = BallSolver(flow)
+        state, own = solver.start(flow.init(well, jnp.ones(3)), well)
+        _, _, _, after, result = solver.step(None, 0.0, 0.5, state, well, own, False)
+        return own.failure, after.failure, result == RESULTS.nonlinear_divergence
+
+    before, after, told = step()
+    assert (int(before), int(after), bool(told)) == (0, 1, True)
+
+
+def test_a_loss_may_be_more_precise_than_its_parameters():
+    """All of the ball is in the parameters' precision."""
+    start = jnp.asarray([2.0], jnp.float32)
+    x, y = RollingBall(0.1, 0.5).centre(lambda p: BOWL(p.astype(jnp.float64)), start)
+    assert x.dtype == y.dtype == jnp.float32
 
 
 def test_a_projection_that_does_not_converge_names_step_and_residual():

@@ -86,6 +86,20 @@ def test_without_a_radius_nothing_is_ironed():
     assert not flat.minima.any()
 
 
+def test_a_level_stretch_of_a_plane_is_one_minimum():
+    """If it rises on all sides: a disc, and a disc that a channel drains."""
+
+    def disc(p):
+        return jnp.maximum(p[0] ** 2 + p[1] ** 2 - 0.25, 0.0)
+
+    def drained(p):
+        return jnp.where((jnp.abs(p[1]) < 0.1) & (p[0] > 0), -p[0], disc(p))
+
+    for potential, count in ((disc, 1), (drained, 0)):
+        found = ironed(potential, 0.0, lower=[-1, -1], upper=[1, 1], points=41)
+        assert len(found.points) == count
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
