@@ -244,8 +244,9 @@ def _minima(values: np.ndarray) -> np.ndarray:
     falls = lowest & (beside <= values)
     border = np.ones(values.shape, dtype=bool)
     border[(slice(1, -1),) * values.ndim] = False
-    labels, count = scipy.ndimage.label(lowest, np.ones((3,) * values.ndim))
-    kept = np.ones(count + 1, dtype=bool)
+    labels = np.zeros(values.shape, dtype=np.int64)
+    scipy.ndimage.label(lowest, np.ones((3,) * values.ndim), output=labels)
+    kept = np.ones(labels.max() + 1, dtype=bool)
     kept[0] = False
     kept[labels[falls | (lowest & border)]] = False
     found, first = np.unique(labels, return_index=True)
