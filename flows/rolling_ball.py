@@ -75,6 +75,10 @@ class RollingBall(AbstractCheckedOptimizer):
     Up to two parameters the nearest point is searched for globally, on a grid (`candidates`);
     beyond it is the local minimum of the distance that Newton's method finds from p - eta g.
 
+    Where a ball is held by two walls it jumps from one to the other. With one parameter it rests
+    there as its flow does; with more it slides along the crease, on the curve of its flow but not
+    with the flow's speed, however small the learning rate.
+
     Attributes:
         learning_rate: eta, scalar, above 0.
         radius: rho, scalar, at least 0, in the units of the parameters.

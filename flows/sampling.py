@@ -21,7 +21,7 @@ from .friction import AbstractFriction, Coulomb, TotalFriction, Viscous, check_f
 from .potential import Potential
 from .rest import MinimaSamples, RestProblem
 from .trees import Params, is_traced
-from .validation import as_params, check_potential, positive, positive_integer
+from .validation import as_params, check_potential, finite, positive, positive_integer
 
 # What the solver's stages and copies of all particles of a batch may take, in bytes.
 _BATCH_BYTES = 2**28
@@ -99,7 +99,7 @@ def sample_minima(
         speed=speed.astype(dtype),
         tolerance=tolerance.astype(dtype),
         max_time=max_time.astype(dtype),
-        minimum=jnp.asarray(minimum, dtype),
+        minimum=finite("minimum", minimum).astype(dtype),
         solver=own_solver if solver is None else solver,
         controller=own_controller if stepsize_controller is None else stepsize_controller,
         max_solver_steps=positive_integer("max_solver_steps", max_solver_steps),

@@ -65,6 +65,15 @@ def non_negative(name: str, value: Any) -> Float[Array, ""]:
     return _bounded(name, value, lambda x: x >= 0, "a finite number, at least 0")
 
 
+def finite(name: str, value: Any) -> Float[Array, ""]:
+    """Convert `value` to a scalar float array that is finite.
+
+    Raises:
+        ValueError: As for `positive`.
+    """
+    return _bounded(name, value, jnp.isfinite, "a finite number")
+
+
 def fraction(name: str, value: Any) -> Float[Array, ""]:
     """Convert `value` to a scalar float array that is at least 0 and below 1.
 

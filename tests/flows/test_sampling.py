@@ -176,6 +176,7 @@ def test_geodesics_of_a_bowl_end_where_quadrature_says():
         ({"max_time": 0.0}, "max_time must be a finite number above 0"),
         ({"num_samples": 0}, "num_samples must be an integer of at least 1; got 0"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0"),
+        ({"minimum": np.nan}, "minimum must be a finite number; got nan"),
         ({"minimum": 1.0}, "minimum must be at most the loss at params, 0; got 1"),
         ({"params": jnp.ones(2, int)}, "params must be a float array"),
         ({"potential": lambda w: w}, r"potential\(params\) must return a float of shape"),
