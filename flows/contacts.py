@@ -19,6 +19,8 @@ from .nearest_point import NearestPoint, Scalar, Surface, Vector, nearest_point
 
 # Grid points per parameter, for one and two parameters.
 _CANDIDATES = {1: 256, 2: 33}
+# In all.
+_MOST_CANDIDATES = 10_000_000
 # Local minima that are refined.
 _KEPT = {1: 3, 2: 6}
 # Contacts that are together within this, relative to the scale of lengths, are one.
@@ -105,7 +107,13 @@ class ContactSearch(eqx.Module):
 
     def _grid(self, size: int) -> np.ndarray:
         """Return the grid of the square around the unit disc, coordinates last."""
-        line = np.linspace(-1.0, 1.0, self.spacing(size))
+        count = self.spacing(size)
+        if count**size > _MOST_CANDIDATES:
+            raise ValueError(
+                f"candidates must be at most {int(_MOST_CANDIDATES ** (1 / size))} per parameter "
+                f"with {size} parameters; got {count}."
+            )
+        line = np.linspace(-1.0, 1.0, count)
         return np.stack(np.meshgrid(*[line] * size, indexing="ij"), axis=-1)
 
     def _starts(

@@ -26,6 +26,14 @@ _ThreeSteps = Annotated[
 ]
 
 
+def _check_grid(points: int, radius: float, length: float) -> None:
+    """Refuse a grid that is too large with a border of the radius on both sides."""
+    most = 20_000_000
+    if points * (1 + 2 * radius / length) > most:
+        message = f"given {radius:g}; with points = {points} a line of length {length:g} and a"
+        raise refuse("radii", f"{message} border of the radius have more than {most} points")
+
+
 class BallIroningTable(AbstractStudyTable):
     """`kind = "ball_ironing"`: the sum of sines, ironed with several radii, and balls on it.
 
@@ -51,6 +59,7 @@ class BallIroningTable(AbstractStudyTable):
         if self.upper <= self.lower:
             message = f"given {self.upper:g}; must be greater than lower = {self.lower:g}"
             raise refuse("upper", message)
+        _check_grid(self.points, max(self.radii), self.upper - self.lower)
         return self
 
     def build(self) -> Any:
@@ -74,6 +83,12 @@ class BallMinimaTable(AbstractStudyTable):
     weierstrass_terms: Annotated[int, pydantic.Field(ge=1, le=12)] = 7
 
     figures: ClassVar[tuple[str, ...]] = ("ball_minima",)
+
+    @pydantic.model_validator(mode="after")
+    def _the_grids_are_not_too_large(self) -> "BallMinimaTable":
+        # The shorter of the two lines has the finer grid.
+        _check_grid(self.points, max(self.radii), 2.0)
+        return self
 
     def build(self) -> Any:
         """Build a `studies.BallMinima`."""

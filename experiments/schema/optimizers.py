@@ -127,8 +127,8 @@ class RollingBallTable(AbstractOptimizerTable):
         import flows
 
         if ravel_pytree(params)[0].size == 2 and (self.candidates or 0) > _MOST_IN_THE_PLANE:
-            message = f"given {self.candidates}; must be at most {_MOST_IN_THE_PLANE} with two"
-            raise BuildError("candidates", f"{message} parameters, along each of which it is")
+            message = f"given {self.candidates}; must be at most {_MOST_IN_THE_PLANE} per parameter"
+            raise BuildError("candidates", f"{message} with two parameters")
         return flows.drop(optimizer, potential, params) if self.drop else params
 
 
