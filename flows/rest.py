@@ -54,7 +54,10 @@ class MinimaSamples(eqx.Module):
         parts = [f"{converged.sum()} of {converged.size} samples are at rest"]
         if late.any():
             parts.append(f"{late.sum()} still moved at max_time")
-        failed = converged.size - converged.sum() - late.sum()
+        lower = ~converged & np.asarray(self.result == RESULTS.event_occurred)
+        if lower.any():
+            parts.append(f"the loss of {lower.sum()} went below `minimum`")
+        failed = converged.size - converged.sum() - late.sum() - lower.sum()
         if failed:
             parts.append(f"the integration of {failed} failed, see `result`")
         return "; ".join(parts)
@@ -116,6 +119,16 @@ class RestProblem(eqx.Module):
         kinetic = (squared_norm(state.velocity) + slope**2) / 2
         return kinetic + self.flow.gravity.astype(loss.dtype) * (loss - self.minimum), loss
 
+    def rests(self, energy: Float[Array, ""], loss: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether a particle is at rest: its energy is small, and not as a difference.
+
+        Where the loss goes below `minimum`, a particle that moves has little energy too.
+        """
+        gravity, eps = self.flow.gravity.astype(loss.dtype), jnp.finfo(loss.dtype).eps
+        excess = gravity * (loss - self.minimum)
+        lowest = -(self.tolerance + 100 * eps * gravity * jnp.maximum(1, jnp.abs(self.minimum)))
+        return (energy <= self.tolerance) & (excess >= lowest)
+
     @property
     def event(self) -> diffrax.Event:
         """The moment of rest; in float32, where it has too few digits, the step that it is in."""
@@ -144,7 +157,7 @@ class RestProblem(eqx.Module):
         assert solution.ys is not None
         assert solution.ts is not None
         # An event is a change of sign: a particle that never moved enough has none.
-        resting = self.energy(start)[0] <= self.tolerance
+        resting = self.rests(*self.energy(start))
         state = jax.tree.map(lambda x, y: jnp.where(resting, x, y[0]), start, solution.ys)
         result = choose(resting, RESULTS.event_occurred, solution.result)
         energy, loss = self.energy(state)
@@ -153,7 +166,7 @@ class RestProblem(eqx.Module):
             stopping_time=jnp.where(resting, 0, solution.ts[0]),
             loss=loss,
             energy=energy,
-            converged=(result == RESULTS.event_occurred) & (energy <= self.tolerance),
+            converged=(result == RESULTS.event_occurred) & self.rests(energy, loss),
             result=result,
             stats=self.stats(solution.stats),
         )

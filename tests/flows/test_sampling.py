@@ -163,6 +163,15 @@ def test_geodesics_of_a_bowl_end_where_quadrature_says():
     assert_trees_close(ends, expected, rtol=0.0, atol=2e-7)
 
 
+def test_a_particle_that_falls_below_the_minimum_is_not_at_rest():
+    """Its energy passes the tolerance while it moves: a slope of cos(w) down from `minimum`."""
+    with pytest.warns(UserWarning, match="0 of 4 samples are at rest"):
+        found = sample_minima(
+            lambda w: jnp.cos(w[0]), jnp.asarray([np.pi / 2]), jax.random.key(0), 4, **OPTIONS
+        )
+    assert not np.asarray(found.converged).any()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
