@@ -51,12 +51,14 @@ def precision(name: str) -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def build(config: Experiment, source: str) -> Built:
+def build(config: Experiment, source: str, memo: dict[Any, Any] | None = None) -> Built:
     """Build everything that a config names, inside its `precision`.
 
     Args:
         config: the config.
         source: what to call it in an error.
+        memo: what earlier builds of the same precision made, by table: equal tables are built
+            once. Filled by each build; give an empty one to the first of many.
 
     Returns:
         The objects.
@@ -65,29 +67,51 @@ def build(config: Experiment, source: str) -> Built:
         ConfigError: if data are missing or do not fit, or a value contradicts the number of
             parameters; the message names the key.
     """
+    memo = {} if memo is None else memo
+    ground = (config.potential, config.seed)
     try:
-        with building("potential"):
-            potential, extra = config.potential.build()
-            params, size = _start(config, potential)
+        if ground not in memo:
+            memo[ground] = _ground(config)
+        potential, extra, params, size = memo[ground]
         if "paths" in config.figures and size != 2:
             message = f"given 'paths', which draws two parameters; this potential has {size}"
             raise BuildError("figures", message)
         with building("optimizer"):
-            optimizer = config.optimizer.build()
+            if config.optimizer not in memo:
+                memo[config.optimizer] = config.optimizer.build()
+            optimizer = memo[config.optimizer]
             params = config.optimizer.start(optimizer, potential, params)
         built_flows = []
         for index, table in enumerate(config.flows):
-            with building(f"flows[{index}]"):
-                flow = table.build(optimizer, size)
-                if isinstance(flow, flows.DissipativeFlow) and flow.velocity is not None:
-                    velocity = ravel_pytree(params)[1](flow.velocity)
-                    flow = flows.DissipativeFlow(flow.gravity, flow.friction, velocity)
-                solver = table.solver.arguments()
-                built_flows.append(BuiltFlow(table.label, table.kind, flow, solver))
+            key = (table, config.optimizer, size)
+            if key not in memo:
+                with building(f"flows[{index}]"):
+                    memo[key] = BuiltFlow(
+                        table.label,
+                        table.kind,
+                        table.build(optimizer, size),
+                        table.solver.arguments(),
+                    )
+            built_flows.append(_shaped(memo[key], params))
         measurements = (flows.LossAndGradient(), *_curvature(config, size), *extra)
     except BuildError as error:
         raise ConfigError(source, [Problem(error.key, error.message)]) from error
     return Built(potential, params, size, optimizer, tuple(built_flows), measurements)
+
+
+def _ground(config: Experiment) -> tuple[Any, tuple[Any, ...], Any, int]:
+    with building("potential"):
+        potential, extra = config.potential.build()
+        return potential, extra, *_start(config, potential)
+
+
+def _shaped(built: BuiltFlow, params: Any) -> BuiltFlow:
+    """Give an initial velocity, a list in the config, the parameters' shape."""
+    flow = built.flow
+    if isinstance(flow, flows.DissipativeFlow) and flow.velocity is not None:
+        velocity = ravel_pytree(params)[1](flow.velocity)
+        flow = flows.DissipativeFlow(flow.gravity, flow.friction, velocity)
+    return built._replace(flow=flow)
 
 
 def build_study(config: StudyExperiment, source: str) -> AbstractStudy:

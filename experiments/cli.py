@@ -1,4 +1,4 @@
-"""The command line: `eosflows list | run | show | figure | validate`."""
+"""The command line: `eosflows list | run | sweep | show | figure | validate`."""
 
 import importlib.metadata
 import sys
@@ -13,7 +13,7 @@ import rich.table
 import rich.text
 
 from .errors import ConfigError, UserError
-from .loader import builtin_descriptions, load_config
+from .loader import builtin_descriptions, load_config, load_run_config
 
 OK, FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -79,7 +79,7 @@ def run(
     no_figures
         Draw nothing; `eosflows figure` can do it later.
     """
-    config = load_config(experiment, set_)
+    config = load_run_config(experiment, set_)
     from . import runner, session
 
     try:
@@ -92,6 +92,74 @@ def run(
     if result.status != session.FINISHED:
         _complain(f"{result.status}: {result.message}; every step before is in the store")
         return DIVERGED
+    return OK
+
+
+@app.command
+def sweep(
+    experiment: str,
+    /,
+    *,
+    over: Annotated[
+        tuple[str, ...], cyclopts.Parameter(negative=(), allow_leading_hyphen=True)
+    ] = (),
+    set_: Annotated[
+        tuple[str, ...],
+        cyclopts.Parameter(name="--set", negative=(), allow_leading_hyphen=True),
+    ] = (),
+    out: Path | None = None,
+    resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    overwrite: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    no_figures: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    workers: Annotated[int, cyclopts.Parameter(validator=cyclopts.validators.Number(gte=1))] = 1,
+    scheduler: str = "",
+) -> int:
+    """Run an experiment once for each combination of some keys' values, and gather the results.
+
+    Parameters
+    ----------
+    experiment
+        A built-in experiment (see `eosflows list`), or the path of a TOML file.
+    over
+        KEY=VALUES: what to vary, as in `--over optimizer.learning_rate=0.01,0.02`,
+        `--over seed=0:10` or `--over potential.curvature=linspace(0.5,5,10)`. May be given several
+        times; in place of the axes in the config's own table `[sweep]`.
+    set_
+        KEY=VALUE to change a key of all runs.
+    out
+        The directory; by default the experiment's name in `runs/`.
+    resume
+        Go on with an earlier sweep of the same config: runs that ended are not run again.
+    overwrite
+        Replace an earlier sweep in that directory.
+    no_figures
+        Draw nothing; `eosflows figure` can do it later.
+    workers
+        How many processes share the runs that do not go through one program.
+    scheduler
+        The address of a dask scheduler whose workers run them, in place of processes of this
+        machine.
+    """
+    from .sweep.grid import load_sweep
+
+    config = load_sweep(experiment, set_, over)
+    from .session import FINISHED
+    from .sweep import run_sweep
+
+    result = run_sweep(
+        config,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        draw=not no_figures,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    _show(result.directory)
+    _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
+    if result.status != FINISHED:
+        _complain(f"{result.status}: {result.message}; run these again with --resume")
+        return FAILED
     return OK
 
 

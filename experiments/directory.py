@@ -17,8 +17,9 @@ CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 CHECKPOINT = "checkpoint"
 FIGURES = "figures"
+RUNS = "runs"
 PROGRAM = "eosflows"
-_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS})
+_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS, RUNS})
 
 
 def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from .directory import read_environment, write_environment
-from .schema import Config
+from .schema import Config, SweepExperiment
 
 _PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
 
@@ -57,14 +57,19 @@ def describe(config: Config) -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": config.seed,
-        "precision": config.precision,
+        **_of_one_run(config),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
         "versions": {name: _version(name) for name in ("eosflows", *_PACKAGES)},
         "commit": _commit(),
     }
+
+
+def _of_one_run(config: Config) -> dict[str, Any]:
+    if isinstance(config, SweepExperiment):
+        return {}  # Each of its runs has its own.
+    return {"seed": config.seed, "precision": config.precision}
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,7 @@ import tomli_w
 
 from .errors import NO_HOME, ConfigError, Problem, UserError
 from .explain import explain
-from .schema import Config, Experiment, StudyExperiment
+from .schema import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment
 
 MAX_BYTES = 2**20
 # tomllib takes a time that grows with the square of a dotted key's length.
@@ -41,7 +41,7 @@ def builtin_descriptions() -> dict[str, str]:
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read and validate the config of an experiment.
+    """Read and validate the config of an experiment, a study or a sweep.
 
     Args:
         source: the path of a TOML file, or the name of a built-in experiment.
@@ -55,18 +55,49 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: if there is no such file or name, or the config cannot be run; the message
             names each key, what was given and what is allowed.
     """
+    where, data = read_tables(source, overrides)
+    return validate(data, where)
+
+
+def load_run_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """As `load_config`, and refuse a sweep: of what can be run by itself.
+
+    Raises:
+        ConfigError: as `load_config`, and for a sweep.
+    """
+    config = load_config(source, overrides)
+    if isinstance(config, SweepExperiment):
+        message = "this is a sweep, of many runs; start it with `eosflows sweep`"
+        raise ConfigError(str(source), [Problem("sweep", message)])
+    return config
+
+
+def read_tables(source: str | Path, overrides: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """Read a config without validating it.
+
+    Args:
+        source: as for `load_config`.
+        overrides: as for `load_config`.
+
+    Returns:
+        What to call it in an error, and its tables.
+
+    Raises:
+        ConfigError: if there is no such file or name, or it is no TOML.
+    """
     where, text = _read(source)
     data = _parse(where, text)
     for assignment in overrides:
         _override(data, assignment)
-    return validate(data, where)
+    return where, data
 
 
 def validate(data: Mapping[str, Any], source: str = "config") -> Config:
-    """Validate a config that was already parsed: a study if it has the table `[study]`.
+    """Validate a config that was already parsed.
 
     Args:
-        data: the tables, as `tomllib` gives them.
+        data: the tables, as `tomllib` gives them; a study if `study` is among them, a sweep if
+            `sweep` is. The runs of a sweep are not validated here.
         source: what to call the config in an error.
 
     Returns:
@@ -76,12 +107,20 @@ def validate(data: Mapping[str, Any], source: str = "config") -> Config:
         ConfigError: as for `load_config`.
     """
     model = StudyExperiment if "study" in data else Experiment
+    model = SweepExperiment if "sweep" in data else model
     try:
         return model.model_validate(dict(data))
     except pydantic.ValidationError as error:
         raise ConfigError(source, explain(error, data, model)) from None
     except RecursionError:
         raise ConfigError(source, [Problem("", "nested too deeply to be a config")]) from None
+
+
+def validate_run(data: Mapping[str, Any], source: str = "config") -> RunConfig:
+    """As `validate`, of what can be run by itself: a table `sweep` is an unknown key."""
+    config = validate({key: value for key, value in data.items() if key != "sweep"}, source)
+    assert not isinstance(config, SweepExperiment)
+    return config
 
 
 def to_toml(config: Config) -> str:
@@ -162,7 +201,22 @@ def _override(data: dict[str, Any], assignment: str) -> None:
     if not equals or not all(parts):
         message = "expected KEY=VALUE, as in --set optimizer.learning_rate=0.1"
         raise ConfigError(source, [Problem("", message)])
-    value = _parse_value(text.strip())
+    assign(data, key.strip(), parse_value(text.strip()), source)
+
+
+def assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set a key of a config that was not yet validated, in place.
+
+    Args:
+        data: the tables.
+        key: the path, `a.b`; a list is entered by index, `flows.0.label`.
+        value: its value.
+        source: what to call the assignment in an error.
+
+    Raises:
+        ConfigError: if the path leads through what is no table, or past the end of a list.
+    """
+    parts = key.split(".")
     node: Any = data
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -187,7 +241,8 @@ def _override(data: dict[str, Any], assignment: str) -> None:
             )
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Read a value as TOML, or else take it as a string."""
     if "\n" in text or len(text) > MAX_BYTES or _LONG_KEY.search(text):
         return text
     try:

@@ -19,6 +19,11 @@ from .oscillation import ROD, Midpoints, half_difference, measured_variances
 from .schema import Experiment
 
 DISCRETE = "discrete"
+DISTANCE = {
+    "units": "parameter",
+    "long_name": "distance to the discrete midpoint at the same time",
+}
+DISPLACEMENT = {"units": "parameter", "long_name": "distance of that midpoint from its start"}
 
 
 @dataclasses.dataclass
@@ -97,9 +102,7 @@ class Lockstep:
         self.origins: dict[str, Any] = {}
         self.midpoints = Midpoints(config, built)
         # With momentum a rod lies in a phase space that the iterates alone do not give.
-        self.has_rods = isinstance(built.optimizer, flows.GradientDescent) and any(
-            flow.kind == ROD for flow in config.flows
-        )
+        self.has_rods = has_rods(built)
 
     @property
     def stopped(self) -> bool:
@@ -246,26 +249,30 @@ class Lockstep:
             if kind not in self.origins:
                 self.origins[kind] = jax.tree.map(lambda x: x[0], midpoints)
             near = np.asarray(flows.distance(piece, discrete))
-            far = np.asarray(_from(self.origins[kind], midpoints))[: len(near)]
+            far = np.asarray(displacements(self.origins[kind], midpoints))[: len(near)]
             distance[: len(near)], displacement[: len(far)] = near, far
         return {
-            "distance": _length(distance, "distance to the discrete midpoint at the same time"),
-            "displacement": _length(displacement, "distance of that midpoint from its start"),
+            "distance": xr.Variable("step", distance, DISTANCE),
+            "displacement": xr.Variable("step", displacement, DISPLACEMENT),
         }
 
 
+def has_rods(built: Built) -> bool:
+    """Whether a rod's length is to be measured along the iterates alone."""
+    return isinstance(built.optimizer, flows.GradientDescent) and any(
+        flow.kind == ROD for flow in built.flows
+    )
+
+
 @eqx.filter_jit
-def _from(origin: Any, points: Any) -> jax.Array:
+def displacements(origin: Any, points: Any) -> jax.Array:
+    """Return |m_t - m_0| (T,) of points m_t with leading axis T and an origin m_0."""
     squares = jax.tree.map(
         lambda o, x: jnp.sum(jnp.square(x - o[None]).reshape(x.shape[0], -1), axis=1),
         origin,
         points,
     )
     return jnp.sqrt(sum(jax.tree.leaves(squares)))
-
-
-def _length(values: np.ndarray, description: str) -> xr.Variable:
-    return xr.Variable("step", values, {"units": "parameter", "long_name": description})
 
 
 def _discrete(config: Experiment, built: Built) -> Track:

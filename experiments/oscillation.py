@@ -100,14 +100,20 @@ def half_difference(discrete: flows.Trajectory) -> dict[str, xr.Variable]:
         The variable along `step`; the mean of its square is trace(Sigma) of a rod flow without
         momentum.
     """
-    midpoints = discrete.midpoints("two_point")
-    half = jax.tree.map(jnp.subtract, midpoints, discrete.params)
-    squares = (
-        np.sum(np.square(x).reshape(len(x), -1), axis=1)
-        for x in map(np.asarray, jax.tree.leaves(half))
+    return {"half_difference": xr.Variable("step", np.asarray(half_lengths(discrete)), HALF)}
+
+
+HALF = {"units": "parameter", "long_name": "half the distance to the next iterate"}
+"""Attributes of `half_difference`."""
+
+
+@eqx.filter_jit
+def half_lengths(discrete: flows.Trajectory) -> Float[Array, " T"]:
+    """Return |w_{t+1} - w_t| / 2 (T,), in the units of the parameters."""
+    half = jax.tree.map(jnp.subtract, discrete.midpoints("two_point"), discrete.params)
+    return jnp.sqrt(
+        sum(jnp.sum(jnp.square(x), axis=range(1, x.ndim)) for x in jax.tree.leaves(half))
     )
-    attributes = {"units": "parameter", "long_name": "half the distance to the next iterate"}
-    return {"half_difference": xr.Variable("step", np.sqrt(sum(squares)), attributes)}
 
 
 def measured_variances(

@@ -17,8 +17,8 @@ from .interrupts import deferred_interrupts
 from .landscape import landscape
 from .lockstep import Lockstep
 from .progress import AbstractProgress, show_progress, warn
-from .schema import Config, Experiment, StudyExperiment
-from .session import AbstractSession, Result, is_complete
+from .schema import Experiment, RunConfig, StudyExperiment
+from .session import AbstractSession, Result, ending, is_complete
 from .store import RESULTS, Store, load
 from .study_session import StudySession
 
@@ -27,7 +27,7 @@ _SEGMENT_BYTES = 2**29
 
 
 def run(
-    config: Config,
+    config: RunConfig,
     directory: str | Path | None = None,
     *,
     overwrite: bool = False,
@@ -40,7 +40,7 @@ def run(
     JAX's precision is set to the config's for the time of the run, and restored.
 
     Args:
-        config: the experiment, from `load_config`.
+        config: the experiment or study, from `load_run_config`.
         directory: the run directory; by default the experiment's name in `runs/`.
         overwrite: replace an earlier run that is there.
         resume: go on with an earlier run of the same config that is there, from its last
@@ -72,7 +72,7 @@ def run(
             return session.result()
 
 
-def _beginning(config: Config) -> Callable[[Path, bool], AbstractSession]:
+def _beginning(config: RunConfig) -> Callable[[Path, bool], AbstractSession]:
     if isinstance(config, StudyExperiment):
         study = build_study(config, config.name)
         return lambda path, there: StudySession(path, config, study, there)
@@ -142,7 +142,7 @@ class _Session(AbstractSession):
         if self.lockstep.steps_done and not self._checkpoint_is_due():
             self._checkpoint()
 
-    def conclude(self) -> list[str]:
+    def conclude(self) -> tuple[str, str]:
         """Write summary numbers and the landscape."""
         if self.config.save_params and self.built.size == 2:
             tree = load(self.path)
@@ -152,7 +152,9 @@ class _Session(AbstractSession):
             self.store.write("landscape", ground)
         for row in summary.rows(load(self.path, params=False)):
             self.store.update(row.label, summary.attributes(row))
-        return [f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message]
+        return ending(
+            [f"{track.label} {track.message}" for track in self.lockstep.tracks if track.message]
+        )
 
     def restore(self) -> Store | None:
         """Go back to the last checkpoint; None, to begin again, if there is none."""

@@ -16,6 +16,7 @@ from .schema import Config
 from .store import RESULTS, Store, load, remove
 
 FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
+INCOMPLETE = "incomplete"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Result:
 
     Attributes:
         directory: the run directory.
-        status: "finished" or "diverged".
+        status: "finished", "diverged", or of a sweep "incomplete" if one of its runs failed.
         message: which trajectories stopped where, a sentence each; empty if none did.
     """
 
@@ -109,11 +110,11 @@ class AbstractSession(abc.ABC):
         """Bring what was computed before an interrupt to where a resumed run finds it."""
 
     @abc.abstractmethod
-    def conclude(self) -> Sequence[str]:
+    def conclude(self) -> tuple[str, str]:
         """Write what is known only at the end.
 
         Returns:
-            A sentence for each trajectory or part that stopped early.
+            The status with which the run ends, and what there is to say about it.
         """
 
     def run(self, bar: AbstractProgress) -> None:
@@ -126,7 +127,7 @@ class AbstractSession(abc.ABC):
         """
         try:
             self.compute(bar)
-            messages = self.conclude()
+            ending = self.conclude()
         except KeyboardInterrupt:
             with deferred_interrupts():
                 self.keep()
@@ -137,7 +138,7 @@ class AbstractSession(abc.ABC):
             with contextlib.suppress(Exception), deferred_interrupts():
                 self.store.finish({})
             raise
-        self._end(DIVERGED if messages else FINISHED, "; ".join(messages))
+        self._end(*ending)
 
     def result(self) -> Result:
         """How a run that is complete ended, as its store says."""
@@ -160,6 +161,15 @@ class AbstractSession(abc.ABC):
             "message": "",
         }
         return Store.create(results, {**attributes, **self.attributes})
+
+
+def ending(messages: Sequence[str]) -> tuple[str, str]:
+    """The status of a run, and its message.
+
+    Args:
+        messages: a sentence for each trajectory or part that stopped early.
+    """
+    return (DIVERGED if messages else FINISHED), "; ".join(messages)
 
 
 def is_complete(store: Store) -> bool:

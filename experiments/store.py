@@ -131,13 +131,18 @@ class Store:
 
     def write(self, group: str, dataset: xr.Dataset) -> None:
         """Write a whole group at once, in place of one that is there (for the landscape)."""
-        if group in self._root:
-            del self._root[group]
-        self._rows.pop(group, None)
+        self.delete(group)
         self._create(group, dataset, {})
         for name, variable in dataset.variables.items():
             self._arrays[group][str(name)][...] = variable.values
         del self._arrays[group]
+
+    def delete(self, group: str) -> None:
+        """Remove a group and all that is in it; nothing happens if it is not there."""
+        if group in self._root:
+            del self._root[group]
+        self._rows.pop(group, None)
+        self._arrays.pop(group, None)
 
     def update(self, group: str, attributes: Mapping[str, Any]) -> None:
         """Set attributes of a group; `""` is the root."""
@@ -234,7 +239,7 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
         ) as tree:
             ours = tree.attrs.keys() >= _MARKS
             nodes = tree.subtree if ours else ()
-            groups = {node.path: _trim(node.to_dataset(inherit=False)).load() for node in nodes}
+            groups = {node.path: _read(node) for node in nodes}
     except Exception as error:
         # A torn chunk surfaces as whatever the codec raises; all of it means the same to a reader.
         message = str(error) or type(error).__name__
@@ -252,6 +257,13 @@ def remove(path: Path) -> None:
     """
     _check_folder(path)
     shutil.rmtree(path)
+
+
+def _read(node: xr.DataTree) -> xr.Dataset:
+    """The written rows of a group, in memory; text as Python's strings, which numpy can compare."""
+    data = _trim(node.to_dataset(inherit=False)).load()
+    texts = [name for name, variable in data.variables.items() if variable.dtype.kind == "T"]
+    return data.assign({name: data[name].astype(object) for name in texts})
 
 
 def _trim(dataset: xr.Dataset) -> xr.Dataset:
@@ -292,10 +304,12 @@ def _dims(array: zarr.Array) -> tuple[str | None, ...]:
 def _chunks(
     shape: Sequence[int], dims: Sequence[Hashable], dtype: np.dtype[Any]
 ) -> tuple[int, ...]:
-    if not shape or dims[0] != "step":
-        return tuple(max(1, size) for size in shape)
+    if not shape:
+        return ()
     row = max(1, math.prod(shape[1:]) * dtype.itemsize)
-    rows = max(1, min(shape[0], _CHUNK_ROWS, _CHUNK_BYTES // row))
+    # What is appended to comes in few rows at a time, what is written at once in all.
+    most = _CHUNK_ROWS if dims[0] == "step" else shape[0]
+    rows = max(1, min(shape[0], most, _CHUNK_BYTES // row))
     return (rows, *(max(1, size) for size in shape[1:]))
 
 

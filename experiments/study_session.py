@@ -12,7 +12,7 @@ import flows
 from .interrupts import deferred_interrupts
 from .progress import AbstractProgress
 from .schema import StudyExperiment
-from .session import AbstractSession, is_complete
+from .session import AbstractSession, ending, is_complete
 from .store import RESULTS, Store, load
 from .studies import AbstractStudy, Conclusion
 from .summary import CONCLUSIONS
@@ -89,13 +89,13 @@ class StudySession(AbstractSession):
     def keep(self) -> None:
         """Do nothing: a part is stored at once, or lost."""
 
-    def conclude(self) -> list[str]:
+    def conclude(self) -> tuple[str, str]:
         """Write the conclusions."""
         tree = load(self.path)
         parts = [part for part in self.study.parts if part in tree.children]
         conclusions = self.study.conclude({part: tree[part].to_dataset() for part in parts})
         self.store.write(CONCLUSIONS, _dataset(conclusions))
-        return list(self._messages.values())
+        return ending(list(self._messages.values()))
 
     def _is_done(self, part: str) -> bool:
         return part in self._messages or bool(self.store.attributes_of(part).get("complete"))

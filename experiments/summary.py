@@ -11,6 +11,10 @@ import xarray as xr
 
 CONCLUSIONS = "conclusions"
 """The group of a study's results that holds what was measured, beside what theory says."""
+SWEEP = "sweep"
+"""The group of a sweep's results that holds its runs on the grid of the swept values."""
+# Rows of a table that are still read; more runs are counted.
+_MOST_RUNS = 40
 
 _HEADINGS = (
     "steps",
@@ -79,10 +83,13 @@ def attributes(row: Row) -> dict[str, Any]:
 def table(tree: xr.DataTree) -> rich.table.Table:
     """A summary for the terminal, under the run's name, status and critical sharpness.
 
-    Of an experiment it has the rows, of a study its conclusions.
+    Of an experiment it has the rows, of a study its conclusions, of a sweep its runs or, if they
+    are many, what they came to.
     """
     if tree.attrs.get("kind") == "study":
         return _conclusions(tree)
+    if tree.attrs.get("kind") == "sweep":
+        return _sweep(tree)
     shown = _empty_table(tree)
     shown.add_column("trajectory", no_wrap=True)
     for heading in _HEADINGS:
@@ -122,6 +129,45 @@ def _conclusions(tree: xr.DataTree) -> rich.table.Table:
             cells.append(_if_finite(one["measured"] - one["predicted"], ".2g"))
         shown.add_row(rich.text.Text(str(quantity)), *cells)
     return shown
+
+
+def _sweep(tree: xr.DataTree) -> rich.table.Table:
+    shown = _empty_table(tree)
+    if SWEEP not in tree.children:
+        return shown
+    data = tree[SWEEP].to_dataset()
+    axes = [str(name) for name in np.atleast_1d(tree.attrs["axes"])]
+    ended = data["outcome"] if "outcome" in data else data["status"]
+    if data["status"].size > _MOST_RUNS:
+        shown.add_column("runs came to", no_wrap=True)
+        shown.add_column("number", justify="right")
+        words, numbers = np.unique(ended.values, return_counts=True)
+        for word, number in sorted(zip(words, numbers, strict=True), key=lambda one: -one[1]):
+            shown.add_row(rich.text.Text(str(word)), str(number))
+        return shown
+    quantity = str(tree.attrs.get("quantity", ""))
+    values = data.get(quantity)
+    if values is not None and "trajectory" in values.dims:
+        values = values.isel(trajectory=0)
+    for name in axes:
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("came to", no_wrap=True)
+    if values is not None:
+        shown.add_column(quantity.replace("_", " "), justify="right", no_wrap=True)
+    for index in np.ndindex(*data["status"].shape):
+        here = dict(zip(axes, index, strict=True))
+        cells = [_show_value(data[name].values[place]) for name, place in here.items()]
+        cells.append(str(ended.isel(here).item()))
+        if values is not None:
+            cells.append(_show_value(values.isel(here).values[()]))
+        shown.add_row(*(rich.text.Text(cell) for cell in cells))
+    return shown
+
+
+def _show_value(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return _if_finite(float(value), ".4g")
+    return str(value)
 
 
 def _any(data: xr.Dataset, name: str) -> bool:

@@ -16,6 +16,7 @@ from .curvature import (
     third_derivatives,
     top_eigenpairs,
 )
+from .cycles import Cycle, cycle
 from .dims import DissipativeFlow, DissipativeState
 from .edge import EdgeSolver
 from .flow import AbstractFlow, AbstractFollowedFlow, Midpoint
@@ -43,6 +44,7 @@ from .rod_solver import RodSolver
 from .rod_state import DenseRodState, LowRankRodState
 from .rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
 from .sampling import sample_minima
+from .segments import kept_rows
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
@@ -67,6 +69,7 @@ __all__ = [
     "Cost",
     "Coulomb",
     "Curvature",
+    "Cycle",
     "DenseRodState",
     "DissipativeFlow",
     "DissipativeState",
@@ -97,6 +100,7 @@ __all__ = [
     "Variable",
     "Viscous",
     "concatenate",
+    "cycle",
     "distance",
     "drop",
     "exponential_map",
@@ -105,6 +109,7 @@ __all__ = [
     "hvp",
     "ironed",
     "iterate",
+    "kept_rows",
     "linearise_gradient",
     "measure",
     "principal_curvature",

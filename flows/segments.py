@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool
 
 from .results import LOSS_NOT_FINITE, RESULTS, SimulationError
 from .trajectory import Ends, Trajectory, join
@@ -117,18 +118,27 @@ def _looped(advance, state, pieces, done, saves, length, report):
     return state
 
 
-def _cut(trajectory: Trajectory) -> Trajectory:
-    """Keep the finite rows up to the failure: the start too, if it fails right there."""
+def kept_rows(trajectory: Trajectory) -> Bool[Array, " T"]:
+    """Tell which saved rows count: the finite ones up to a failure, the start in any case.
+
+    Works inside compiled code too, for one trajectory; under `jax.vmap` for each of a batch.
+    """
     times = trajectory.steps.astype(trajectory.stopped_at.dtype)
-    keep = times <= trajectory.stopped_at
-    if trajectory.reason == LOSS_NOT_FINITE:
-        keep = (times < trajectory.stopped_at) | (times == 0)
+    keep = (times <= trajectory.stopped_at) | jnp.isnan(trajectory.stopped_at)
+    if LOSS_NOT_FINITE in trajectory.failures:
+        loss = trajectory.failure == 1 + trajectory.failures.index(LOSS_NOT_FINITE)
+        keep = keep & ~(loss & (times >= trajectory.stopped_at) & (times != 0))
     finite = jax.tree.map(
         lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))), trajectory.params
     )
     for rows in jax.tree.leaves(finite):
         keep = keep & rows
-    count = int(jnp.sum(jnp.cumprod(keep)))
+    return jnp.cumprod(keep).astype(bool)
+
+
+def _cut(trajectory: Trajectory) -> Trajectory:
+    """Keep the finite rows up to the failure: the start too, if it fails right there."""
+    count = int(jnp.sum(kept_rows(trajectory)))
     beside, ends = trajectory.beside, None
     if isinstance(beside, Ends):
         if count < trajectory.steps.shape[0]:

@@ -8,21 +8,29 @@ from .potentials import AbstractToyTable, BuiltPotential
 from .solvers import SolverTable
 from .studies import StudyExperiment
 from .study_base import AbstractStudyTable
+from .sweep import AxisTable, SweepExperiment, SweepTable
 
-Config: TypeAlias = Experiment | StudyExperiment
-"""What a config file may hold: an experiment, or with a table `[study]` a study."""
+RunConfig: TypeAlias = Experiment | StudyExperiment
+"""What can be run: an experiment, or with a table `[study]` a study."""
+
+Config: TypeAlias = RunConfig | SweepExperiment
+"""What a config file may hold: what can be run, or with a table `[sweep]` a grid of runs."""
 
 __all__ = [
     "AbstractStudyTable",
     "AbstractToyTable",
+    "AxisTable",
     "BuildError",
     "BuiltPotential",
     "CheckpointTable",
     "Config",
     "CurvatureTable",
     "Experiment",
+    "RunConfig",
     "SolverTable",
     "StudyExperiment",
+    "SweepExperiment",
+    "SweepTable",
     "Table",
     "building",
 ]

@@ -45,3 +45,6 @@ STUDY_FIGURES = (
     "dims_uncertainty",
 )
 """Those that draw a study; a study's table names its own."""
+
+SweepFigureName = Literal["sweep", "phase_diagram"]
+"""Those that draw a sweep."""

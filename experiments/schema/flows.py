@@ -64,6 +64,10 @@ class AbstractFlowTable(Table, abc.ABC):
     models: ClassVar[tuple[str, ...] | None]
     """The kinds of optimizer that the flow models; None for all of them."""
 
+    batched: ClassVar[bool]
+    """Whether many runs may go through one vmapped program: what the flow does between the
+    segments of a run needs none of the values, and no run is much slower than the others."""
+
     label: Label
     solver: SolverTable
 
@@ -103,6 +107,7 @@ class GradientFlowTable(AbstractFlowTable):
     """`kind = "gradient"`: gradient flow, with the backward-error correction if asked for."""
 
     models: ClassVar[tuple[str, ...] | None] = ("gradient_descent",)
+    batched: ClassVar[bool] = True
 
     kind: Literal["gradient"]
     correction: bool = False
@@ -128,6 +133,7 @@ class CentralFlowTable(AbstractFlowTable):
     """
 
     models: ClassVar[tuple[str, ...] | None] = ("gradient_descent",)
+    batched: ClassVar[bool] = False
 
     kind: Literal["central"]
     rank: Rank = "auto"
@@ -164,6 +170,7 @@ class RodFlowTable(AbstractFlowTable):
     """
 
     models: ClassVar[tuple[str, ...] | None] = ("gradient_descent", "heavy_ball", "nesterov")
+    batched: ClassVar[bool] = True
 
     kind: Literal["rod"]
     rank: RodRank = 1
@@ -214,6 +221,7 @@ class BallCentreFlowTable(AbstractFlowTable):
     """
 
     models: ClassVar[tuple[str, ...] | None] = ("rolling_ball",)
+    batched: ClassVar[bool] = False
 
     kind: Literal["ball_centre"]
     principal_curvature: bool = True
@@ -239,6 +247,7 @@ class DissipativeFlowTable(AbstractFlowTable):
     """
 
     models: ClassVar[tuple[str, ...] | None] = None
+    batched: ClassVar[bool] = True
 
     kind: Literal["dissipative"]
     gravity: NonNegativeFloat

@@ -20,6 +20,9 @@ class AbstractOptimizerTable(Table, abc.ABC):
     critical_label: ClassVar[str]
     """How the optimizer's critical sharpness follows from its hyperparameters."""
 
+    batched: ClassVar[bool]
+    """Whether many runs may go through one vmapped program, none much slower than the others."""
+
     learning_rate: PositiveFloat
 
     @abc.abstractmethod
@@ -51,6 +54,7 @@ class GradientDescentTable(AbstractOptimizerTable):
     kind: Literal["gradient_descent"]
 
     critical_label: ClassVar[str] = "2/eta"
+    batched: ClassVar[bool] = True
 
     def build(self) -> Any:
         """Build a `flows.GradientDescent`."""
@@ -66,6 +70,7 @@ class HeavyBallTable(AbstractOptimizerTable):
     momentum: Fraction
 
     critical_label: ClassVar[str] = "2(1 + beta)/eta"
+    batched: ClassVar[bool] = True
 
     def build(self) -> Any:
         """Build a `flows.HeavyBall`."""
@@ -81,6 +86,7 @@ class NesterovTable(AbstractOptimizerTable):
     momentum: Fraction
 
     critical_label: ClassVar[str] = "2(1 + beta)/((1 + 2 beta) eta)"
+    batched: ClassVar[bool] = True
 
     def build(self) -> Any:
         """Build a `flows.Nesterov`."""
@@ -107,6 +113,7 @@ class RollingBallTable(AbstractOptimizerTable):
     iterations: PositiveInt | None = None
 
     critical_label: ClassVar[str] = "2/(eta + 2 a rho)"
+    batched: ClassVar[bool] = False
 
     def build(self) -> Any:
         """Build a `flows.RollingBall`."""

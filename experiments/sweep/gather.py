@@ -1,0 +1,69 @@
+"""From the cells of all runs to one dataset whose dimensions are the swept keys."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from ..schema import SweepExperiment
+from ..session import DIVERGED
+from .cells import ENDED, FAILED, MISSING, describe
+from .grid import coordinates
+
+CONVERGED, TWO_CYCLE, HIGHER_CYCLE = "converged", "two-cycle", "higher cycle"
+_OUTCOME = {
+    "units": "1",
+    "long_name": "what the discrete run came to: a fixed point, a cycle of two points, another "
+    "bounded motion, or how it ended",
+}
+
+
+def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Lay all cells on the grid.
+
+    Args:
+        config: the sweep.
+        cells: those of the runs that were run.
+
+    Returns:
+        A dataset whose first dimensions are the axes of the sweep, with their values as
+        coordinates; what is not there is nan, and of `status` "missing".
+    """
+    names, shape = config.sweep.names, config.sweep.shape
+    count = int(np.prod(shape))
+    everything = xr.Dataset(coords={"point": np.arange(count)})
+    if cells:
+        joined = xr.concat(
+            list(cells), "point", join="outer", data_vars="all", coords="minimal", compat="override"
+        )
+        everything = joined.reindex(point=np.arange(count))
+    texts = {name: MISSING if name == "status" else "" for name in ("status", "message")}
+    for name, blank in texts.items():
+        held = everything[name].values if name in everything else np.full(count, None, object)
+        everything[name] = ("point", np.array([_text(one, blank) for one in held], object))
+    if "period" in everything:
+        everything["outcome"] = ("point", _outcomes(everything), _OUTCOME)
+    described = describe(everything)
+    laid = {}
+    for name, variable in described.data_vars.items():
+        values = variable.transpose("point", ...).values
+        dims = [str(dim) for dim in variable.dims if dim != "point"]
+        laid[name] = ((*names, *dims), values.reshape(*shape, *values.shape[1:]), variable.attrs)
+    kept = {name: c for name, c in described.coords.items() if name != "point"}
+    axes = {name: (name, *described) for name, described in coordinates(config).items()}
+    return xr.Dataset(laid, {**kept, **axes})
+
+
+def _outcomes(data: xr.Dataset) -> np.ndarray:
+    period = data["period"].values
+    found = []
+    for status, number in zip(data["status"].values, period, strict=True):
+        if status not in ENDED or status == DIVERGED or not np.isfinite(number):
+            found.append(status if status in (DIVERGED, FAILED, MISSING) else "")
+        else:
+            found.append({1: CONVERGED, 2: TWO_CYCLE}.get(int(number), HIGHER_CYCLE))
+    return np.array(found, object)
+
+
+def _text(value: object, blank: str) -> str:
+    return value if isinstance(value, str) else blank

@@ -1,0 +1,116 @@
+"""The runs of a sweep: every combination of the values of its axes."""
+
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError, Problem
+from ..loader import assign, read_tables, validate, validate_run
+from ..schema import RunConfig, SweepExperiment
+from .over import axis
+
+# Of those whose config is wrong; a list of thousands would say no more.
+_SHOWN = 5
+
+
+class Point(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        number: counts the runs, the last axis fastest.
+        values: what each axis says here, in the axes' order.
+        config: what is run.
+    """
+
+    number: int
+    values: tuple[Any, ...]
+    config: RunConfig
+
+    @property
+    def label(self) -> str:
+        """The name of its folder, if it is run by itself."""
+        return f"{self.number:05d}"
+
+
+def load_sweep(
+    source: str | Path, overrides: tuple[str, ...] = (), over: tuple[str, ...] = ()
+) -> SweepExperiment:
+    """Read and validate the config of a sweep.
+
+    Args:
+        source: the path of a TOML file, or the name of a built-in experiment.
+        overrides: assignments `"a.b=value"`, as for `load_config`.
+        over: axes `"KEY=VALUES"`, in place of those in the config's own table `[sweep]`.
+
+    Raises:
+        ConfigError: if it is no config, has no axes, or one of its runs cannot be run.
+    """
+    where, data = read_tables(source, overrides)
+    if over:
+        table = data.get("sweep", {})
+        axes = [axis(text) for text in over]
+        data["sweep"] = {**table, "over": axes} if isinstance(table, dict) else table
+    if "sweep" not in data:
+        message = "missing; say what to vary: --over KEY=VALUES, as in --over seed=0:10"
+        raise ConfigError(where, [Problem("sweep", message)])
+    config = validate(data, where)
+    assert isinstance(config, SweepExperiment)
+    points(config, where)
+    return config
+
+
+def points(config: SweepExperiment, source: str | None = None) -> list[Point]:
+    """All runs of a sweep, the last axis fastest.
+
+    Args:
+        config: the sweep.
+        source: what to call it in an error; by default its name.
+
+    Raises:
+        ConfigError: if one cannot be run; the message says for which values.
+    """
+    where = config.name if source is None else source
+    axes = config.sweep.over
+    values = [one.all_values for one in axes]
+    found: list[Point] = []
+    problems: list[Problem] = []
+    for number, index in enumerate(np.ndindex(*config.sweep.shape)):
+        here = tuple(values[depth][place] for depth, place in enumerate(index))
+        data = copy.deepcopy(config.base)
+        data["name"], data["description"] = config.name, config.description
+        try:
+            for one, value in zip(axes, here, strict=True):
+                assign(data, one.key, value, where)
+            found.append(Point(number, here, validate_run(data, where)))
+        except ConfigError as error:
+            problems += [p for p in error.problems if p not in problems]
+            if len(problems) >= _SHOWN:
+                break
+    if problems:
+        raise ConfigError(where, problems)
+    return found
+
+
+def coordinates(config: SweepExperiment) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
+    """The swept values, by the name of their axis, each with its attributes."""
+    return {
+        name: (_array(axis.all_values), {"units": "as in the config", "long_name": axis.key})
+        for name, axis in zip(config.sweep.names, config.sweep.over, strict=True)
+    }
+
+
+def _array(values: tuple[Any, ...]) -> np.ndarray:
+    """Numbers as numbers; anything else as text."""
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return np.asarray(values, np.int64)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return np.asarray(values, float)
+    return np.asarray([_text(value) for value in values], object)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,63 @@
+"""What `--over KEY=VALUES` says: an axis of a sweep."""
+
+import re
+from typing import Any
+
+from ..errors import ConfigError, Problem
+from ..loader import parse_value
+
+_RANGE = re.compile(r"^(-?\d+):(-?\d+)(?::(-?\d+))?$")
+_SPACED = re.compile(r"^(linspace|geomspace)\((.*)\)$")
+_SPACINGS = {"linspace": "linear", "geomspace": "log"}
+_FORMS = (
+    "expected KEY=VALUES, with VALUES a list (0.01,0.02), a range of whole numbers (0:10, without "
+    "its end), linspace(0.1,1,10) or geomspace(0.1,1,10)"
+)
+_MOST = 10**6
+
+
+def axis(text: str) -> dict[str, Any]:
+    """Read an axis.
+
+    Args:
+        text: `KEY=VALUES`, as in `optimizer.learning_rate=0.01,0.02` or `seed=0:10`.
+
+    Returns:
+        The table `[[sweep.over]]` that says the same, not validated.
+
+    Raises:
+        ConfigError: if it is of no form that is known.
+    """
+    source = f"--over {text}"
+    key, equals, values = (part.strip() for part in text.partition("="))
+    if not equals or not key or not values:
+        raise ConfigError(source, [Problem("", _FORMS)])
+    if found := _RANGE.match(values):
+        return {"key": key, "values": _range(found, source, key)}
+    if found := _SPACED.match(values):
+        numbers = [parse_value(part.strip()) for part in found[2].split(",")]
+        wrong = any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers)
+        if wrong or len(numbers) != 3:
+            raise ConfigError(source, [Problem(key, f"given {values!r}; {_FORMS}")])
+        start, stop, points = numbers
+        spacing = _SPACINGS[found[1]]
+        return {"key": key, "start": start, "stop": stop, "points": points, "spacing": spacing}
+    listed = parse_value(f"[{values}]")
+    if isinstance(listed, list):
+        return {"key": key, "values": listed}
+    # Words need no quotes, as with --set.
+    return {"key": key, "values": [parse_value(part.strip()) for part in values.split(",")]}
+
+
+def _range(found: re.Match[str], source: str, key: str) -> list[int]:
+    try:
+        start, stop, step = int(found[1]), int(found[2]), int(found[3] or 1)
+    except ValueError:  # Of thousands of digits.
+        raise ConfigError(source, [Problem(key, "given a number too long to read")]) from None
+    if step == 0:
+        raise ConfigError(source, [Problem(key, f"given {found[0]!r}; its step must not be 0")])
+    numbers = range(start, stop, step)
+    if not 0 < len(numbers) <= _MOST:
+        message = f"given {found[0]!r}, {len(numbers)} values; must be from 1 to {_MOST}"
+        raise ConfigError(source, [Problem(key, message)])
+    return list(numbers)

@@ -1,0 +1,62 @@
+"""Run a sweep."""
+
+from pathlib import Path
+
+from ..directory import prepare, writing
+from ..drawing import draw_figures
+from ..progress import show_progress, warn
+from ..schema import SweepExperiment
+from ..session import Result, is_complete
+from .grid import points
+from .session import SweepSession
+from .workers import Workers
+
+
+def run_sweep(
+    config: SweepExperiment,
+    directory: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    draw: bool = True,
+    progress: bool = True,
+    workers: int = 1,
+    scheduler: str = "",
+) -> Result:
+    """Run all runs of a sweep, and gather what they give in one dataset.
+
+    Toy runs whose configs differ in numbers alone go through one vmapped program. Every other run
+    has a run directory of its own, in `runs/`, and runs in one of several processes.
+
+    Args:
+        config: the sweep, from `load_sweep`.
+        directory: where to; by default the sweep's name in `runs/`.
+        overwrite: replace an earlier sweep that is there.
+        resume: go on with an earlier sweep of the same config that is there: runs that ended are
+            not run again, those that failed are; begin if there is none.
+        draw: draw the sweep's figures at the end.
+        progress: show a progress bar over the runs on stderr, if that is a terminal.
+        workers: processes of a local dask cluster; 1 for this process alone.
+        scheduler: the address of a dask scheduler to use instead, whose workers see `directory`.
+
+    Returns:
+        How it ended: "finished", or "incomplete" if a run failed; `tree()["sweep"]` is the dataset.
+
+    Raises:
+        ConfigError: if a run cannot be run; the message says which.
+        DirectoryError: if the directory cannot be used or written.
+        UserError: if no scheduler answers at that address.
+        KeyboardInterrupt: on Ctrl-C, after the runs that had ended were gathered.
+    """
+    path = Path(directory) if directory is not None else Path("runs") / config.name
+    grid = points(config)
+    there = prepare(path, config, overwrite=overwrite, resume=resume)
+    with writing(path):
+        session = SweepSession(path, config, grid, Workers(workers, scheduler), there)
+        if not is_complete(session.store):
+            with show_progress(session.length, session.done, progress, session.unit) as bar:
+                session.run(bar)
+            if draw:
+                for problem in draw_figures(path, config.figures):
+                    warn(problem)
+        return session.result()

@@ -1,0 +1,154 @@
+"""One process's share of a sweep: what it runs together, what by itself, and what it gathers."""
+
+from pathlib import Path
+from typing import Any
+
+from ..directory import RUNS
+from ..errors import DirectoryError
+from ..interrupts import deferred_interrupts
+from ..progress import AbstractProgress, warn
+from ..schema import SweepExperiment
+from ..session import FINISHED, INCOMPLETE, AbstractSession, is_complete
+from ..store import RESULTS, Store, load
+from ..summary import SWEEP
+from .batch import Batch, batches
+from .cells import cells_of_run, failed_cells
+from .gather import gather
+from .grid import Point
+from .workers import Workers, run_points
+
+
+class SweepSession(AbstractSession):
+    """One process's share of a sweep.
+
+    Args:
+        path: the run directory, prepared.
+        config: the sweep.
+        points: its runs.
+        workers: where those are run that share no program.
+        there: whether there is an earlier share to go on with.
+    """
+
+    unit = "runs"
+
+    def __init__(
+        self,
+        path: Path,
+        config: SweepExperiment,
+        points: list[Point],
+        workers: Workers,
+        there: bool,
+    ):
+        self.config, self.points, self.workers = config, points, workers
+        self._batches, self._alone = batches(points, config.sweep.series)
+        self._failures: dict[int, str] = {}
+        super().__init__(path, config, there)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is swept, and which quantity is looked at."""
+        axes = zip(self.config.sweep.names, self.config.sweep.over, strict=True)
+        return {
+            "kind": "sweep",
+            "axes": self.config.sweep.names,
+            "keys": [axis.key for _, axis in axes],
+            "spacings": [axis.spacing for axis in self.config.sweep.over],
+            "quantity": self.config.sweep.quantity,
+            "batches": len(self._batches),
+            "runs_in_batches": sum(len(batch.points) for batch in self._batches),
+        }
+
+    @property
+    def length(self) -> int:
+        """The number of runs."""
+        return len(self.points)
+
+    @property
+    def done(self) -> int:
+        """How many runs have ended, or failed."""
+        together = sum(len(batch.points) for batch in self._batches if self._is_done(batch))
+        alone = sum(self._has_ended(point) for point in self._alone)
+        return together + alone + len(self._failures)
+
+    @property
+    def place(self) -> str:
+        """After how many runs."""
+        return f"after {self.done} of {self.length} runs"
+
+    def restore(self) -> Store | None:
+        """Open the store of the batches that are done, if there is one."""
+        if not (self.path / RESULTS).exists():
+            return None
+        store = Store.open(self.path / RESULTS)
+        if not is_complete(store):
+            store.reopen()
+        return store
+
+    def compute(self, bar: AbstractProgress) -> None:
+        """Run what has not ended: the batches first, then each of the others by itself.
+
+        Raises:
+            KeyboardInterrupt: in a batch, which is then lost, or in runs, which go on where they
+                were last written.
+        """
+        for batch in self._batches:
+            if self._is_done(batch):
+                continue
+            bar.working_on(f"{len(batch.points)} runs in one program")
+            cells = batch.compute()
+            with deferred_interrupts():
+                self.store.write(batch.name, cells)
+                # Only now does it count: a crash may have come in the middle.
+                self.store.update(batch.name, {"complete": True})
+            bar.reached(self.done)
+        left = [point for point in self._alone if not self._has_ended(point)]
+        done = self.done
+        bar.working_on("runs")
+        for outcome in run_points(left, self.path / RUNS, self.workers):
+            if outcome.message:
+                self._failures[outcome.number] = outcome.message
+            done += 1
+            bar.reached(done)
+
+    def keep(self) -> None:
+        """Gather the runs that have ended, so that they can be looked at."""
+        self._gather()
+
+    def conclude(self) -> tuple[str, str]:
+        """Gather all runs."""
+        self._gather()
+        if self._failures:
+            # The batches are kept: what failed is run again on --resume, they are not.
+            number, reason = min(self._failures.items())
+            some = f"{len(self._failures)} of {self.length} runs failed"
+            return INCOMPLETE, f"{some}; run {number}: {reason}"
+        for batch in self._batches:
+            self.store.delete(batch.name)
+        return FINISHED, ""
+
+    def _gather(self) -> None:
+        cells = []
+        tree = load(self.path)
+        for batch in self._batches:
+            if self._is_done(batch):
+                cells.append(tree[batch.name].to_dataset())
+        for point in self._alone:
+            if point.number in self._failures:
+                cells.append(failed_cells(point.number, self._failures[point.number]))
+            elif self._has_ended(point):
+                run = load(self.path / RUNS / point.label)
+                cells.append(cells_of_run(run, point.number, self.config.sweep.series))
+        self.store.write(SWEEP, gather(self.config, cells))
+
+    def _is_done(self, batch: Batch) -> bool:
+        return bool(self.store.attributes_of(batch.name).get("complete"))
+
+    def _has_ended(self, point: Point) -> bool:
+        results = self.path / RUNS / point.label / RESULTS
+        if not results.exists():
+            return False
+        try:
+            return is_complete(Store.open(results))
+        except DirectoryError as error:
+            warn(f"{error}; it is run again")
+            return False

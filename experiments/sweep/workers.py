@@ -1,0 +1,135 @@
+"""Runs in processes of their own, through dask.distributed."""
+
+import logging
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+from ..loader import to_toml, validate_run
+from ..runner import run
+from .grid import Point
+
+
+class Outcome(NamedTuple):
+    """How a run ended: `message` is why it could not be run; empty if its results are there."""
+
+    number: int
+    message: str
+
+
+class Workers(NamedTuple):
+    """Where runs that share no program are run.
+
+    Attributes:
+        count: processes of a local cluster; 1 for this process, without a cluster.
+        scheduler: the address of a dask scheduler to use instead; empty for none.
+    """
+
+    count: int = 1
+    scheduler: str = ""
+
+
+def run_points(points: Sequence[Point], folder: Path, workers: Workers) -> Iterator[Outcome]:
+    """Run each point in its own run directory, and go on with those that were begun.
+
+    Args:
+        points: the runs.
+        folder: holds the run directories; an existing scheduler's workers must see it too.
+        workers: where they are run.
+
+    Yields:
+        How each ended, as they end.
+
+    Raises:
+        UserError: if the scheduler cannot be reached.
+    """
+    tasks = [
+        (point.number, to_toml(point.config), str((folder / point.label).resolve()))
+        for point in points
+    ]
+    if not tasks:
+        return
+    count = min(workers.count, len(tasks))
+    if not workers.scheduler and count <= 1:
+        for task in tasks:
+            yield run_task(task)
+        return
+    yield from _run_distributed(tasks, count, workers.scheduler)
+
+
+def run_task(task: tuple[int, str, str]) -> Outcome:
+    """Run one point to its end: what a worker does.
+
+    Args:
+        task: its number, its config as TOML, and its run directory.
+
+    Returns:
+        How it ended; every failure is a message, for one run's failure must not end the others.
+    """
+    number, text, directory = task
+    try:
+        run(validate_run(tomllib.loads(text)), directory, resume=True, draw=False, progress=False)
+    except UserError as error:
+        return Outcome(number, str(error))
+    except Exception as error:
+        # Whatever it is, it is this run's alone.
+        return Outcome(number, f"{type(error).__name__}: {error}")
+    return Outcome(number, "")
+
+
+def _run_distributed(
+    tasks: Sequence[tuple[int, str, str]], count: int, scheduler: str
+) -> Iterator[Outcome]:
+    # Takes a second to import, which a sweep in one program need not wait for.
+    from distributed import as_completed
+
+    with _client(count, scheduler) as client:
+        futures = {client.submit(run_task, task, pure=False): task for task in tasks}
+        for future in as_completed(futures):
+            number = futures[future][0]
+            error = future.exception()
+            # A worker that dies, of memory perhaps, takes no other run with it.
+            yield (
+                future.result()
+                if error is None
+                else Outcome(number, f"{type(error).__name__}: {error}")
+            )
+            future.release()
+
+
+def _client(count: int, scheduler: str) -> Any:
+    from distributed import Client, LocalCluster
+
+    if not scheduler:
+        # JAX manages its own memory: dask's limit would stop workers that do well.
+        cluster = LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        )
+        return _Owning(cluster, Client(cluster))
+    try:
+        return Client(scheduler, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UserError(
+            f"--scheduler {scheduler}: no dask scheduler answers there ({error}); expected its "
+            "address, as in tcp://192.168.0.1:8786"
+        ) from error
+
+
+class _Owning:
+    """A client that closes its cluster too."""
+
+    def __init__(self, cluster: Any, client: Any):
+        self._cluster, self._client = cluster, client
+
+    def __enter__(self) -> Any:
+        return self._client
+
+    def __exit__(self, *details: Any) -> None:
+        self._client.close()
+        self._cluster.close()
