@@ -25,10 +25,12 @@ from figures import (
     loss,
     overview,
     paths,
+    phase_diagram,
     posteriors,
     rod,
     rod_quartic,
     sharpness,
+    sweep,
 )
 from figures.style import save, style
 
@@ -57,6 +59,8 @@ FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {
     "dims_regression": posteriors.draw_regression,
     "dims_banana": posteriors.draw_banana,
     "dims_uncertainty": posteriors.draw_uncertainty,
+    "sweep": sweep.draw,
+    "phase_diagram": phase_diagram.draw,
 }
 """Every figure by its name."""
 

@@ -57,7 +57,7 @@ def cells_of_run(tree: xr.DataTree, number: int, series: bool) -> xr.Dataset:
     path = tracks[DISCRETE].get("params") if DISCRETE in tracks else None
     steps = tracks[DISCRETE]["step"].values if DISCRETE in tracks else np.zeros(0)
     one = {name: _at(_series(data), number) for name, data in tracks.items()}
-    found = {**_ending(tree.attrs), "critical_sharpness": tree.attrs.get("critical_sharpness")}
+    found: dict[str, Any] = {"critical_sharpness": tree.attrs.get("critical_sharpness")}
     gapless = np.array_equal(steps, np.arange(len(steps)))
     if path is not None and gapless and len(steps) >= 2 * LONGEST_PERIOD:
         period, amplitude = flows.cycle(jnp.asarray(path.values), longest=LONGEST_PERIOD)
@@ -65,7 +65,7 @@ def cells_of_run(tree: xr.DataTree, number: int, series: bool) -> xr.Dataset:
         found["period"] = 0 if ended else int(period)
         found["amplitude"] = np.nan if ended else float(amplitude)
     single = {name: np.asarray([value]) for name, value in found.items() if value is not None}
-    return gather_tracks(one, single, series)
+    return gather_tracks(one, single, series).assign(_ending(tree.attrs))
 
 
 def gather_tracks(
@@ -122,7 +122,7 @@ def _labels(tracks: Mapping[str, xr.Dataset]) -> xr.DataArray:
 
 
 def _series(data: xr.Dataset) -> xr.Dataset:
-    """What was measured along a trajectory, but for the parameters; modes are numbered."""
+    """What was measured along a trajectory, but for vectors of parameters; modes are numbered."""
     kept = data.drop_vars("params", errors="ignore")
     kept = kept[[name for name in kept.data_vars if kept[name].dims[:1] == ("step",)]]
     kept = kept.drop_dims("parameter", errors="ignore").drop_attrs(deep=False)
