@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 
-from .directory import CHECKPOINT, write_bytes
+from .directory import CHECKPOINT
 from .errors import DirectoryError
+from .files import write_bytes
 from .loader import to_toml
-from .schema import Config
+from .schema import Config, Experiment
 
-FORMAT = 2
+FORMAT = 3
 # The newest, and the one before in case the newest turns out to be damaged.
 _KEEP = 2
 
@@ -50,8 +51,9 @@ class Checkpoint(NamedTuple):
 
 
 def fingerprint(config: Config) -> str:
-    """A hash of the resolved config: equal if and only if the runs are."""
-    return hashlib.sha256(to_toml(config).encode()).hexdigest()
+    """A hash of the resolved config but for `steps`: a longer run begins as a shorter one."""
+    same = config.model_copy(update={"steps": 0}) if isinstance(config, Experiment) else config
+    return hashlib.sha256(to_toml(same).encode()).hexdigest()
 
 
 def write(directory: Path, config: Config, record: dict[str, Any], states: Any) -> None:
@@ -83,13 +85,19 @@ def write(directory: Path, config: Config, record: dict[str, Any], states: Any) 
         old.unlink()
 
 
-def read(directory: Path, config: Config, warn: Callable[[str], None]) -> Checkpoint | None:
+def read(
+    directory: Path,
+    config: Config,
+    warn: Callable[[str], None],
+    usable: Callable[[int], bool] = lambda step: True,
+) -> Checkpoint | None:
     """Read the newest checkpoint that is whole.
 
     Args:
         directory: the run directory.
         config: what is to go on; a checkpoint of another config is refused.
         warn: called with a sentence for each checkpoint that is damaged.
+        usable: tells by its step whether a checkpoint can be gone on from.
 
     Returns:
         The checkpoint; None if there is none, so that the run has to begin again.
@@ -109,6 +117,8 @@ def read(directory: Path, config: Config, warn: Callable[[str], None]) -> Checkp
             )
         if header["fingerprint"] != fingerprint(config):
             raise DirectoryError(f"{path}: belongs to another config")
+        if not usable(header["record"]["step"]):
+            continue
         return Checkpoint(path, header["record"], payload)
     return None
 

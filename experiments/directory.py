@@ -2,15 +2,15 @@
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, DirectoryError
+from .files import write_text
 from .loader import load_config, to_toml
-from .schema import Config
+from .schema import Config, Experiment
 from .store import RESULTS
 
 CONFIG = "config.toml"
@@ -29,8 +29,8 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
         path: the run directory; made if it does not exist.
         config: what is going to run there.
         overwrite: delete an earlier run that is there. Nothing but a run directory is deleted.
-        resume: go on with an earlier run that is there, which must have the same config; begin if
-            it was stopped before its config was written.
+        resume: go on with an earlier run that is there, which must have the same config, but may
+            have had fewer steps; begin if it was stopped before its config was written.
 
     Returns:
         Whether an earlier run is there to go on with.
@@ -49,7 +49,8 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
         if path.exists() and any(path.iterdir()):
             _check_is_run(path)
             if resume and _has_begun(path):
-                _check_same_config(path, config)
+                if _check_same_config(path, config):
+                    write_text(path / CONFIG, to_toml(config))
                 return True
             if not (overwrite or resume):
                 raise DirectoryError(
@@ -62,28 +63,6 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
         write_environment(path, {})
         write_text(path / CONFIG, to_toml(config))
     return False
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one piece: a reader, or a crash, finds the old text or the new one."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, *pieces: bytes) -> None:
-    """As `write_text`, for bytes; when it returns they are on the disk."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    with contextlib.suppress(OSError):  # Not every file system can synchronise a folder.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def write_environment(path: Path, environment: dict[str, Any]) -> None:
@@ -160,20 +139,53 @@ def _has_begun(path: Path) -> bool:
     return any((path / name).exists() for name in _ENTRIES - {ENVIRONMENT})
 
 
-def _check_same_config(path: Path, config: Config) -> None:
+def _check_same_config(path: Path, config: Config) -> bool:
+    """Check that a run may be gone on with, and tell whether it is to take more steps now."""
+    earlier = _earlier_config(path)
+    changed = differences(earlier, config)
+    if changed and not (extends(config, earlier) and len(changed) == 1):
+        raise DirectoryError(
+            f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"
+        )
+    return bool(changed)
+
+
+def _earlier_config(path: Path) -> Config:
     try:
-        earlier = load_config(path / CONFIG)
+        return load_config(path / CONFIG)
     except ConfigError as error:
         # Of the earlier run's file: the one that the user gave is fine.
         raise DirectoryError(
             f"{path}: cannot resume, it is not known with which config it ran; replace it "
             f"(--overwrite) or choose another folder (--out)\n{error}"
         ) from error
-    changed = differences(earlier, config)
-    if changed:
-        raise DirectoryError(
-            f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"
-        )
+
+
+def extends(config: Config, earlier: Config) -> bool:
+    """Whether a config asks for more steps of an experiment than an earlier one."""
+    both = isinstance(config, Experiment) and isinstance(earlier, Experiment)
+    return both and config.steps > earlier.steps
+
+
+def continued(path: Path, config: Config) -> Config:
+    """The config to go on with where an earlier run may be.
+
+    If it asks for more steps, the steps between checkpoints stay those of the earlier run, since an
+    adaptive solver stops at each of them: so the results are those of one run of all steps.
+
+    Args:
+        path: the run directory, which need not exist.
+        config: what the user asks for.
+    """
+    try:
+        earlier = load_config(path / CONFIG)
+    except ConfigError:
+        return config  # `prepare` says what is wrong with it.
+    if not extends(config, earlier):
+        return config
+    assert isinstance(config, Experiment)
+    assert isinstance(earlier, Experiment)
+    return config.model_copy(update={"checkpoint": earlier.checkpoint})
 
 
 def _delete_run(path: Path) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from . import checkpoint, summary
 from .build import Built, build, build_study, precision
-from .directory import prepare, writing
+from .directory import continued, prepare, writing
 from .drawing import draw_figures
 from .errors import DirectoryError
 from .interrupts import deferred_interrupts
@@ -18,7 +18,7 @@ from .landscape import landscape
 from .lockstep import Lockstep
 from .progress import AbstractProgress, show_progress, warn
 from .schema import Experiment, RunConfig, StudyExperiment
-from .session import AbstractSession, Result, ending, is_complete
+from .session import RUNNING, AbstractSession, Result, ending, is_complete
 from .store import RESULTS, Store, load
 from .study_session import StudySession
 
@@ -45,6 +45,7 @@ def run(
         overwrite: replace an earlier run that is there.
         resume: go on with an earlier run of the same config that is there, from its last
             checkpoint; begin if there is none. The results equal those of an uninterrupted run.
+            With more `steps` than before, a finished run goes on too.
         draw: draw the config's figures at the end.
         progress: show a progress bar on stderr, if that is a terminal.
 
@@ -57,6 +58,7 @@ def run(
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
     path = Path(directory) if directory is not None else Path("runs") / config.name
+    config = continued(path, config) if resume else config
     with precision(config.precision):
         # Built first: what cannot be built leaves no trace in the directory.
         begin = _beginning(config)
@@ -158,15 +160,16 @@ class _Session(AbstractSession):
 
     def restore(self) -> Store | None:
         """Go back to the last checkpoint; None, to begin again, if there is none."""
-        found = checkpoint.read(self.path, self.config, warn)
+        found = checkpoint.read(self.path, self.config, warn, self._is_boundary)
         if found is None:
             return None
         store = Store.open(self.path / RESULTS)
         states = found.states(self.lockstep.states_like(found.record))
         self.lockstep.restore(found.record, states)
-        if is_complete(store):
+        if is_complete(store) and (self.lockstep.stopped or not self._left):
             return store
         store.reopen(self._rows)
+        store.update("", {"status": RUNNING, "message": ""})
         for track in self.lockstep.tracks:
             rows = int(found.record["rows"][track.label])
             if store.rows(track.label) < rows:
@@ -184,13 +187,21 @@ class _Session(AbstractSession):
     def _next_segment(self) -> int:
         """Steps up to the next checkpoint, or fewer if they would not fit into memory."""
         every = self.config.checkpoint.every
-        until = min(every - self.lockstep.steps_done % every, self._left)
-        saves = until // self.config.save_every
+        return min(every - self.done % every, self._left, self._longest_segment)
+
+    @property
+    def _longest_segment(self) -> int:
+        """Steps whose rows fit into memory."""
         itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(self.built.params))
         # A discrete row holds the iterate and its two neighbours.
         vectors = 3 + sum(table.vectors for table in self.config.flows)
         row = self.built.size * itemsize * vectors
-        return min(saves, max(1, _SEGMENT_BYTES // row)) * self.config.save_every
+        return max(1, _SEGMENT_BYTES // row) * self.config.save_every
+
+    def _is_boundary(self, step: int) -> bool:
+        """Whether a segment ends there, be the run as long as it is or longer."""
+        within = step % self.config.checkpoint.every
+        return step == self.config.steps or within % self._longest_segment == 0
 
     @property
     def _left(self) -> int:
@@ -209,4 +220,6 @@ class _Session(AbstractSession):
     def _checkpoint(self) -> None:
         rows = {track.label: self.store.rows(track.label) for track in self.lockstep.tracks}
         record = {**self.lockstep.record(), "rows": rows}
+        # The rows first: a checkpoint counts on them.
+        self.store.synchronise()
         checkpoint.write(self.path, self.config, record, self.lockstep.states())

@@ -10,7 +10,9 @@ power cut, they are cut off.
 
 import json
 import math
+import os
 import shutil
+import time
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ import zarr
 import zarr.errors
 
 from .errors import DirectoryError
+from .files import synchronise_folder
 
 RESULTS = "results.zarr"
 # Attributes that the root of every store of ours has.
@@ -29,6 +32,7 @@ _MARKS = frozenset({"name", "status"})
 # Large enough that a run has few files, small enough that an append rewrites little.
 _CHUNK_ROWS = 4096
 _CHUNK_BYTES = 2**22
+_TICK = 10**8
 
 
 class Store:
@@ -43,6 +47,7 @@ class Store:
         self._root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
         self._arrays: dict[str, dict[str, zarr.Array]] = {}
         self._rows: dict[str, int] = {}
+        self._synchronised = 0
         for name, group in self._root.groups():
             arrays = dict(group.arrays())
             if "step" in arrays:
@@ -173,8 +178,29 @@ class Store:
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(self.path, zarr_format=3)
 
+    def synchronise(self) -> None:
+        """Wait until all that was written is on the disk, where a power cut cannot take it."""
+        since = self._synchronised
+        # Clocks of file systems tick slowly: what is written right now is looked at again.
+        self._synchronised = time.time_ns() - _TICK
+        for folder, _, names in os.walk(self.path):
+            changed = False
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.stat(path).st_mtime_ns >= since:
+                    changed = True
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+            if changed:
+                synchronise_folder(Path(folder))
+
     def reopen(self, length: int = 0) -> None:
-        """Undo `finish` before going on: give every trajectory room for `length` rows."""
+        """Undo `finish` before going on: give every trajectory room for `length` rows.
+
+        What a kill in the middle of a write left behind is removed.
+        """
+        for torn in self.path.rglob("*.partial"):
+            torn.unlink()
         _forget_consolidated(self.path)
         for arrays in self._arrays.values():
             for array in arrays.values():
