@@ -10,7 +10,7 @@ from typing import Any
 from .errors import ConfigError, DirectoryError
 from .files import write_text
 from .loader import load_config, to_toml
-from .schema import Config, Experiment
+from .schema import Config, Experiment, RunConfig
 from .store import RESULTS
 
 CONFIG = "config.toml"
@@ -163,11 +163,12 @@ def _earlier_config(path: Path) -> Config:
 
 def extends(config: Config, earlier: Config) -> bool:
     """Whether a config asks for more steps of an experiment than an earlier one."""
-    both = isinstance(config, Experiment) and isinstance(earlier, Experiment)
-    return both and config.steps > earlier.steps
+    if not (isinstance(config, Experiment) and isinstance(earlier, Experiment)):
+        return False
+    return config.steps > earlier.steps
 
 
-def continued(path: Path, config: Config) -> Config:
+def continued(path: Path, config: RunConfig) -> RunConfig:
     """The config to go on with where an earlier run may be.
 
     If it asks for more steps, the steps between checkpoints stay those of the earlier run, since an

@@ -58,12 +58,12 @@ def cells_of_run(tree: xr.DataTree, number: int, series: bool) -> xr.Dataset:
     steps = tracks[DISCRETE]["step"].values if DISCRETE in tracks else np.zeros(0)
     one = {name: _at(_series(data), number) for name, data in tracks.items()}
     found: dict[str, Any] = {"critical_sharpness": tree.attrs.get("critical_sharpness")}
-    gapless = np.array_equal(steps, np.arange(len(steps)))
-    if path is not None and gapless and len(steps) >= 2 * LONGEST_PERIOD:
-        period, amplitude = flows.cycle(jnp.asarray(path.values), longest=LONGEST_PERIOD)
-        ended = tree.attrs["status"] != FINISHED
-        found["period"] = 0 if ended else int(period)
-        found["amplitude"] = np.nan if ended else float(amplitude)
+    if path is not None and np.array_equal(steps, np.arange(len(steps))):
+        if tree.attrs["status"] != FINISHED:
+            found |= {"period": 0, "amplitude": np.nan}
+        elif len(steps) >= 2 * LONGEST_PERIOD:
+            period, amplitude = flows.cycle(jnp.asarray(path.values), longest=LONGEST_PERIOD)
+            found |= {"period": int(period), "amplitude": float(amplitude)}
     single = {name: np.asarray([value]) for name, value in found.items() if value is not None}
     return gather_tracks(one, single, series).assign(_ending(tree.attrs))
 
@@ -78,6 +78,8 @@ def gather_tracks(
         per_run: what there is one of for each run, along `point`.
         series: whether to keep the series, besides what sums them up.
     """
+    # The order of a store's groups is that of the file system.
+    tracks = dict(sorted(tracks.items(), key=lambda item: (item[0] != DISCRETE, item[0])))
     numbers = next(iter(tracks.values()))["point"]
     summed = xr.concat([_summed(data) for data in tracks.values()], _labels(tracks), join="outer")
     cells = summed.transpose("point", "trajectory")

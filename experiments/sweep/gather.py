@@ -27,7 +27,8 @@ def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
 
     Returns:
         A dataset whose first dimensions are the axes of the sweep, with their values as
-        coordinates; what is not there is nan, and of `status` "missing".
+        coordinates; what is not there is nan, and of `status` "missing". A measured variable of
+        the name of an axis has `measured_` in front.
     """
     names, shape = config.sweep.names, config.sweep.shape
     count = int(np.prod(shape))
@@ -48,7 +49,9 @@ def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
     for name, variable in described.data_vars.items():
         values = variable.transpose("point", ...).values
         dims = [str(dim) for dim in variable.dims if dim != "point"]
-        laid[name] = ((*names, *dims), values.reshape(*shape, *values.shape[1:]), variable.attrs)
+        # An axis may be called as something that is measured: the number of eigenvalues, say.
+        called = f"measured_{name}" if name in names else name
+        laid[called] = ((*names, *dims), values.reshape(*shape, *values.shape[1:]), variable.attrs)
     kept = {name: c for name, c in described.coords.items() if name != "point"}
     axes = {name: (name, *described) for name, described in coordinates(config).items()}
     return xr.Dataset(laid, {**kept, **axes})

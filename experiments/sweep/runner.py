@@ -46,8 +46,11 @@ def run_sweep(
         ConfigError: if a run cannot be run; the message says which.
         DirectoryError: if the directory cannot be used or written.
         UserError: if no scheduler answers at that address.
+        ValueError: if there are no workers.
         KeyboardInterrupt: on Ctrl-C, after the runs that had ended were gathered.
     """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1; got {workers}.")
     path = Path(directory) if directory is not None else Path("runs") / config.name
     grid = points(config)
     there = prepare(path, config, overwrite=overwrite, resume=resume)

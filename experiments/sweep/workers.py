@@ -23,11 +23,11 @@ class Workers(NamedTuple):
     """Where runs that share no program are run.
 
     Attributes:
-        count: processes of a local cluster; 1 for this process, without a cluster.
+        processes: of a local cluster; 1 for this process, without a cluster.
         scheduler: the address of a dask scheduler to use instead; empty for none.
     """
 
-    count: int = 1
+    processes: int = 1
     scheduler: str = ""
 
 
@@ -51,7 +51,7 @@ def run_points(points: Sequence[Point], folder: Path, workers: Workers) -> Itera
     ]
     if not tasks:
         return
-    count = min(workers.count, len(tasks))
+    count = min(workers.processes, len(tasks))
     if not workers.scheduler and count <= 1:
         for task in tasks:
             yield run_task(task)
@@ -108,7 +108,7 @@ def _client(count: int, scheduler: str) -> Any:
             n_workers=count,
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=None,  # pyright: ignore[reportArgumentType]
             silence_logs=logging.ERROR,
         )
         return _Owning(cluster, Client(cluster))

@@ -11,7 +11,8 @@ from experiments import ConfigError, load
 from experiments.build import build, precision
 from experiments.lockstep import Lockstep
 from tests.experiments.configs import CENTRAL, config, values
-from tests.experiments.test_runs import assert_same_results, interrupted_at, quietly
+from tests.experiments.runs import assert_same_results, quietly
+from tests.experiments.test_runs import interrupted_at
 
 
 @pytest.fixture(scope="module")

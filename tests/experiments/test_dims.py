@@ -12,7 +12,7 @@ from experiments.build import build, precision
 from experiments.loader import to_toml, validate
 from experiments.schema import Experiment
 from tests.experiments.configs import config, values
-from tests.experiments.test_runs import quietly
+from tests.experiments.runs import quietly
 
 RING: dict[str, Any] = {
     "name": "tiny-ring",

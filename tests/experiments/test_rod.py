@@ -12,7 +12,8 @@ from experiments.build import build, precision
 from experiments.cli import main
 from experiments.loader import to_toml, validate
 from tests.experiments.configs import ROD, config, values
-from tests.experiments.test_runs import assert_same_results, interrupted_at, quietly
+from tests.experiments.runs import assert_same_results, quietly
+from tests.experiments.test_runs import interrupted_at
 
 HEAVY_BALL: dict[str, Any] = {"kind": "heavy_ball", "learning_rate": 0.3, "momentum": 0.9}
 NESTEROV: dict[str, Any] = {**HEAVY_BALL, "kind": "nesterov"}

@@ -16,7 +16,7 @@ from experiments.loader import validate
 from experiments.schema import StudyExperiment
 from experiments.studies import CentralScaling
 from tests.experiments.configs import STUDY, write
-from tests.experiments.test_runs import assert_same_results
+from tests.experiments.runs import assert_same_results
 
 PARTS = ("deviation-0.01", "deviation-0.001", "energy-0", "energy-1")
 

@@ -1,0 +1,29 @@
+"""Running and comparing whole runs, for the tests of this folder."""
+
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from experiments import load, run
+from experiments.schema import Experiment
+
+# Differ between any two runs: seconds on a clock.
+CLOCKS = ("wall_time",)
+
+
+def assert_same_results(left: Path, right: Path) -> None:
+    """Every group, variable, bit and attribute agrees, but for times on the clock."""
+    one, two = load(left), load(right)
+    assert set(one.children) == set(two.children)
+    for name in ("", *one.children):
+        a, b = (tree[name].to_dataset() if name else tree.to_dataset() for tree in (one, two))
+        for dataset in (a, b):
+            for clock in CLOCKS:
+                dataset.attrs.pop(clock, None)
+        xr.testing.assert_identical(a, b)
+
+
+def quietly(loaded: Experiment, path: Path, **options: Any) -> Any:
+    """Run without a bar and without figures."""
+    return run(loaded, path, draw=False, progress=False, **options)

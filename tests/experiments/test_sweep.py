@@ -1,0 +1,390 @@
+"""Sweeps: what their axes say, what goes through one program, what is gathered, how they go on."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import flows
+from experiments import ConfigError, DirectoryError, load, load_config, run
+from experiments.cli import main
+from experiments.loader import to_toml, validate, validate_run
+from experiments.schema import SweepExperiment
+from experiments.summary import SWEEP
+from experiments.sweep import batch as batch_module
+from experiments.sweep import load_sweep, points, run_sweep
+from experiments.sweep import session as session_module
+from experiments.sweep.batch import batches
+from experiments.sweep.cells import cells_of_run
+from experiments.sweep.gather import gather
+from experiments.sweep.over import axis
+from experiments.sweep.workers import Outcome, Workers, run_points, run_task
+from tests.experiments.configs import NETWORK, VALLEY, write
+from tests.helpers import assert_trees_close
+
+QUARTIC: dict[str, Any] = {
+    "name": "tiny-sweep",
+    "steps": 40,
+    "save_params": True,
+    "figures": [],
+    "potential": {"kind": "quartic", "curvature": 2.0, "start": [0.1]},
+    "optimizer": {"kind": "gradient_descent", "learning_rate": 1.0},
+    "flows": [{"kind": "gradient", "label": "gradient_flow"}],
+}
+CURVATURES = [1.0, 2.5, 3.5, 6.0]
+
+
+def sweep(base: dict[str, Any], **over: list[Any]) -> SweepExperiment:
+    """A sweep of a config; `__` in a key stands for a dot."""
+    axes = [{"key": key.replace("__", "."), "values": values} for key, values in over.items()]
+    loaded = validate({**base, "sweep": {"over": axes}})
+    assert isinstance(loaded, SweepExperiment)
+    return loaded
+
+
+def quietly(config: SweepExperiment, path: Path, **options: Any) -> Any:
+    """Run without a bar and without figures."""
+    return run_sweep(config, path, draw=False, progress=False, **options)
+
+
+def gathered(path: Path) -> xr.Dataset:
+    """The dataset of a sweep."""
+    return load(path)[SWEEP].to_dataset()
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a sweep that went through one program."""
+    path = tmp_path_factory.mktemp("sweep") / "together"
+    config = sweep(QUARTIC, potential__curvature=CURVATURES, seed=[0, 1])
+    assert quietly(config, path).status == "finished"
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("seed=0:4", (0, 1, 2, 3)),
+        ("seed=4:0:-2", (4, 2)),
+        ("optimizer.learning_rate=0.01,0.02", (0.01, 0.02)),
+        ("a.b=linspace(0, 1, 3)", (0.0, 0.5, 1.0)),
+        ("a.b=geomspace(1, 100, 3)", (1.0, 10.0, 100.0)),
+        ("potential.kind=ring,quartic", ("ring", "quartic")),
+        ('potential.kind="ring", "quartic"', ("ring", "quartic")),
+        ("potential.start=[0.1, 6.0],[0.2, 6.0]", ([0.1, 6.0], [0.2, 6.0])),
+        ("seed=7", (7,)),
+    ],
+)
+def test_an_axis_says_its_values(text: str, values: tuple[Any, ...]) -> None:
+    """Lists, ranges, spaced numbers, words and lists of lists."""
+    table = axis(text)
+    axes = validate({**QUARTIC, "sweep": {"over": [table]}})
+    assert isinstance(axes, SweepExperiment)
+    assert (
+        axes.sweep.over[0].all_values == pytest.approx(values)
+        if isinstance(values[0], float)
+        else axes.sweep.over[0].all_values == values
+    )
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ("seed", "expected KEY=VALUES"),
+        ("seed=", "expected KEY=VALUES"),
+        ("seed=0:0", "0 values; must be from 1"),
+        ("seed=0:9:0", "its step must not be 0"),
+        (f"seed=0:{10**9}", "values; must be from 1"),
+        (f"seed={'9' * 5000}:3", "too long"),
+        ("seed=linspace(0,1)", "linspace"),
+        ("seed=linspace(0,1,x)", "linspace"),
+        ("optimizer.learning_rate=geomspace(-1,1,3)", "log needs both positive"),
+        ("optimizer.learning_rate=linspace(1,1,3)", "must differ from start"),
+        ("optimizer.learning_rate=0.1,-1", "given -1; must be greater than 0"),
+        ("optimizer.lerning_rate=0.1,0.2", "did you mean 'learning_rate'"),
+        ("steps.x=1", "steps is 40, not a table"),
+        ("sweep.quantity=a", "must be a key of the config"),
+        ("a..b=1", "must be a key of the config"),
+        ("flows.7.label=a,b", "allowed is an index from 0 to 0"),
+    ],
+)
+def test_a_wrong_axis_is_explained(
+    over: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With exit code 2, and nothing is left behind."""
+    file = write(tmp_path / "base.toml", to_toml(validate(QUARTIC)))
+    out = tmp_path / "out"
+    assert main(["sweep", str(file), "--over", over, "--out", str(out)]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_a_sweep_without_axes_and_a_run_of_a_sweep_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each says what to do instead."""
+    assert main(["sweep", "digits-mlp", "--out", str(tmp_path / "out")]) == 2
+    assert "--over KEY=VALUES" in capsys.readouterr().err
+    assert main(["run", "phase-diagram", "--out", str(tmp_path / "out")]) == 2
+    assert "eosflows sweep" in capsys.readouterr().err
+
+
+def test_two_axes_of_one_key_and_too_many_runs_are_refused() -> None:
+    """Before any of them is made."""
+    with pytest.raises(ConfigError, match=r"over\[1\]\.key: given 'seed' twice"):
+        load_sweep("digits-mlp", (), ("seed=0:2", "seed=3:4"))
+    with pytest.raises(ConfigError, match="a sweep may have at most 100000"):
+        load_sweep("digits-mlp", (), ("seed=0:1000", "optimizer.learning_rate=linspace(1,2,999)"))
+
+
+def test_names_of_axes_are_the_shortest_that_differ() -> None:
+    """And none is a name that the dataset has for something else."""
+    config = sweep(
+        {**QUARTIC, "flows": [{"kind": "rod"}, {"kind": "rod", "label": "b"}]},
+        seed=[0],
+        flows__0__rank=[1],
+        flows__1__rank=[1],
+    )
+    assert config.sweep.names == ("seed", "0_rank", "1_rank")
+
+
+@hypothesis.given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 2**32 - 1))
+def test_a_sweep_is_its_config_and_its_grid(sizes: list[int], seed: int) -> None:
+    """Its TOML gives it again; its points count the last axis fastest and are all different."""
+    keys = ("potential.curvature", "optimizer.learning_rate", "seed")
+    values = [[float(n + 1) for n in range(size)] for size in sizes[:2]]
+    values += [[(seed + n) % 2**32 for n in range(size)] for size in sizes[2:]]
+    axes = [{"key": k, "values": v} for k, v in zip(keys, values, strict=False)]
+    config = validate({**QUARTIC, "sweep": {"over": axes}})
+    assert isinstance(config, SweepExperiment)
+    import tomllib
+
+    assert validate(tomllib.loads(to_toml(config))) == config
+    grid = points(config)
+    assert [point.values for point in grid] == list(itertools.product(*values))
+    assert len({to_toml(point.config) for point in grid}) == len(grid)
+
+
+def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Path) -> None:
+    """The same numbers, names, units and messages, for runs that converge and that diverge."""
+    data = gathered(together)
+    assert load(together).attrs["batches"] == 1
+    assert load(together).attrs["runs_in_batches"] == 8
+    config = sweep(QUARTIC, potential__curvature=CURVATURES, seed=[0, 1])
+    cells = []
+    for point in points(config)[::2]:
+        path = tmp_path / point.label
+        run(point.config, path, draw=False, progress=False)
+        cells.append(cells_of_run(load(path), point.number, True))
+    alone = gather(config, cells).isel(seed=0)
+    assert set(alone.data_vars) == set(data.data_vars)
+    one = data.isel(seed=0)
+    for name, variable in alone.data_vars.items():
+        assert variable.dims == one[name].dims
+        assert variable.attrs == one[name].attrs
+        if variable.dtype.kind in "if":
+            # Adaptive flows stop at the checkpoints of a run by itself: their tolerance is 1e-8.
+            close = np.isclose(variable.values, one[name].values, 1e-6, 1e-8, equal_nan=True)
+            assert close.all(), name
+        else:
+            assert (variable.values == one[name].values).all(), name
+    assert str(one["status"].values[-1]) == "diverged"
+    assert "discrete stopped at step" in str(one["message"].values[-1])
+
+
+def test_the_dataset_has_the_swept_values_as_coordinates(together: Path) -> None:
+    """And says of each which key it is."""
+    data = gathered(together)
+    assert_trees_close(data["curvature"].values, np.array(CURVATURES))
+    assert data["curvature"].attrs["long_name"] == "potential.curvature"
+    assert list(data["trajectory"].values) == ["discrete", "gradient_flow"]
+    assert data["loss"].dims == ("curvature", "seed", "trajectory", "step")
+    for name, variable in data.data_vars.items():
+        assert variable.attrs["units"], name
+        assert variable.attrs["long_name"], name
+    outcomes = data["outcome"].isel(seed=0).values
+    assert list(outcomes) == ["converged", "two-cycle", "higher cycle", "diverged"]
+
+
+def test_what_sums_up_a_run_follows_from_its_series(together: Path) -> None:
+    """The last loss, and the tracking error of the documented formula."""
+    data = gathered(together).isel(seed=0, curvature=0)
+    assert float(data["final_loss"][0]) == float(data["loss"][0, -1])
+    flow = data.isel(trajectory=1)
+    error = float(flow["distance"].mean()) / float(flow["displacement"].mean())
+    assert float(flow["tracking_error"]) == pytest.approx(error, rel=1e-12)
+
+
+def test_runs_of_other_shapes_go_by_themselves() -> None:
+    """Two lengths make two programs; a single run, a network and a Central Flow make none."""
+    config = sweep(QUARTIC, steps=[40, 60], seed=[0, 1])
+    together, alone = batches(points(config), True)
+    assert [len(batch.points) for batch in together] == [2, 2]
+    assert alone == []
+    assert batches(points(sweep(QUARTIC, steps=[40, 60])), True)[0] == []
+    central = {**QUARTIC, "flows": [{"kind": "central", "rank": 1}]}
+    for base in (NETWORK, central):
+        together, alone = batches(points(sweep(base, seed=[0, 1])), True)
+        assert together == []
+        assert len(alone) == 2
+
+
+def test_a_family_that_does_not_fit_into_memory_is_cut_into_equal_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No run is lost."""
+    monkeypatch.setattr(batch_module, "_MOST_BYTES", 30_000)
+    config = sweep(QUARTIC, seed=list(range(12)))
+    together, alone = batches(points(config), True)
+    numbers = [point.number for batch in together for point in batch.points]
+    assert numbers == list(range(12))
+    assert len(together) > 1
+    assert alone == []
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(
+    together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that are done are not run again, and what is there can be looked at."""
+    config = sweep(QUARTIC, steps=[40, 60], seed=[0, 1])
+    calls = itertools.count()
+    original = batch_module._cells
+
+    def cells(*arguments: Any) -> xr.Dataset:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(batch_module, "_cells", cells)
+    with pytest.raises(KeyboardInterrupt):
+        quietly(config, tmp_path)
+    assert load(tmp_path).attrs["status"] == "interrupted"
+    assert load(tmp_path).attrs["message"] == "after 2 of 4 runs"
+    assert list(gathered(tmp_path)["status"].values.ravel()) == ["finished"] * 2 + ["missing"] * 2
+    with pytest.raises(DirectoryError, match="holds a run already"):
+        quietly(config, tmp_path)
+    assert quietly(config, tmp_path, resume=True).status == "finished"
+    assert next(calls) == 3
+    assert (gathered(tmp_path)["status"].values == "finished").all()
+    assert set(load(tmp_path).children) == {SWEEP}
+
+
+def test_a_run_that_fails_is_recorded_and_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rank that the potential does not have fails alone; a bug does not end the sweep either."""
+    base = {**VALLEY, "steps": 4, "curvature": {"eigenvalues": 1}, "flows": []}
+    file = write(tmp_path / "base.toml", to_toml(validate(base)))
+    arguments = ["sweep", str(file), "--out", str(tmp_path / "out"), "--no-figures"]
+    arguments += ["--over", "curvature.eigenvalues=1,3"]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 runs failed" in said.err
+    assert "must be at most the number of parameters, 2" in " ".join(said.err.split())
+    data = gathered(tmp_path / "out")
+    assert list(data["status"].values) == ["finished", "failed"]
+    assert "must be at most the number of parameters" in str(data["message"].values[1])
+    ran: list[int] = []
+
+    def noted(points: Any, *arguments: Any) -> Any:
+        ran.extend(point.number for point in points)
+        return run_points(points, *arguments)
+
+    monkeypatch.setattr(session_module, "run_points", noted)
+    assert main([*arguments, "--resume"]) == 1
+    assert ran == [1]
+
+
+def test_a_task_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is, it is one run's."""
+    text = to_toml(validate_run(QUARTIC))
+    occupied = write(tmp_path / "file", "")
+    assert "is a file" in run_task((3, text, str(occupied))).message
+    monkeypatch.setattr("experiments.sweep.workers.run", lambda *a, **k: 1 // 0)
+    outcome = run_task((3, text, str(tmp_path / "out")))
+    assert outcome == Outcome(3, "ZeroDivisionError: integer division or modulo by zero")
+
+
+@pytest.mark.slow
+def test_runs_are_shared_among_processes(tmp_path: Path) -> None:
+    """Through a local cluster, whose results are those of one process."""
+    base = {**NETWORK, "steps": 2, "checkpoint": {"every": 2}, "flows": []}
+    base = {key: value for key, value in base.items() if key != "curvature"}
+    config = sweep(base, seed=[0, 1])
+    assert quietly(config, tmp_path / "two", workers=2).status == "finished"
+    assert quietly(config, tmp_path / "one").status == "finished"
+    for name, variable in gathered(tmp_path / "one").data_vars.items():
+        xr.testing.assert_identical(variable, gathered(tmp_path / "two")[name])
+
+
+def test_no_scheduler_at_the_address_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the address that was given."""
+    file = write(tmp_path / "base.toml", to_toml(validate(NETWORK)))
+    arguments = ["sweep", str(file), "--over", "seed=0:2", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--scheduler", "nonsense://x"]) == 2
+    assert "--scheduler nonsense://x: no dask scheduler answers there" in capsys.readouterr().err
+
+
+def test_the_built_in_sweeps_are_valid() -> None:
+    """Their runs as well."""
+    for name, count in (("phase-diagram", 10_000), ("threshold-sweep", 10)):
+        config = load_config(name)
+        assert isinstance(config, SweepExperiment)
+        assert int(np.prod(config.sweep.shape)) == count
+    assert len(points(load_sweep("threshold-sweep"))) == 10
+
+
+def test_the_phase_diagram_is_that_of_the_quartic(tmp_path: Path) -> None:
+    """Stable up to eta S = 2, two-cycles up to 1 + sqrt(5), bounded up to 4 (THEORY 3)."""
+    over = ("potential.curvature=linspace(0.5,5,31)", "optimizer.learning_rate=linspace(0.1,1,31)")
+    config = load_sweep("phase-diagram", (), over)
+    quietly(config, tmp_path)
+    data = gathered(tmp_path)
+    product = (data["curvature"] * data["learning_rate"]).transpose(*data["outcome"].dims).values
+    # Near its borders a run takes more than 500 steps to settle; the grid is coarser than that.
+    borders = [0.0, 2.0, 1 + np.sqrt(5), 4.0, np.inf]
+    words = ["converged", "two-cycle", "higher cycle", "diverged"]
+    for word, low, high in zip(words, borders[:-1], borders[1:], strict=True):
+        inside = (product > low + 0.02) & (product < high - 0.02)
+        assert inside.any()
+        assert set(data["outcome"].values[inside]) == {word}
+    amplitude = data["amplitude"].values[(product > 2.1) & (product < 2.9)]
+    curvature, rate = np.meshgrid(data["curvature"], data["learning_rate"], indexing="ij")
+    formula = np.sqrt(curvature - 2 / rate, where=product > 2, out=np.zeros_like(product))
+    expected = formula[(product > 2.1) & (product < 2.9)]
+    assert_trees_close(amplitude, expected, rtol=1e-4)
+
+
+def test_cycles_are_told_by_their_period() -> None:
+    """Of made-up paths: at rest, repeating, never repeating, too short and not finite."""
+    turns = np.arange(64)
+    for period in (2, 3, 5, 16):
+        path = jnp.asarray(np.cos(2 * np.pi * turns / period))[:, None]
+        assert int(flows.cycle(path).period) == period
+    path = jnp.asarray(np.cos(2 * np.pi * turns / np.sqrt(7.0)))[:, None]
+    assert int(flows.cycle(path).period) == 0
+    path = jnp.asarray(0.8**turns)[:, None]
+    assert int(flows.cycle(path).period) == 1
+    assert float(flows.cycle(path.at[-1].set(jnp.nan)).amplitude) != 0
+    assert int(flows.cycle(path.at[-1].set(jnp.nan)).period) == 0
+    assert int(flows.cycle(jnp.full((64, 1), 3.0)).period) == 1
+    with pytest.raises(ValueError, match="needs 32"):
+        flows.cycle(path[:31])
+    batch = jnp.stack([path, jnp.asarray((-1.0) ** turns)[:, None]])
+    np.testing.assert_array_equal(jax.vmap(flows.cycle)(batch).period, [1, 2])
+
+
+def test_workers_are_at_least_one(tmp_path: Path) -> None:
+    """From Python as from the command line."""
+    with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
+        quietly(sweep(QUARTIC, seed=[0]), tmp_path / "out", workers=0)
+    assert list(run_points([], tmp_path, Workers())) == []
