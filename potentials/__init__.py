@@ -17,6 +17,7 @@ from potentials.data import (
     smoothed,
     two_moons,
 )
+from potentials.data_parallel import DataParallel
 from potentials.double_well import DoubleWell
 from potentials.gaussian_pits import GaussianPits
 from potentials.matrix_factorization import Factors, MatrixFactorization
@@ -41,6 +42,7 @@ __all__ = [
     "AbstractNetwork",
     "AbstractPotential",
     "Catapult",
+    "DataParallel",
     "Dataset",
     "DoubleWell",
     "Factors",

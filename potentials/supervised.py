@@ -109,11 +109,7 @@ class SupervisedPotential(AbstractPotential):
 
     def __call__(self, params: PyTree) -> Float[Array, ""]:
         """The mean loss over the examples, of the dtype of `params`."""
-
-        def loss(model: Any, example: Array, target: Array) -> Array:
-            return self.criterion(model(example), target)
-
-        return self._mean(loss, params)
+        return self._mean(self.example_loss, params)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         """Fresh weights drawn from `key`, as the model's own class or `build` draws them.
@@ -174,15 +170,31 @@ class SupervisedPotential(AbstractPotential):
                 "classification=True). Ask has_accuracy first."
             )
 
-        def correct(model: Any, example: Array, target: Array) -> Array:
-            prediction = model(example)
-            return (jnp.argmax(prediction) == jnp.argmax(target)).astype(prediction.dtype)
+        return self._mean(is_correct, params)
 
-        return self._mean(correct, params)
+    def example_loss(self, model: Any, example: Array, target: Array) -> Array:
+        """The loss of one example, of the model with its weights in place."""
+        return self.criterion(model(example), target)
 
-    def _mean(self, function: Callable[[Any, Array, Array], Array], params: PyTree) -> Array:
-        """The mean over examples of function(model, input, target), in chunks if asked for."""
-        inputs, targets = _follow(params, self.inputs), _follow(params, self.targets)
+    def weighted_sum(
+        self,
+        function: Callable[[Any, Array, Array], Array],
+        params: PyTree,
+        inputs: Shaped[Array, "examples ..."],
+        targets: Shaped[Array, "examples ..."],
+        weights: Float[Array, " examples"] | None = None,
+    ) -> Float[Array, ""]:
+        """The sum over examples of weight * function(model, input, target).
+
+        Args:
+            function: of the model with the weights `params`, and one example.
+            params: the weights.
+            inputs: examples of the potential's own kind, shape (examples, ...).
+            targets: their targets, shape (examples, ...).
+            weights: of the examples, (examples,); 1 if not given. At most `chunk_size` examples are
+                evaluated at a time.
+        """
+        inputs, targets = _follow(params, inputs), _follow(params, targets)
         total = inputs.shape[0]
 
         def values(params: PyTree, inputs: Array, targets: Array) -> Array:
@@ -191,7 +203,8 @@ class SupervisedPotential(AbstractPotential):
 
         size = self.chunk_size
         if size is None or size >= total:
-            return jnp.mean(values(params, inputs, targets))
+            all_ = values(params, inputs, targets)
+            return jnp.sum(all_ if weights is None else weights * all_)
 
         # Rematerialised, so that the backward pass (and its linearisation) keeps the chunk's
         # index alone and not the model's intermediate values of every chunk.
@@ -199,17 +212,26 @@ class SupervisedPotential(AbstractPotential):
         def chunk_sum(params: PyTree, first: Array) -> Array:
             # The last chunk reaches back to keep its size; what it repeats has weight zero.
             start = jnp.minimum(first, total - size)
-            x = jax.lax.dynamic_slice_in_dim(inputs, start, size)
-            y = jax.lax.dynamic_slice_in_dim(targets, start, size)
-            chunk = values(params, x, y)
+            x, y, w = (
+                None if rows is None else jax.lax.dynamic_slice_in_dim(rows, start, size)
+                for rows in (inputs, targets, weights)
+            )
+            assert x is not None
+            assert y is not None
+            chunk = values(params, x, y) if w is None else w * values(params, x, y)
             return jnp.sum(jnp.where(start + jnp.arange(size) >= first, chunk, 0.0))
 
         def step(sum_: Array, first: Array) -> tuple[Array, None]:
             return sum_ + chunk_sum(params, first), None
 
-        zero = jnp.zeros((), _float_dtype(params))
-        sum_, _ = jax.lax.scan(step, zero, jnp.arange(0, total, size))
-        return sum_ / total
+        # Of the weights, so that it is each device's own where they are.
+        zero = jnp.zeros((), _float_dtype(params)) if weights is None else 0 * weights[0]
+        return jax.lax.scan(step, zero, jnp.arange(0, total, size))[0]
+
+    def _mean(self, function: Callable[[Any, Array, Array], Array], params: PyTree) -> Array:
+        """The mean over examples of function(model, input, target), in chunks if asked for."""
+        sum_ = self.weighted_sum(function, params, self.inputs, self.targets)
+        return sum_ / self.inputs.shape[0]
 
     def _check_example(self) -> jax.ShapeDtypeStruct:
         """Try model and criterion on one example's shapes; give the prediction's."""
@@ -229,6 +251,12 @@ class SupervisedPotential(AbstractPotential):
                 f"{self.targets.shape[1:]}."
             )
         return prediction
+
+
+def is_correct(model: Any, example: Array, target: Array) -> Array:
+    """Whether a prediction is largest at the target's largest entry: 1 or 0."""
+    prediction = model(example)
+    return (jnp.argmax(prediction) == jnp.argmax(target)).astype(prediction.dtype)
 
 
 def _is_buffer(leaf: Any) -> bool:

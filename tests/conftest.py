@@ -10,6 +10,8 @@ import matplotlib
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+# Devices of the one CPU, for what is spread over several; all else runs on the first.
+jax.config.update("jax_num_cpu_devices", 4)
 # A silent promotion is how a float32 run turns into float64, and an (n,) into an (n, n).
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -99,12 +99,14 @@ ModelTable = Annotated[MLPTable | CNNTable, pydantic.Field(discriminator="kind")
 class SupervisedTable(AbstractPotentialTable):
     """`kind = "supervised"`: the mean over the data of a criterion of a model's predictions.
 
-    `chunk_size` evaluates that many examples at a time, to save memory.
+    `chunk_size` evaluates that many examples at a time, to save memory; `data_parallel` spreads the
+    examples over all devices of the machine.
     """
 
     kind: Literal["supervised"]
     criterion: Literal["mse", "cross_entropy"] = "mse"
     chunk_size: PositiveInt | None = None
+    data_parallel: bool = False
     model: ModelTable
     data: DataTable
 
@@ -136,6 +138,8 @@ class SupervisedTable(AbstractPotentialTable):
         except ValueError as error:
             message = f"given {self.criterion!r} for {self.data.source}; {error}"
             raise BuildError("criterion", message) from error
+        if self.data_parallel:
+            potential = potentials.DataParallel(potential)
         if not potential.has_accuracy:
             return BuiltPotential(potential)
         description = "share of the training examples that are classified correctly"
