@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DirectoryError, UserError
-from .loader import builtin_names, load_config
+from .loader import builtin_names, load_config, load_run_config
 from .schema import Experiment
 
 if TYPE_CHECKING:
     from .runner import Result, run
     from .store import load
+    from .sweep import load_sweep, run_sweep
 
 __all__ = [
     "ConfigError",
@@ -19,10 +20,19 @@ __all__ = [
     "builtin_names",
     "load",
     "load_config",
+    "load_run_config",
+    "load_sweep",
     "run",
+    "run_sweep",
 ]
 
-_LAZY = {"Result": "runner", "run": "runner", "load": "store"}
+_LAZY = {
+    "Result": "runner",
+    "load": "store",
+    "load_sweep": "sweep",
+    "run": "runner",
+    "run_sweep": "sweep",
+}
 
 
 def __getattr__(name: str) -> Any:

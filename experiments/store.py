@@ -25,6 +25,7 @@ import zarr.errors
 
 from .errors import DirectoryError
 from .files import synchronise_folder
+from .parallel_writes import write_rows
 
 RESULTS = "results.zarr"
 # Attributes that the root of every store of ours has.
@@ -116,8 +117,7 @@ class Store:
             raise ValueError(
                 f"{group}: {stop} rows, but the store was laid out for {arrays['step'].shape[0]}"
             )
-        for name in sorted(along):
-            arrays[name][start:stop] = rows[name].values
+        write_rows(arrays, start, {name: rows[name].values for name in sorted(along)})
         arrays["step"][start:stop] = rows["step"].values
         self._rows[group] = stop
 
