@@ -19,6 +19,7 @@ from figures.swept import (
     name_of,
     positions,
     scale_of,
+    set_log,
     swept,
 )
 
@@ -89,12 +90,13 @@ def _draw_curves(
     if quantity.endswith("sharpness") and _CRITICAL in data and quantity != _CRITICAL:
         critical = data[_CRITICAL].transpose(axis, ...).values[order]
         critical = critical.reshape(len(critical), -1).mean(axis=1)
+        symbol = str(tree.attrs.get("critical_label", "2/eta")).replace("eta", "η")
         look: dict[str, Any] = {"color": "0.3", "linestyle": (0, (3, 2)), "linewidth": 1.0}
-        axes.plot(x[order], critical, label="critical sharpness", gid="critical", **look)
+        axes.plot(x[order], critical, label=f"critical sharpness, {symbol}", gid="critical", **look)
     if names:
         axes.set_xticks(x, names)
     elif scale_of(tree, axis) == "log" or (x.min() > 0 and x.max() > _LOG_RANGE * x.min()):
-        axes.set_xscale("log")
+        set_log(axes.xaxis, x)
     drawn = np.concatenate([np.ravel(line.get_ydata()) for line in axes.get_lines()])
     drawn = drawn[np.isfinite(drawn)]
     if drawn.size and drawn.min() > 0 and drawn.max() > _LOG_RANGE * drawn.min():

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Patch
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from figures.curves import nothing_to_draw
 
@@ -63,7 +64,7 @@ def name_of(tree: xr.DataTree, axis: str) -> str:
 
 def described(variable: xr.DataArray) -> str:
     """What a quantity is called, with its unit."""
-    unit = variable.attrs.get("units", "1")
+    unit = str(variable.attrs.get("units", "1")).replace("^2", "²")
     name = str(variable.name).replace("_", " ")
     return name if unit == "1" else f"{name} ({unit})"
 
@@ -89,6 +90,15 @@ def positions(data: xr.Dataset, axis: str) -> tuple[np.ndarray, list[str]]:
     return np.arange(len(values), dtype=float), [str(value) for value in values]
 
 
+def set_log(axis: Any, values: np.ndarray) -> None:
+    """Make an axis logarithmic, with plain numbers where it spans less than two decades."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    if values.max() < 100 * values.min():
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        few = values.max() < 10 * values.min()
+        axis.set_minor_formatter(FormatStrFormatter("%g") if few else NullFormatter())
+
+
 def map_axes(axes: Axes, tree: xr.DataTree, data: xr.Dataset, over: Sequence[str]) -> Any:
     """Name and scale a map's two axes, and return the borders of its cells.
 
@@ -103,7 +113,9 @@ def map_axes(axes: Axes, tree: xr.DataTree, data: xr.Dataset, over: Sequence[str
         values, names = positions(data, axis)
         scale = "linear" if names else scale_of(tree, axis)
         borders.append(edges(values, scale))
-        axes.set(**{f"{place}scale": scale, f"{place}label": name_of(tree, axis)})
+        axes.set(**{f"{place}label": name_of(tree, axis)})
+        if scale == "log":
+            set_log(getattr(axes, f"{place}axis"), values)
         if names:
             axes.set(**{f"{place}ticks": values, f"{place}ticklabels": names})
     axes.grid(visible=False)

@@ -7,7 +7,7 @@ from ..directory import RUNS
 from ..errors import DirectoryError
 from ..interrupts import deferred_interrupts
 from ..progress import AbstractProgress, warn
-from ..schema import SweepExperiment
+from ..schema import Experiment, SweepExperiment
 from ..session import FINISHED, INCOMPLETE, AbstractSession, is_complete
 from ..store import RESULTS, Store, load
 from ..summary import SWEEP
@@ -48,7 +48,13 @@ class SweepSession(AbstractSession):
     def attributes(self) -> dict[str, Any]:
         """What is swept, and which quantity is looked at."""
         axes = zip(self.config.sweep.names, self.config.sweep.over, strict=True)
+        labels = {
+            point.config.optimizer.critical_label
+            for point in self.points
+            if isinstance(point.config, Experiment)
+        }
         return {
+            "critical_label": labels.pop() if len(labels) == 1 else "of each optimizer",
             "kind": "sweep",
             "axes": self.config.sweep.names,
             "keys": [axis.key for _, axis in axes],

@@ -1,0 +1,144 @@
+"""The figures of a sweep: curves over one key, maps over two, and the phase diagram."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import QuadMesh
+
+import figures
+from figures.swept import edges
+from tests.helpers import assert_trees_close
+
+RATES = np.array([0.1, 0.2, 0.4])
+CURVATURES = np.array([1.0, 5.0, 10.0, 40.0])
+
+
+def tree(data: xr.Dataset, quantity: str, spacings: tuple[str, ...]) -> xr.DataTree:
+    """A sweep's results, its axes those of the dataset that are no series'."""
+    axes = [str(dim) for dim in data.dims if dim not in ("trajectory", "step")]
+    attributes = {
+        "name": "tiny",
+        "title": "A tiny sweep",
+        "axes": axes,
+        "keys": [f"optimizer.{axis}" for axis in axes],
+        "spacings": list(spacings),
+        "quantity": quantity,
+        "critical_label": "2/eta",
+    }
+    found = xr.DataTree.from_dict({"sweep": data})
+    found.attrs = attributes
+    return found
+
+
+def curves(seeds: int = 1) -> xr.DataTree:
+    """Late sharpness of an optimizer and a flow over learning rates and seeds."""
+    values = np.stack([1.9 / RATES, 2.0 / RATES], axis=1)[:, None, :] + np.zeros((3, seeds, 2))
+    values += 0.1 * np.arange(seeds)[None, :, None]
+    units = {"units": "loss / parameter^2"}
+    data = xr.Dataset(
+        {
+            "late_sharpness": (("learning_rate", "seed", "trajectory"), values, units),
+            "critical_sharpness": (("learning_rate", "seed"), np.tile(2 / RATES, (seeds, 1)).T),
+        },
+        {"learning_rate": RATES, "seed": np.arange(seeds), "trajectory": ["discrete", "a_flow"]},
+    )
+    return tree(data, "late_sharpness", ("log", "linear"))
+
+
+def diagram() -> xr.DataTree:
+    """Outcomes that follow from eta S."""
+    product = RATES[:, None] * CURVATURES
+    words = np.select(
+        [product < 2, product < 3.3, product < 4.1],
+        ["converged", "two-cycle", "higher cycle"],
+        "diverged",
+    ).astype(object)
+    data = xr.Dataset(
+        {"outcome": (("learning_rate", "curvature"), words)},
+        {"learning_rate": RATES, "curvature": CURVATURES},
+    )
+    return tree(data, "outcome", ("linear", "linear"))
+
+
+def test_a_sweep_over_one_key_is_a_curve_for_each_trajectory():
+    """With the critical sharpness of each run, and seeds as the mean and a band."""
+    figure = figures.draw("sweep", curves(seeds=3))
+    axes = figure.axes[0]
+    drawn = {str(line.get_gid()): np.asarray(line.get_ydata()) for line in axes.get_lines()}
+    assert set(drawn) == {"discrete/curve", "a_flow/curve", "critical"}
+    assert_trees_close(drawn["critical"], 2 / RATES)
+    assert_trees_close(drawn["discrete/curve"], 1.9 / RATES + 0.1)
+    assert len(axes.collections) == 2
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlabel() == "optimizer: learning rate"
+    assert axes.get_ylabel() == "late sharpness (loss / parameter²)"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["discrete optimizer", "a flow", "critical sharpness, 2/η"]
+    looks = {(line.get_linestyle(), line.get_marker()) for line in axes.get_lines()}
+    assert len(looks) == 3
+
+
+def test_a_sweep_over_two_keys_is_a_map():
+    """One for each trajectory that has the quantity; the borders lie between the values."""
+    data = xr.Dataset(
+        {
+            "tracking_error": (
+                ("learning_rate", "radius", "trajectory"),
+                np.stack([np.full((3, 2), np.nan), np.arange(6.0).reshape(3, 2)], axis=-1),
+            )
+        },
+        {"learning_rate": RATES, "radius": [1.0, 2.0], "trajectory": ["discrete", "a_flow"]},
+    )
+    figure = figures.draw("sweep", tree(data, "tracking_error", ("log", "linear")))
+    axes = figure.axes[0]
+    (mesh,) = [one for one in axes.collections if isinstance(one, QuadMesh)]
+    assert_trees_close(np.asarray(mesh.get_array()), np.arange(6.0).reshape(3, 2).T)
+    assert_trees_close(np.array(axes.get_xlim()), RATES[[0, -1]] * np.array([0.5, 2]) ** 0.5)
+    assert axes.get_xscale() == "log"
+
+
+def test_words_are_a_map_with_a_legend():
+    """From light to dark in the order in which a learning rate meets them."""
+    figure = figures.draw("sweep", diagram())
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["converged", "two-cycle", "higher cycle", "diverged"]
+    lightness = [np.mean(patch.get_facecolor()[:3]) for patch in figure.legends[0].get_patches()]
+    assert (np.diff(lightness) < -0.1).all()
+
+
+def test_the_phase_diagram_has_its_borders():
+    """S = 2/eta, (1 + sqrt(5))/eta and 4/eta on the map of outcomes."""
+    axes = figures.draw("phase_diagram", diagram()).axes[0]
+    products = {}
+    for line in axes.get_lines():
+        rates, curvatures = (np.asarray(values) for values in line.get_data())
+        assert_trees_close(rates * curvatures, np.full(rates.shape, (rates * curvatures)[0]))
+        products[str(line.get_gid())] = float((rates * curvatures)[0])
+    assert products == pytest.approx({"2/eta": 2, "(1 + √5)/eta": 1 + 5**0.5, "4/eta": 4})
+    (mesh,) = [one for one in axes.collections if isinstance(one, QuadMesh)]
+    assert np.asarray(mesh.get_array()).shape == (4, 3)
+
+
+def test_what_a_figure_lacks_is_said():
+    """The quantity, the group, or axes that are too many."""
+    with pytest.raises(ValueError, match="the variable 'late_sharpness'"):
+        figures.draw("sweep", tree(xr.Dataset(), "late_sharpness", ()))
+    with pytest.raises(ValueError, match="'outcome'"):
+        figures.draw("phase_diagram", curves())
+    many = xr.Dataset({"final_loss": (("a", "b", "c"), np.zeros((1, 2, 3)))})
+    many = many.assign_coords(a=[0], b=[0, 1], c=[0, 1, 2])
+    with pytest.raises(ValueError, match="one or two swept axes besides 'seed'; there are a, b, c"):
+        figures.draw("sweep", tree(many, "final_loss", ("linear",) * 3))
+    empty = xr.Dataset({"final_loss": ("a", np.full(2, np.nan))}, {"a": [0, 1]})
+    with pytest.raises(ValueError, match="a value of 'final_loss' in any run"):
+        figures.draw("sweep", tree(empty, "final_loss", ("linear",)))
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_borders_lie_between_the_middles(scale: str):
+    """One more than there are values, each inside its own cell."""
+    for values in (np.array([2.0]), np.array([1.0, 2.0, 8.0]), np.array([3.0, 2.0, 1.0])):
+        borders = edges(values, scale)
+        assert len(borders) == len(values) + 1
+        low, high = np.minimum(borders[:-1], borders[1:]), np.maximum(borders[:-1], borders[1:])
+        assert ((low < values) & (values < high)).all()
