@@ -88,7 +88,7 @@ class DimsRegression(AbstractStudy):
             kept=fit.kept,
             nll=score(fit),
             training_rms=float(np.sqrt(np.mean(residual**2))),
-            training_loss=trained.loss,
+            training_loss=fit.training_loss,
         )
 
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
@@ -104,6 +104,7 @@ class DimsRegression(AbstractStudy):
             rms = data.attrs["training_rms"]
             conclusions += [
                 Conclusion(f"{name}: share of samples that count", data.attrs["kept"]),
+                Conclusion(f"{name}: largest training loss", data.attrs["training_loss"]),
                 Conclusion(f"{name}: rms residual of samples on training inputs", rms),
                 Conclusion(f"{name}: mean deviation in the gap", float(deviation[gap].mean())),
                 Conclusion(f"{name}: mean deviation beyond", float(deviation[beyond].mean())),

@@ -17,6 +17,8 @@ METRICS = ("nll", "brier", "ece", "accuracy", "auroc")
 # Digits that are trained on; images of the others are out of distribution.
 _KNOWN_DIGITS = 5
 _BANANAS = 400
+# Methods of which a sample, or a member, may not count.
+_COUNTED = ("dims", "riemannian_laplace", "deep_ensemble")
 
 
 class DimsUncertainty(AbstractStudy):
@@ -70,7 +72,7 @@ class DimsUncertainty(AbstractStudy):
         outside = (
             potentials.load_other_digits(classes=_KNOWN_DIGITS).inputs if name == "digits" else None
         )
-        values, scales, kept = [], [], []
+        values, scales, kept, losses = [], [], [], []
         for method in self._methods:
             fit, scale = trained.posteriors.choose(method, self._settings.scales, score)
             inside = inference.probabilities(fit, test.inputs)
@@ -83,11 +85,15 @@ class DimsUncertainty(AbstractStudy):
             values.append([found[metric] for metric in METRICS])
             scales.append(scale)
             kept.append(fit.kept)
+            losses.append(fit.training_loss)
         return dataset(
             {
                 "value": variable(("method", "metric"), values, "1", "metric on test examples"),
                 "scale": variable("method", scales, "1", "scale that was chosen; nan for none"),
                 "kept": variable("method", kept, "1", "share of samples that count"),
+                "training_loss": variable(
+                    "method", losses, "loss", "largest training loss of the networks it is made of"
+                ),
             },
             {
                 "method": variable("method", np.array(self._methods, object), "1", "method"),
@@ -96,7 +102,6 @@ class DimsUncertainty(AbstractStudy):
             label=part,
             data=name,
             seed=seed,
-            training_loss=trained.loss,
         )
 
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
@@ -114,11 +119,13 @@ class DimsUncertainty(AbstractStudy):
                 for i, method in enumerate(self._methods):
                     conclusions.append(_mean(f"{name}, {metric}: {method}", values[:, i, j]))
             kept = np.stack([run["kept"].values for run in runs])
-            for method in ("dims", "riemannian_laplace"):
+            for method in _COUNTED:
                 if method in self._methods:
                     shares = kept[:, self._methods.index(method)]
                     quantity = f"{name}, share of samples that count: {method}"
                     conclusions.append(_mean(quantity, shares))
+            worst = float(np.stack([run["training_loss"].values for run in runs]).max())
+            conclusions.append(Conclusion(f"{name}, largest training loss", worst))
         return conclusions
 
 

@@ -136,6 +136,29 @@ def test_the_ensemble_meets_the_targets_with_every_member(posteriors):
     assert float(jnp.std(away, axis=0).min()) > 0.01
 
 
+def test_members_that_are_not_trained_do_not_count(posteriors, monkeypatch):
+    """Their share and the largest loss are told, and so is a base network that is not trained."""
+    potential, trained, methods = posteriors
+    starts = []
+
+    def second_fails(potential, start):
+        starts.append(start)
+        end = start if len(starts) == 2 else trained
+        return end, potential(end)
+
+    monkeypatch.setattr("experiments.uncertainty.posteriors.interpolate", second_fails)
+    with pytest.warns(UserWarning, match="1 of 3 members of the ensemble did not end"):
+        fit = methods.fit("deep_ensemble", 1.0)
+    assert fit.kept == pytest.approx(2 / 3)
+    assert fit.training_loss == pytest.approx(float(potential(starts[1])))
+    found = fit.predict(potential.inputs)
+    assert found.shape == (2, 6, 2)
+    assert float(jnp.abs(jax.nn.softmax(found, axis=-1) - potential.targets[None]).max()) < 1e-3
+    with pytest.warns(UserWarning, match="the network's training did not end at its targets"):
+        base = Posteriors(potential, starts[1], KEY, samples=12, members=3)
+    assert base.fit("map", 1.0).training_loss == pytest.approx(float(potential(starts[1])))
+
+
 def test_the_scale_of_the_smallest_score_is_chosen(posteriors):
     """A score that is not finite never is; methods without a scale have none."""
     _, _, methods = posteriors
