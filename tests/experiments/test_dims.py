@@ -1,16 +1,19 @@
 """A dissipative flow in a config: its own time, no distance, and what is refused."""
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments import ConfigError
 from experiments.build import build, precision
 from experiments.loader import to_toml, validate
 from experiments.schema import Experiment
+from experiments.studies.dims_ring import DimsRing
 from tests.experiments.configs import config, values
 from tests.experiments.test_runs import quietly
 
@@ -58,6 +61,38 @@ def test_a_config_survives_being_written() -> None:
     ):
         loaded = changed(friction=law)
         assert validate(tomllib.loads(to_toml(loaded))) == loaded
+
+
+@pytest.fixture(scope="module")
+def ring() -> Iterator[DimsRing]:
+    """The study of THEORY's samples, with 512 of them and a faster speed."""
+    with precision("float64"):
+        yield DimsRing(
+            radius=1.0,
+            gravity=10.0,
+            friction=1.0,
+            speeds=(0.5, 1.0, 2.0, 20.0),
+            samples=512,
+            tolerance=1e-10,
+            max_time=200.0,
+            seed=0,
+        )
+
+
+def check_turns(data: xr.Dataset) -> None:
+    """Every sample is at rest, at the angle by which it turned."""
+    assert data["converged"].values.all()
+    x, y = data["params"].values.T
+    # Two integrations, each of accuracy 1e-6 at the fastest.
+    assert np.abs(np.exp(1j * data["angle"].values) - (x + 1j * y)).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_the_angles_of_the_ring_have_all_their_turns(ring: DimsRing) -> None:
+    """The fastest go around more than twice; at rest they are the angles of the points."""
+    data = ring.compute("speed-20")
+    check_turns(data)
+    assert np.abs(data["angle"].values).max() > 4 * np.pi
 
 
 @pytest.mark.parametrize(
