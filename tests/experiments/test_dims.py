@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
+import flows
 from experiments import ConfigError
 from experiments.build import build, precision
 from experiments.loader import to_toml, validate
@@ -93,6 +96,34 @@ def test_the_angles_of_the_ring_have_all_their_turns(ring: DimsRing) -> None:
     data = ring.compute("speed-20")
     check_turns(data)
     assert np.abs(data["angle"].values).max() > 4 * np.pi
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("speed", "deviation", "time"),
+    [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)],
+)
+def test_the_angles_of_the_ring_spread_as_the_angular_momentum_decays(
+    ring: DimsRing, speed: float, deviation: float, time: float
+) -> None:
+    """THEORY's deviations and mean stopping times, of 512 samples with another generator."""
+    data = ring.compute(f"speed-{speed:g}")
+    check_turns(data)
+    angle, stopped = data["angle"].values, data["stopping_time"].values
+    with precision("float64"):
+        start = jnp.array([1.0, 0.0])
+        velocity = np.asarray(flows.random_velocities(start, jax.random.key(0), 512, speed))
+    # By how much a particle turns is about its v_y: over that of these very draws, the deviation
+    # has hardly an error of its own. THEORY's has that of 512 normal draws, 1 / sqrt(2 * 512).
+    factor = angle.std() / velocity[:, 1].std()
+    assert factor == pytest.approx(deviation / speed, rel=3 / np.sqrt(2 * 512))
+    # The mean to three standard errors of the difference of two such samples.
+    assert stopped.mean() == pytest.approx(time, abs=3 * np.sqrt(2 / 512) * stopped.std())
+    # r^2 phi' = v_y exp(-t): each turns the way that it was thrown.
+    assert (np.sign(angle) == np.sign(velocity[:, 1])).all()
+    found = {one.quantity: one.measured for one in ring.conclude({"one": data})}
+    at = f"at speed {speed:g}"
+    assert found[f"deviation of the angle {at} (v / (gamma r))"] == pytest.approx(angle.std())
 
 
 @pytest.mark.parametrize(

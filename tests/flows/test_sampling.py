@@ -37,12 +37,12 @@ def ring_samples(**changes):
     return sample_minima(ring, NORTH, jax.random.key(0), 512, **{**OPTIONS, **changes})
 
 
-@pytest.mark.parametrize(
-    ("speed", "deviation", "mean"),
-    [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)],
-)
-def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviation, mean):
-    """THEORY's mean stopping time; every sample is on the circle to 3.16e-6."""
+@pytest.mark.parametrize(("speed", "mean"), [(0.5, 19.90), (1.0, 21.42), (2.0, 23.0)])
+def test_the_ring_is_sampled_to_the_tolerance_in_the_time_that_it_takes(speed, mean):
+    """THEORY's mean stopping time; every sample is on the circle to 3.16e-6.
+
+    How far they turn is tested with the study of the ring, which counts the turns.
+    """
     found = ring_samples(speed=speed)
     assert bool(jnp.all(found.converged))
     # Stopped where it crosses the tolerance, not at the end of that step.
@@ -54,11 +54,6 @@ def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviat
     # Of 512 samples with another generator: the mean to three of its standard errors.
     error = float(jnp.std(found.stopping_time)) / np.sqrt(512)
     assert abs(float(found.stopping_time.mean()) - mean) < 3 * np.sqrt(2) * error
-    # r^2 phi' = v_y exp(-t): the angle has the sign of v_y, and for the slow ones its size.
-    if speed == 0.5:
-        angle = jnp.arctan2(found.params[:, 1], found.params[:, 0])
-        # Hardly any of 512 passes pi at that speed. The standard error of a deviation is 3%.
-        assert float(jnp.std(angle)) == pytest.approx(deviation, rel=0.13)
 
 
 def test_batches_and_more_friction_laws_give_samples_too():
