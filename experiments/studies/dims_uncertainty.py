@@ -1,7 +1,7 @@
 """Metrics of approximate posteriors over data sets and seeds, whichever method they favour."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -29,7 +29,9 @@ class DimsUncertainty(AbstractStudy):
         validation: held-out examples that each method's scale is chosen with; all others judge.
         data: names of the data sets.
         smoothing: share of the uniform distribution in the training targets.
-        seeds: each draws its own split, weights and samples.
+        seeds: each draws its own split, weights and samples. Splits of a data set that is not
+            generated overlap, so that its standard error, of the mean over seeds, leaves out how
+            the results depend on the data set.
         methods: those of `METHODS` that are judged.
         settings: fields of `inference.Settings`.
     """
@@ -63,15 +65,11 @@ class DimsUncertainty(AbstractStudy):
     def compute(self, part: str) -> xr.Dataset:
         """Train one network, fit all methods and judge them."""
         name, seed = self._runs[part]
-        loaded = load_examples(name, seed)
-        train, rest = loaded.split(self._train, seed)
-        held_out, test = rest.split(self._validation, seed)
-        trained = inference.train(train, self._settings, seed, smoothing=self._smoothing)
-        score = inference.classification_score(held_out)
+        parts = split_examples(name, self._train, self._validation, seed)
+        test, outside = parts.test, parts.outside
+        trained = inference.train(parts.train, self._settings, seed, smoothing=self._smoothing)
+        score = inference.classification_score(parts.held_out)
         truth = inference.labels(test)
-        outside = (
-            potentials.load_other_digits(classes=_KNOWN_DIGITS).inputs if name == "digits" else None
-        )
         values, scales, kept, losses = [], [], [], []
         for method in self._methods:
             fit, scale = trained.posteriors.choose(method, self._settings.scales, score)
@@ -80,7 +78,7 @@ class DimsUncertainty(AbstractStudy):
             found["auroc"] = (
                 float("nan")
                 if outside is None
-                else out_of_distribution_auroc(inside, inference.probabilities(fit, outside))
+                else out_of_distribution_auroc(inside, inference.probabilities(fit, outside.inputs))
             )
             values.append([found[metric] for metric in METRICS])
             scales.append(scale)
@@ -134,6 +132,46 @@ def _mean(quantity: str, values: np.ndarray) -> Conclusion:
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Conclusion(quantity, float(values.mean()), standard_error=error)
+
+
+class Examples(NamedTuple):
+    """A split of a data set.
+
+    Attributes:
+        train: to train on.
+        held_out: to choose scales with.
+        test: to judge by.
+        outside: examples of another kind, if there are any.
+    """
+
+    train: potentials.Dataset
+    held_out: potentials.Dataset
+    test: potentials.Dataset
+    outside: potentials.Dataset | None
+
+
+def split_examples(name: str, train: int, validation: int, seed: int) -> Examples:
+    """Split a data set at random, with inputs standardised by the training part alone.
+
+    The generated points of "banana" are left as they are.
+
+    Args:
+        name: as for `load_examples`.
+        train: examples of the first part.
+        validation: of the second; the third has all others.
+        seed: of the split, and of examples that are generated.
+    """
+    first, rest = load_examples(name, seed).split(train, seed)
+    second, third = rest.split(validation, seed)
+    if name == "banana":
+        return Examples(first, second, third, None)
+    # All pixels of images have one mean and one deviation.
+    axes = (0, 1) if name == "digits" else (0,)
+    inside = [part.standardised(first, axes) for part in (first, second, third)]
+    if name != "digits":
+        return Examples(*inside, None)
+    others = potentials.load_other_digits(classes=_KNOWN_DIGITS)
+    return Examples(*inside, others.standardised(first, axes))
 
 
 def load_examples(name: str, seed: int = 0) -> potentials.Dataset:

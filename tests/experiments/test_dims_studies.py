@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
 
+import potentials
 from experiments.build import precision
 from experiments.studies import inference
 from experiments.studies.dims_regression import DimsRegression
+from experiments.studies.dims_uncertainty import load_examples, split_examples
 
 SETTINGS: dict[str, Any] = {
     "hidden": 4,
@@ -54,3 +55,30 @@ def test_a_regression_is_judged_by_data_that_did_not_choose_its_scale(
     found = {one.quantity: one.measured for one in study.conclude({"map": data})}
     assert found["map: nll of test data, in the gap too"] == data.attrs["nll"]
     assert found["map: nll of validation data, which chose it"] == data.attrs["validation_nll"]
+
+
+def unit(columns: np.ndarray) -> np.ndarray:
+    """Columns that are shifted and scaled to [0, 1]."""
+    return (columns - columns.min(axis=0)) / np.ptp(columns, axis=0)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("wine", 0), ("digits", None)])
+def test_inputs_are_standardised_by_the_training_examples_alone(name: str, axis: Any) -> None:
+    """Their mean is 0 and variance 1, and one affine map leads to all parts."""
+    with precision("float64"):
+        parts = split_examples(name, 40, 50, 3)
+        whole = np.asarray(load_examples(name).inputs)
+    inputs = [np.asarray(part.inputs) for part in parts if part is not None]
+    assert np.abs(inputs[0].mean(axis=axis)).max() < 1e-12
+    assert np.abs(inputs[0].std(axis=axis) - 1).max() < 1e-12
+    # The moments of all examples are others: those of 40 have errors of some tenth.
+    together = np.concatenate(inputs[:3])
+    assert np.abs(together.mean(axis=axis)).max() > 1e-3
+    before, after = (np.sort(x, axis=0)[:, np.ptp(whole, axis=0) > 0] for x in (whole, together))
+    assert np.abs(unit(before) - unit(after)).max() < 1e-9
+    if parts.outside is not None:
+        with precision("float64"):
+            others = np.asarray(potentials.load_other_digits(classes=5).inputs)
+        slope = np.ptp(together[:, 20]) / np.ptp(whole[:, 20])
+        shift = together[:, 20].min() - slope * whole[:, 20].min()
+        assert np.abs(slope * others + shift - np.asarray(parts.outside.inputs)).max() < 1e-9
