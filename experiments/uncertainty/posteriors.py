@@ -31,7 +31,13 @@ METHODS = (
     "dims",
     "deep_ensemble",
 )
-"""The methods, in the order of figures; "map" is the trained network alone."""
+"""The methods, in the order of figures; "map" is the trained network alone.
+
+That network is trained to meet its targets, without a prior: it is of maximum likelihood, the limit
+of maxima of the posterior for a wide prior, and not the maximum itself, which shrinks the weights.
+The Laplace methods are centred there too: exact for a linear model in their precision, not in their
+mean; and the geodesics of the Riemannian one start where the prior still has a slope.
+"""
 
 # Share of the samples that must count for a scale to be chosen.
 _ENOUGH = 0.9
