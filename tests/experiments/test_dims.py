@@ -29,7 +29,7 @@ RING: dict[str, Any] = {
         {
             "kind": "dissipative",
             "gravity": 10.0,
-            "friction": {"kind": "viscous", "coefficient": 1.0},
+            "friction": {"kind": "viscous", "coefficient": 0.7},
             "velocity": [0.0, 3.0],
         }
     ],
@@ -43,7 +43,7 @@ def changed(**changes: Any) -> Experiment:
 
 
 def test_it_runs_in_its_own_time_without_a_distance(tmp_path: Path) -> None:
-    """The angular momentum decays as exp(-t), where t is the stored step."""
+    """Friction takes gamma |v|^2; the angular momentum, 3 exp(-gamma t), is at most |w| |v|."""
     tree = quietly(config(RING), tmp_path).tree()
     data = tree["dissipative"].to_dataset()
     assert data["step"].attrs["units"] == "time"
@@ -53,7 +53,9 @@ def test_it_runs_in_its_own_time_without_a_distance(tmp_path: Path) -> None:
     assert (np.diff(energy) < 0).all()
     radius = np.linalg.norm(values(tree, "dissipative", "params"), axis=1)
     speed = values(tree, "dissipative", "speed")
-    assert (radius * speed >= 3 * np.exp(-data["step"].values) * (1 - 1e-7)).all()
+    power = values(tree, "dissipative", "dissipated_power")
+    assert power == pytest.approx(0.7 * speed**2, rel=1e-12)
+    assert (radius * speed >= 3 * np.exp(-0.7 * data["step"].values) * (1 - 1e-7)).all()
 
 
 def test_a_config_survives_being_written() -> None:
