@@ -78,7 +78,8 @@ class LabelledFriction(Table):
 class DimsPathsTable(AbstractStudyTable):
     """`kind = "dims_paths"`: paths and energies of one start under several friction laws.
 
-    The potential has two parameters; `save_every` in the flow's own time divides `horizon`.
+    The potential has two parameters; each path is stored at its start and `saves` more times, at
+    equal distances in the flow's own time up to `horizon`.
     """
 
     kind: Literal["dims_paths"]

@@ -54,8 +54,12 @@ class DimsUncertainty(AbstractStudy):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Methods and metrics."""
-        return {"methods": list(self._methods), "metrics": list(METRICS)}
+        """Methods, metrics and the smoothing."""
+        return {
+            "methods": list(self._methods),
+            "metrics": list(METRICS),
+            "smoothing": self._smoothing,
+        }
 
     @property
     def parts(self) -> tuple[str, ...]:

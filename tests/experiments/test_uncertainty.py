@@ -82,7 +82,7 @@ def test_the_curvature_of_classes_is_the_gauss_newton_matrix_of_the_cross_entrop
 
 @pytest.fixture(scope="module")
 def posteriors():
-    """All methods around a network of 33 parameters that meets six smoothed targets."""
+    """All methods around a network of 42 parameters that meets six smoothed targets."""
     x = jax.random.normal(KEY, (6, 2))
     targets = smoothed(np.eye(2)[[0, 1, 0, 1, 1, 0]], 0.1)
     potential = SupervisedPotential(MLP((2, 8, 2), key=KEY), x, targets, kl_divergence)
@@ -119,7 +119,7 @@ def test_a_small_scale_leaves_nothing_but_the_trained_network(posteriors):
     for method in ("laplace", "linearised_laplace", "riemannian_laplace"):
         found = methods.fit(method, 1e-3).predict(potential.inputs)
         spread[method] = found
-        # 33 weights of deviation 1e-3, and predictions that depend on them with slopes of order 1.
+        # 42 weights of deviation 1e-3, and predictions that depend on them with slopes of order 1.
         assert float(jnp.abs(found - point).max()) < 0.05
     linear = spread["linearised_laplace"]
     for method in ("laplace", "riemannian_laplace"):
