@@ -7,6 +7,7 @@ import pytest
 
 from experiments.uncertainty import (
     METHODS,
+    Fit,
     Laplace,
     Posteriors,
     classification_metrics,
@@ -39,11 +40,33 @@ def test_perfectly_calibrated_predictions_have_no_calibration_error():
     assert expected_calibration_error(p, truth) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_the_calibration_error_weights_bins_by_their_examples():
+    """Three of confidence 0.9 in one bin, two of them right, and a wrong one of 0.6."""
+    p = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]])
+    found = expected_calibration_error(p, np.array([0, 1, 1, 1]))
+    assert found == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.6)
+    # Two confidences that share a bin count as their mean: |1/2 - 0.95|.
+    p = np.array([[0.92, 0.08], [0.98, 0.02]])
+    assert expected_calibration_error(p, np.array([0, 1])) == pytest.approx(0.45)
+
+
+def test_the_brier_score_of_three_classes_by_hand():
+    """(0.5^2 + 0.3^2 + 0.2^2 + 0.9^2 + 0.2^2 + 0.7^2) / 2, where no example has the last class."""
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    found = classification_metrics(p, np.array([0, 0]))["brier"]
+    assert found == pytest.approx((0.25 + 0.09 + 0.04 + 0.81 + 0.04 + 0.49) / 2)
+
+
 def test_entropy_tells_the_unknown_from_the_known():
     """1 if it always does, 0.5 if it never can, nan if there is nothing to judge."""
     sure, unsure = np.tile([1.0, 0.0], (4, 1)), np.tile([0.5, 0.5], (3, 1))
     assert out_of_distribution_auroc(sure, unsure) == 1.0
     assert out_of_distribution_auroc(sure, sure) == 0.5
+    # Surer of the unknown than of the known; and of three known and two unknown, 5 of 6 pairs.
+    assert out_of_distribution_auroc(unsure, sure) == 0.0
+    p = np.array([0.99, 0.9, 0.7, 0.8, 0.6])
+    rows = np.stack([p, 1 - p], axis=1)
+    assert out_of_distribution_auroc(rows[:3], rows[3:]) == pytest.approx(5 / 6)
     assert np.isnan(out_of_distribution_auroc(sure, np.nan * unsure))
 
 
@@ -159,11 +182,27 @@ def test_members_that_are_not_trained_do_not_count(posteriors, monkeypatch):
     assert base.fit("map", 1.0).training_loss == pytest.approx(float(potential(starts[1])))
 
 
-def test_the_scale_of_the_smallest_score_is_chosen(posteriors):
-    """A score that is not finite never is; methods without a scale have none."""
+def test_a_scale_is_chosen_by_its_score_and_by_who_counts(posteriors, monkeypatch):
+    """The smallest finite score, wherever it stands, of scales at which nine tenths count."""
     _, _, methods = posteriors
-    scores = iter([float("nan"), 2.0, 1.0])
-    _, scale = methods.choose("laplace", (0.1, 0.2, 0.3), lambda fit: next(scores))
-    assert scale == 0.3
-    assert np.isnan(methods.choose("map", (0.1,), lambda fit: 0.0)[1])
+
+    def chosen(scores, kept=(1.0, 1.0, 1.0), method="dims"):
+        scales = (0.1, 0.2, 0.3)
+        found = {scale: Fit(lambda x: x, k, 0.0) for scale, k in zip(scales, kept, strict=True)}
+        given = {id(fit): score for fit, score in zip(found.values(), scores, strict=True)}
+        monkeypatch.setattr(methods, "fit", lambda method, scale: found[scale])
+        fit, scale = methods.choose(method, scales, lambda fit: given[id(fit)])
+        assert np.isnan(scale) or fit is found[scale]
+        return scale
+
+    assert chosen([1.0, 2.0, 3.0]) == 0.1
+    assert chosen([2.0, 1.0, 3.0]) == 0.2
+    assert chosen([float("nan"), 2.0, 1.0]) == 0.3
+    assert chosen([float("nan"), 2.0, float("-inf")], (1.0, 1.0, 0.5)) == 0.2
+    # The best has too few samples; 0.9 itself is too few; where all have too few, the best.
+    assert chosen([1.0, 3.0, 2.0], (0.89, 1.0, 0.95)) == 0.3
+    assert chosen([1.0, 3.0, 2.0], (0.9, 1.0, 0.9)) == 0.2
+    assert chosen([3.0, 1.0, 2.0], (0.5, 0.1, 0.8)) == 0.2
+    for method in ("map", "deep_ensemble"):
+        assert np.isnan(chosen([1.0, 2.0, 3.0], method=method))
     assert set(METHODS) >= {"dims", "laplace", "linearised_laplace", "riemannian_laplace"}
