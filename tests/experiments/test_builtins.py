@@ -52,14 +52,13 @@ STUDIES = {
     "dims-regression": ([], [*TINY, "study.methods=['laplace']", "study.train=4"]),
     "dims-banana": ([], [*TINY, "study.methods=['map']", "study.train=6"]),
     "dims-uncertainty": (
-        [],
+        ["digits-0"],
         [
             *TINY,
-            "study.members=2",
+            "study.members=1",
             "study.train=9",
             "study.data=['digits']",
-            "study.seeds=[0, 1]",
-            "study.tolerance=1e-3",
+            "study.tolerance=1e-2",
         ],
     ),
 }
@@ -126,7 +125,10 @@ def test_studies_compute_their_parts(name: str) -> None:
 
 
 def check_uncertainty(found: dict[str, xr.Dataset], study: AbstractStudy) -> None:
-    """Every method is judged by every metric, and its samples and members are counted."""
+    """Every method is judged by every metric, and its samples and members are counted.
+
+    A network of rank 4 tells five classes apart, whose logits have one number too many.
+    """
     conclusions = {one.quantity for one in study.conclude(found)}
     assert study.attributes["smoothing"] == 0.05
     for data in found.values():
