@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import potentials
+from experiments import load_config
 from experiments.build import precision
+from experiments.schema import StudyExperiment
 from experiments.studies import inference
 from experiments.studies.dims_regression import DimsRegression
 from experiments.studies.dims_uncertainty import load_examples, split_examples
@@ -82,3 +84,23 @@ def test_inputs_are_standardised_by_the_training_examples_alone(name: str, axis:
         slope = np.ptp(together[:, 20]) / np.ptp(whole[:, 20])
         shift = together[:, 20].min() - slope * whole[:, 20].min()
         assert np.abs(slope * others + shift - np.asarray(parts.outside.inputs)).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("dims-regression", [(1, 1)]),
+        ("dims-banana", [(2, 2)]),
+        ("dims-uncertainty", [(2, 2), (13, 3), (30, 2), (64, 5)]),
+    ],
+)
+def test_built_ins_stop_particles_late_enough(name: str, sizes: list[tuple[int, int]]) -> None:
+    """A share of sqrt(E / E_0) of the way is lost, which is largest for the smallest scale."""
+    loaded = load_config(name)
+    assert isinstance(loaded, StudyExperiment)
+    table = loaded.study
+    for inputs, outputs in sizes:
+        weights = (inputs + 1) * table.hidden + (table.hidden + 1) * outputs
+        start = (min(table.scales) * table.friction) ** 2 * weights / 2
+        # What standard errors of 32 samples hide, 1 / sqrt(2 * 32) = 13%, several times over.
+        assert np.sqrt(table.gravity * table.tolerance / start) < 0.025
