@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
+import flows
 import potentials
 from experiments import load_config
 from experiments.build import precision
 from experiments.schema import StudyExperiment
 from experiments.studies import inference
+from experiments.studies.dims_paths import DimsPaths
 from experiments.studies.dims_regression import DimsRegression
 from experiments.studies.dims_uncertainty import load_examples, split_examples
 
@@ -84,6 +87,35 @@ def test_inputs_are_standardised_by_the_training_examples_alone(name: str, axis:
         slope = np.ptp(together[:, 20]) / np.ptp(whole[:, 20])
         shift = together[:, 20].min() - slope * whole[:, 20].min()
         assert np.abs(slope * others + shift - np.asarray(parts.outside.inputs)).max() < 1e-9
+
+
+def test_the_balance_of_paths_is_told_where_the_energy_starts_at_zero() -> None:
+    """As a share of the largest energy on the way; nothing that moves has lost nothing."""
+    study = DimsPaths(
+        potential=potentials.Quadratic([1.0, -1.0]),
+        gravity=1.0,
+        start=(0.0, 0.0),
+        velocity=(0.0, 0.0),
+        horizon=2.0,
+        saves=2,
+        frictions={"falling": flows.Viscous(1.0), "resting": flows.Viscous(1.0)},
+    )
+
+    def path(energy: list[float], power: list[float]) -> xr.Dataset:
+        data = {"total_energy": energy, "dissipated_power": power, "predicted_loss": energy}
+        return xr.Dataset(
+            {name: ("time", x) for name, x in data.items()}, {"time": [0.0, 1.0, 2.0]}
+        )
+
+    parts = {
+        "falling": path([0.0, -1.0, -2.0], [0.9, 0.9, 0.9]),
+        "resting": path([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+    }
+    found = {one.quantity: one.measured for one in study.conclude(parts)}
+    # It has lost 2, of which friction explains 1.8, and the largest energy is 2.
+    balance = "energy lost, less friction's work, relative"
+    assert found[f"falling: {balance}"] == pytest.approx(0.1)
+    assert found[f"resting: {balance}"] == 0.0
 
 
 @pytest.mark.parametrize(

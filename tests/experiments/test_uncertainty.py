@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from experiments.uncertainty import (
     METHODS,
@@ -15,6 +16,7 @@ from experiments.uncertainty import (
     interpolate,
     out_of_distribution_auroc,
 )
+from flows import sample_minima
 from potentials import MLP, SupervisedPotential, cross_entropy, kl_divergence, mse, smoothed
 from tests.helpers import assert_trees_close
 
@@ -132,6 +134,33 @@ def test_samples_of_dissipative_mechanics_agree_on_the_training_inputs_alone(pos
     assert float(jnp.abs(inside - potential.targets[None]).max()) <= 0.5 * np.sqrt(1.2e-4) * 1.01
     away = jax.nn.softmax(fit.predict(4 * potential.inputs), axis=-1)
     assert float(jnp.std(away, axis=0).max()) > 0.05
+
+
+def test_minima_of_a_trained_network_agree_on_its_training_inputs_and_differ_away(posteriors):
+    """Samples of the set of minima itself, from a network of loss below 1e-8."""
+    potential, trained, _ = posteriors
+    assert float(potential(trained)) < 1e-8
+    tolerance = 1e-4
+    found = sample_minima(
+        potential, trained, KEY, 12, speed=0.5, gravity=10.0, friction=1.0, tolerance=tolerance
+    )
+    assert bool(found.converged.all())
+    # Gravity times the loss is part of the energy, which is at most the tolerance.
+    assert float(found.loss.max()) <= tolerance / 10
+    assert_trees_close(found.loss, jax.vmap(potential)(found.params), rtol=1e-6, atol=1e-12)
+    apart = jax.vmap(lambda w: ravel_pytree(w)[0] - ravel_pytree(trained)[0])(found.params)
+    # Of speeds 0.5 sqrt(42) = 3.2, along a set of dimension 30 or more of 42.
+    assert float(jnp.linalg.norm(apart, axis=1).min()) > 1.0
+
+    def difference(inputs):
+        outputs = jax.vmap(lambda w: jax.nn.softmax(potential.predict(w, inputs), axis=-1))
+        centre = jax.nn.softmax(potential.predict(trained, inputs), axis=-1)
+        return np.asarray(jnp.abs(outputs(found.params) - centre).max(axis=(1, 2)))
+
+    # Pinsker: a mean divergence of 1e-5 over 6 is |p - t|_1 <= sqrt(2 * 6e-5), half of it each, and
+    # 2e-4 for that of the trained network.
+    assert difference(potential.inputs).max() <= 0.5 * np.sqrt(1.2e-4) * 1.01 + 2e-4
+    assert np.median(difference(4 * potential.inputs)) > 0.05
 
 
 def test_a_small_scale_leaves_nothing_but_the_trained_network(posteriors):
