@@ -101,17 +101,17 @@ def prng_key(name: str, value: Any) -> PRNGKeyArray:
         ValueError: If it is not.
     """
     allowed = f"{name} must be one PRNG key, as jax.random.key(0) is"
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if not isinstance(value, jax.Array | np.ndarray):
         raise ValueError(f"{allowed}; got {value!r}.")
-    typed = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if value.shape != ():
+            raise ValueError(f"{allowed}; got keys of shape {value.shape}.")
+        return jnp.asarray(value)
     # A key of the older sort is the array of its words.
     words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
-    if not typed and (dtype != jnp.uint32 or shape != words):
-        raise ValueError(f"{allowed}; got an array of {dtype} of shape {shape}.")
-    if typed and shape != ():
-        raise ValueError(f"{allowed}; got keys of shape {shape}.")
-    return jnp.asarray(value) if isinstance(value, np.ndarray) else value
+    if value.dtype != jnp.uint32 or value.shape != words:
+        raise ValueError(f"{allowed}; got an array of {value.dtype} of shape {value.shape}.")
+    return jnp.asarray(value)
 
 
 def proper_fraction(name: str, value: Any) -> float:

@@ -171,11 +171,13 @@ def split_examples(name: str, train: int, validation: int, seed: int) -> Example
         return Examples(first, second, third, None)
     # All pixels of images have one mean and one deviation.
     axes = (0, 1) if name == "digits" else (0,)
-    inside = [part.standardised(first, axes) for part in (first, second, third)]
-    if name != "digits":
-        return Examples(*inside, None)
-    others = potentials.load_other_digits(classes=_KNOWN_DIGITS)
-    return Examples(*inside, others.standardised(first, axes))
+    others = potentials.load_other_digits(classes=_KNOWN_DIGITS) if name == "digits" else None
+    return Examples(
+        train=first.standardised(first, axes),
+        held_out=second.standardised(first, axes),
+        test=third.standardised(first, axes),
+        outside=None if others is None else others.standardised(first, axes),
+    )
 
 
 def load_examples(name: str, seed: int = 0) -> potentials.Dataset:
