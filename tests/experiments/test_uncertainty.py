@@ -155,7 +155,7 @@ def test_minima_of_a_trained_network_agree_on_its_training_inputs_and_differ_awa
     def difference(inputs):
         outputs = jax.vmap(lambda w: jax.nn.softmax(potential.predict(w, inputs), axis=-1))
         centre = jax.nn.softmax(potential.predict(trained, inputs), axis=-1)
-        return np.asarray(jnp.abs(outputs(found.params) - centre).max(axis=(1, 2)))
+        return np.asarray(jnp.abs(outputs(found.params) - centre[None]).max(axis=(1, 2)))
 
     # Pinsker: a mean divergence of 1e-5 over 6 is |p - t|_1 <= sqrt(2 * 6e-5), half of it each, and
     # 2e-4 for that of the trained network.
