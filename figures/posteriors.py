@@ -18,6 +18,8 @@ _NAMES = {
     "dims": "DiMS",
     "deep_ensemble": "deep ensemble",
 }
+# Which samples count: at rest, at the end of their geodesic, at the training targets.
+_COUNTED = {"dims": "at rest", "riemannian_laplace": "arrived", "deep_ensemble": "trained"}
 _METRICS = {
     "nll": "NLL (nats) ↓",
     "brier": "Brier score ↓",
@@ -42,7 +44,8 @@ def _title(tree: xr.DataTree, method: str) -> str:
     scale = float(tree[method].attrs.get("scale", np.nan))
     kept = float(tree[method].attrs.get("kept", 1.0))
     title = _name(method) + (f", σ = {scale:g}" if np.isfinite(scale) else "")
-    return title + (f" ({100 * kept:.0f}% at rest)" if kept < 1 else "")
+    how = _COUNTED.get(method, "count")
+    return title + (f" ({100 * kept:.0f}% {how})" if kept < 1 else "")
 
 
 def draw_regression(tree: xr.DataTree) -> Figure:

@@ -38,13 +38,17 @@ def exponential_map(
 
     Returns:
         Where they end, with a leading axis N, and whether each got there (N,).
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it.
     """
     params, velocities = as_params(params), as_params(velocities, "velocities")
     check_potential(potential, params)
     count = jax.tree.leaves(velocities)[0].shape[0]
     batch_size = count if batch_size is None else positive_integer("batch_size", batch_size)
     time = positive("time", time)
-    return _geodesics(potential, params, velocities, time, min(batch_size, count), max_solver_steps)
+    bound = positive_integer("max_solver_steps", max_solver_steps)
+    return _geodesics(potential, params, velocities, time, min(batch_size, count), bound)
 
 
 @eqx.filter_jit

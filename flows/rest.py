@@ -16,7 +16,7 @@ from .potential import Potential
 from .results import RESULTS, choose
 from .stepping import evaluations_at_start, evaluations_per_step
 from .trees import Params, squared_norm
-from .validation import as_params, positive, positive_integer
+from .validation import as_params, positive, positive_integer, prng_key
 
 # Stop a little below the tolerance, so that rounding cannot leave a stopped particle above it.
 _MARGIN = 1e-6
@@ -63,9 +63,7 @@ class MinimaSamples(eqx.Module):
         return "; ".join(parts)
 
 
-def random_velocities(
-    params: PyTree[Any], key: PRNGKeyArray, num_samples: int, speed: Any
-) -> Params:
+def random_velocities(params: PyTree[Any], key: Any, num_samples: int, speed: Any) -> Params:
     """Return the velocities that `sample_minima` throws its particles with.
 
     Args:
@@ -76,9 +74,12 @@ def random_velocities(
 
     Returns:
         A pytree like `params` with a leading axis N, of independent normal entries.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it.
     """
     params, speed = as_params(params), positive("speed", speed)
-    keys = jax.random.split(key, positive_integer("num_samples", num_samples))
+    keys = jax.random.split(prng_key("key", key), positive_integer("num_samples", num_samples))
     return jax.vmap(lambda k: normal_velocity(params, k, speed))(keys)
 
 
@@ -141,11 +142,14 @@ class RestProblem(eqx.Module):
     def one(self, params: Params, key: PRNGKeyArray) -> MinimaSamples:
         """Integrate one particle."""
         start = DissipativeState(params, normal_velocity(params, key, self.speed))
+        # An event is a change of sign: a particle that never moved enough has none, and needs no
+        # integration either.
+        resting = self.rests(*self.energy(start))
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(_field),
             self.solver,
             t0=jnp.zeros_like(self.max_time),
-            t1=self.max_time,
+            t1=jnp.where(resting, 0, self.max_time),
             dt0=None,
             y0=start,
             args=self,
@@ -156,8 +160,6 @@ class RestProblem(eqx.Module):
         )
         assert solution.ys is not None
         assert solution.ts is not None
-        # An event is a change of sign: a particle that never moved enough has none.
-        resting = self.rests(*self.energy(start))
         state = jax.tree.map(lambda x, y: jnp.where(resting, x, y[0]), start, solution.ys)
         result = choose(resting, RESULTS.event_occurred, solution.result)
         energy, loss = self.energy(state)

@@ -21,7 +21,14 @@ from .friction import AbstractFriction, Coulomb, TotalFriction, Viscous, check_f
 from .potential import Potential
 from .rest import MinimaSamples, RestProblem
 from .trees import Params, is_traced
-from .validation import as_params, check_potential, finite, positive, positive_integer
+from .validation import (
+    as_params,
+    check_potential,
+    finite,
+    positive,
+    positive_integer,
+    prng_key,
+)
 
 # What the solver's stages and copies of all particles of a batch may take, in bytes.
 _BATCH_BYTES = 2**28
@@ -31,7 +38,7 @@ _VECTORS_PER_PARTICLE = 32
 def sample_minima(
     potential: Potential,
     params: PyTree[Any],
-    key: PRNGKeyArray,
+    key: Any,
     num_samples: int,
     *,
     speed: Any = 1.0,
@@ -82,6 +89,7 @@ def sample_minima(
     """
     params = as_params(params)
     check_potential(potential, params)
+    key = prng_key("key", key)
     num_samples = positive_integer("num_samples", num_samples)
     law = _viscous_law(friction)
     gravity, speed = positive("gravity", gravity), positive("speed", speed)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .trees import Params, is_traced
 
@@ -92,6 +92,26 @@ def positive_integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
     return int(value)
+
+
+def prng_key(name: str, value: Any) -> PRNGKeyArray:
+    """Check that `value` is one PRNG key, as `jax.random.key` or `jax.random.PRNGKey` makes it.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    allowed = f"{name} must be one PRNG key, as jax.random.key(0) is"
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise ValueError(f"{allowed}; got {value!r}.")
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if value.shape != ():
+            raise ValueError(f"{allowed}; got keys of shape {value.shape}.")
+        return jnp.asarray(value)
+    # A key of the older sort is the array of its words.
+    words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+    if value.dtype != jnp.uint32 or value.shape != words:
+        raise ValueError(f"{allowed}; got an array of {value.dtype} of shape {value.shape}.")
+    return jnp.asarray(value)
 
 
 def proper_fraction(name: str, value: Any) -> float:

@@ -78,7 +78,8 @@ class LabelledFriction(Table):
 class DimsPathsTable(AbstractStudyTable):
     """`kind = "dims_paths"`: paths and energies of one start under several friction laws.
 
-    The potential has two parameters; `save_every` in the flow's own time divides `horizon`.
+    The potential has two parameters; each path is stored at its start and `saves` more times, at
+    equal distances in the flow's own time up to `horizon`.
     """
 
     kind: Literal["dims_paths"]
@@ -148,8 +149,9 @@ class AbstractPosteriorsTable(AbstractStudyTable):
     """What the studies of uncertainty share.
 
     `scales` are the standard deviations of the weights that each method chooses from, by the
-    negative log likelihood of `validation` held-out examples; `tolerance` is a loss. `methods`
-    (of the final classes) are those that are drawn or judged.
+    negative log likelihood of `validation` held-out examples; `tolerance` is a loss, and takes a
+    share sqrt(2 gravity tolerance / P) / (scale * friction) of the way of DiMS for P weights.
+    `methods` (of the final classes) are those that are drawn or judged.
     """
 
     hidden: PositiveInt
@@ -160,8 +162,8 @@ class AbstractPosteriorsTable(AbstractStudyTable):
     scales: Positives = (0.1, 0.3, 1.0)
     gravity: PositiveFloat = 10.0
     friction: PositiveFloat = 1.0
-    tolerance: PositiveFloat = 1e-4
-    max_time: PositiveFloat = 500.0
+    tolerance: PositiveFloat = 1e-5
+    max_time: PositiveFloat = 5000.0
 
 
 def _check_posteriors(table: Any, inputs: int, outputs: int) -> None:

@@ -86,7 +86,7 @@ class DimsBanana(AbstractStudy):
             label=part,
             scale=scale,
             kept=fit.kept,
-            training_loss=trained.loss,
+            training_loss=fit.training_loss,
             **classification_metrics(test, inference.labels(self._test)),
         )
 
@@ -105,9 +105,10 @@ class DimsBanana(AbstractStudy):
                 for metric in ("nll", "brier", "ece", "accuracy")
             ]
             conclusions.append(Conclusion(f"{name}: mean confidence at the border", confidence))
-            conclusions.append(
-                Conclusion(f"{name}: share of samples that count", data.attrs["kept"])
-            )
+            conclusions += [
+                Conclusion(f"{name}: share of samples that count", data.attrs["kept"]),
+                Conclusion(f"{name}: largest training loss", data.attrs["training_loss"]),
+            ]
         return conclusions
 
     def _network(self) -> inference.Trained:

@@ -73,8 +73,9 @@ class DimsPaths(AbstractStudy):
             energy, power = data["total_energy"].values, data["dissipated_power"].values
             time = data["time"].values
             lost = np.sum((power[1:] + power[:-1]) / 2 * np.diff(time))
-            scale = max(abs(float(energy[0])), np.finfo(float).tiny)
-            balance = float((energy[0] - energy[-1] - lost) / scale)
+            # The energy at the start may be 0, or cancel; where there is none at all nothing moves.
+            scale = max(float(np.abs(energy).max()), float(lost))
+            balance = float((energy[0] - energy[-1] - lost) / scale) if scale > 0 else 0.0
             conclusions += [
                 Conclusion(f"{label}: energy lost, less friction's work, relative", balance, 0.0),
                 Conclusion(f"{label}: energy at the end", float(energy[-1])),

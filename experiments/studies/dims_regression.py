@@ -23,7 +23,8 @@ class DimsRegression(AbstractStudy):
 
     Args:
         train: training examples.
-        validation: held-out examples that each method's scale is chosen with.
+        validation: held-out examples that each method's scale is chosen with, and how many others,
+            drawn in the gap too, it is judged by.
         noise: standard deviation of the targets' noise.
         seed: of data, weights and draws.
         methods: those of `uncertainty.METHODS` that are drawn.
@@ -43,7 +44,10 @@ class DimsRegression(AbstractStudy):
         self._settings = inference.Settings(**settings)
         self._noise, self._seed, self._methods = noise, seed, methods
         self._train = potentials.generated_regression(train, noise, _GAP, seed)
-        self._held_out = potentials.generated_regression(validation, noise, _GAP, seed + 1)
+        # Every seed is one that NumPy takes.
+        choosing, judging = ((seed + shift) % 2**32 for shift in (1, 2))
+        self._held_out = potentials.generated_regression(validation, noise, _GAP, choosing)
+        self._test = potentials.generated_regression(validation, noise, 0.0, judging)
         self._trained: inference.Trained | None = None
 
     @property
@@ -86,9 +90,10 @@ class DimsRegression(AbstractStudy):
             label=part,
             scale=scale,
             kept=fit.kept,
-            nll=score(fit),
+            nll=inference.regression_score(self._test, self._noise)(fit),
+            validation_nll=score(fit),
             training_rms=float(np.sqrt(np.mean(residual**2))),
-            training_loss=trained.loss,
+            training_loss=fit.training_loss,
         )
 
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
@@ -104,10 +109,14 @@ class DimsRegression(AbstractStudy):
             rms = data.attrs["training_rms"]
             conclusions += [
                 Conclusion(f"{name}: share of samples that count", data.attrs["kept"]),
+                Conclusion(f"{name}: largest training loss", data.attrs["training_loss"]),
                 Conclusion(f"{name}: rms residual of samples on training inputs", rms),
                 Conclusion(f"{name}: mean deviation in the gap", float(deviation[gap].mean())),
                 Conclusion(f"{name}: mean deviation beyond", float(deviation[beyond].mean())),
-                Conclusion(f"{name}: nll of validation data", data.attrs["nll"]),
+                Conclusion(
+                    f"{name}: nll of validation data, which chose it", data.attrs["validation_nll"]
+                ),
+                Conclusion(f"{name}: nll of test data, in the gap too", data.attrs["nll"]),
             ]
         return conclusions
 

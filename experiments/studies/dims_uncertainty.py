@@ -1,7 +1,7 @@
 """Metrics of approximate posteriors over data sets and seeds, whichever method they favour."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,8 @@ METRICS = ("nll", "brier", "ece", "accuracy", "auroc")
 # Digits that are trained on; images of the others are out of distribution.
 _KNOWN_DIGITS = 5
 _BANANAS = 400
+# Methods of which a sample, or a member, may not count.
+_COUNTED = ("dims", "riemannian_laplace", "deep_ensemble")
 
 
 class DimsUncertainty(AbstractStudy):
@@ -27,7 +29,9 @@ class DimsUncertainty(AbstractStudy):
         validation: held-out examples that each method's scale is chosen with; all others judge.
         data: names of the data sets.
         smoothing: share of the uniform distribution in the training targets.
-        seeds: each draws its own split, weights and samples.
+        seeds: each draws its own split, weights and samples. Splits of a data set that is not
+            generated overlap, so that its standard error, of the mean over seeds, leaves out how
+            the results depend on the data set.
         methods: those of `METHODS` that are judged.
         settings: fields of `inference.Settings`.
     """
@@ -50,8 +54,12 @@ class DimsUncertainty(AbstractStudy):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Methods and metrics."""
-        return {"methods": list(self._methods), "metrics": list(METRICS)}
+        """Methods, metrics and the smoothing."""
+        return {
+            "methods": list(self._methods),
+            "metrics": list(METRICS),
+            "smoothing": self._smoothing,
+        }
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -61,16 +69,12 @@ class DimsUncertainty(AbstractStudy):
     def compute(self, part: str) -> xr.Dataset:
         """Train one network, fit all methods and judge them."""
         name, seed = self._runs[part]
-        loaded = load_examples(name, seed)
-        train, rest = loaded.split(self._train, seed)
-        held_out, test = rest.split(self._validation, seed)
-        trained = inference.train(train, self._settings, seed, smoothing=self._smoothing)
-        score = inference.classification_score(held_out)
+        parts = split_examples(name, self._train, self._validation, seed)
+        test, outside = parts.test, parts.outside
+        trained = inference.train(parts.train, self._settings, seed, smoothing=self._smoothing)
+        score = inference.classification_score(parts.held_out)
         truth = inference.labels(test)
-        outside = (
-            potentials.load_other_digits(classes=_KNOWN_DIGITS).inputs if name == "digits" else None
-        )
-        values, scales, kept = [], [], []
+        values, scales, kept, losses = [], [], [], []
         for method in self._methods:
             fit, scale = trained.posteriors.choose(method, self._settings.scales, score)
             inside = inference.probabilities(fit, test.inputs)
@@ -78,16 +82,20 @@ class DimsUncertainty(AbstractStudy):
             found["auroc"] = (
                 float("nan")
                 if outside is None
-                else out_of_distribution_auroc(inside, inference.probabilities(fit, outside))
+                else out_of_distribution_auroc(inside, inference.probabilities(fit, outside.inputs))
             )
             values.append([found[metric] for metric in METRICS])
             scales.append(scale)
             kept.append(fit.kept)
+            losses.append(fit.training_loss)
         return dataset(
             {
                 "value": variable(("method", "metric"), values, "1", "metric on test examples"),
                 "scale": variable("method", scales, "1", "scale that was chosen; nan for none"),
                 "kept": variable("method", kept, "1", "share of samples that count"),
+                "training_loss": variable(
+                    "method", losses, "loss", "largest training loss of the networks it is made of"
+                ),
             },
             {
                 "method": variable("method", np.array(self._methods, object), "1", "method"),
@@ -96,7 +104,6 @@ class DimsUncertainty(AbstractStudy):
             label=part,
             data=name,
             seed=seed,
-            training_loss=trained.loss,
         )
 
     def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
@@ -114,11 +121,13 @@ class DimsUncertainty(AbstractStudy):
                 for i, method in enumerate(self._methods):
                     conclusions.append(_mean(f"{name}, {metric}: {method}", values[:, i, j]))
             kept = np.stack([run["kept"].values for run in runs])
-            for method in ("dims", "riemannian_laplace"):
+            for method in _COUNTED:
                 if method in self._methods:
                     shares = kept[:, self._methods.index(method)]
                     quantity = f"{name}, share of samples that count: {method}"
                     conclusions.append(_mean(quantity, shares))
+            worst = float(np.stack([run["training_loss"].values for run in runs]).max())
+            conclusions.append(Conclusion(f"{name}, largest training loss", worst))
         return conclusions
 
 
@@ -127,6 +136,48 @@ def _mean(quantity: str, values: np.ndarray) -> Conclusion:
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Conclusion(quantity, float(values.mean()), standard_error=error)
+
+
+class Examples(NamedTuple):
+    """A split of a data set.
+
+    Attributes:
+        train: to train on.
+        held_out: to choose scales with.
+        test: to judge by.
+        outside: examples of another kind, if there are any.
+    """
+
+    train: potentials.Dataset
+    held_out: potentials.Dataset
+    test: potentials.Dataset
+    outside: potentials.Dataset | None
+
+
+def split_examples(name: str, train: int, validation: int, seed: int) -> Examples:
+    """Split a data set at random, with inputs standardised by the training part alone.
+
+    The generated points of "banana" are left as they are.
+
+    Args:
+        name: as for `load_examples`.
+        train: examples of the first part.
+        validation: of the second; the third has all others.
+        seed: of the split, and of examples that are generated.
+    """
+    first, rest = load_examples(name, seed).split(train, seed)
+    second, third = rest.split(validation, seed)
+    if name == "banana":
+        return Examples(first, second, third, None)
+    # All pixels of images have one mean and one deviation.
+    axes = (0, 1) if name == "digits" else (0,)
+    others = potentials.load_other_digits(classes=_KNOWN_DIGITS) if name == "digits" else None
+    return Examples(
+        train=first.standardised(first, axes),
+        held_out=second.standardised(first, axes),
+        test=third.standardised(first, axes),
+        outside=None if others is None else others.standardised(first, axes),
+    )
 
 
 def load_examples(name: str, seed: int = 0) -> potentials.Dataset:

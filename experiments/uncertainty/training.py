@@ -51,7 +51,7 @@ def interpolate(potential: potentials.SupervisedPotential, params: Any) -> tuple
 
     Returns:
         The weights, and the loss there: about 0 where there are more parameters than targets and
-        the start was a good one.
+        the start was a good one. Nothing is raised where it is not: check the loss.
     """
     solver = optimistix.LevenbergMarquardt(rtol=_TOLERANCE, atol=_TOLERANCE)
     found = optimistix.least_squares(

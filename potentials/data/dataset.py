@@ -68,6 +68,29 @@ class Dataset(eqx.Module):
         ]
         return parts[0], parts[1]
 
+    def standardised(self, reference: "Dataset", axes: Sequence[int] = (0,)) -> "Dataset":
+        """These examples, with inputs shifted and scaled as to standardise those of another set.
+
+        Standardise all parts of a split by the training part, so that the network's inputs know
+        nothing of the examples that it is judged by.
+
+        Args:
+            reference: the examples whose inputs shall have mean 0 and variance 1, or be zero where
+                they do not vary.
+            axes: over which to take the moments, counted from the examples' axis 0.
+
+        Raises:
+            ValueError: if the inputs of both differ in shape.
+        """
+        inputs, others = np.asarray(self.inputs), np.asarray(reference.inputs)
+        if inputs.shape[1:] != others.shape[1:]:
+            raise ValueError(
+                f"reference must have inputs of shape (examples, *{inputs.shape[1:]}), got "
+                f"{others.shape}."
+            )
+        mean, deviation = _moments(others, axes)
+        return Dataset((inputs - mean) / deviation, self.targets, self.num_classes)
+
 
 def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     """Rows with a one at the label and zeros elsewhere, shape (examples, num_classes), float64.
@@ -166,7 +189,15 @@ def first(total: int, examples: int | None, source: str) -> slice:
 
 def normalise_channels(images: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     """Shift and scale to mean 0 and variance 1 over `axes`; a constant channel becomes zero."""
+    mean, deviation = _moments(images, axes)
+    return (images - mean) / deviation
+
+
+def _moments(images: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation over `axes` in float64, which are kept; 1 where nothing varies."""
     images = images.astype(np.float64)
-    centred = images - images.mean(axis=tuple(axes), keepdims=True)
-    deviation = centred.std(axis=tuple(axes), keepdims=True)
-    return centred / np.where(deviation > 0.0, deviation, 1.0)
+    mean = images.mean(axis=tuple(axes), keepdims=True)
+    deviation = (images - mean).std(axis=tuple(axes), keepdims=True)
+    # The mean of equal numbers may be off by rounding.
+    varies = deviation > 1e-12 * np.abs(mean)
+    return mean, np.where(varies, deviation, 1.0)

@@ -11,7 +11,8 @@ def load_digits(examples: int | None = None, classes: int = 10, *, flatten: bool
     """Handwritten digits of 8 x 8 grey pixels (UCI Optical Recognition, as in scikit-learn).
 
     The first `examples` images among the digits 0..classes-1, in the source's order, in which the
-    digits alternate. Pixels have mean 0 and variance 1 over all pixels of the chosen images.
+    digits alternate. Pixels have mean 0 and variance 1 over all pixels of the chosen images; parts
+    of a split are standardised by the training part alone with `Dataset.standardised`.
 
     Args:
         examples: how many images; None for all of them (1797 with all classes).
@@ -35,7 +36,8 @@ def load_digits(examples: int | None = None, classes: int = 10, *, flatten: bool
 def load_other_digits(examples: int | None = None, classes: int = 5) -> Dataset:
     """The digits classes..9, out of distribution for who knows `load_digits(classes=classes)`.
 
-    Pixels are shifted and scaled as those of all images of the digits 0..classes-1 are.
+    Pixels are shifted and scaled as those of all images of the digits 0..classes-1 are;
+    `Dataset.standardised` brings both to the moments of training images.
 
     Args:
         examples: how many images, the first ones; None for all of them.

@@ -11,7 +11,8 @@ from potentials.data.dataset import Dataset, first, normalise_channels, one_hot
 def load_breast_cancer(examples: int | None = None) -> Dataset:
     """Breast cancer of Wisconsin: 30 measurements of cell nuclei, two classes (UCI).
 
-    Each measurement has mean 0 and variance 1 over the chosen examples.
+    Each measurement has mean 0 and variance 1 over the chosen examples. Parts of a split are
+    standardised by the training part alone with `Dataset.standardised`.
 
     Args:
         examples: the first so many; None for all 569.
@@ -29,7 +30,8 @@ def load_wine(examples: int | None = None) -> Dataset:
     """Wine: 13 chemical measurements, three cultivars as classes (UCI).
 
     Each measurement has mean 0 and variance 1 over the chosen examples. The source is sorted by
-    class: split it at random (`Dataset.split`).
+    class: split it at random (`Dataset.split`), and standardise the parts by the training part
+    alone (`Dataset.standardised`).
 
     Args:
         examples: the first so many; None for all 178.

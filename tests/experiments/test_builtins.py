@@ -6,11 +6,14 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
 from experiments.build import build, precision
 from experiments.schema import Config, StudyExperiment
+from experiments.studies.study import AbstractStudy
+from experiments.uncertainty import METHODS
 from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values
 
@@ -49,12 +52,13 @@ STUDIES = {
     "dims-regression": ([], [*TINY, "study.methods=['laplace']", "study.train=4"]),
     "dims-banana": ([], [*TINY, "study.methods=['map']", "study.train=6"]),
     "dims-uncertainty": (
-        [],
+        ["digits-0"],
         [
             *TINY,
-            "study.methods=['map', 'linearised_laplace']",
+            "study.members=1",
             "study.train=9",
-            "study.data=['wine']",
+            "study.data=['digits']",
+            "study.tolerance=1e-2",
         ],
     ),
 }
@@ -112,10 +116,36 @@ def test_studies_compute_their_parts(name: str) -> None:
         assert {*parts} <= {*study.parts}
         found = {part: study.compute(part) for part in parts or study.parts}
         measured = [conclusion.measured for conclusion in study.conclude(found)]
+    if name == "dims-uncertainty":
+        check_uncertainty(found, study)
     for data in found.values():
         # What a data set has not, such as other images, is not a number.
         assert not any(np.isinf(variable.values).any() for variable in data.values())
     assert np.isfinite(measured).all()
+
+
+def check_uncertainty(found: dict[str, xr.Dataset], study: AbstractStudy) -> None:
+    """Every method is judged by every metric, and its samples and members are counted.
+
+    A network of rank 4 tells five classes apart, whose logits have one number too many.
+    """
+    conclusions = {one.quantity for one in study.conclude(found)}
+    assert study.attributes["smoothing"] == 0.05
+    for data in found.values():
+        assert tuple(data["method"].values) == METHODS
+        values = data["value"]
+        assert np.isfinite(values).all()
+        for metric, most in (("brier", 2), ("ece", 1), ("accuracy", 1), ("auroc", 1)):
+            one = values.sel(metric=metric)
+            assert ((one >= 0) & (one <= most)).all()
+        assert (data["training_loss"] <= 1e-8).all()
+        assert (data["kept"] == 1).all()
+        scales = dict(zip(METHODS, data["scale"].values, strict=True))
+        assert scales["dims"] == scales["laplace"] == 0.1
+        assert np.isnan([scales["map"], scales["deep_ensemble"]]).all()
+    for method in ("dims", "riemannian_laplace", "deep_ensemble"):
+        assert f"digits, share of samples that count: {method}" in conclusions
+    assert "digits, largest training loss" in conclusions
 
 
 def check_that_it_runs(config: Config, path: Path) -> None:

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from experiments.uncertainty import (
     METHODS,
+    Fit,
     Laplace,
     Posteriors,
     classification_metrics,
@@ -14,6 +16,7 @@ from experiments.uncertainty import (
     interpolate,
     out_of_distribution_auroc,
 )
+from flows import sample_minima
 from potentials import MLP, SupervisedPotential, cross_entropy, kl_divergence, mse, smoothed
 from tests.helpers import assert_trees_close
 
@@ -39,11 +42,33 @@ def test_perfectly_calibrated_predictions_have_no_calibration_error():
     assert expected_calibration_error(p, truth) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_the_calibration_error_weights_bins_by_their_examples():
+    """Three of confidence 0.9 in one bin, two of them right, and a wrong one of 0.6."""
+    p = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]])
+    found = expected_calibration_error(p, np.array([0, 1, 1, 1]))
+    assert found == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.6)
+    # Two confidences that share a bin count as their mean: |1/2 - 0.95|.
+    p = np.array([[0.92, 0.08], [0.98, 0.02]])
+    assert expected_calibration_error(p, np.array([0, 1])) == pytest.approx(0.45)
+
+
+def test_the_brier_score_of_three_classes_by_hand():
+    """(0.5^2 + 0.3^2 + 0.2^2 + 0.9^2 + 0.2^2 + 0.7^2) / 2, where no example has the last class."""
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    found = classification_metrics(p, np.array([0, 0]))["brier"]
+    assert found == pytest.approx((0.25 + 0.09 + 0.04 + 0.81 + 0.04 + 0.49) / 2)
+
+
 def test_entropy_tells_the_unknown_from_the_known():
     """1 if it always does, 0.5 if it never can, nan if there is nothing to judge."""
     sure, unsure = np.tile([1.0, 0.0], (4, 1)), np.tile([0.5, 0.5], (3, 1))
     assert out_of_distribution_auroc(sure, unsure) == 1.0
     assert out_of_distribution_auroc(sure, sure) == 0.5
+    # Surer of the unknown than of the known; and of three known and two unknown, 5 of 6 pairs.
+    assert out_of_distribution_auroc(unsure, sure) == 0.0
+    p = np.array([0.99, 0.9, 0.7, 0.8, 0.6])
+    rows = np.stack([p, 1 - p], axis=1)
+    assert out_of_distribution_auroc(rows[:3], rows[3:]) == pytest.approx(5 / 6)
     assert np.isnan(out_of_distribution_auroc(sure, np.nan * unsure))
 
 
@@ -82,7 +107,7 @@ def test_the_curvature_of_classes_is_the_gauss_newton_matrix_of_the_cross_entrop
 
 @pytest.fixture(scope="module")
 def posteriors():
-    """All methods around a network of 33 parameters that meets six smoothed targets."""
+    """All methods around a network of 42 parameters that meets six smoothed targets."""
     x = jax.random.normal(KEY, (6, 2))
     targets = smoothed(np.eye(2)[[0, 1, 0, 1, 1, 0]], 0.1)
     potential = SupervisedPotential(MLP((2, 8, 2), key=KEY), x, targets, kl_divergence)
@@ -111,6 +136,33 @@ def test_samples_of_dissipative_mechanics_agree_on_the_training_inputs_alone(pos
     assert float(jnp.std(away, axis=0).max()) > 0.05
 
 
+def test_minima_of_a_trained_network_agree_on_its_training_inputs_and_differ_away(posteriors):
+    """Samples of the set of minima itself, from a network of loss below 1e-8."""
+    potential, trained, _ = posteriors
+    assert float(potential(trained)) < 1e-8
+    tolerance = 1e-4
+    found = sample_minima(
+        potential, trained, KEY, 12, speed=0.5, gravity=10.0, friction=1.0, tolerance=tolerance
+    )
+    assert bool(found.converged.all())
+    # Gravity times the loss is part of the energy, which is at most the tolerance.
+    assert float(found.loss.max()) <= tolerance / 10
+    assert_trees_close(found.loss, jax.vmap(potential)(found.params), rtol=1e-6, atol=1e-12)
+    apart = jax.vmap(lambda w: ravel_pytree(w)[0] - ravel_pytree(trained)[0])(found.params)
+    # Of speeds 0.5 sqrt(42) = 3.2, along a set of dimension 30 or more of 42.
+    assert float(jnp.linalg.norm(apart, axis=1).min()) > 1.0
+
+    def difference(inputs):
+        outputs = jax.vmap(lambda w: jax.nn.softmax(potential.predict(w, inputs), axis=-1))
+        centre = jax.nn.softmax(potential.predict(trained, inputs), axis=-1)
+        return np.asarray(jnp.abs(outputs(found.params) - centre[None]).max(axis=(1, 2)))
+
+    # Pinsker: a mean divergence of 1e-5 over 6 is |p - t|_1 <= sqrt(2 * 6e-5), half of it each, and
+    # 2e-4 for that of the trained network.
+    assert difference(potential.inputs).max() <= 0.5 * np.sqrt(1.2e-4) * 1.01 + 2e-4
+    assert np.median(difference(4 * potential.inputs)) > 0.05
+
+
 def test_a_small_scale_leaves_nothing_but_the_trained_network(posteriors):
     """Laplace, linearised and Riemannian samples all tend to it, and to each other faster."""
     potential, _, methods = posteriors
@@ -119,7 +171,7 @@ def test_a_small_scale_leaves_nothing_but_the_trained_network(posteriors):
     for method in ("laplace", "linearised_laplace", "riemannian_laplace"):
         found = methods.fit(method, 1e-3).predict(potential.inputs)
         spread[method] = found
-        # 33 weights of deviation 1e-3, and predictions that depend on them with slopes of order 1.
+        # 42 weights of deviation 1e-3, and predictions that depend on them with slopes of order 1.
         assert float(jnp.abs(found - point).max()) < 0.05
     linear = spread["linearised_laplace"]
     for method in ("laplace", "riemannian_laplace"):
@@ -136,11 +188,50 @@ def test_the_ensemble_meets_the_targets_with_every_member(posteriors):
     assert float(jnp.std(away, axis=0).min()) > 0.01
 
 
-def test_the_scale_of_the_smallest_score_is_chosen(posteriors):
-    """A score that is not finite never is; methods without a scale have none."""
+def test_members_that_are_not_trained_do_not_count(posteriors, monkeypatch):
+    """Their share and the largest loss are told, and so is a base network that is not trained."""
+    potential, trained, methods = posteriors
+    starts = []
+
+    def second_fails(potential, start):
+        starts.append(start)
+        end = start if len(starts) == 2 else trained
+        return end, potential(end)
+
+    monkeypatch.setattr("experiments.uncertainty.posteriors.interpolate", second_fails)
+    with pytest.warns(UserWarning, match="1 of 3 members of the ensemble did not end"):
+        fit = methods.fit("deep_ensemble", 1.0)
+    assert fit.kept == pytest.approx(2 / 3)
+    assert fit.training_loss == pytest.approx(float(potential(starts[1])))
+    found = fit.predict(potential.inputs)
+    assert found.shape == (2, 6, 2)
+    assert float(jnp.abs(jax.nn.softmax(found, axis=-1) - potential.targets[None]).max()) < 1e-3
+    with pytest.warns(UserWarning, match="the network's training did not end at its targets"):
+        base = Posteriors(potential, starts[1], KEY, samples=12, members=3)
+    assert base.fit("map", 1.0).training_loss == pytest.approx(float(potential(starts[1])))
+
+
+def test_a_scale_is_chosen_by_its_score_and_by_who_counts(posteriors, monkeypatch):
+    """The smallest finite score, wherever it stands, of scales at which nine tenths count."""
     _, _, methods = posteriors
-    scores = iter([float("nan"), 2.0, 1.0])
-    _, scale = methods.choose("laplace", (0.1, 0.2, 0.3), lambda fit: next(scores))
-    assert scale == 0.3
-    assert np.isnan(methods.choose("map", (0.1,), lambda fit: 0.0)[1])
+
+    def chosen(scores, kept=(1.0, 1.0, 1.0), method="dims"):
+        scales = (0.1, 0.2, 0.3)
+        found = {scale: Fit(lambda x: x, k, 0.0) for scale, k in zip(scales, kept, strict=True)}
+        given = {id(fit): score for fit, score in zip(found.values(), scores, strict=True)}
+        monkeypatch.setattr(methods, "fit", lambda method, scale: found[scale])
+        fit, scale = methods.choose(method, scales, lambda fit: given[id(fit)])
+        assert np.isnan(scale) or fit is found[scale]
+        return scale
+
+    assert chosen([1.0, 2.0, 3.0]) == 0.1
+    assert chosen([2.0, 1.0, 3.0]) == 0.2
+    assert chosen([float("nan"), 2.0, 1.0]) == 0.3
+    assert chosen([float("nan"), 2.0, float("-inf")], (1.0, 1.0, 0.5)) == 0.2
+    # The best has too few samples; 0.9 itself is too few; where all have too few, the best.
+    assert chosen([1.0, 3.0, 2.0], (0.89, 1.0, 0.95)) == 0.3
+    assert chosen([1.0, 3.0, 2.0], (0.9, 1.0, 0.9)) == 0.2
+    assert chosen([3.0, 1.0, 2.0], (0.5, 0.1, 0.8)) == 0.2
+    for method in ("map", "deep_ensemble"):
+        assert np.isnan(chosen([1.0, 2.0, 3.0], method=method))
     assert set(METHODS) >= {"dims", "laplace", "linearised_laplace", "riemannian_laplace"}

@@ -57,6 +57,13 @@ def test_errors_and_bands_are_those_of_the_tree():
     assert panel.get_title(loc="left") == "DiMS, σ = 0.3 (50% at rest)"
 
 
+def test_a_title_says_which_samples_count():
+    """Members of an ensemble do not come to rest, they are trained."""
+    made = tree({"deep_ensemble": regression()["dims"].to_dataset()})
+    panel = figures.draw("dims_regression", made).axes[0]
+    assert panel.get_title(loc="left") == "deep ensemble, σ = 0.3 (50% trained)"
+
+
 def test_the_table_has_means_and_standard_errors():
     """Mean 2 and 4 of values 2 apart, with the error 1; no panel for what was not measured."""
     panels = figures.draw("dims_uncertainty", uncertainty()).axes

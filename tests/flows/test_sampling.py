@@ -12,6 +12,7 @@ from flows import (
     TotalFriction,
     Viscous,
     exponential_map,
+    random_velocities,
     sample_minima,
 )
 from potentials import Quadratic as Bowl
@@ -37,12 +38,12 @@ def ring_samples(**changes):
     return sample_minima(ring, NORTH, jax.random.key(0), 512, **{**OPTIONS, **changes})
 
 
-@pytest.mark.parametrize(
-    ("speed", "deviation", "mean"),
-    [(0.5, 0.5206, 19.90), (1.0, 1.0447, 21.42), (2.0, 2.1047, 23.0)],
-)
-def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviation, mean):
-    """THEORY's mean stopping time; every sample is on the circle to 3.16e-6."""
+@pytest.mark.parametrize(("speed", "mean"), [(0.5, 19.90), (1.0, 21.42), (2.0, 23.0)])
+def test_the_ring_is_sampled_to_the_tolerance_in_the_time_that_it_takes(speed, mean):
+    """THEORY's mean stopping time; every sample is on the circle to 3.16e-6.
+
+    How far they turn is tested with the study of the ring, which counts the turns.
+    """
     found = ring_samples(speed=speed)
     assert bool(jnp.all(found.converged))
     # Stopped where it crosses the tolerance, not at the end of that step.
@@ -54,11 +55,6 @@ def test_the_ring_is_sampled_as_the_decay_of_angular_momentum_says(speed, deviat
     # Of 512 samples with another generator: the mean to three of its standard errors.
     error = float(jnp.std(found.stopping_time)) / np.sqrt(512)
     assert abs(float(found.stopping_time.mean()) - mean) < 3 * np.sqrt(2) * error
-    # r^2 phi' = v_y exp(-t): the angle has the sign of v_y, and for the slow ones its size.
-    if speed == 0.5:
-        angle = jnp.arctan2(found.params[:, 1], found.params[:, 0])
-        # Hardly any of 512 passes pi at that speed. The standard error of a deviation is 3%.
-        assert float(jnp.std(angle)) == pytest.approx(deviation, rel=0.13)
 
 
 def test_batches_and_more_friction_laws_give_samples_too():
@@ -126,6 +122,8 @@ def test_a_particle_that_starts_at_rest_stays():
     found = ring_samples(speed=1e-9)
     assert bool(jnp.all(found.converged))
     assert_trees_close(found.stopping_time, jnp.zeros(512))
+    # Nor is it integrated.
+    assert int(found.stats["solver_steps"].max()) == 0
     assert_trees_close(found.params, jnp.broadcast_to(NORTH, (512, 2)))
 
 
@@ -187,12 +185,26 @@ def test_a_particle_that_falls_below_the_minimum_is_not_at_rest():
         ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0"),
         ({"minimum": np.nan}, "minimum must be a finite number; got nan"),
         ({"minimum": 1.0}, "minimum must be at most the loss at params, 0; got 1"),
+        ({"key": 0}, "key must be one PRNG key, as jax.random.key.0. is; got 0"),
+        ({"key": jnp.zeros(2)}, r"key must be one PRNG key.*; got an array of float64 of shape"),
+        ({"key": jax.random.split(jax.random.key(0), 3)}, r"key must be .*; got keys of shape .3"),
+        ({"max_solver_steps": 0}, "max_solver_steps must be an integer of at least 1; got 0"),
         ({"params": jnp.ones(2, int)}, "params must be a float array"),
         ({"potential": lambda w: w}, r"potential\(params\) must return a float of shape"),
     ],
 )
 def test_bad_input_is_named(changes, message):
     """What was given, and what is allowed."""
-    given = {"potential": Ring(), "params": NORTH, "num_samples": 3, **OPTIONS, **changes}
+    given = {"potential": Ring(), "params": NORTH, "num_samples": 3, **OPTIONS}
     with pytest.raises(ValueError, match=message):
-        sample_minima(key=jax.random.key(0), **given)
+        sample_minima(**{"key": jax.random.key(0), **given, **changes})
+
+
+def test_bad_input_of_velocities_and_geodesics_is_named():
+    """A key of the older sort is one, too."""
+    with pytest.raises(ValueError, match="key must be one PRNG key"):
+        random_velocities(NORTH, "seed", 3, 1.0)
+    old = random_velocities(NORTH, jax.random.PRNGKey(0), 3, 1.0)
+    assert_trees_close(old, random_velocities(NORTH, jax.random.key(0), 3, 1.0))
+    with pytest.raises(ValueError, match="max_solver_steps must be an integer of at least 1"):
+        exponential_map(Ring(), NORTH, jnp.ones((3, 2)), max_solver_steps=0)

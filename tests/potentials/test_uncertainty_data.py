@@ -7,6 +7,7 @@ import pytest
 import sklearn.datasets
 
 from potentials import (
+    Dataset,
     Ring,
     banana,
     cross_entropy,
@@ -96,6 +97,21 @@ def test_other_digits_are_scaled_as_the_known_ones():
     slope, shift = np.polyfit(first, np.asarray(known.inputs[0]), 1)
     assert_trees_close(np.asarray(other.inputs), slope * images[labels >= 5] + shift, rtol=1e-9)
     assert (np.asarray(other.targets).argmax(axis=1) >= 5).all()
+
+
+def test_parts_are_standardised_by_the_training_part_alone():
+    """Its own mean is 0 and variance 1; the same map for others, and zero where nothing varies."""
+    train = Dataset(np.array([[1.0, 0.1], [3.0, 0.1], [5.0, 0.1]]), np.ones((3, 1)))
+    test = Dataset(np.array([[3.0, 0.1], [7.0, 0.4]]), np.ones((2, 1)))
+    deviation = np.sqrt(8 / 3)
+    found = np.asarray(train.standardised(train).inputs)
+    assert_trees_close(found, np.array([[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]) / [deviation, 1.0])
+    expected = np.array([[0.0, 0.0], [4 / deviation, 0.3]])
+    assert_trees_close(np.asarray(test.standardised(train).inputs), expected)
+    whole = np.asarray(train.standardised(train, axes=(0, 1)).inputs)
+    assert (whole.mean(), whole.std()) == pytest.approx((0.0, 1.0), abs=1e-14)
+    with pytest.raises(ValueError, match="reference must have inputs of shape"):
+        test.standardised(Dataset(np.ones((2, 3)), np.ones((2, 1))))
 
 
 def test_a_split_has_every_example_once():
