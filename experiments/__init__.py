@@ -7,6 +7,7 @@ from .loader import builtin_names, load_config
 from .schema import Experiment
 
 if TYPE_CHECKING:
+    from .exports import export
     from .runner import Result, run
     from .store import load
 
@@ -17,12 +18,13 @@ __all__ = [
     "Result",
     "UserError",
     "builtin_names",
+    "export",
     "load",
     "load_config",
     "run",
 ]
 
-_LAZY = {"Result": "runner", "run": "runner", "load": "store"}
+_LAZY = {"Result": "runner", "run": "runner", "load": "store", "export": "exports"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,11 @@ CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 CHECKPOINT = "checkpoint"
 FIGURES = "figures"
+RESULTS_NETCDF = "results.nc"
+RESULTS_CSV = "results-csv"
 PROGRAM = "eosflows"
-_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS})
+_EXPORTS = (RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
+_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS, *_EXPORTS})
 
 
 def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> bool:
@@ -77,8 +80,13 @@ def write_bytes(path: Path, *pieces: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    with contextlib.suppress(OSError):  # Not every file system can synchronise a folder.
-        folder = os.open(path.parent, os.O_RDONLY)
+    synchronise(path.parent)
+
+
+def synchronise(path: Path) -> None:
+    """Wait until what was renamed in a folder is so on the disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
