@@ -1,6 +1,8 @@
 """Turn pydantic's validation errors into sentences about the user's TOML."""
 
 import difflib
+import json
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +12,7 @@ import pydantic_core
 
 from .errors import Problem
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _Model: TypeAlias = type[pydantic.BaseModel]
 
 _BOUNDS = {
@@ -78,7 +81,8 @@ def _explain(details: pydantic_core.ErrorDetails, data: Any, model: _Model) -> P
     kind, given, context = details["type"], details["input"], details.get("ctx", {})
     key = _dotted(place.path)
     if kind == "refused":
-        return Problem(_dotted((*place.path, context["key"])), str(context["message"]))
+        below = str(context["key"])
+        return Problem(f"{key}.{below}" if key else below, str(context["message"]))
     if kind == "missing":
         return Problem(key, "missing; this key is required")
     if kind == "extra_forbidden":
@@ -101,7 +105,8 @@ def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Probl
 def _allowed(kind: str, details: pydantic_core.ErrorDetails, context: dict[str, Any]) -> str:
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"must be {words} {context[name]:g}"
+        bound = context[name]
+        return f"must be {words} {bound if isinstance(bound, int) else f'{bound:g}'}"
     if kind in _TYPES:
         return f"must be {_TYPES[kind]}"
     if kind == "string_pattern_mismatch":
@@ -156,8 +161,18 @@ def _show(value: Any) -> str:
 def _dotted(path: tuple[Any, ...]) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            key = part if _BARE_KEY.fullmatch(part) else _quoted(part)
+            text += f".{key}" if text else key
     return text
+
+
+def _quoted(key: str) -> str:
+    """A key as TOML writes it where it is more than letters, digits, dashes and underscores."""
+    shown = key if len(key) <= 60 else f"{key[:57]}..."
+    return json.dumps(shown, ensure_ascii=not key.isprintable())
 
 
 def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place:
