@@ -4,14 +4,31 @@
 line, and ends with 1 if one of them misbehaves; the tests run a share (`test_fuzz.py`).
 """
 
+import contextlib
 import copy
 import functools
+import io
+import json
+import multiprocessing
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
 import typing
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import hypothesis
 import hypothesis.strategies as st
 import pydantic
+import tomli_w
 
+from experiments import ConfigError, cli, load
+from experiments.build import build, build_study, precision
+from experiments.loader import validate
 from experiments.schema import Experiment, StudyExperiment
 
 # Keys that the schema fills in itself before it validates, by name.
@@ -148,3 +165,158 @@ def _places(node: Any) -> list[tuple[Any, Any]]:
         return []
     below = [place for _, value in items for place in _places(value)]
     return [(node, key) for key, _ in items] + below
+
+
+def collect(count: int) -> list[dict[str, Any]]:
+    """The same random configs each time."""
+    found: list[dict[str, Any]] = []
+
+    @hypothesis.settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(configs())
+    def keep(config: dict[str, Any]) -> None:
+        found.append(config)
+
+    keep()
+    return found
+
+
+def misbehaviour(config: dict[str, Any], folder: Path, options: Sequence[str] = ()) -> str:
+    """Run a config by the command line; what is wrong with how that ends, empty if nothing is.
+
+    Args:
+        config: the tables of the file.
+        folder: where to work, empty.
+        options: more words of the command line.
+    """
+    file, directory = folder / "config.toml", folder / "run"
+    file.write_text(tomli_w.dumps(config), "utf-8")
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.main(["run", str(file), "--out", str(directory), *options])
+    except BaseException:
+        return traceback.format_exc()
+    said = err.getvalue()
+    if "Traceback" in said or "\ufffd" in said:
+        return said
+    if code in (cli.OK, cli.DIVERGED):
+        status = load(directory).attrs["status"]
+        expected = "finished" if code == cli.OK else "diverged"
+        return "" if status == expected else f"exit code {code}, and the store says {status}"
+    if code != cli.BAD_INPUT:
+        return f"exit code {code}: {said}"
+    if not _names_a_key(said, str(file)):
+        return f"no key in the message: {said}"
+    if directory.exists() and load(directory).attrs["message"] == "":
+        return f"a folder without a record of why: {said}"
+    return ""
+
+
+def unbuildable(config: dict[str, Any]) -> str:
+    """Validate and build a config; what is wrong with how that ends, empty if nothing is."""
+    try:
+        valid = validate(copy.deepcopy(config))
+        with precision(valid.precision):
+            if isinstance(valid, StudyExperiment):
+                build_study(valid, "config")
+            else:
+                build(valid, "config")
+    except ConfigError as error:
+        return "" if all(problem.key for problem in error.problems) else str(error)
+    except BaseException:
+        return traceback.format_exc()
+    return ""
+
+
+def _names_a_key(said: str, file: str) -> bool:
+    """Whether a message of errors has a key behind the file, or at the head of each line."""
+    key = r"(?:[\w-]|\[\d+\]|\.|\"[^\n]*\")+: "
+    head = f"error: {file}: "
+    if not said.startswith(head):
+        return False
+    first, *lines = said[len(head) :].splitlines()
+    if re.fullmatch(r"\d+ problems", first):
+        return bool(lines) and all(re.match(f"  {key}", line) for line in lines)
+    return re.match(key, first) is not None
+
+
+def _shard(configs: list[dict[str, Any]], first: int, report: Any) -> None:
+    import resource
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
+    for index, config in enumerate(configs, first):
+        folder = Path(tempfile.mkdtemp())
+        begin = time.perf_counter()
+        options = [] if index % 10 == 0 else ["--no-figures"]
+        # A study takes the steps that its kind takes, up to hours: it is built, and no more.
+        of_study = "study" in config
+        wrong = unbuildable(config) if of_study else misbehaviour(config, folder, options)
+        shutil.rmtree(folder)
+        report.send((index, time.perf_counter() - begin, wrong))
+    report.close()
+
+
+def main(count: int, log: Path, limit: float = 300.0) -> int:
+    """Run configs one after another in processes of their own, and note each in a file.
+
+    Args:
+        count: how many.
+        log: one line of JSON for each config that misbehaves, and for each hundred the time.
+        limit: seconds after which a config counts as hanging.
+
+    Returns:
+        0 if all behave, else 1.
+    """
+    every = collect(count)
+    context = multiprocessing.get_context("spawn")
+    done, wrongs = 0, 0
+    with log.open("w", encoding="utf-8") as file:
+
+        def note(**record: Any) -> None:
+            file.write(json.dumps(record, default=str) + "\n")
+            file.flush()
+
+        while done < len(every):
+            receive, send = context.Pipe(duplex=False)
+            # JAX keeps what it compiled: a process must not go on for ever.
+            shard = every[done : done + 50]
+            worker = context.Process(target=_shard, args=(shard, done, send))
+            worker.start()
+            send.close()
+            end = done + len(shard)
+            while done < end:
+                try:
+                    told = receive.recv() if receive.poll(limit) else None
+                except EOFError:
+                    told = None
+                if told is None:
+                    alive = worker.is_alive()
+                    worker.kill()
+                    worker.join()
+                    what = "hangs" if alive else f"kills the process ({worker.exitcode})"
+                    told = (done, limit, what)
+                    end = done + 1
+                index, seconds, wrong = told
+                if wrong:
+                    wrongs += 1
+                    note(index=index, seconds=seconds, wrong=wrong, config=every[index])
+                elif seconds > 20:
+                    note(index=index, seconds=seconds, config=every[index])
+                done = index + 1
+            worker.join()
+            note(done=done, wrong=wrongs, seconds=time.perf_counter())
+    return 1 if wrongs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2])))
