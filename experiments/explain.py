@@ -1,5 +1,6 @@
 """Turn pydantic's validation errors into sentences about the user's TOML."""
 
+import datetime
 import difflib
 import json
 import re
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pydantic
 import pydantic_core
 
-from .errors import Problem
+from .errors import MOST_SHOWN, Problem
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _Model: TypeAlias = type[pydantic.BaseModel]
@@ -50,7 +51,10 @@ def explain(error: pydantic.ValidationError, data: Any, model: _Model) -> list[P
         One problem per mistake, in pydantic's order.
     """
     found = error.errors(include_url=False)
-    return [_explain(details, data, model) for details in found if not _only_follows(details)]
+    found = [details for details in found if not _only_follows(details)]
+    # To look for what was meant takes a while, and the rest is not shown anyway.
+    rest = [Problem(_dotted(details["loc"]), details["msg"]) for details in found[MOST_SHOWN:]]
+    return [_explain(details, data, model) for details in found[:MOST_SHOWN]] + rest
 
 
 def _only_follows(details: pydantic_core.ErrorDetails) -> bool:
@@ -89,11 +93,11 @@ def _explain(details: pydantic_core.ErrorDetails, data: Any, model: _Model) -> P
         return Problem(key, _unknown_key(str(place.path[-1]), place.owners))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         if not isinstance(given, Mapping):
-            return Problem(key, f"given {_show(given)}; must be a table")
+            return Problem(key, f"given {show(given)}; must be a table")
         return _wrong_kind(f"{key}.kind", given, _kinds(place.members))
     if kind == "literal_error":
         return Problem(key, _not_one_of(given, place.choices))
-    return Problem(key, f"given {_show(given)}; {_allowed(kind, details, context)}")
+    return Problem(key, f"given {show(given)}; {_allowed(kind, details, context)}")
 
 
 def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Problem:
@@ -133,7 +137,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _not_one_of(given: Any, allowed: list[str]) -> str:
-    return f"given {_show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
+    return f"given {show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
 
 
 def _unknown_key(key: str, owners: list[_Model]) -> str:
@@ -146,11 +150,14 @@ def _suggest(given: Any, allowed: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value as a message shows it: as Python or TOML writes it, in at most 60 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
         return "a table"
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     try:
         text = repr(value)
     except (RecursionError, ValueError):
