@@ -1,11 +1,11 @@
 """A results tree as a folder of CSV files, and the attributes beside them in `metadata.json`.
 
-The group `discrete` becomes `discrete.csv`. Its rows run along the group's first dimension, `step`
-for a trajectory; a variable of more dimensions has one column for each of its other entries,
-`eigenvalues[0]`, `eigenvalues[1]`, ..., `matrix[0][0]`, ... Variables that do not have that
-dimension are in files of their own, `discrete@mode.csv` for those along `mode`; single numbers are
-in `metadata.json`. Numbers are written with as many digits as it takes to read the very same
-number back, not-a-number and the infinities as nan, inf and -inf.
+The group `discrete` becomes `discrete.csv`. Its rows run along `step`, or in a group without it
+along the first dimension of most variables; a variable of more dimensions has one column for each
+of its other entries, `eigenvalues[0]`, `eigenvalues[1]`, ..., `matrix[0][0]`, ... Variables that do
+not have that dimension are in files of their own, `discrete@mode.csv` for those along `mode`;
+single numbers are in `metadata.json`. Numbers are written with as many digits as it takes to read
+the very same number back, not-a-number and the infinities as nan, inf and -inf.
 """
 
 import csv
@@ -79,8 +79,11 @@ def _tables(dataset: xr.Dataset) -> dict[str, list[str]]:
     Coordinates along the rows come before the data.
     """
     names = [*dataset.coords, *dataset.data_vars]
-    dimensions = [dataset[name].dims for name in [*dataset.data_vars, *dataset.coords]]
-    first = next((str(dims[0]) for dims in dimensions if dims), None)
+    # A store has no order of variables: the dimension is the first of most of them.
+    data = [name for name in dataset.data_vars if dataset[name].dims] or list(dataset.coords)
+    firsts = [str(dataset[name].dims[0]) for name in data if dataset[name].dims]
+    common = sorted(set(firsts), key=lambda dimension: (-firsts.count(dimension), dimension))
+    first = "step" if "step" in dataset.dims else next(iter(common), None)
     tables: dict[str, list[str]] = {} if first is None else {first: []}
     for name in names:
         dims = [str(dim) for dim in dataset[name].dims]

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import xarray as xr
 
@@ -11,8 +11,6 @@ from . import csv_tables, netcdf
 from .directory import RESULTS_CSV, RESULTS_NETCDF, synchronise, writing
 from .errors import NO_HOME, DirectoryError
 from .store import RESULTS, load
-
-Format: TypeAlias = Literal["netcdf", "csv"]
 
 
 class _Kind(NamedTuple):
@@ -31,7 +29,7 @@ _KINDS = {
 
 def export(
     directory: str | Path,
-    to: Format,
+    to: str,
     out: str | Path | None = None,
     *,
     overwrite: bool = False,

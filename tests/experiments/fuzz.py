@@ -1,7 +1,7 @@
 """Random configs, derived from the schema's own models, right ones and wrong ones.
 
-`python -m tests.experiments.fuzz COUNT` runs that many of them from end to end, each as a command
-line, and ends with 1 if one of them misbehaves; the tests run a share (`test_fuzz.py`).
+`python -m tests.experiments.fuzz COUNT LOG` runs that many of them from end to end, each as a
+command line, and ends with 1 if one of them misbehaves; the tests run a share (`test_fuzz.py`).
 """
 
 import contextlib
@@ -35,6 +35,8 @@ from experiments.schema import Experiment, StudyExperiment
 _FILLED = {"precision", "save_params", "checkpoint", "label", "solver", "every"}
 # Long enough for a checkpoint in the middle, or two.
 STEPS = 2
+# Configs that a process runs one after another.
+_SHARD = 200
 # In the place of a number, a word, a list or a table; most of them are wrong in most places.
 _WRONG = [
     *[0, -1, 2, 17, 2**31 - 1, 2**31, 10**30, -(2**63)],
@@ -47,7 +49,10 @@ _WRONG_STEPS = [0, -1, 1.5, 2.0, True, "2", [], {}, 2**31, 10**9, float("nan")]
 
 
 def configs() -> st.SearchStrategy[dict[str, Any]]:
-    """Configs of two steps, most of them with something wrong: one to three things on purpose, or keys that do not go together."""
+    """Configs of two steps.
+
+    Most have something wrong: one to three things on purpose, or keys that do not go together.
+    """
     return _configs()
 
 
@@ -287,12 +292,13 @@ def _shard(configs: list[dict[str, Any]], first: int, report: Any) -> None:
     report.close()
 
 
-def main(count: int, log: Path, limit: float = 300.0) -> int:
+def main(count: int, log: Path, done: int = 0, limit: float = 300.0) -> int:
     """Run configs one after another in processes of their own, and note each in a file.
 
     Args:
         count: how many.
-        log: one line of JSON for each config that misbehaves, and for each hundred the time.
+        log: one line of JSON for each config that misbehaves, and for each shard how far it is.
+        done: how many of them to leave out.
         limit: seconds after which a config counts as hanging.
 
     Returns:
@@ -300,7 +306,7 @@ def main(count: int, log: Path, limit: float = 300.0) -> int:
     """
     every = collect(count)
     context = multiprocessing.get_context("spawn")
-    done, wrongs = 0, 0
+    wrongs = 0
     with log.open("w", encoding="utf-8") as file:
 
         def note(**record: Any) -> None:
@@ -310,7 +316,7 @@ def main(count: int, log: Path, limit: float = 300.0) -> int:
         while done < len(every):
             receive, send = context.Pipe(duplex=False)
             # JAX keeps what it compiled: a process must not go on for ever.
-            shard = every[done : done + 50]
+            shard = every[done : done + _SHARD]
             worker = context.Process(target=_shard, args=(shard, done, send))
             worker.start()
             send.close()
@@ -340,4 +346,4 @@ def main(count: int, log: Path, limit: float = 300.0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])))
