@@ -146,7 +146,9 @@ def _unknown_key(key: str, owners: list[_Model]) -> str:
 
 
 def _suggest(given: Any, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(str(given), allowed, n=1)
+    # A number of thousands of digits has no text.
+    word = given if isinstance(given, str) else show(given)
+    close = difflib.get_close_matches(word, allowed, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

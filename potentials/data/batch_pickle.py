@@ -102,6 +102,11 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    # As Python 3 writes none at all in the old protocols.
+    return b""
+
+
 # What a pickle of arrays looks up, under NumPy's module names of every version. NumPy's own class
 # is only ever passed on, to `_reconstruct`.
 _NAMES: dict[tuple[str, str], Any] = {
@@ -111,6 +116,7 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
 }
 _INSTRUCTIONS = (
     # Numbers, text and bytes,

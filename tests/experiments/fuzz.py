@@ -1,7 +1,8 @@
 """Random configs, derived from the schema's own models, right ones and wrong ones.
 
 `python -m tests.experiments.fuzz COUNT LOG` runs that many of them from end to end, each as a
-command line, and ends with 1 if one of them misbehaves; the tests run a share (`test_fuzz.py`).
+command line, and ends with 1 if one of them misbehaves; `... COUNT LOG 0 1` only traces them, in a
+tenth of the time. The tests try a share (`test_fuzz.py`).
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import hypothesis
 import hypothesis.strategies as st
 import pydantic
@@ -29,6 +31,7 @@ import tomli_w
 from experiments import ConfigError, cli, load
 from experiments.build import build, build_study, precision
 from experiments.loader import validate
+from experiments.lockstep import Lockstep
 from experiments.schema import Experiment, StudyExperiment
 
 # Keys that the schema fills in itself before it validates, by name.
@@ -37,6 +40,8 @@ _FILLED = {"precision", "save_params", "checkpoint", "label", "solver", "every"}
 STEPS = 2
 # Configs that a process runs one after another.
 _SHARD = 200
+# Seconds after which a config counts as hanging.
+_LIMIT = 300.0
 # In the place of a number, a word, a list or a table; most of them are wrong in most places.
 _WRONG = [
     *[0, -1, 2, 17, 2**31 - 1, 2**31, 10**30, -(2**63)],
@@ -245,20 +250,30 @@ def misbehaviour(config: dict[str, Any], folder: Path, options: Sequence[str] = 
     return ""
 
 
-def unbuildable(config: dict[str, Any]) -> str:
-    """Validate and build a config; what is wrong with how that ends, empty if nothing is."""
+def untraceable(config: dict[str, Any]) -> str:
+    """Validate and build a config, and evaluate its two steps without numbers.
+
+    Returns:
+        What is wrong with how that ends, empty if nothing is.
+    """
     try:
         valid = validate(copy.deepcopy(config))
         with precision(valid.precision):
             if isinstance(valid, StudyExperiment):
                 build_study(valid, "config")
             else:
-                build(valid, "config")
+                built = build(valid, "config")
+                for track in Lockstep(valid, built).tracks:
+                    eqx.filter_eval_shape(_two_steps, track.advance, built.params)
     except ConfigError as error:
         return "" if all(problem.key for problem in error.problems) else str(error)
     except BaseException:
         return traceback.format_exc()
     return ""
+
+
+def _two_steps(advance: Any, params: Any) -> Any:
+    return advance(params, None, STEPS).state
 
 
 def _names_a_key(said: str, file: str) -> bool:
@@ -273,7 +288,7 @@ def _names_a_key(said: str, file: str) -> bool:
     return re.match(key, first) is not None
 
 
-def _shard(configs: list[dict[str, Any]], first: int, report: Any) -> None:
+def _shard(configs: list[dict[str, Any]], first: int, trace: bool, report: Any) -> None:
     import resource
 
     import matplotlib
@@ -285,21 +300,21 @@ def _shard(configs: list[dict[str, Any]], first: int, report: Any) -> None:
         begin = time.perf_counter()
         options = [] if index % 10 == 0 else ["--no-figures"]
         # A study takes the steps that its kind takes, up to hours: it is built, and no more.
-        of_study = "study" in config
-        wrong = unbuildable(config) if of_study else misbehaviour(config, folder, options)
+        abstract = trace or "study" in config
+        wrong = untraceable(config) if abstract else misbehaviour(config, folder, options)
         shutil.rmtree(folder)
         report.send((index, time.perf_counter() - begin, wrong))
     report.close()
 
 
-def main(count: int, log: Path, done: int = 0, limit: float = 300.0) -> int:
+def main(count: int, log: Path, done: int = 0, trace: bool = False) -> int:
     """Run configs one after another in processes of their own, and note each in a file.
 
     Args:
         count: how many.
         log: one line of JSON for each config that misbehaves, and for each shard how far it is.
         done: how many of them to leave out.
-        limit: seconds after which a config counts as hanging.
+        trace: evaluate each without numbers instead.
 
     Returns:
         0 if all behave, else 1.
@@ -317,13 +332,13 @@ def main(count: int, log: Path, done: int = 0, limit: float = 300.0) -> int:
             receive, send = context.Pipe(duplex=False)
             # JAX keeps what it compiled: a process must not go on for ever.
             shard = every[done : done + _SHARD]
-            worker = context.Process(target=_shard, args=(shard, done, send))
+            worker = context.Process(target=_shard, args=(shard, done, trace, send))
             worker.start()
             send.close()
             end = done + len(shard)
             while done < end:
                 try:
-                    told = receive.recv() if receive.poll(limit) else None
+                    told = receive.recv() if receive.poll(_LIMIT) else None
                 except EOFError:
                     told = None
                 if told is None:
@@ -331,7 +346,7 @@ def main(count: int, log: Path, done: int = 0, limit: float = 300.0) -> int:
                     worker.kill()
                     worker.join()
                     what = "hangs" if alive else f"kills the process ({worker.exitcode})"
-                    told = (done, limit, what)
+                    told = (done, _LIMIT, what)
                     end = done + 1
                 index, seconds, wrong = told
                 if wrong:

@@ -171,7 +171,7 @@ def test_an_export_that_breaks_leaves_the_earlier_one(
     with monkeypatch.context() as patch:
         patch.setattr(xr.DataTree, "to_netcdf", fill)
         patch.setattr(json, "dumps", fill)
-        with pytest.raises(DirectoryError, match="cannot be written .No space left on device"):
+        with pytest.raises(DirectoryError, match="No space left on device"):
             export(run, to, overwrite=True)
     assert before == {
         file: file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()
