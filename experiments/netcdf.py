@@ -40,6 +40,11 @@ def _encodable(dataset: xr.Dataset) -> xr.Dataset:
     dataset.attrs = _attributes(dataset.attrs)
     for name in dataset.variables:
         dataset[name].attrs = _attributes(dataset[name].attrs)
+        variable = dataset[name]
+        if variable.dtype.kind in "OT":
+            # Text of any length, as zarr's reader makes it, is not known to every xarray.
+            words = np.array(variable.values.tolist(), str).reshape(variable.shape)
+            dataset[name] = (variable.dims, words, variable.attrs)
     return dataset
 
 

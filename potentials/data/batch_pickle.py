@@ -138,7 +138,11 @@ _INSTRUCTIONS = (
 )
 
 
-class _Unpickler(pickle._Unpickler):
+# Type checkers do not know its stack.
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):
     """The unpickler that is written in Python: its instructions can be chosen one by one.
 
     That in C makes a memo of 2^32 entries if told to, and lets tuples that hold the same tuple
@@ -146,7 +150,7 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar[dict[int, Any]] = {
-        code[0]: pickle._Unpickler.dispatch[code[0]] for code in _INSTRUCTIONS
+        code[0]: _InPython.dispatch[code[0]] for code in _INSTRUCTIONS
     }
 
     def __init__(self, content: bytes):

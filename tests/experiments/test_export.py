@@ -230,3 +230,18 @@ def test_a_locked_folder_is_told(run: Path, tmp_path: Path, call: Any) -> None:
     code, said = call("export", run, "--to", "csv", "--out", locked / "x")
     assert code == 2
     assert "cannot be written" in said
+
+
+def test_a_run_directory_may_hold_its_exports(run: Path) -> None:
+    """It is still one of ours: the run can be gone on with, and replaced with its exports."""
+    from experiments.directory import prepare
+    from tests.experiments.configs import config
+
+    path = run.parent / "ours"
+    prepare(path, config(), overwrite=False, resume=False)
+    (run / RESULTS).rename(path / RESULTS)
+    export(path, "csv")
+    export(path, "netcdf")
+    assert prepare(path, config(), overwrite=False, resume=True)
+    assert not prepare(path, config(), overwrite=True, resume=False)
+    assert sorted(entry.name for entry in path.iterdir()) == ["config.toml", "environment.json"]
