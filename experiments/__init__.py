@@ -7,6 +7,7 @@ from .loader import builtin_names, load_config, load_run_config
 from .schema import Experiment
 
 if TYPE_CHECKING:
+    from .exports import export
     from .runner import Result, run
     from .store import load
     from .sweep import load_sweep, run_sweep
@@ -18,6 +19,7 @@ __all__ = [
     "Result",
     "UserError",
     "builtin_names",
+    "export",
     "load",
     "load_config",
     "load_run_config",
@@ -28,6 +30,7 @@ __all__ = [
 
 _LAZY = {
     "Result": "runner",
+    "export": "exports",
     "load": "store",
     "load_sweep": "sweep",
     "run": "runner",

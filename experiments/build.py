@@ -12,7 +12,14 @@ from jax.flatten_util import ravel_pytree
 import flows
 
 from .errors import ConfigError, Problem
-from .schema import AbstractToyTable, BuildError, Experiment, StudyExperiment, building
+from .schema import (
+    AbstractToyTable,
+    BuildError,
+    Experiment,
+    StudyExperiment,
+    building,
+    check_numbers,
+)
 from .studies import AbstractStudy
 
 
@@ -159,5 +166,6 @@ def _curvature(config: Experiment, size: int) -> tuple[Any, ...]:
             "curvature.eigenvalues",
             f"given {eigenvalues}; must be at most the number of parameters, {size}",
         )
+    check_numbers("curvature.eigenvalues", eigenvalues, eigenvalues * size, "eigenvectors")
     # The config counts in steps, the measurement in saves.
     return (flows.Curvature(eigenvalues, every=config.curvature.every // config.save_every),)

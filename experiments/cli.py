@@ -1,11 +1,11 @@
-"""The command line: `eosflows list | run | sweep | show | figure | validate`."""
+"""The command line: `eosflows list | run | sweep | show | figure | export | validate`."""
 
 import importlib.metadata
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 import rich.console
@@ -206,6 +206,35 @@ def figure(directory: Path, /, *names: str) -> int:
         folder = directory / FIGURES
         _out().print(f"figures in {folder}", highlight=False, soft_wrap=True, markup=False)
     return BAD_INPUT if problems else OK
+
+
+@app.command
+def export(
+    directory: Path,
+    /,
+    *,
+    to: Literal["netcdf", "csv"],
+    out: Path | None = None,
+    overwrite: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+) -> int:
+    """Write the results of a finished or partial run in a format that other programs read.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    to
+        `netcdf` is one file of the whole tree, `csv` a folder with a table for each group.
+    out
+        The file or folder; by default `results.nc` or `results-csv` in the run directory.
+    overwrite
+        Replace an earlier export there.
+    """
+    from .exports import export
+
+    path = export(directory, to, out, overwrite=overwrite)
+    _out().print(f"results in {path}", highlight=False, soft_wrap=True, markup=False)
+    return OK
 
 
 @app.command

@@ -18,8 +18,11 @@ ENVIRONMENT = "environment.json"
 CHECKPOINT = "checkpoint"
 FIGURES = "figures"
 RUNS = "runs"
+RESULTS_NETCDF = "results.nc"
+RESULTS_CSV = "results-csv"
 PROGRAM = "eosflows"
-_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS, RUNS})
+_EXPORTS = (RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
+_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS, RUNS, *_EXPORTS})
 
 
 def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> bool:

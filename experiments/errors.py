@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 NO_HOME = "there is no home folder of that user (what a path begins with ~ for)"
 
+MOST_SHOWN = 20
+"""How many problems of one config are told; the others are as many more."""
+
 
 class UserError(Exception):
     """Something outside the program is wrong (input, a folder); the command line exits with 2."""
@@ -42,6 +45,9 @@ class ConfigError(UserError, ValueError):
         if len(self.problems) == 1:
             text = f"{source}: {self.problems[0]}"
         else:
-            lines = "".join(f"\n  {problem}" for problem in self.problems)
+            shown = self.problems[:MOST_SHOWN]
+            lines = "".join(f"\n  {problem}" for problem in shown)
+            if len(self.problems) > MOST_SHOWN:
+                lines += f"\n  and {len(self.problems) - MOST_SHOWN} more"
             text = f"{source}: {len(self.problems)} problems{lines}"
         super().__init__(text)

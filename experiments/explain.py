@@ -1,6 +1,9 @@
 """Turn pydantic's validation errors into sentences about the user's TOML."""
 
+import datetime
 import difflib
+import json
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -8,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 import pydantic
 import pydantic_core
 
-from .errors import Problem
+from .errors import MOST_SHOWN, Problem
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _Model: TypeAlias = type[pydantic.BaseModel]
 
 _BOUNDS = {
@@ -47,7 +51,10 @@ def explain(error: pydantic.ValidationError, data: Any, model: _Model) -> list[P
         One problem per mistake, in pydantic's order.
     """
     found = error.errors(include_url=False)
-    return [_explain(details, data, model) for details in found if not _only_follows(details)]
+    found = [details for details in found if not _only_follows(details)]
+    # To look for what was meant takes a while, and the rest is not shown anyway.
+    rest = [Problem(_dotted(details["loc"]), details["msg"]) for details in found[MOST_SHOWN:]]
+    return [_explain(details, data, model) for details in found[:MOST_SHOWN]] + rest
 
 
 def _only_follows(details: pydantic_core.ErrorDetails) -> bool:
@@ -78,18 +85,19 @@ def _explain(details: pydantic_core.ErrorDetails, data: Any, model: _Model) -> P
     kind, given, context = details["type"], details["input"], details.get("ctx", {})
     key = _dotted(place.path)
     if kind == "refused":
-        return Problem(_dotted((*place.path, context["key"])), str(context["message"]))
+        below = str(context["key"])
+        return Problem(f"{key}.{below}" if key else below, str(context["message"]))
     if kind == "missing":
         return Problem(key, "missing; this key is required")
     if kind == "extra_forbidden":
         return Problem(key, _unknown_key(str(place.path[-1]), place.owners))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         if not isinstance(given, Mapping):
-            return Problem(key, f"given {_show(given)}; must be a table")
+            return Problem(key, f"given {show(given)}; must be a table")
         return _wrong_kind(f"{key}.kind", given, _kinds(place.members))
     if kind == "literal_error":
         return Problem(key, _not_one_of(given, place.choices))
-    return Problem(key, f"given {_show(given)}; {_allowed(kind, details, context)}")
+    return Problem(key, f"given {show(given)}; {_allowed(kind, details, context)}")
 
 
 def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Problem:
@@ -101,7 +109,8 @@ def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Probl
 def _allowed(kind: str, details: pydantic_core.ErrorDetails, context: dict[str, Any]) -> str:
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"must be {words} {context[name]:g}"
+        bound = context[name]
+        return f"must be {words} {bound if isinstance(bound, int) else f'{bound:g}'}"
     if kind in _TYPES:
         return f"must be {_TYPES[kind]}"
     if kind == "string_pattern_mismatch":
@@ -128,7 +137,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _not_one_of(given: Any, allowed: list[str]) -> str:
-    return f"given {_show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
+    return f"given {show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
 
 
 def _unknown_key(key: str, owners: list[_Model]) -> str:
@@ -137,15 +146,20 @@ def _unknown_key(key: str, owners: list[_Model]) -> str:
 
 
 def _suggest(given: Any, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(str(given), allowed, n=1)
+    # A number of thousands of digits has no text.
+    word = given if isinstance(given, str) else show(given)
+    close = difflib.get_close_matches(word, allowed, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value as a message shows it: as Python or TOML writes it, in at most 60 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
         return "a table"
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     try:
         text = repr(value)
     except (RecursionError, ValueError):
@@ -156,8 +170,18 @@ def _show(value: Any) -> str:
 def _dotted(path: tuple[Any, ...]) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            key = part if _BARE_KEY.fullmatch(part) else _quoted(part)
+            text += f".{key}" if text else key
     return text
+
+
+def _quoted(key: str) -> str:
+    """A key as TOML writes it where it is more than letters, digits, dashes and underscores."""
+    shown = key if len(key) <= 60 else f"{key[:57]}..."
+    return json.dumps(shown, ensure_ascii=not key.isprintable())
 
 
 def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place:

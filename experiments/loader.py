@@ -12,13 +12,15 @@ import pydantic
 import tomli_w
 
 from .errors import NO_HOME, ConfigError, Problem, UserError
-from .explain import explain
+from .explain import explain, show
 from .schema import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment
 
 MAX_BYTES = 2**20
 # tomllib takes a time that grows with the square of a dotted key's length.
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]{1,64}[ \t]{0,4}\.[ \t]{0,4}){64}""")
-_INDEX = re.compile(r"^\d+$")
+_INDEX = re.compile(r"^\d{1,9}$")
+# As many parts as a key may have, and more than any key of the schema has.
+_MOST_PARTS = 64
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -190,7 +192,7 @@ def _parse(source: str, text: str) -> dict[str, Any]:
 
 
 def _override(data: dict[str, Any], assignment: str) -> None:
-    source = f"--set {assignment}"
+    source = f"--set {_shortened(assignment, 200)}"
     key, equals, text = assignment.partition("=")
     try:
         assignment.encode()
@@ -198,9 +200,13 @@ def _override(data: dict[str, Any], assignment: str) -> None:
         message = f"not valid text: {text!a}"
         raise ConfigError("--set", [Problem(ascii(key)[1:-1], message)]) from None
     parts = key.strip().split(".")
+    key = _shortened(key, 60)
     if not equals or not all(parts):
         message = "expected KEY=VALUE, as in --set optimizer.learning_rate=0.1"
         raise ConfigError(source, [Problem("", message)])
+    if len(parts) > _MOST_PARTS:
+        message = f"a key of {len(parts)} parts; must have at most {_MOST_PARTS}"
+        raise ConfigError(source, [Problem(key, message)])
     assign(data, key.strip(), parse_value(text.strip()), source)
 
 
@@ -220,7 +226,7 @@ def assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     node: Any = data
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
-        path = ".".join(parts[:depth]) or "the config"
+        path = _shortened(".".join(parts[:depth]), 60) or "the config"
         if isinstance(node, dict):
             if last:
                 node[part] = value
@@ -229,16 +235,19 @@ def assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
         elif isinstance(node, list):
             if not _INDEX.match(part) or int(part) >= len(node):
                 allowed = f"an index from 0 to {len(node) - 1}" if node else "nothing: it is empty"
-                message = f"{path} is a list; got {part!r}, allowed is {allowed}"
+                message = f"{path} is a list; got {show(part)}, allowed is {allowed}"
                 raise ConfigError(source, [Problem(key, message)])
             if last:
                 node[int(part)] = value
             else:
                 node = node[int(part)]
         else:
-            raise ConfigError(
-                source, [Problem(key, f"{path} is {node!r}, not a table that {part!r} could be in")]
-            )
+            message = f"{path} is {show(node)}, not a table that {show(part)} could be in"
+            raise ConfigError(source, [Problem(key, message)])
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def parse_value(text: str) -> Any:

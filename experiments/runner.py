@@ -1,6 +1,7 @@
 """Run an experiment: the optimizer and its flows in segments that are stored as they go."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from . import checkpoint, summary
 from .build import Built, build, build_study, precision
 from .directory import continued, prepare, writing
 from .drawing import draw_figures
-from .errors import DirectoryError
+from .errors import ConfigError, DirectoryError, Problem
 from .interrupts import deferred_interrupts
 from .landscape import landscape
 from .lockstep import Lockstep
@@ -59,7 +60,7 @@ def run(
     """
     path = Path(directory) if directory is not None else Path("runs") / config.name
     config = continued(path, config) if resume else config
-    with precision(config.precision):
+    with precision(config.precision), _enough_memory(config):
         # Built first: what cannot be built leaves no trace in the directory.
         begin = _beginning(config)
         there = prepare(path, config, overwrite=overwrite, resume=resume)
@@ -72,6 +73,24 @@ def run(
                     for problem in draw_figures(path, config.figures):
                         warn(problem)
             return session.result()
+
+
+@contextlib.contextmanager
+def _enough_memory(config: RunConfig) -> Iterator[None]:
+    """Say in one sentence that a run does not fit into memory.
+
+    Raises:
+        UserError: in place of what Python or JAX raises.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        what = str(error).partition("\n")[0]
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in what:
+            raise
+        blamed = "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows"
+        problem = Problem(blamed, f"more memory than there is would be needed ({what})")
+        raise ConfigError(config.name, [problem]) from error
 
 
 def _beginning(config: RunConfig) -> Callable[[Path, bool], AbstractSession]:

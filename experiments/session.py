@@ -16,7 +16,7 @@ from .schema import Config
 from .store import RESULTS, Store, load, remove
 
 FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
-INCOMPLETE = "incomplete"
+INCOMPLETE, FAILED = "incomplete", "failed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +133,11 @@ class AbstractSession(abc.ABC):
                 self.keep()
                 self._end(INTERRUPTED, self.place)
             raise
-        except Exception:
+        except Exception as error:
             # What broke the run, a full disk perhaps, may break this too, and is what counts.
             with contextlib.suppress(Exception), deferred_interrupts():
-                self.store.finish({})
+                why = " ".join(str(error).split())[:300] or type(error).__name__
+                self.store.finish({"status": FAILED, "message": f"{self.place}: {why}"})
             raise
         self._end(*ending)
 

@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from .base import BuildError, Table, building
+from .base import BuildError, Table, building, check_numbers
 from .experiment import CheckpointTable, CurvatureTable, Experiment
 from .potentials import AbstractToyTable, BuiltPotential
 from .solvers import SolverTable
@@ -33,4 +33,5 @@ __all__ = [
     "SweepTable",
     "Table",
     "building",
+    "check_numbers",
 ]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import NonNegativeFloat, PositiveFloat, PositiveInt, Seed, refuse
+from .base import NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Size, SmallSize, refuse
 from .study_base import AbstractStudyTable, Distinct
 from .supervised import SupervisedTable
 
@@ -21,9 +21,7 @@ _PositiveRadii = Annotated[
 _ThreeRadii = Annotated[
     tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=3), Distinct
 ]
-_ThreeSteps = Annotated[
-    tuple[PositiveInt, ...], pydantic.Field(strict=False, min_length=3), Distinct
-]
+_ThreeSteps = Annotated[tuple[Size, ...], pydantic.Field(strict=False, min_length=3), Distinct]
 
 
 def _check_grid(points: int, radius: float, length: float) -> None:
@@ -105,7 +103,7 @@ class BallPitsTable(AbstractStudyTable):
     """
 
     kind: Literal["ball_pits"]
-    pits: PositiveInt = 40
+    pits: SmallSize = 40
     depth: NonNegativeFloat = 0.1
     width: PositiveFloat = 0.1
     seed: Seed = 0

@@ -21,13 +21,40 @@ NonNegativeFloat = Annotated[float, pydantic.Field(ge=0)]
 Fraction = Annotated[float, pydantic.Field(ge=0, lt=1)]
 # The bound keeps a step number within 32 bits, the widest integer of a float32 run.
 PositiveInt = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
+# What takes memory is bounded, so that a slip of the hand is refused before it freezes a machine.
+MOST_NUMBERS = 10**8
+"""How many numbers (weights, entries of a basis) one array of a run may hold."""
+Size = Annotated[int, pydantic.Field(ge=1, le=10**6)]
+"""How many of something there are that is held in memory one by one: examples, units, samples."""
+SmallSize = Annotated[int, pydantic.Field(ge=1, le=10**4)]
+"""The same for what is held, or gone through, many times over."""
+MOST_TABLES = 100
+"""How many tables of one kind a config may have, each of which is compiled."""
 Seed = Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]
 # TOML has arrays, never tuples: only the container is lax, the items stay strict.
 Vector = Annotated[tuple[float, ...], pydantic.Field(strict=False, min_length=1)]
-Widths = Annotated[tuple[PositiveInt, ...], pydantic.Field(strict=False)]
+# Every layer is compiled by itself.
+Widths = Annotated[tuple[Size, ...], pydantic.Field(strict=False, max_length=100)]
 
 _SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, pydantic.Field(pattern=_SAFE_NAME, max_length=100)]
+
+
+def check_numbers(key: str, given: object, count: int, what: str) -> None:
+    """Refuse what would be an array too large to be meant.
+
+    Args:
+        key: the key to blame, as a path below the table that is built.
+        given: its value.
+        count: how many numbers the array would hold.
+        what: the array, in words.
+
+    Raises:
+        BuildError: if they are more than `MOST_NUMBERS`.
+    """
+    if count > MOST_NUMBERS:
+        message = f"given {given}; {what} of {count} numbers, must be at most {MOST_NUMBERS}"
+        raise BuildError(key, message)
 
 
 def refuse(key: str, message: str) -> pydantic_core.PydanticCustomError:

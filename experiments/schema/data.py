@@ -19,7 +19,8 @@ def _absolute(path: str) -> str:
 
 
 LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_absolute)]
-TwoOrMore = Annotated[int, pydantic.Field(ge=2, le=2**31 - 1)]
+# As `Size`.
+TwoOrMore = Annotated[int, pydantic.Field(ge=2, le=10**6)]
 
 
 class AbstractDataTable(Table, abc.ABC):

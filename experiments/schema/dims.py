@@ -6,12 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import pydantic
 
 from .base import (
+    MOST_TABLES,
     BuildError,
     Name,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     Seed,
+    Size,
+    SmallSize,
     Table,
     refuse,
 )
@@ -54,7 +56,7 @@ class DimsRingTable(AbstractStudyTable):
     gravity: PositiveFloat = 10.0
     friction: PositiveFloat = 1.0
     speeds: Positives = (0.25, 0.5, 1.0, 2.0)
-    samples: PositiveInt = 512
+    samples: Size = 512
     tolerance: PositiveFloat = 1e-10
     max_time: PositiveFloat = 200.0
     seed: Seed = 0
@@ -92,7 +94,10 @@ class DimsPathsTable(AbstractStudyTable):
     velocity: Two = (0.0, 0.0)
     horizon: PositiveFloat = 20.0
     saves: Annotated[int, pydantic.Field(ge=2, le=100_000)] = 2000
-    frictions: Annotated[tuple[LabelledFriction, ...], pydantic.Field(strict=False, min_length=1)]
+    frictions: Annotated[
+        tuple[LabelledFriction, ...],
+        pydantic.Field(strict=False, min_length=1, max_length=MOST_TABLES),
+    ]
 
     figures: ClassVar[tuple[str, ...]] = ("dims_energy", "dims_valley")
 
@@ -154,11 +159,11 @@ class AbstractPosteriorsTable(AbstractStudyTable):
     `methods` (of the final classes) are those that are drawn or judged.
     """
 
-    hidden: PositiveInt
-    train: PositiveInt
-    validation: PositiveInt
-    samples: PositiveInt = 32
-    members: PositiveInt = 8
+    hidden: SmallSize
+    train: Size
+    validation: Size
+    samples: SmallSize = 32
+    members: SmallSize = 8
     scales: Positives = (0.1, 0.3, 1.0)
     gravity: PositiveFloat = 10.0
     friction: PositiveFloat = 1.0
@@ -193,7 +198,7 @@ class DimsRegressionTable(AbstractPosteriorsTable):
     """`kind = "dims_regression"`: predictive bands on generated data with a gap."""
 
     kind: Literal["dims_regression"]
-    hidden: PositiveInt = 24
+    hidden: SmallSize = 24
     train: TwoOrMore = 16
     validation: TwoOrMore = 50
     noise: PositiveFloat = 0.05
@@ -219,9 +224,9 @@ class DimsBananaTable(AbstractPosteriorsTable):
     """`kind = "dims_banana"`: predicted probabilities over the plane of the banana problem."""
 
     kind: Literal["dims_banana"]
-    hidden: PositiveInt = 16
-    train: PositiveInt = 40
-    validation: PositiveInt = 100
+    hidden: SmallSize = 16
+    train: Size = 40
+    validation: Size = 100
     noise: PositiveFloat = 0.25
     smoothing: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05
     seed: Seed = 0
@@ -241,9 +246,9 @@ class DimsUncertaintyTable(AbstractPosteriorsTable):
     """`kind = "dims_uncertainty"`: metrics of all methods over data sets and seeds."""
 
     kind: Literal["dims_uncertainty"]
-    hidden: PositiveInt = 10
-    train: PositiveInt = 60
-    validation: PositiveInt = 50
+    hidden: SmallSize = 10
+    train: Size = 60
+    validation: Size = 50
     data: Annotated[
         tuple[DataName, ...],
         pydantic.Field(strict=False, min_length=1),

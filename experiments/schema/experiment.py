@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import Name, PositiveInt, Seed, Table, refuse
-from .figures import STUDY_FIGURES, FigureName
+from .base import MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
+from .figures import STUDY_FIGURES, FigureNames
 from .flows import FlowTable
 from .optimizers import OptimizerTable
 from .potentials import (
@@ -79,10 +79,12 @@ class Experiment(Table):
     steps: PositiveInt
     save_every: PositiveInt = 1
     save_params: bool
-    figures: Annotated[tuple[FigureName, ...], pydantic.Field(strict=False)] = ("overview",)
+    figures: FigureNames = ("overview",)
     potential: PotentialTable
     optimizer: OptimizerTable
-    flows: Annotated[tuple[FlowTable, ...], pydantic.Field(strict=False)] = ()
+    flows: Annotated[
+        tuple[FlowTable, ...], pydantic.Field(strict=False, max_length=MOST_TABLES)
+    ] = ()
     curvature: CurvatureTable | None = None
     checkpoint: CheckpointTable
 

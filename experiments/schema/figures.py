@@ -1,6 +1,8 @@
 """The names of the figures that a config may ask for, so that no plotting library is imported."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import pydantic
 
 FigureName = Literal[
     "overview",
@@ -25,6 +27,17 @@ FigureName = Literal[
     "dims_regression",
     "dims_banana",
     "dims_uncertainty",
+]
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("must name each figure once")
+    return names
+
+
+FigureNames = Annotated[
+    tuple[FigureName, ...], pydantic.Field(strict=False), pydantic.AfterValidator(_once)
 ]
 
 STUDY_FIGURES = (

@@ -8,7 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import BuildError, Fraction, Name, NonNegativeFloat, PositiveFloat, Table, Vector, refuse
+from .base import (
+    BuildError,
+    Fraction,
+    Name,
+    NonNegativeFloat,
+    PositiveFloat,
+    Table,
+    Vector,
+    check_numbers,
+    refuse,
+)
 from .friction import FrictionTable
 from .solvers import SolverTable
 
@@ -209,6 +219,10 @@ class RodFlowTable(AbstractFlowTable):
         if isinstance(self.rank, int) and self.rank > phase:
             message = f"given {self.rank}; must be at most {phase}, the numbers in the state of the"
             raise BuildError("rank", f"{message} optimizer, which has {size} parameters")
+        if isinstance(self.rank, int):
+            check_numbers("rank", self.rank, self.rank * phase, "rods")
+        if phase <= (self.dense_limit or 0):
+            check_numbers("dense_limit", self.dense_limit, phase**2, "a matrix Sigma")
         chosen = {"share": self.share, "dense_limit": self.dense_limit}
         given = {key: value for key, value in chosen.items() if value is not None}
         return flows.RodFlow(optimizer, self.rank, alignment=self.alignment, **given)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import BuildError, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Table
+from .base import BuildError, Fraction, NonNegativeFloat, PositiveFloat, SmallSize, Table
 
 # Grid points per parameter of the search for a ball's contacts: a million in all.
 _MOST_IN_THE_PLANE = 1000
@@ -110,7 +110,7 @@ class RollingBallTable(AbstractOptimizerTable):
     drop: bool = False
     candidates: Annotated[int, pydantic.Field(ge=8, le=100_000)] | None = None
     tolerance: PositiveFloat | None = None
-    iterations: PositiveInt | None = None
+    iterations: SmallSize | None = None
 
     critical_label: ClassVar[str] = "2/(eta + 2 a rho)"
     batched: ClassVar[bool] = False

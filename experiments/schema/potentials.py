@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from .base import NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Table, Vector
+from .base import (
+    NonNegativeFloat,
+    PositiveFloat,
+    Seed,
+    Size,
+    SmallSize,
+    Table,
+    Vector,
+    check_numbers,
+)
 
 
 class BuiltPotential(NamedTuple):
@@ -128,7 +137,7 @@ class ScalarProductTable(AbstractToyTable):
     """`kind = "scalar_product"`: (w_1 w_2 ... w_depth - 1)^2 / 2."""
 
     kind: Literal["scalar_product"]
-    depth: PositiveInt = 2
+    depth: Annotated[int, pydantic.Field(ge=1, le=1000)] = 2
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.ScalarProduct`."""
@@ -145,7 +154,7 @@ class MatrixFactorizationTable(AbstractToyTable):
 
     kind: Literal["matrix_factorization"]
     target: Matrix
-    rank: PositiveInt
+    rank: SmallSize
 
     @pydantic.field_validator("target")
     @classmethod
@@ -160,6 +169,8 @@ class MatrixFactorizationTable(AbstractToyTable):
         import potentials
 
         target = [list(row) for row in self.target]
+        factors = self.rank * (len(target) + len(target[0]))
+        check_numbers("rank", self.rank, factors, "two factors")
         return BuiltPotential(potentials.MatrixFactorization(target, self.rank))
 
 
@@ -181,7 +192,7 @@ class CatapultTable(AbstractToyTable):
     """`kind = "catapult"`: f^2 / 2 with f = u.v / sqrt(width)."""
 
     kind: Literal["catapult"]
-    width: PositiveInt
+    width: Size
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.Catapult`."""
@@ -194,7 +205,7 @@ class WeierstrassSineTable(AbstractToyTable):
     """`kind = "weierstrass_sine"`: the sum of sin(k^2 t) / k^2 over k = 1..terms."""
 
     kind: Literal["weierstrass_sine"]
-    terms: PositiveInt = 100
+    terms: SmallSize = 100
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.WeierstrassSine`."""
@@ -209,7 +220,7 @@ class WeierstrassTable(AbstractToyTable):
     kind: Literal["weierstrass"]
     a: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.5
     b: Annotated[float, pydantic.Field(gt=1)] = 3.0
-    terms: PositiveInt = 8
+    terms: SmallSize = 8
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.Weierstrass`."""
@@ -222,12 +233,12 @@ class GaussianPitsTable(AbstractToyTable):
     """`kind = "gaussian_pits"`: a bowl with pits whose places and depths are drawn from `seed`."""
 
     kind: Literal["gaussian_pits"]
-    pits: PositiveInt = 40
+    pits: SmallSize = 40
     depth: NonNegativeFloat = 0.1
     width: PositiveFloat = 0.1
     curvature: NonNegativeFloat = 1.0
     spread: PositiveFloat = 1.0
-    dimension: PositiveInt = 2
+    dimension: SmallSize = 2
     seed: Seed = 0
 
     def build(self) -> BuiltPotential:
@@ -242,7 +253,7 @@ class WhitleyTable(AbstractToyTable):
     """`kind = "whitley"`: Whitley's function of `dimension` parameters."""
 
     kind: Literal["whitley"]
-    dimension: PositiveInt = 2
+    dimension: Annotated[int, pydantic.Field(ge=1, le=1000)] = 2
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.Whitley`."""
@@ -257,7 +268,7 @@ class SineRegressionTable(AbstractToyTable):
     kind: Literal["sine_regression"]
     frequency: float = 12.0
     phase: float = 0.5
-    examples: Annotated[int, pydantic.Field(ge=2, le=2**31 - 1)] = 64
+    examples: Annotated[int, pydantic.Field(ge=2, le=10**6)] = 64
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.SineRegression`."""

@@ -26,7 +26,7 @@ from .dims import (
     DimsRingTable,
     DimsUncertaintyTable,
 )
-from .figures import FigureName
+from .figures import FigureNames
 from .study_base import AbstractStudyTable, Distinct
 
 _MAX_STEPS = 10**7
@@ -155,7 +155,7 @@ class StudyExperiment(Table):
     description: str = ""
     seed: Seed = 0
     precision: Literal["float32", "float64"] = "float64"
-    figures: Annotated[tuple[FigureName, ...], pydantic.Field(strict=False)] = ()
+    figures: FigureNames = ()
     study: StudyTable
 
     @pydantic.model_validator(mode="after")

@@ -1,12 +1,21 @@
 """`kind = "supervised"`: a network, a data set and a criterion."""
 
 import abc
+import itertools
 import math
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import BuildError, PositiveInt, Table, Widths, building, refuse
+from .base import (
+    BuildError,
+    PositiveInt,
+    Table,
+    Widths,
+    building,
+    check_numbers,
+    refuse,
+)
 from .data import DataTable
 from .potentials import AbstractPotentialTable, BuiltPotential
 
@@ -52,6 +61,8 @@ class MLPTable(AbstractModelTable):
         import potentials
 
         widths = (math.prod(inputs), *self.hidden, outputs)
+        weights = sum((n + 1) * m for n, m in itertools.pairwise(widths))
+        check_numbers("hidden", list(self.hidden), weights, "a network")
         return potentials.MLP(widths, self.activation, self.bias, key=jax.random.key(0))
 
     @property
@@ -76,6 +87,9 @@ class CNNTable(AbstractModelTable):
 
         import potentials
 
+        widths = (inputs[0], *self.channels)
+        weights = sum(self.kernel_size**2 * n * m for n, m in itertools.pairwise(widths))
+        check_numbers("channels", list(self.channels), weights, "kernels")
         return potentials.CNN(
             inputs,
             outputs,

@@ -16,10 +16,10 @@ import xarray as xr
 import flows
 
 from ..lockstep import DISCRETE
-from ..session import DIVERGED, FINISHED
+from ..session import DIVERGED, FAILED, FINISHED
 from ..summary import CONCLUSIONS
 
-FAILED, MISSING = "failed", "missing"
+MISSING = "missing"
 LONGEST_PERIOD = 16
 # The share of a run, its end, over which the sharpness is averaged as it hovers.
 _LATE = 0.5

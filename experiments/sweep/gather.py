@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from ..schema import SweepExperiment
-from ..session import DIVERGED
-from .cells import ENDED, FAILED, MISSING, describe
+from ..session import DIVERGED, FAILED
+from .cells import ENDED, MISSING, describe
 from .grid import coordinates
 
 CONVERGED, TWO_CYCLE, HIGHER_CYCLE = "converged", "two-cycle", "higher cycle"

@@ -1,14 +1,13 @@
 """CIFAR-10 from a local folder of its python batches (Krizhevsky, 2009)."""
 
 import os
-import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from potentials import checks
+from potentials.data import batch_pickle
 from potentials.data.dataset import Dataset, normalise_channels, one_hot, select
 
 _BATCHES = {
@@ -33,7 +32,7 @@ def load_cifar10(
     The first `examples` images among the classes 0..classes-1 (airplane, automobile, bird, cat,
     deer, dog, frog, horse, ship, truck), in the batches' order. Each colour channel has mean 0 and
     variance 1 over the chosen images. Only as many batches are read as it takes. The batches are
-    pickles: they are read by an unpickler that makes arrays and plain values and nothing else.
+    pickles: nothing in them is run (`batch_pickle`).
 
     Args:
         folder: the unpacked folder cifar-10-batches-py, or the one that holds it.
@@ -93,16 +92,24 @@ def _read_batch(path: Path, batches: tuple[str, ...], found: int) -> tuple[np.nd
             f"and those before it give {found} images of the classes asked for."
         )
     try:
-        with path.open("rb") as file:
-            batch = _BatchUnpickler(file).load()
+        size = path.stat().st_size
+        if size > batch_pickle.MAX_BYTES:
+            most = batch_pickle.MAX_BYTES
+            raise ValueError(f"it has {size} bytes, a batch may have at most {most}")
+        batch = batch_pickle.loads(path.read_bytes())
     except Exception as error:  # a damaged pickle raises almost anything
-        raise ValueError(f"{path} is no CIFAR-10 python batch: {error}.") from error
+        why = str(error) or type(error).__name__
+        raise ValueError(f"{path} is no CIFAR-10 python batch: {why}.") from error
     entries = _by_name(batch)
     if entries is None or "data" not in entries or "labels" not in entries:
         raise ValueError(
             f"{path} is no CIFAR-10 python batch: it must hold a dict with data and labels."
         )
-    pixels, labels = np.asarray(entries["data"]), np.asarray(entries["labels"])
+    pixels, labels = _array(entries["data"]), _array(entries["labels"])
+    if pixels is None or labels is None:
+        raise ValueError(
+            f"{path}: data must be an array of numbers, and labels one or a list of whole numbers."
+        )
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
         raise ValueError(
             f"{path}: data must be uint8 of shape (images, {_PIXELS}), got {pixels.dtype} of "
@@ -118,6 +125,21 @@ def _read_batch(path: Path, batches: tuple[str, ...], found: int) -> tuple[np.nd
     return pixels, labels.astype(np.int64)
 
 
+def _array(entry: Any) -> np.ndarray | None:
+    """An array, or a flat list of whole numbers as one; None for anything else.
+
+    A list that holds the same list twice, which holds another twice, ... is refused: as an array
+    it would be larger than any memory.
+    """
+    if isinstance(entry, batch_pickle.PickledArray):
+        return entry.array
+    if isinstance(entry, list) and all(
+        type(label) is int and label.bit_length() < 64 for label in entry
+    ):
+        return np.array(entry, np.int64)
+    return None
+
+
 def _by_name(batch: Any) -> dict[str, Any] | None:
     """The batch's entries under str keys; those of files written by Python 3 may be bytes."""
     if not isinstance(batch, dict):
@@ -126,57 +148,3 @@ def _by_name(batch: Any) -> dict[str, Any] | None:
         key.decode("latin1") if isinstance(key, bytes) else str(key): value
         for key, value in batch.items()
     }
-
-
-class _BatchUnpickler(pickle.Unpickler):
-    """Builds numbers, strings, lists, dicts and numeric NumPy arrays; refuses everything else.
-
-    Plain values have their own opcodes and need no lookup; all that a pickle may look up by name
-    is listed here, under NumPy's module names of every version.
-    """
-
-    def __init__(self, file: BinaryIO):
-        # The original files are of Python 2, whose str are bytes: latin1 keeps every byte.
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        module = module.replace("numpy._core", "numpy.core")
-        allowed = {
-            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-            ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-            ("numpy.core.multiarray", "scalar"): _scalar,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): _numeric_dtype,
-            ("_codecs", "encode"): _encode,
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
-        return allowed[module, name]
-
-
-def _numeric_dtype(kind: str | bytes, *flags: Any) -> np.dtype:
-    dtype = np.dtype(kind.decode("latin1") if isinstance(kind, bytes) else kind)
-    if dtype.kind not in "biuf":
-        raise pickle.UnpicklingError(f"it holds an array of dtype {dtype}")
-    return dtype
-
-
-def _empty_array(kind: type, shape: tuple[int, ...], code: str | bytes) -> np.ndarray:
-    # As NumPy's own: an empty array, whose contents the pickle sets next.
-    if kind is not np.ndarray:
-        raise pickle.UnpicklingError(f"it holds an array of type {kind!r}")
-    return np.ndarray((0,), np.int8)
-
-
-def _from_buffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _scalar(dtype: np.dtype, data: bytes | str) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(raw, dtype=dtype, count=1)[0]
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    # Python 3 writes bytes in this way in the old protocols, always as latin1.
-    return text.encode("latin1")

@@ -1,10 +1,12 @@
 """A user's own arrays."""
 
+import math
 import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from potentials.data.dataset import Dataset, first, is_one_hot, one_hot, select
 
@@ -14,6 +16,8 @@ _EXPECTED = (
 )
 # Whole-number targets with more values than this, and more than examples, are no labels.
 _MANY_CLASSES = 1000
+# A compressed file may hold a thousand times its own size.
+_MOST_BYTES = 2**32
 
 
 def load_npz(
@@ -82,22 +86,55 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         state = "is a folder" if path.is_dir() else "does not exist"
         raise ValueError(f"path {str(path)!r} {state}; {_EXPECTED}.")
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        why = "holds a single array" if _is_single(path) else f"cannot be read ({error})"
+        raise ValueError(f"path {str(path)!r} {why}; {_EXPECTED}.") from None
+    except Exception as error:  # a damaged archive raises almost anything
         raise ValueError(f"path {str(path)!r} cannot be read ({error}); {_EXPECTED}.") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"path {str(path)!r} holds a single array; {_EXPECTED}.")
     arrays = {}
     with archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
         for key in ("inputs", "targets"):
-            if key not in archive.files:
-                found = ", ".join(archive.files) or "nothing"
+            if key not in names:
+                found = ", ".join(names[:10]) or "nothing"
                 raise ValueError(f"path {str(path)!r} has no {key}, only {found}; {_EXPECTED}.")
             try:
-                arrays[key] = archive[key]
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-                raise ValueError(f"{key} of {str(path)!r} cannot be read: {error}.") from None
+                arrays[key] = _array(archive, f"{key}.npy")
+            except Exception as error:  # a damaged member does, too
+                why = str(error) or type(error).__name__
+                raise ValueError(f"{key} of {str(path)!r} cannot be read: {why}.") from None
     return arrays
+
+
+def _is_single(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX
+
+
+def _array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """An array of the archive, of which nothing is allocated before its size is known to be true.
+
+    Raises:
+        ValueError: if it holds objects or more bytes than there may be, or its header promises
+            another number of bytes than the archive holds.
+    """
+    size = archive.getinfo(member).file_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"it has {size} bytes, an array may have at most {_MOST_BYTES}")
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are pickled; expected numbers")
+        promised = math.prod(shape) * dtype.itemsize
+        if promised != size - file.tell():
+            raise ValueError(
+                f"its header promises {promised} bytes of data, the file has {size - file.tell()}"
+            )
+    with archive.open(member) as file:
+        return npy.read_array(file, allow_pickle=False)
 
 
 def _check_numbers(key: str, array: np.ndarray) -> None:
