@@ -3,15 +3,19 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[None]:
-    """Hold a Ctrl-C back until the block is done, so that what it writes belongs together.
+def deferred_interrupts(on_first: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a Ctrl-C back until the block is done, so that what it does belongs together.
 
     Outside the main thread, where Python delivers no signals, the block simply runs.
+
+    Args:
+        on_first: called at the first Ctrl-C; a second one then ends the block at once. Without it
+            the block is done whatever comes.
 
     Raises:
         KeyboardInterrupt: after the block, if one came.
@@ -24,7 +28,11 @@ def deferred_interrupts() -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal came
         del number, frame
+        if came and on_first is not None:
+            raise KeyboardInterrupt
         came = True
+        if on_first is not None:
+            on_first()
 
     before = signal.signal(signal.SIGINT, note)
     try:

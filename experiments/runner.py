@@ -145,18 +145,22 @@ class _Session(AbstractSession):
 
     def compute(self, bar: AbstractProgress) -> None:
         """Advance to the end of the run, storing each segment."""
-        while self.lockstep.steps_done < self.config.steps and not self.lockstep.stopped:
-            steps = self._next_segment()
-            segment = self.lockstep.advance(steps, bar.working_on)
-            for track in self.lockstep.tracks:
-                if track.label in segment.warnings and not track.warning:
-                    warn(f"{track.label}: {segment.warnings[track.label]}")
-            with deferred_interrupts():
-                self.lockstep.accept(segment)
-                self._append(segment.rows)
-                if self._checkpoint_is_due():
-                    self._checkpoint()
-            bar.reached(self.lockstep.steps_done)
+        while self._left and not self.lockstep.stopped:
+            with deferred_interrupts(_say_that_it_finishes):
+                self._advance(bar)
+
+    def _advance(self, bar: AbstractProgress) -> None:
+        """Compute the next segment and store it."""
+        segment = self.lockstep.advance(self._next_segment(), bar.working_on)
+        for track in self.lockstep.tracks:
+            if track.label in segment.warnings and not track.warning:
+                warn(f"{track.label}: {segment.warnings[track.label]}")
+        with deferred_interrupts():
+            self.lockstep.accept(segment)
+            self._append(segment.rows)
+            if self._checkpoint_is_due():
+                self._checkpoint()
+        bar.reached(self.lockstep.steps_done)
 
     def keep(self) -> None:
         """Write a checkpoint of the last segment."""
@@ -242,3 +246,7 @@ class _Session(AbstractSession):
         # The rows first: a checkpoint counts on them.
         self.store.synchronise()
         checkpoint.write(self.path, self.config, record, self.lockstep.states())
+
+
+def _say_that_it_finishes() -> None:
+    warn("interrupted; the steps up to the next checkpoint are finished (Ctrl-C again: at once)")

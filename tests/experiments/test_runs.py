@@ -251,6 +251,29 @@ def test_an_interrupt_waits_for_what_belongs_together() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_an_interrupt_finishes_the_segment_and_a_second_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C while the second of three is computed, once and twice."""
+    original: Callable[..., Segment] = Lockstep.advance
+    before = signal.getsignal(signal.SIGINT)
+    for presses, steps in ((1, 8), (2, 4)):
+
+        def advance(self: Lockstep, *arguments: Any, presses: int = presses) -> Segment:
+            if self.steps_done == 4:
+                for _ in range(presses):
+                    os.kill(os.getpid(), signal.SIGINT)
+            return original(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Lockstep, "advance", advance)
+            with pytest.raises(KeyboardInterrupt):
+                quietly(config(), tmp_path / str(presses))
+        assert "Ctrl-C again: at once" in capsys.readouterr().err
+        assert load(tmp_path / str(presses)).attrs["message"] == f"at step {steps}"
+        assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_resume_refuses_another_config_and_names_the_keys(valley: Path) -> None:
     """Each key with both values."""
     other = config(optimizer={"kind": "gradient_descent", "learning_rate": 0.2}, steps=24)
