@@ -1,11 +1,12 @@
 """A results tree as a folder of CSV files, and the attributes beside them in `metadata.json`.
 
 The group `discrete` becomes `discrete.csv`. Its rows run along `step`, or in a group without it
-along the first dimension of most variables; a variable of more dimensions has one column for each
-of its other entries, `eigenvalues[0]`, `eigenvalues[1]`, ..., `matrix[0][0]`, ... Variables that do
-not have that dimension are in files of their own, `discrete@mode.csv` for those along `mode`;
-single numbers are in `metadata.json`. Numbers are written with as many digits as it takes to read
-the very same number back, not-a-number and the infinities as nan, inf and -inf.
+along the first dimension of most variables, and in a sweep run by run; a variable of more
+dimensions has one column for each of its other entries, `eigenvalues[0]`, `eigenvalues[1]`, ...,
+`matrix[0][0]`, ... Variables that do not have that dimension are in files of their own,
+`discrete@mode.csv` for those along `mode`; single numbers are in `metadata.json`. Numbers are
+written with as many digits as it takes to read the very same number back, not-a-number and the
+infinities as nan, inf and -inf.
 """
 
 import csv
@@ -19,8 +20,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .summary import SWEEP
+
 METADATA = "metadata.json"
 _PROGRAM = "eosflows"
+_RUN = "run"
 # Rows that are turned into Python numbers at a time.
 _ROWS = 1024
 
@@ -39,6 +43,8 @@ def write(tree: xr.DataTree, path: Path) -> None:
     groups = {}
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False)
+        if node.name == SWEEP and "axes" in tree.attrs:
+            dataset = _row_for_each_run(dataset, list(np.atleast_1d(tree.attrs["axes"])))
         tables = _tables(dataset)
         files = {}
         for dimension, names in tables.items():
@@ -78,12 +84,14 @@ def _tables(dataset: xr.Dataset) -> dict[str, list[str]]:
 
     Coordinates along the rows come before the data.
     """
-    names = [*dataset.coords, *dataset.data_vars]
-    # A store has no order of variables: the dimension is the first of most of them.
+    # A store has no order of variables.
+    names = [*sorted(dataset.coords, key=str), *sorted(dataset.data_vars, key=str)]
+    # Nor a first one: the dimension is the first of most of them.
     data = [name for name in dataset.data_vars if dataset[name].dims] or list(dataset.coords)
     firsts = [str(dataset[name].dims[0]) for name in data if dataset[name].dims]
     common = sorted(set(firsts), key=lambda dimension: (-firsts.count(dimension), dimension))
-    first = "step" if "step" in dataset.dims else next(iter(common), None)
+    known = (dimension for dimension in (_RUN, "step") if dimension in dataset.dims)
+    first = next(known, next(iter(common), None))
     tables: dict[str, list[str]] = {} if first is None else {first: []}
     for name in names:
         dims = [str(dim) for dim in dataset[name].dims]
@@ -91,6 +99,18 @@ def _tables(dataset: xr.Dataset) -> dict[str, list[str]]:
             rows = first if first is not None and first in dims else dims[0]
             tables.setdefault(rows, []).append(str(name))
     return tables
+
+
+def _row_for_each_run(dataset: xr.Dataset, axes: list[str]) -> xr.Dataset:
+    """A sweep with its runs in rows, the swept values in the first columns."""
+    rows = dataset.stack({_RUN: axes}, create_index=False)
+    # The values without an index lose their place along the rows.
+    grid = np.meshgrid(*(dataset[axis].values for axis in axes), indexing="ij")
+    values = {
+        axis: (_RUN, column.ravel(), dataset[axis].attrs)
+        for axis, column in zip(axes, grid, strict=True)
+    }
+    return rows.assign_coords(values).transpose(_RUN, ...)
 
 
 def _file(group: str, dimension: str) -> str:

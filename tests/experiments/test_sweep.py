@@ -1,5 +1,6 @@
 """Sweeps: what their axes say, what goes through one program, what is gathered, how they go on."""
 
+import csv
 import itertools
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import xarray as xr
 
 import flows
-from experiments import ConfigError, DirectoryError, load, load_config, run
+from experiments import ConfigError, DirectoryError, export, load, load_config, run
 from experiments.cli import main
 from experiments.loader import to_toml, validate, validate_run
 from experiments.schema import SweepExperiment
@@ -211,6 +212,26 @@ def test_the_dataset_has_the_swept_values_as_coordinates(together: Path) -> None
         assert variable.attrs["long_name"], name
     outcomes = data["outcome"].isel(seed=0).values
     assert list(outcomes) == ["converged", "two-cycle", "higher cycle", "diverged"]
+
+
+def test_a_sweep_is_exported_as_a_table_with_a_row_for_each_run(
+    together: Path, tmp_path: Path
+) -> None:
+    """The swept values first, the last axis fastest, and all numbers exactly."""
+    export(together, "csv", tmp_path / "tables")
+    with (tmp_path / "tables" / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    data = gathered(together)
+    assert list(rows[0])[:2] == ["curvature", "seed"]
+    assert [(float(r["curvature"]), int(r["seed"])) for r in rows] == list(
+        itertools.product(CURVATURES, [0, 1])
+    )
+    assert [r["outcome"] for r in rows] == list(data["outcome"].values.ravel())
+    losses = [float(r["final_loss[0]"]) for r in rows]
+    assert losses == list(data["final_loss"].isel(trajectory=0).values.ravel())
+    path = export(together, "netcdf", tmp_path / "sweep.nc")
+    with xr.open_datatree(path) as tree:
+        xr.testing.assert_equal(tree[SWEEP].to_dataset()["loss"].load(), data["loss"])
 
 
 def test_what_sums_up_a_run_follows_from_its_series(together: Path) -> None:
