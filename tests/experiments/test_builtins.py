@@ -11,8 +11,9 @@ from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
 from experiments.build import build, precision
-from experiments.schema import Config, StudyExperiment
+from experiments.schema import Config, StudyExperiment, SweepExperiment
 from experiments.studies.study import AbstractStudy
+from experiments.sweep import points
 from experiments.uncertainty import METHODS
 from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values
@@ -69,6 +70,8 @@ OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *RUN, *UNABRIDGED}
 def test_every_other_built_in_moves(name: str) -> None:
     """Traced, not compiled: a step, or a flow's rate, has the shapes of what it changes."""
     config = load_config(name)
+    if isinstance(config, SweepExperiment):
+        config = points(config)[0].config
     assert isinstance(config, Experiment)
     with precision(config.precision):
         built = build(config, name)
