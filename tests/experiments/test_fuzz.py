@@ -17,8 +17,8 @@ from tests.experiments.fuzz import collect, misbehaviour, untraceable
 
 COUNT = int(os.environ.get("EOSFLOWS_FUZZ", "200"))
 # So many of the valid ones are traced, and so many run: to compile each takes seconds.
-TRACED = 16 if COUNT <= 200 else COUNT
-RUN = 7 if COUNT <= 200 else COUNT
+TRACED = 8 if COUNT <= 200 else COUNT
+RUN = 4 if COUNT <= 200 else COUNT
 
 
 @pytest.fixture(scope="module")

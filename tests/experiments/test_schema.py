@@ -10,7 +10,7 @@ import figures
 from experiments import ConfigError, builtin_names, load_config
 from experiments.loader import MAX_BYTES, to_toml, validate
 from experiments.schema import Experiment
-from experiments.schema.figures import FigureName
+from experiments.schema.figures import FigureName, SweepFigureName
 from tests.experiments.configs import NETWORK, VALLEY, config, write
 
 BAD = [
@@ -183,7 +183,7 @@ def test_the_schema_knows_the_figures_that_there_are() -> None:
     """The schema lists names so as not to import matplotlib; the list must not drift."""
     from typing import get_args
 
-    assert set(get_args(FigureName)) == set(figures.FIGURES)
+    assert {*get_args(FigureName), *get_args(SweepFigureName)} == set(figures.FIGURES)
 
 
 def test_toml_that_does_not_parse_is_told_by_line_and_column(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ FLOWS = [
             **BARE,
             "potential": {"kind": "quadratic", "spectrum": [1.0], "start": [1.0]},
             "optimizer": {"kind": "rolling_ball", "learning_rate": 0.1, "radius": 0.5},
-            "flows": [{"kind": "ball_centre"}],
+            "flows": [],
         },
         id="ball",
     ),
