@@ -42,7 +42,10 @@ def swept(tree: xr.DataTree, figure: str, quantity: str) -> xr.Dataset:
     """
     if GROUP not in tree.children or quantity not in tree[GROUP].dataset:
         raise nothing_to_draw(figure, f"a group 'sweep' with the variable '{quantity}'", tree)
-    return tree[GROUP].to_dataset()
+    data = tree[GROUP].to_dataset()
+    # Text as zarr stores it is of a type that numpy neither sorts nor casts.
+    texts = [name for name, variable in data.variables.items() if variable.dtype.kind == "T"]
+    return data.assign({name: data[name].astype(object) for name in texts})
 
 
 def axes_of(tree: xr.DataTree) -> list[str]:
@@ -139,7 +142,7 @@ def draw_categories(
     known = [word for word in _FILLS if word in occurring]
     known += sorted(occurring - set(known))
     fills = [_FILLS.get(word, _OTHER_FILLS[i % len(_OTHER_FILLS)]) for i, word in enumerate(known)]
-    codes = np.vectorize(known.index, otypes=[float])(words.astype(str))
+    codes = np.vectorize(known.index, otypes=[float])(words)
     norm = BoundaryNorm(np.arange(len(known) + 1) - 0.5, len(known))
     axes.pcolormesh(
         *borders, codes.T, cmap=ListedColormap(fills), norm=norm, gid="map", rasterized=True

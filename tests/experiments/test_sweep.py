@@ -180,13 +180,14 @@ def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Pat
     assert load(together).attrs["runs_in_batches"] == 8
     config = sweep(QUARTIC, potential__curvature=CURVATURES, seed=[0, 1])
     cells = []
-    for point in points(config)[::2]:
+    # Of the first seed, the two-cycle and the one that diverges: each run compiles for seconds.
+    for point in points(config)[2::4]:
         path = tmp_path / point.label
         run(point.config, path, draw=False, progress=False)
         cells.append(cells_of_run(load(path), point.number, True))
-    alone = gather(config, cells).isel(seed=0)
+    alone = gather(config, cells).isel(seed=0, curvature=[1, 3])
     assert set(alone.data_vars) == set(data.data_vars)
-    one = data.isel(seed=0)
+    one = data.isel(seed=0, curvature=[1, 3])
     for name, variable in alone.data_vars.items():
         assert variable.dims == one[name].dims
         assert variable.attrs == one[name].attrs

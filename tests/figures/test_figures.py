@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 import figures
 from figures import curves
+from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
 from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
@@ -24,6 +25,8 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "rod_quartic": quartic(),
     **BALLS,
     **DIMS,
+    "sweep": sweep_trees.curves(),
+    "phase_diagram": sweep_trees.diagram(),
 }
 
 
