@@ -99,8 +99,9 @@ def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(
         status, _ = start(file, tmp_path / "run", after, signal.SIGKILL)
         assert os.WTERMSIG(status) == signal.SIGKILL
         before, kept = kept, _rows(tmp_path / "run")
-        # Nothing that was stored is lost, but for what came after the last checkpoint.
-        assert kept >= before - 2
+        # Nothing that was stored is lost, but for what came after the last checkpoint: two rows, or
+        # before the first one these and the start.
+        assert kept >= before - 2 or before <= 3
     status, _ = start(file, tmp_path / "run", 0.6 * seconds, signal.SIGINT)
     if status != 0:  # It may have come to its end before.
         assert os.waitstatus_to_exitcode(status) == 130
