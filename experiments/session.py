@@ -173,6 +173,23 @@ def ending(messages: Sequence[str]) -> tuple[str, str]:
     return (DIVERGED if messages else FINISHED), "; ".join(messages)
 
 
+def earlier_store(path: Path) -> Store | None:
+    """Open the store that an earlier share of a run left, for writing unless the run is complete.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        The store; None if there is none yet.
+    """
+    if not (path / RESULTS).exists():
+        return None
+    store = Store.open(path / RESULTS)
+    if not is_complete(store):
+        store.reopen()
+    return store
+
+
 def is_complete(store: Store) -> bool:
     """Whether a run was already brought to its end."""
     return store.attributes().get("status") in (FINISHED, DIVERGED)

@@ -12,8 +12,8 @@ import flows
 from .interrupts import deferred_interrupts
 from .progress import AbstractProgress
 from .schema import StudyExperiment
-from .session import AbstractSession, ending, is_complete
-from .store import RESULTS, Store, load
+from .session import AbstractSession, earlier_store, ending
+from .store import Store, load
 from .studies import AbstractStudy, Conclusion
 from .summary import CONCLUSIONS
 
@@ -58,12 +58,7 @@ class StudySession(AbstractSession):
 
     def restore(self) -> Store | None:
         """Open the store of the parts that are done, if there is one."""
-        if not (self.path / RESULTS).exists():
-            return None
-        store = Store.open(self.path / RESULTS)
-        if not is_complete(store):
-            store.reopen()
-        return store
+        return earlier_store(self.path)
 
     def compute(self, bar: AbstractProgress) -> None:
         """Compute the parts that are not there.

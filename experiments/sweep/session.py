@@ -8,7 +8,7 @@ from ..errors import DirectoryError
 from ..interrupts import deferred_interrupts
 from ..progress import AbstractProgress, warn
 from ..schema import Experiment, SweepExperiment
-from ..session import FINISHED, INCOMPLETE, AbstractSession, is_complete
+from ..session import FINISHED, INCOMPLETE, AbstractSession, earlier_store, is_complete
 from ..store import RESULTS, Store, load
 from ..summary import SWEEP
 from .batch import Batch, batches
@@ -83,12 +83,7 @@ class SweepSession(AbstractSession):
 
     def restore(self) -> Store | None:
         """Open the store of the batches that are done, if there is one."""
-        if not (self.path / RESULTS).exists():
-            return None
-        store = Store.open(self.path / RESULTS)
-        if not is_complete(store):
-            store.reopen()
-        return store
+        return earlier_store(self.path)
 
     def compute(self, bar: AbstractProgress) -> None:
         """Run what has not ended: the batches first, then each of the others by itself.
