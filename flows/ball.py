@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
+from .ball_placement import Placed, place
 from .ball_solver import BallSolver
-from .contacts import Contacts, Placed, place
+from .contacts import Contacts
 from .flow import Midpoint
 from .nearest_point import Surface, Vector, largest_curvature
 from .potential import Potential

@@ -13,7 +13,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from .contacts import attempt, unplaced
+from .ball_placement import attempt, unplaced
 from .cost import Cost
 from .potential import Potential
 from .projection import AbstractFlowSolver

@@ -10,7 +10,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from .contacts import GLOBAL_LIMIT, SLACK, Contacts, ContactSearch, Placed, place
+from .ball_placement import SLACK, Placed, place
+from .contacts import GLOBAL_LIMIT, Contacts, ContactSearch
 from .cost import Cost
 from .nearest_point import Surface, Vector, largest_curvature
 from .optimizers import AbstractCheckedOptimizer
