@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import load_run_config, run
-from experiments import runner as runner_module
+from experiments.experiment_share import ExperimentShare
 from experiments.store import Store
 from experiments.sweep import load_sweep, points, run_sweep
 
@@ -52,11 +52,10 @@ def sweep() -> Measured:
 def store() -> Measured:
     """The built-in experiment digits-mlp, compilation included as in the demo."""
     config = load_run_config("digits-mlp")
-    session = runner_module._Session
     spent = {"append": 0.0, "checkpoint": 0.0}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        stack.enter_context(_timed(session, "_append", spent, "append"))
-        stack.enter_context(_timed(session, "_checkpoint", spent, "checkpoint"))
+        stack.enter_context(_timed(ExperimentShare, "_append", spent, "append"))
+        stack.enter_context(_timed(ExperimentShare, "_checkpoint", spent, "checkpoint"))
         stack.enter_context(_timed(Store, "finish", spent, "append"))
         begin = time.perf_counter()
         run(config, Path(folder) / "run", draw=False, progress=False)

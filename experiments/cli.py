@@ -15,6 +15,11 @@ import rich.text
 from .errors import ConfigError, UserError
 from .loader import builtin_descriptions, load_config, load_run_config
 
+# An option without the `--no-...` that would turn it off.
+Switch = Annotated[bool, cyclopts.Parameter(negative=())]
+# An option that may be given several times, with values that may begin with a hyphen.
+Words = Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), allow_leading_hyphen=True)]
+
 OK, FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -52,14 +57,11 @@ def run(
     experiment: str,
     /,
     *,
-    set_: Annotated[
-        tuple[str, ...],
-        cyclopts.Parameter(name="--set", negative=(), allow_leading_hyphen=True),
-    ] = (),
+    set_: Annotated[Words, cyclopts.Parameter(name="--set")] = (),
     out: Path | None = None,
-    resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
-    overwrite: Annotated[bool, cyclopts.Parameter(negative=())] = False,
-    no_figures: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    resume: Switch = False,
+    overwrite: Switch = False,
+    no_figures: Switch = False,
 ) -> int:
     """Run an experiment and its flows, store the results and draw the figures.
 
@@ -80,7 +82,7 @@ def run(
         Draw nothing; `eosflows figure` can do it later.
     """
     config = load_run_config(experiment, set_)
-    from . import runner, session
+    from . import runner, status
 
     try:
         result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
@@ -89,7 +91,7 @@ def run(
         raise ConfigError(experiment, error.problems) from error
     _show(result.directory)
     _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
-    if result.status != session.FINISHED:
+    if result.status != status.FINISHED:
         _complain(f"{result.status}: {result.message}; every step before is in the store")
         return DIVERGED
     return OK
@@ -100,17 +102,12 @@ def sweep(
     experiment: str,
     /,
     *,
-    over: Annotated[
-        tuple[str, ...], cyclopts.Parameter(negative=(), allow_leading_hyphen=True)
-    ] = (),
-    set_: Annotated[
-        tuple[str, ...],
-        cyclopts.Parameter(name="--set", negative=(), allow_leading_hyphen=True),
-    ] = (),
+    over: Words = (),
+    set_: Annotated[Words, cyclopts.Parameter(name="--set")] = (),
     out: Path | None = None,
-    resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
-    overwrite: Annotated[bool, cyclopts.Parameter(negative=())] = False,
-    no_figures: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    resume: Switch = False,
+    overwrite: Switch = False,
+    no_figures: Switch = False,
     workers: Annotated[int, cyclopts.Parameter(validator=cyclopts.validators.Number(gte=1))] = 1,
     scheduler: str = "",
 ) -> int:
@@ -143,7 +140,7 @@ def sweep(
     from .sweep.grid import load_sweep
 
     config = load_sweep(experiment, set_, over)
-    from .session import FINISHED
+    from .status import FINISHED
     from .sweep import run_sweep
 
     result = run_sweep(
@@ -215,7 +212,7 @@ def export(
     *,
     to: Literal["netcdf", "csv"],
     out: Path | None = None,
-    overwrite: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    overwrite: Switch = False,
 ) -> int:
     """Write the results of a finished or partial run in a format that other programs read.
 

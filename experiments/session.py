@@ -1,22 +1,19 @@
-"""The abstraction of a session: one process's share of a run, whatever is run."""
+"""A session: one process brings a run from its beginning, or from where it stood, to its end."""
 
-import abc
 import contextlib
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
+from .drawing import draw_figures
 from .environment import EnvironmentFile
 from .interrupts import deferred_interrupts
-from .progress import AbstractProgress
+from .progress import AbstractProgress, show_progress, warn
 from .schema import Config
+from .share import AbstractShare
+from .status import FAILED, INTERRUPTED, RUNNING, is_complete
 from .store import RESULTS, Store, load, remove
-
-FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
-INCOMPLETE, FAILED = "incomplete", "failed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,116 +39,71 @@ class Result:
         return load(self.directory)
 
 
-class AbstractSession(abc.ABC):
-    """One process's share of a run: it begins or goes on, computes and stores, and ends.
+class Session:
+    """One process's work on a run: it begins or goes on, computes and stores, ends and draws.
 
     Args:
         path: the run directory, prepared.
         config: the config.
+        share: what is to be computed.
         there: whether there is an earlier share to go on with.
-
-    Attributes:
-        store: where the results go.
-        unit: what progress is counted in.
     """
 
-    unit: str
-
-    def __init__(self, path: Path, config: Config, there: bool):
-        self.path = path
+    def __init__(self, path: Path, config: Config, share: AbstractShare, there: bool):
+        self._path, self._config, self._share = path, config, share
         self._environment = EnvironmentFile(path, config)
-        store = self.restore() if there else None
-        self.store = self._create(config) if store is None else store
-        if not is_complete(self.store):
+        earlier = share.restore() if there else None
+        self._store = self._create() if earlier is None else earlier
+        if not is_complete(self._store):
             self._environment.start()
-            self.store.update("", {"status": RUNNING, "message": ""})
+            self._store.update("", {"status": RUNNING, "message": ""})
 
-    @property
-    @abc.abstractmethod
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of the results' root, besides name, description, title and status."""
-
-    @property
-    @abc.abstractmethod
-    def length(self) -> int:
-        """How much there is to do in all, in `unit`."""
-
-    @property
-    @abc.abstractmethod
-    def done(self) -> int:
-        """How much is done, in `unit`."""
-
-    @property
-    @abc.abstractmethod
-    def place(self) -> str:
-        """Where the run stands, in words."""
-
-    @abc.abstractmethod
-    def restore(self) -> Store | None:
-        """Go back to where the earlier share can be gone on with.
-
-        Returns:
-            Its store, open for writing unless the run is complete; None to begin again.
-
-        Raises:
-            DirectoryError: if it cannot be gone on with.
-        """
-
-    @abc.abstractmethod
-    def compute(self, bar: AbstractProgress) -> None:
-        """Compute and store what is left.
-
-        Raises:
-            KeyboardInterrupt: at any moment at which nothing is written.
-        """
-
-    @abc.abstractmethod
-    def keep(self) -> None:
-        """Bring what was computed before an interrupt to where a resumed run finds it."""
-
-    @abc.abstractmethod
-    def conclude(self) -> tuple[str, str]:
-        """Write what is known only at the end.
-
-        Returns:
-            The status with which the run ends, and what there is to say about it.
-        """
-
-    def run(self, bar: AbstractProgress) -> None:
-        """Compute what is left and bring the run to its end.
+    def run(self, *, draw: bool, progress: bool) -> Result:
+        """Compute what is left, if anything is, and draw the config's figures.
 
         However it ends, the store then holds no rows but those that were computed.
+
+        Args:
+            draw: draw the figures.
+            progress: show a progress bar on stderr, if that is a terminal.
 
         Raises:
             KeyboardInterrupt: after what was computed is where a resumed run finds it.
         """
+        if not is_complete(self._store):
+            length, done = self._share.length, self._share.done(self._store)
+            with show_progress(length, done, progress, self._share.unit) as bar:
+                self._compute(bar)
+            if draw:
+                for problem in draw_figures(self._path, self._config.figures):
+                    warn(problem)
+        attributes = self._store.attributes()
+        return Result(self._path, str(attributes["status"]), str(attributes.get("message", "")))
+
+    def _compute(self, bar: AbstractProgress) -> None:
+        share, store = self._share, self._store
         try:
-            self.compute(bar)
-            ending = self.conclude()
+            share.compute(store, bar)
+            ending = share.conclude(store)
         except KeyboardInterrupt:
             with deferred_interrupts():
-                self.keep()
-                self._end(INTERRUPTED, self.place)
+                share.keep(store)
+                self._end(INTERRUPTED, share.place(store))
             raise
         except Exception as error:
             # What broke the run, a full disk perhaps, may break this too, and is what counts.
             with contextlib.suppress(Exception), deferred_interrupts():
                 why = " ".join(str(error).split())[:300] or type(error).__name__
-                self.store.finish({"status": FAILED, "message": f"{self.place}: {why}"})
+                store.finish({"status": FAILED, "message": f"{share.place(store)}: {why}"})
             raise
         self._end(*ending)
 
-    def result(self) -> Result:
-        """How a run that is complete ended, as its store says."""
-        attributes = self.store.attributes()
-        return Result(self.path, str(attributes["status"]), str(attributes.get("message", "")))
-
     def _end(self, status: str, message: str) -> None:
-        self.store.finish({"status": status, "message": message})
+        self._store.finish({"status": status, "message": message})
         self._environment.write()
 
-    def _create(self, config: Config) -> Store:
-        results = self.path / RESULTS
+    def _create(self) -> Store:
+        results, config = self._path / RESULTS, self._config
         if results.exists() or results.is_symlink():
             remove(results)
         attributes = {
@@ -161,35 +113,4 @@ class AbstractSession(abc.ABC):
             "status": RUNNING,
             "message": "",
         }
-        return Store.create(results, {**attributes, **self.attributes})
-
-
-def ending(messages: Sequence[str]) -> tuple[str, str]:
-    """The status of a run, and its message.
-
-    Args:
-        messages: a sentence for each trajectory or part that stopped early.
-    """
-    return (DIVERGED if messages else FINISHED), "; ".join(messages)
-
-
-def earlier_store(path: Path) -> Store | None:
-    """Open the store that an earlier share of a run left, for writing unless the run is complete.
-
-    Args:
-        path: the run directory.
-
-    Returns:
-        The store; None if there is none yet.
-    """
-    if not (path / RESULTS).exists():
-        return None
-    store = Store.open(path / RESULTS)
-    if not is_complete(store):
-        store.reopen()
-    return store
-
-
-def is_complete(store: Store) -> bool:
-    """Whether a run was already brought to its end."""
-    return store.attributes().get("status") in (FINISHED, DIVERGED)
+        return Store.create(results, {**attributes, **self._share.attributes})

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..lockstep import DISCRETE, DISPLACEMENT, DISTANCE, displacements, has_rods
 from ..oscillation import HALF, half_lengths
 from ..schema import AbstractToyTable, Experiment
-from ..session import DIVERGED, FINISHED
+from ..status import DIVERGED, FINISHED
 from .cells import LONGEST_PERIOD, gather_tracks
 from .grid import Point
 

@@ -16,7 +16,7 @@ import xarray as xr
 import flows
 
 from ..lockstep import DISCRETE
-from ..session import DIVERGED, FAILED, FINISHED
+from ..status import DIVERGED, FAILED, FINISHED
 from ..summary import CONCLUSIONS
 
 MISSING = "missing"

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..schema import SweepExperiment
-from ..session import DIVERGED, FAILED
+from ..status import DIVERGED, FAILED
 from .cells import ENDED, MISSING, describe
 from .grid import coordinates
 

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from ..directory import prepare, writing
-from ..drawing import draw_figures
-from ..progress import show_progress, warn
 from ..schema import SweepExperiment
-from ..session import Result, is_complete
+from ..session import Result, Session
 from .grid import points
-from .session import SweepSession
+from .share import SweepShare
 from .workers import Workers
 
 
@@ -55,11 +53,5 @@ def run_sweep(
     grid = points(config)
     there = prepare(path, config, overwrite=overwrite, resume=resume)
     with writing(path):
-        session = SweepSession(path, config, grid, Workers(workers, scheduler), there)
-        if not is_complete(session.store):
-            with show_progress(session.length, session.done, progress, session.unit) as bar:
-                session.run(bar)
-            if draw:
-                for problem in draw_figures(path, config.figures):
-                    warn(problem)
-        return session.result()
+        share = SweepShare(path, config, grid, Workers(workers, scheduler))
+        return Session(path, config, share, there).run(draw=draw, progress=progress)

@@ -15,6 +15,7 @@ import xarray as xr
 from experiments import DirectoryError, builtin_names
 from experiments.cli import main
 from experiments.lockstep import Lockstep
+from experiments.store import Store
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,9 +285,7 @@ def test_a_full_disk_exits_with_2_and_keeps_what_was_stored(
     call: Any, valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once there is space again, --resume goes on."""
-    from experiments import runner
-
-    original = runner.Store.append
+    original = Store.append
     calls = iter(range(100))
 
     def full(self: Any, *arguments: Any) -> None:
@@ -295,7 +294,7 @@ def test_a_full_disk_exits_with_2_and_keeps_what_was_stored(
         original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Store, "append", full)
+        patch.setattr(Store, "append", full)
         code, _, err = call("run", valley, "--out", tmp_path / "run", "--no-figures")
     assert code == 2
     assert "No space left on device" in err

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import DirectoryError, load, load_config
+from experiments import DirectoryError, experiment_share, load, load_config
 from experiments import lockstep as lockstep_module
 from experiments.interrupts import deferred_interrupts
 from experiments.lockstep import Lockstep, Segment
@@ -445,9 +445,7 @@ def test_memory_bounds_the_segments(
     valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an interval between checkpoints does not fit, it is cut, and nothing else changes."""
-    from experiments import runner
-
-    monkeypatch.setattr(runner, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(experiment_share, "_SEGMENT_BYTES", 1)
     quietly(config(flows=[]), tmp_path / "cut")
     xr.testing.assert_identical(
         load(valley)["discrete"].to_dataset().drop_attrs(),

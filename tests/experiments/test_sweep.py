@@ -21,7 +21,7 @@ from experiments.schema import SweepExperiment
 from experiments.summary import SWEEP
 from experiments.sweep import batch as batch_module
 from experiments.sweep import load_sweep, points, run_sweep
-from experiments.sweep import session as session_module
+from experiments.sweep import share as share_module
 from experiments.sweep.batch import batches
 from experiments.sweep.cells import cells_of_run
 from experiments.sweep.gather import gather
@@ -319,7 +319,7 @@ def test_a_run_that_fails_is_recorded_and_run_again(
         ran.extend(point.number for point in points)
         return run_points(points, *arguments)
 
-    monkeypatch.setattr(session_module, "run_points", noted)
+    monkeypatch.setattr(share_module, "run_points", noted)
     assert main([*arguments, "--resume"]) == 1
     assert ran == [1]
 

@@ -8,7 +8,8 @@ from ..errors import DirectoryError
 from ..interrupts import deferred_interrupts
 from ..progress import AbstractProgress, warn
 from ..schema import Experiment, SweepExperiment
-from ..session import FINISHED, INCOMPLETE, AbstractSession, earlier_store, is_complete
+from ..share import AbstractShare, earlier_store
+from ..status import FINISHED, INCOMPLETE, is_complete
 from ..store import RESULTS, Store, load
 from ..summary import SWEEP
 from .batch import Batch, batches
@@ -18,7 +19,7 @@ from .grid import Point
 from .workers import Workers, run_points
 
 
-class SweepSession(AbstractSession):
+class SweepShare(AbstractShare):
     """One process's share of a sweep.
 
     Args:
@@ -26,7 +27,6 @@ class SweepSession(AbstractSession):
         config: the sweep.
         points: its runs.
         workers: where those are run that share no program.
-        there: whether there is an earlier share to go on with.
     """
 
     unit = "runs"
@@ -37,29 +37,28 @@ class SweepSession(AbstractSession):
         config: SweepExperiment,
         points: list[Point],
         workers: Workers,
-        there: bool,
     ):
-        self.config, self.points, self.workers = config, points, workers
+        self._path, self._config = path, config
+        self._points, self._workers = points, workers
         self._batches, self._alone = batches(points, config.sweep.series)
         self._failures: dict[int, str] = {}
-        super().__init__(path, config, there)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """What is swept, and which quantity is looked at."""
-        axes = zip(self.config.sweep.names, self.config.sweep.over, strict=True)
+        axes = zip(self._config.sweep.names, self._config.sweep.over, strict=True)
         labels = {
             point.config.optimizer.critical_label
-            for point in self.points
+            for point in self._points
             if isinstance(point.config, Experiment)
         }
         return {
             "critical_label": labels.pop() if len(labels) == 1 else "of each optimizer",
             "kind": "sweep",
-            "axes": self.config.sweep.names,
+            "axes": self._config.sweep.names,
             "keys": [axis.key for _, axis in axes],
-            "spacings": [axis.spacing for axis in self.config.sweep.over],
-            "quantity": self.config.sweep.quantity,
+            "spacings": [axis.spacing for axis in self._config.sweep.over],
+            "quantity": self._config.sweep.quantity,
             "batches": len(self._batches),
             "runs_in_batches": sum(len(batch.points) for batch in self._batches),
         }
@@ -67,25 +66,23 @@ class SweepSession(AbstractSession):
     @property
     def length(self) -> int:
         """The number of runs."""
-        return len(self.points)
+        return len(self._points)
 
-    @property
-    def done(self) -> int:
+    def done(self, store: Store) -> int:
         """How many runs have ended, or failed."""
-        together = sum(len(batch.points) for batch in self._batches if self._is_done(batch))
+        together = sum(len(batch.points) for batch in self._batches if self._is_done(store, batch))
         alone = sum(self._has_ended(point) for point in self._alone)
         return together + alone + len(self._failures)
 
-    @property
-    def place(self) -> str:
+    def place(self, store: Store) -> str:
         """After how many runs."""
-        return f"after {self.done} of {self.length} runs"
+        return f"after {self.done(store)} of {self.length} runs"
 
     def restore(self) -> Store | None:
         """Open the store of the batches that are done, if there is one."""
-        return earlier_store(self.path)
+        return earlier_store(self._path)
 
-    def compute(self, bar: AbstractProgress) -> None:
+    def compute(self, store: Store, bar: AbstractProgress) -> None:
         """Run what has not ended: the batches first, then each of the others by itself.
 
         Raises:
@@ -93,59 +90,59 @@ class SweepSession(AbstractSession):
                 were last written.
         """
         for batch in self._batches:
-            if self._is_done(batch):
+            if self._is_done(store, batch):
                 continue
             bar.working_on(f"{len(batch.points)} runs in one program")
             cells = batch.compute()
             with deferred_interrupts():
-                self.store.write(batch.name, cells)
+                store.write(batch.name, cells)
                 # Only now does it count: a crash may have come in the middle.
-                self.store.update(batch.name, {"complete": True})
-            bar.reached(self.done)
+                store.update(batch.name, {"complete": True})
+            bar.reached(self.done(store))
         left = [point for point in self._alone if not self._has_ended(point)]
-        done = self.done
+        done = self.done(store)
         bar.working_on("runs")
-        for outcome in run_points(left, self.path / RUNS, self.workers):
+        for outcome in run_points(left, self._path / RUNS, self._workers):
             if outcome.message:
                 self._failures[outcome.number] = outcome.message
             done += 1
             bar.reached(done)
 
-    def keep(self) -> None:
+    def keep(self, store: Store) -> None:
         """Gather the runs that have ended, so that they can be looked at."""
-        self._gather()
+        self._gather(store)
 
-    def conclude(self) -> tuple[str, str]:
+    def conclude(self, store: Store) -> tuple[str, str]:
         """Gather all runs."""
-        self._gather()
+        self._gather(store)
         if self._failures:
             # The batches are kept: what failed is run again on --resume, they are not.
             number, reason = min(self._failures.items())
             some = f"{len(self._failures)} of {self.length} runs failed"
             return INCOMPLETE, f"{some}; run {number}: {reason}"
         for batch in self._batches:
-            self.store.delete(batch.name)
+            store.delete(batch.name)
         return FINISHED, ""
 
-    def _gather(self) -> None:
+    def _gather(self, store: Store) -> None:
         cells = []
-        tree = load(self.path)
+        tree = load(self._path)
         for batch in self._batches:
-            if self._is_done(batch):
+            if self._is_done(store, batch):
                 cells.append(tree[batch.name].to_dataset())
         for point in self._alone:
             if point.number in self._failures:
                 cells.append(failed_cells(point.number, self._failures[point.number]))
             elif self._has_ended(point):
-                run = load(self.path / RUNS / point.label)
-                cells.append(cells_of_run(run, point.number, self.config.sweep.series))
-        self.store.write(SWEEP, gather(self.config, cells))
+                run = load(self._path / RUNS / point.label)
+                cells.append(cells_of_run(run, point.number, self._config.sweep.series))
+        store.write(SWEEP, gather(self._config, cells))
 
-    def _is_done(self, batch: Batch) -> bool:
-        return bool(self.store.attributes_of(batch.name).get("complete"))
+    def _is_done(self, store: Store, batch: Batch) -> bool:
+        return bool(store.attributes_of(batch.name).get("complete"))
 
     def _has_ended(self, point: Point) -> bool:
-        results = self.path / RUNS / point.label / RESULTS
+        results = self._path / RUNS / point.label / RESULTS
         if not results.exists():
             return False
         try:

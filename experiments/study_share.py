@@ -12,88 +12,85 @@ import flows
 from .interrupts import deferred_interrupts
 from .progress import AbstractProgress
 from .schema import StudyExperiment
-from .session import AbstractSession, earlier_store, ending
+from .share import AbstractShare, earlier_store
+from .status import ending
 from .store import Store, load
 from .studies import AbstractStudy, Conclusion
 from .summary import CONCLUSIONS
 
 
-class StudySession(AbstractSession):
+class StudyShare(AbstractShare):
     """One process's share of a study.
 
     Args:
         path: the run directory, prepared.
         config: the config.
         study: what it stands for.
-        there: whether there is an earlier share to go on with.
     """
 
     unit = "parts"
 
-    def __init__(self, path: Path, config: StudyExperiment, study: AbstractStudy, there: bool):
-        self.config, self.study = config, study
+    def __init__(self, path: Path, config: StudyExperiment, study: AbstractStudy):
+        self._path, self._config, self._study = path, config, study
         self._messages: dict[str, str] = {}
-        super().__init__(path, config, there)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The study's own, and its kind."""
-        kinds = {"kind": "study", "study_kind": self.config.study.kind}
-        return {**kinds, **self.study.attributes}
+        kinds = {"kind": "study", "study_kind": self._config.study.kind}
+        return {**kinds, **self._study.attributes}
 
     @property
     def length(self) -> int:
         """The number of parts."""
-        return len(self.study.parts)
+        return len(self._study.parts)
 
-    @property
-    def done(self) -> int:
+    def done(self, store: Store) -> int:
         """How many parts are stored, or have failed."""
-        return sum(self._is_done(part) for part in self.study.parts)
+        return sum(self._is_done(store, part) for part in self._study.parts)
 
-    @property
-    def place(self) -> str:
+    def place(self, store: Store) -> str:
         """After how many parts."""
-        return f"after {self.done} of {self.length} parts"
+        return f"after {self.done(store)} of {self.length} parts"
 
     def restore(self) -> Store | None:
         """Open the store of the parts that are done, if there is one."""
-        return earlier_store(self.path)
+        return earlier_store(self._path)
 
-    def compute(self, bar: AbstractProgress) -> None:
+    def compute(self, store: Store, bar: AbstractProgress) -> None:
         """Compute the parts that are not there.
 
         Raises:
             KeyboardInterrupt: between two parts, or in a part, which is then lost.
         """
-        for part in self.study.parts:
-            if self._is_done(part):
+        for part in self._study.parts:
+            if self._is_done(store, part):
                 continue
             bar.working_on(part)
             try:
-                dataset = self.study.compute(part)
+                dataset = self._study.compute(part)
             except flows.SimulationError as error:
                 self._messages[part] = f"{part}: {error}"
             else:
                 with deferred_interrupts():
-                    self.store.write(part, dataset)
+                    store.write(part, dataset)
                     # Only now does it count: a crash may have come in the middle.
-                    self.store.update(part, {"complete": True})
-            bar.reached(self.done)
+                    store.update(part, {"complete": True})
+            bar.reached(self.done(store))
 
-    def keep(self) -> None:
+    def keep(self, store: Store) -> None:
         """Do nothing: a part is stored at once, or lost."""
 
-    def conclude(self) -> tuple[str, str]:
+    def conclude(self, store: Store) -> tuple[str, str]:
         """Write the conclusions."""
-        tree = load(self.path)
-        parts = [part for part in self.study.parts if part in tree.children]
-        conclusions = self.study.conclude({part: tree[part].to_dataset() for part in parts})
-        self.store.write(CONCLUSIONS, _dataset(conclusions))
+        tree = load(self._path)
+        parts = [part for part in self._study.parts if part in tree.children]
+        conclusions = self._study.conclude({part: tree[part].to_dataset() for part in parts})
+        store.write(CONCLUSIONS, _dataset(conclusions))
         return ending(list(self._messages.values()))
 
-    def _is_done(self, part: str) -> bool:
-        return part in self._messages or bool(self.store.attributes_of(part).get("complete"))
+    def _is_done(self, store: Store, part: str) -> bool:
+        return part in self._messages or bool(store.attributes_of(part).get("complete"))
 
 
 def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:

@@ -1,0 +1,172 @@
+"""Run an experiment: the optimizer and its flows in segments that are stored as they go."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from . import checkpoint, summary
+from .build import Built
+from .errors import DirectoryError
+from .interrupts import deferred_interrupts
+from .landscape import landscape
+from .lockstep import Lockstep
+from .progress import AbstractProgress, warn
+from .schema import Experiment
+from .share import AbstractShare
+from .status import RUNNING, ending, is_complete
+from .store import RESULTS, Store, load
+
+# What a segment may hold in memory, all trajectories together, in bytes.
+_SEGMENT_BYTES = 2**29
+
+
+class ExperimentShare(AbstractShare):
+    """One process's share of an experiment.
+
+    Args:
+        path: the run directory, prepared.
+        config: the config.
+        built: what it stands for.
+    """
+
+    unit = "steps"
+
+    def __init__(self, path: Path, config: Experiment, built: Built):
+        self._path, self._config, self._built = path, config, built
+        self._lockstep = Lockstep(config, built)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The learning rate, and the optimizer's critical sharpness with its formula."""
+        return {
+            "learning_rate": self._config.optimizer.learning_rate,
+            "critical_sharpness": float(np.asarray(self._built.optimizer.critical_sharpness)),
+            "critical_label": self._config.optimizer.critical_label,
+            "time_label": "step",
+        }
+
+    @property
+    def length(self) -> int:
+        """The optimizer's steps."""
+        return self._config.steps
+
+    def done(self, store: Store) -> int:
+        """At which step all trajectories are."""
+        del store
+        return self._lockstep.steps_done
+
+    def place(self, store: Store) -> str:
+        """At which step."""
+        return f"at step {self.done(store)}"
+
+    def compute(self, store: Store, bar: AbstractProgress) -> None:
+        """Advance to the end of the run, storing each segment."""
+        while self._left and not self._lockstep.stopped:
+            with deferred_interrupts(_say_that_it_finishes):
+                self._advance(store, bar)
+
+    def _advance(self, store: Store, bar: AbstractProgress) -> None:
+        """Compute the next segment and store it."""
+        segment = self._lockstep.advance(self._next_segment(), bar.working_on)
+        for track in self._lockstep.tracks:
+            if track.label in segment.warnings and not track.warning:
+                warn(f"{track.label}: {segment.warnings[track.label]}")
+        with deferred_interrupts():
+            self._lockstep.accept(segment)
+            self._append(store, segment.rows)
+            if self._checkpoint_is_due():
+                self._checkpoint(store)
+        bar.reached(self._lockstep.steps_done)
+
+    def keep(self, store: Store) -> None:
+        """Write a checkpoint of the last segment."""
+        if self._lockstep.steps_done and not self._checkpoint_is_due():
+            self._checkpoint(store)
+
+    def conclude(self, store: Store) -> tuple[str, str]:
+        """Write summary numbers and the landscape."""
+        if self._config.save_params and self._built.size == 2:
+            tree = load(self._path)
+            groups = [node.dataset for node in tree.children.values()]
+            paths = [data["params"].values for data in groups if "params" in data]
+            ground = landscape(self._built.potential, self._built.params, paths)
+            store.write("landscape", ground)
+        for row in summary.rows(load(self._path, params=False)):
+            store.update(row.label, summary.attributes(row))
+        return ending(
+            [f"{track.label} {track.message}" for track in self._lockstep.tracks if track.message]
+        )
+
+    def restore(self) -> Store | None:
+        """Go back to the last checkpoint; None, to begin again, if there is none."""
+        found = checkpoint.read(self._path, self._config, warn, self._is_boundary)
+        if found is None:
+            return None
+        store = Store.open(self._path / RESULTS)
+        states = found.states(self._lockstep.states_like(found.record))
+        self._lockstep.restore(found.record, states)
+        if is_complete(store) and (self._lockstep.stopped or not self._left):
+            return store
+        store.reopen(self._rows)
+        store.update("", {"status": RUNNING, "message": ""})
+        for track in self._lockstep.tracks:
+            rows = int(found.record["rows"][track.label])
+            if store.rows(track.label) < rows:
+                raise DirectoryError(
+                    f"{self._path}: the store lost rows of {track.label} that its checkpoint "
+                    f"counts on ({store.rows(track.label)} of {rows}); run again with --overwrite"
+                )
+            store.truncate(track.label, rows)
+        return store
+
+    @property
+    def _rows(self) -> int:
+        return self._config.steps // self._config.save_every + 1
+
+    def _next_segment(self) -> int:
+        """Steps up to the next checkpoint, or fewer if they would not fit into memory."""
+        every = self._config.checkpoint.every
+        return min(every - self._lockstep.steps_done % every, self._left, self._longest_segment)
+
+    @property
+    def _longest_segment(self) -> int:
+        """Steps whose rows fit into memory."""
+        itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(self._built.params))
+        # A discrete row holds the iterate and its two neighbours.
+        vectors = 3 + sum(table.vectors for table in self._config.flows)
+        row = self._built.size * itemsize * vectors
+        return max(1, _SEGMENT_BYTES // row) * self._config.save_every
+
+    def _is_boundary(self, step: int) -> bool:
+        """Whether a segment ends there, be the run as long as it is or longer."""
+        within = step % self._config.checkpoint.every
+        return step == self._config.steps or within % self._longest_segment == 0
+
+    @property
+    def _left(self) -> int:
+        return self._config.steps - self._lockstep.steps_done
+
+    def _checkpoint_is_due(self) -> bool:
+        if self._left == 0 or self._lockstep.stopped:
+            return True
+        return self._lockstep.steps_done % self._config.checkpoint.every == 0
+
+    def _append(self, store: Store, rows: dict[str, xr.Dataset]) -> None:
+        for track in self._lockstep.tracks:
+            if track.label in rows:
+                store.append(track.label, rows[track.label], self._rows)
+                store.update(track.label, track.attributes_so_far)
+
+    def _checkpoint(self, store: Store) -> None:
+        rows = {track.label: store.rows(track.label) for track in self._lockstep.tracks}
+        record = {**self._lockstep.record(), "rows": rows}
+        # The rows first: a checkpoint counts on them.
+        store.synchronise()
+        checkpoint.write(self._path, self._config, record, self._lockstep.states())
+
+
+def _say_that_it_finishes() -> None:
+    warn("interrupted; the steps up to the next checkpoint are finished (Ctrl-C again: at once)")
