@@ -50,10 +50,12 @@ demo: $(VENV)/.installed
 	@echo "Store:   $(DEMO)/results.zarr   (xarray.open_datatree(\"$(DEMO)/results.zarr\", engine=\"zarr\"))"
 	@echo "Summary: $(BIN)/eosflows show $(DEMO)"
 
-# Two processes share the cores: more threads of BLAS would wait for each other. Each takes a run of
-# neighbouring tests, which share compiled programs.
+# Two processes share the cores: more threads of BLAS or of the compiler would wait for each other.
+# Each takes a run of neighbouring tests, which share compiled programs. Most of the time is
+# compilation, twice as fast without the emitters that make a step faster.
+TEST_XLA_FLAGS := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 test: $(VENV)/.installed
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
