@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from .compilation import compiled_once
 from .cost import Cost
 from .flow import AbstractFlow, AbstractFollowedFlow
 from .measure import losses, measure_all
@@ -194,7 +195,7 @@ def common_dtype(state: PyTree[Any]) -> Any:
     return jnp.result_type(*(x.dtype for x in jax.tree.leaves(state)))
 
 
-@eqx.filter_jit
+@compiled_once
 def begin(problem: SimulationProblem, params: Params) -> tuple[SimulationState, Trajectory]:
     """Make the state of a run that starts, and its first row."""
     flow, potential = problem.flow, problem.potential
@@ -342,7 +343,7 @@ def advance(
     return following, problem.piece(following, times, params, observables, stats)
 
 
-@eqx.filter_jit
+@compiled_once
 def reset(problem: SimulationProblem, state: SimulationState, flow_state: Any) -> SimulationState:
     """Put another flow state, of other shapes perhaps, at the same time."""
     flow_state, failure, solver = _started(problem, flow_state)
