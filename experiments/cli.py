@@ -92,7 +92,7 @@ def run(
     _show(result.directory)
     _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
     if result.status != status.FINISHED:
-        _complain(f"{result.status}: {result.message}; every step before is in the store")
+        _complain(f"{result.status}: {result.message}; what came before is in the store")
         return DIVERGED
     return OK
 

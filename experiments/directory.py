@@ -50,8 +50,9 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
         if path.exists() and not path.is_dir():
             raise DirectoryError(f"{path}: is a file; the output must be a folder")
         if path.exists() and any(path.iterdir()):
-            _check_is_run(path)
-            if resume and _has_begun(path):
+            going_on = resume and _has_begun(path)
+            _check_is_run(path, alone=not going_on)
+            if going_on:
                 if _check_same_config(path, config):
                     write_text(path / CONFIG, to_toml(config))
                 return True
@@ -120,9 +121,10 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     return {path: leaf for name, item in items for path, leaf in _flat(item, name).items()}
 
 
-def _check_is_run(path: Path) -> None:
+def _check_is_run(path: Path, *, alone: bool) -> None:
+    """Check that a folder is a run directory, and if `alone`, that nothing else is in it."""
     strangers = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry))
-    if strangers or not read_environment(path):
+    if (strangers and alone) or not read_environment(path):
         found = f" (it holds {', '.join(strangers[:3])})" if strangers else ""
         raise DirectoryError(
             f"{path}: is not empty and is no run directory of ours{found}; choose another (--out)"

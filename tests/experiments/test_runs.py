@@ -387,6 +387,19 @@ def test_a_folder_that_is_no_run_of_ours_is_never_touched(
     assert stranger.read_text() == "years of work"
 
 
+def test_notes_beside_a_run_do_not_stand_in_the_way_of_resuming_it(
+    valley: Path, tmp_path: Path
+) -> None:
+    """A file that the user put there stays, and only what would delete it is refused."""
+    run = tmp_path / "run"
+    shutil.copytree(valley, run)
+    (run / "notes.txt").write_text("worth a look")
+    assert quietly(config(), run, resume=True).status == "finished"
+    with pytest.raises(DirectoryError, match=r"notes\.txt"):
+        quietly(config(), run, overwrite=True)
+    assert (run / "notes.txt").read_text() == "worth a look"
+
+
 def test_a_link_in_place_of_the_folder_or_its_parts_is_refused(
     valley: Path, tmp_path: Path
 ) -> None:
