@@ -13,6 +13,8 @@ _POINTS = 161
 _MARGIN = 0.15
 # A diverging path is followed this many times its median distance from the start, no farther.
 _REACH = 10.0
+# Points evaluated at once: a loss of many examples takes memory for each.
+_BATCH = 32
 
 
 def landscape(potential: Any, params: Any, paths: Sequence[np.ndarray]) -> xr.Dataset:
@@ -31,7 +33,12 @@ def landscape(potential: Any, params: Any, paths: Sequence[np.ndarray]) -> xr.Da
     dtype = ravel_pytree(params)[0].dtype
     axes = [np.linspace(low[i], high[i], _POINTS).astype(dtype) for i in range(2)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    loss = jax.jit(jax.vmap(lambda point: potential(unravel(point))))(jnp.asarray(grid))
+
+    @jax.jit
+    def losses(points: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda point: potential(unravel(point)), points, batch_size=_BATCH)
+
+    loss = losses(jnp.asarray(grid))
     attributes = {"units": "loss", "long_name": "loss on a grid"}
     coordinates = {
         f"x{i}": (f"x{i}", axes[i], {"units": "parameter", "long_name": f"parameter {i}"})

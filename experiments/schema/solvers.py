@@ -1,10 +1,10 @@
 """The `[flows.solver]` table: which diffrax solver integrates a flow, and with which steps."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import PositiveFloat, PositiveInt, Table, refuse
+from .base import PositiveFloat, Table, refuse
 
 _CLASSES = {
     "euler": "Euler",
@@ -33,7 +33,8 @@ class SolverTable(Table):
 
     `kind = "default"` is the solver that the flow itself suggests. `kind = "rkc"`,
     Runge-Kutta-Chebyshev, needs `spectral_radius`, a bound on the modulus of the eigenvalues of the
-    vector field's Jacobian, per unit of the flow's time.
+    vector field's Jacobian, per unit of the flow's time. `max_steps` bounds the solver's steps per
+    save, on average over a segment.
     """
 
     kind: Literal[
@@ -55,7 +56,8 @@ class SolverTable(Table):
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
     dt0: PositiveFloat | None = None
-    max_steps: PositiveInt | None = None
+    # A run whose steps stay too short is told after so many, and not never.
+    max_steps: Annotated[int, pydantic.Field(ge=1, le=10**5)] | None = None
     spectral_radius: PositiveFloat | None = None
 
     @pydantic.model_validator(mode="after")

@@ -278,7 +278,9 @@ def _two_steps(advance: Any, params: Any) -> Any:
 
 def _names_a_key(said: str, file: str) -> bool:
     """Whether a message of errors has a key behind the file, or at the head of each line."""
-    key = r"(?:[\w-]|\[\d+\]|\.|\"[^\n]*\")+: "
+    key = r"(?:[\w-]|\[\d+\]|\.|\"[^\n]*\")+"
+    # What does not fit into memory may be the fault of several.
+    key = f"{key}(?:, {key})*: "
     head = f"error: {file}: "
     if not said.startswith(head):
         return False
