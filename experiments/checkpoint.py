@@ -19,7 +19,7 @@ from .files import write_bytes
 from .loader import to_toml
 from .schema import Config, Experiment
 
-FORMAT = 3
+FORMAT = 4
 # The newest, and the one before in case the newest turns out to be damaged.
 _KEEP = 2
 

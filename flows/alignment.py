@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from .cost import Cost
 from .curvature import random_modes, top_eigenpairs
+from .factored import inner_products
 from .potential import Potential
 from .trees import Params
 
@@ -51,7 +52,7 @@ def alignment(
         together = _normalised(jnp.sum(directions, axis=0, keepdims=True))
         start = jnp.concatenate([modes, together + _RANDOM_SHARE * random])
     pairs = top_eigenpairs(potential, params, count, start=start, tolerance=_TOLERANCE)
-    overlaps = jnp.matmul(directions, pairs.vectors.T, precision="highest")
+    overlaps = inner_products(directions, pairs.vectors)
     found = {
         "rod_alignments": jnp.sqrt(jnp.sum(overlaps**2, axis=1)),
         "centre_sharpness": pairs.sharpness,

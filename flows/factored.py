@@ -8,7 +8,7 @@ may be negative.
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from .symmetric import eigenpairs, square_root
@@ -29,8 +29,17 @@ def _joined(blocks: Sequence[Rows]) -> Sequence[Rows]:
     return blocks if blocks[0].shape[1] > _JOINED_LENGTH else [jnp.concatenate(blocks)]
 
 
+def inner_products(a: Rows, b: Rows) -> Float[Array, "row other"]:
+    """Return a b^T, without a copy of either; what XLA makes of a product with `b.T` has some."""
+    if len(a) == 1:
+        return jnp.sum(a * b, axis=1)[None, :]
+    if len(b) == 1:
+        return jnp.sum(a * b, axis=1)[:, None]
+    return lax.dot_general(a, b, (((1,), (1,)), ((), ())), precision="highest")
+
+
 def _gram(blocks: Sequence[Rows]) -> Float[Array, "entry entry"]:
-    return jnp.block([[jnp.matmul(a, b.T, precision="highest") for b in blocks] for a in blocks])
+    return jnp.block([[inner_products(a, b) for b in blocks] for a in blocks])
 
 
 def _signs(blocks: Sequence[Rows], weights: Sequence[Weight]) -> Float[Array, " entry"]:
@@ -41,10 +50,16 @@ def _signs(blocks: Sequence[Rows], weights: Sequence[Weight]) -> Float[Array, " 
 
 def _apply(coefficients: Float[Array, "new entry"], blocks: Sequence[Rows]) -> Rows:
     """Return the combinations of the rows of all blocks."""
-    starts = np.cumsum([len(block) for block in blocks])[:-1]
-    parts = jnp.split(coefficients, starts, axis=1)
-    products = [jnp.matmul(p, b, precision="highest") for p, b in zip(parts, blocks, strict=True)]
-    return sum(products[1:], products[0])
+    if len(blocks) == 1:
+        return jnp.matmul(coefficients, blocks[0], precision="highest")
+    # Row by row, which XLA does in one loop; a product for each block would be held in memory.
+    rows = [row for block in blocks for row in block]
+
+    def combination(weights: Float[Array, " entry"]) -> Float[Array, " phase"]:
+        terms = [weight * row for weight, row in zip(weights, rows, strict=True)]
+        return sum(terms[1:], terms[0])
+
+    return jnp.stack([combination(weights) for weights in coefficients])
 
 
 def truncated(blocks: Sequence[Rows], weights: Sequence[Weight], count: int) -> Rows:
@@ -89,7 +104,7 @@ def size_along(blocks: Sequence[Rows], weights: Sequence[Weight], along: Rows) -
     lengths = jnp.sum(along**2, axis=1)
     inverse = jnp.where(lengths > 0, 1 / jnp.sqrt(jnp.where(lengths > 0, lengths, 1)), 0)
     signs, blocks = _signs(blocks, weights), _joined(blocks)
-    overlaps = [jnp.matmul(along, a.T, precision="highest") for a in blocks]
+    overlaps = [inner_products(along, a) for a in blocks]
     coefficients = inverse[:, None] * jnp.concatenate(overlaps, axis=1)
     product = _apply(coefficients * signs[None, :], blocks)
     return jnp.sqrt(jnp.sum(product**2))

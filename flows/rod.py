@@ -26,12 +26,13 @@ from .alignment import alignment, first_modes
 from .controllers import default_controller
 from .cost import Cost
 from .curvature import DENSE_LIMIT, random_modes
+from .factored import inner_products
 from .flow import AbstractFollowedFlow, Midpoint
 from .optimizers import AbstractOptimizer
 from .phase_space import check_phase_space, increments
 from .potential import Potential
 from .projection import AbstractProjectedFlow
-from .rod_slope import RodSlope, rod_slope
+from .rod_slope import RodSlope, is_rough, rod_slope
 from .rod_solver import INTEGRAL, LONGEST_STEP, PROPORTIONAL, SAFETY, RodSolver, error_norm
 from .rod_state import DenseRodState, LowRankRodState, Rods, RodState, flat_centre
 from .symmetric import positive_part
@@ -88,8 +89,8 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
     midpoint: ClassVar[Midpoint] = "two_point"
     time_unit: ClassVar[str] = STEPS
     failures: ClassVar[tuple[str, ...]] = (
-        "the directional derivative DF(c) . F(c) of the optimizer's map at the rods' centre is not "
-        "finite though the map is: the optimizer or the potential is not smooth there",
+        "the directional derivative DF . F of the optimizer's map at the rods is not finite though "
+        "the map is: the optimizer or the potential is not smooth there",
     )
 
     def __init__(
@@ -207,11 +208,11 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
             feed = jnp.matmul(sources.T, sources, precision="highest")
             return DenseRodState(velocity, feed - 2 * state.covariance)
         rows = state.factor
-        gram = jnp.matmul(rows, rows.T, precision="highest")
+        gram = inner_products(rows, rows)
         short = _SHORT[str(rows.dtype)] ** 2 * jnp.trace(gram)
         tiny = jnp.finfo(rows.dtype).tiny
         gram = gram + (short + tiny) * jnp.eye(rows.shape[0], dtype=rows.dtype)
-        overlaps = jnp.matmul(rows, sources.T, precision="highest")
+        overlaps = inner_products(rows, sources)
         weights = jnp.linalg.solve(gram, overlaps)
         own = 0.5 * jnp.matmul(weights.T, rows, precision="highest")
         turned = jnp.matmul(weights, sources - own, precision="highest")
@@ -228,10 +229,7 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
         increment = increments(self.optimizer, potential, unravel)
         move = increment(centre)
         change = jax.jvp(increment, (centre,), (move,))[1]
-        # An overflow is none of its business: the step is then too long, and rejected.
-        moderate = jnp.max(jnp.abs(move)) < jnp.sqrt(jnp.finfo(move.dtype).max)
-        failed = all_finite(state) & moderate & ~all_finite(change)
-        return state, failed.astype(jnp.int32)
+        return state, (all_finite(state) & is_rough(move, change)).astype(jnp.int32)
 
     def detail(self, state: Any) -> Float[Array, ""]:
         """Return nan: the failures are told without a number."""

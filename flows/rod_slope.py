@@ -18,10 +18,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .phase_space import Point
 from .rod_state import Rods
+from .trees import all_finite
 
 
 class RodSlope(eqx.Module):
@@ -29,15 +30,25 @@ class RodSlope(eqx.Module):
 
     Attributes:
         velocity: dc/dt, (n,).
-        sources: Rows Q, (r + 1, n), with dSigma/dt = Q^T Q - 2 Sigma.
+        mean: Fbar, (n,).
+        spreads: D_i as rows, (r, n).
         stretch: The largest |D_i| / |d_i| of the rods that matter: eta times a curvature.
         points: At how many points the map and its derivative were evaluated.
+        smooth: Whether the map's derivative is finite where the map is.
     """
 
     velocity: Point
-    sources: Float[Array, "source phase"]
+    mean: Point
+    spreads: Rods
     stretch: Float[Array, ""]
     points: Int[Array, ""]
+    smooth: Bool[Array, ""]
+
+    @property
+    def sources(self) -> Float[Array, "source phase"]:
+        """Rows Q, (r + 1, n), with dSigma/dt = Q^T Q - 2 Sigma."""
+        half = jnp.asarray(0.5, self.mean.dtype)
+        return jnp.sqrt(half) * jnp.concatenate([self.mean[None], self.spreads])
 
 
 def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) -> RodSlope:
@@ -60,10 +71,20 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     used = (squares > 0) | (count == 1)
     excess = 1 - jnp.sum(used.astype(centre.dtype))
 
-    def over_points(add: Callable[..., Any], start: Any) -> Any:
-        """Sum over the points: `add(carry, point, weight, rod, sign)`, at the centre of sign 0."""
+    # One rod has no weight left for the centre, which is point 0.
+    first = int(count == 1)
+
+    def over_points(add: Callable[..., Any], like: Any) -> Any:
+        """Sum over the points: `add(carry, point, weight, rod, sign)`, at the centre of sign 0.
+
+        Args:
+            add: From a carry to the next one.
+            like: Arrays in whose place the carry, zero at first, may be put: XLA keeps zeros that
+                it could make anew in memory for as long as the run takes.
+        """
 
         def visit(carry: Any, which: Array) -> tuple[Any, None]:
+            carry = jax.tree.map(lambda c: jnp.where(which == first, 0, c), carry)
             rod = jnp.maximum(which - 1, 0) // 2
             at_centre = which == 0
             sign = jnp.where(at_centre, 0, 1 - 2 * (which % 2)).astype(centre.dtype)
@@ -76,8 +97,8 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
 
             return lax.cond(weight != 0, evaluate, lambda carry: carry, carry), None
 
-        points = jnp.arange(int(count == 1), 2 * count + 1, dtype=jnp.int32)
-        return lax.scan(visit, start, points)[0]
+        points = jnp.arange(first, 2 * count + 1, dtype=jnp.int32)
+        return lax.scan(visit, like, points)[0]
 
     def values(carry: Any, point: Point, weight: Array, rod: Array, sign: Array) -> Any:
         mean, spreads = carry
@@ -86,12 +107,12 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
         row = spreads[rod] + 0.5 * sign * value
         return mean + weight * value, lax.dynamic_update_index_in_dim(spreads, row, rod, 0)
 
-    mean, spreads = over_points(values, (jnp.zeros_like(centre), jnp.zeros_like(rods)))
+    mean, spreads = over_points(values, (centre, rods))
 
     def changes(carry: Point, point: Point, weight: Array, *_: Array) -> Point:
         return carry + weight * jax.jvp(increment, (point,), (mean,))[1]
 
-    change = over_points(changes, jnp.zeros_like(centre))
+    change = over_points(changes, mean)
     # Rods much shorter than the longest tell little but the rounding of D_i.
     long = squares > 1e-6 * jnp.max(squares)
     stretches = jnp.sqrt(jnp.sum(spreads**2, axis=1) / jnp.where(long, squares, 1))
@@ -100,7 +121,18 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
         points = points + (excess != 0).astype(jnp.int32)
     return RodSlope(
         velocity=mean - 0.5 * change,
-        sources=jnp.sqrt(jnp.asarray(0.5, mean.dtype)) * jnp.concatenate([mean[None], spreads]),
+        mean=mean,
+        spreads=spreads,
         stretch=jnp.max(jnp.where(long, stretches, 0)),
         points=points,
+        smooth=~is_rough(mean, change),
     )
+
+
+def is_rough(move: Point, change: Point) -> Bool[Array, ""]:
+    """Return whether the map's derivative `change` is not finite though its value `move` is.
+
+    An overflow does not count: a step is then too long, and rejected.
+    """
+    moderate = jnp.max(jnp.abs(move)) < jnp.sqrt(jnp.finfo(move.dtype).max)
+    return moderate & ~all_finite(change)

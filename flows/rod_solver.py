@@ -7,13 +7,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from .cost import Cost
 from .optimizers import GradientDescent
 from .phase_space import increments
 from .potential import Potential
-from .results import RESULTS
+from .projection import AbstractFlowSolver
+from .results import RESULTS, choose
 from .rod_slope import RodSlope
 from .rod_state import DenseRodState, LowRankRodState, RodState, flat_centre
 from .rod_stepper import (
@@ -23,6 +24,7 @@ from .rod_stepper import (
     bogacki_shampine,
     stabilised,
 )
+from .trees import all_finite
 
 # Beyond, a step would gain nothing: the covariance forgets within a step of the optimizer.
 LONGEST_STEP = 8.0
@@ -33,6 +35,10 @@ _MOST_STAGES = 12
 PROPORTIONAL, INTEGRAL, SAFETY = 0.2, 0.4, 0.8
 
 
+# The first step to try, in steps of the optimizer: the controller shortens it where rods swing.
+_FIRST_STEP = 0.5
+
+
 class RodSolverState(eqx.Module):
     """State of `RodSolver`.
 
@@ -40,13 +46,15 @@ class RodSolverState(eqx.Module):
         inner: The dense solver's state, or the slope at the current point.
         cost: What was spent so far in accepted steps; None where that is not known, in the dense
             form with a varying number of rods.
+        failure: Which of the flow's `failures` ended the run, from 1; 0 for none.
     """
 
     inner: Any
     cost: Cost | None
+    failure: Int[Array, ""]
 
 
-class RodSolver(diffrax.AbstractAdaptiveSolver):
+class RodSolver(AbstractFlowSolver):
     """Steps of Rod Flow: by `dense` with the covariance itself, in factors of it beyond.
 
     With a factor, gradient descent's flow takes Runge-Kutta-Chebyshev steps of order two, since
@@ -79,13 +87,26 @@ class RodSolver(diffrax.AbstractAdaptiveSolver):
         del terms
         return 3
 
+    @property
+    def first_step(self) -> Array:
+        """Half a step of the optimizer."""
+        return jnp.asarray(_FIRST_STEP)
+
+    def start(self, y0: RodState, potential: Potential) -> tuple[RodState, RodSolverState]:
+        """Put the state right, and evaluate the slope there."""
+        y0, failure = self.flow.project(y0, potential)
+        if isinstance(y0, DenseRodState):
+            terms = diffrax.ODETerm(self.flow.vector_field)
+            zero = jnp.zeros((), y0.covariance.dtype)
+            inner = self.dense.init(terms, zero, zero + _FIRST_STEP, y0, potential)
+            return y0, RodSolverState(inner, self.flow.cost, failure)
+        slope = self.flow.slope(y0, potential)
+        return y0, RodSolverState(slope, self._spent(slope.points), failure)
+
     def init(self, terms: Any, t0: Any, t1: Any, y0: RodState, args: Potential) -> RodSolverState:
         """Evaluate the slope at the start."""
-        if isinstance(y0, DenseRodState):
-            inner = self.dense.init(terms, t0, t1, y0, args)
-            return RodSolverState(inner, self.flow.cost)
-        slope = self.flow.slope(y0, args)
-        return RodSolverState(slope, self._spent(slope.points))
+        del terms, t0, t1
+        return self.start(y0, args)[1]
 
     def step(
         self,
@@ -97,23 +118,32 @@ class RodSolver(diffrax.AbstractAdaptiveSolver):
         solver_state: RodSolverState,
         made_jump: Any,
     ) -> tuple[Any, Any, dict[str, Any], RodSolverState, RESULTS]:
-        """Take one step."""
+        """Take one step; where it leads to a point without derivative, the run ends.
+
+        The slope of a factor tells that by itself; in the dense form, `RodFlow.project` does.
+        """
         inner, spent = solver_state.inner, solver_state.cost
         if isinstance(y0, DenseRodState):
             y1, error, info, inner, result = self.dense.step(
                 terms, t0, t1, y0, args, inner, made_jump
             )
+            y1, failure = self.flow.project(y1, args)
+            result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
             if spent is not None:
                 spent = spent + self.flow.cost * (self.dense.tableau.num_stages - 1)
-            return y1, error, info, RodSolverState(inner, spent), result
+            return y1, error, {**info, "y1": y1}, RodSolverState(inner, spent, failure), result
         field, point, unravel = self._field(y0, args)
         done = self._stepped(field, t1 - t0, point, inner)
         y1 = LowRankRodState(unravel(done.point.centre), done.point.factor)
         error = LowRankRodState(unravel(done.error.centre), done.error.factor)
         info = {"y0": y0, "y1": y1, "slopes": (inner, done.slope)}
         assert spent is not None
-        state = RodSolverState(done.slope, spent + self._spent(done.points))
-        return y1, error, info, state, RESULTS.successful
+        failure = (all_finite(y1) & ~done.slope.smooth).astype(jnp.int32)
+        result = choose(failure > 0, RESULTS.nonlinear_divergence, RESULTS.successful)
+        # Accepted, so that it ends the run; the estimate of its error is not finite.
+        error = jax.tree.map(lambda e: jnp.where(failure > 0, 0, e), error)
+        state = RodSolverState(done.slope, spent + self._spent(done.points), failure)
+        return y1, error, info, state, result
 
     def func(self, terms: Any, t0: Any, y0: RodState, args: Potential) -> Any:
         """Return the vector field, from which the first step is chosen.

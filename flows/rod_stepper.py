@@ -49,14 +49,16 @@ def _centre(states: Sequence[Term], slopes: Sequence[SlopeTerm]) -> Point:
 def _covariance(
     states: Sequence[Term], slopes: Sequence[SlopeTerm]
 ) -> tuple[list[Rows], list[Array]]:
-    """Return blocks and weights of sum_k w_k Sigma_k + sum_k w_k (Q_k^T Q_k - 2 Sigma_k)."""
+    """Return blocks and weights of sum_k w_k Sigma_k + sum_k w_k dSigma_k/dt."""
     # The same factor often comes with a state and with its slope: once is enough.
     factors: dict[int, tuple[Rows, Array]] = {}
     for weight, point in [*states, *((-2 * w, y) for w, _, y in slopes)]:
         _, before = factors.get(id(point.factor), (point.factor, jnp.zeros_like(weight)))
         factors[id(point.factor)] = (point.factor, before + weight)
-    blocks = [rows for rows, _ in factors.values()] + [f.sources for _, f, _ in slopes]
-    return blocks, [w for _, w in factors.values()] + [w for w, _, _ in slopes]
+    # The mean and the spreads apart: together they would be a copy of both.
+    sources = [(rows, 0.5 * w) for w, f, _ in slopes for rows in (f.mean[None], f.spreads)]
+    blocks, weights = zip(*factors.values(), *sources, strict=True)
+    return list(blocks), list(weights)
 
 
 def combined(states: Sequence[Term], slopes: Sequence[SlopeTerm]) -> RodPoint:

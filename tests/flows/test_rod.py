@@ -308,14 +308,16 @@ def test_a_map_without_derivative_is_told():
         simulate(RodFlow(UNIT), backwards_only, jnp.ones(2), 10)
 
     # The root of a second moment that starts at zero has no derivative where no gradient comes.
-    flow = RodFlow(OptaxOptimizer(optax.rmsprop(0.1, eps_in_sqrt=False)), alignment=False)
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        pytest.raises(
-            SimulationError, match=r"step 0: the directional derivative DF\(c\) . F\(c\)"
-        ),
-    ):
-        simulate(flow, lambda p: 0.5 * p[0] ** 2, jnp.ones(2), 10, save_every=10)
+    optimizer = OptaxOptimizer(optax.rmsprop(0.1, eps_in_sqrt=False))
+    for dense_limit in (512, 0):
+        flow = RodFlow(optimizer, alignment=False, dense_limit=dense_limit)
+        with (
+            jax.numpy_dtype_promotion("standard"),
+            pytest.raises(
+                SimulationError, match=r"step 0: the directional derivative DF . F of the"
+            ),
+        ):
+            simulate(flow, lambda p: 0.5 * p[0] ** 2, jnp.ones(2), 10, save_every=10)
 
 
 class Preconditioned(AbstractOptimizer):
