@@ -109,6 +109,7 @@ class EdgeSolver(AbstractFlowSolver):
         del terms, t0, t1
         return self.start(y0, args)[1]
 
+    @eqx.filter_jit(inline=True)
     def step(
         self,
         terms: Any,

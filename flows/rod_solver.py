@@ -108,6 +108,7 @@ class RodSolver(AbstractFlowSolver):
         del terms, t0, t1
         return self.start(y0, args)[1]
 
+    @eqx.filter_jit(inline=True)
     def step(
         self,
         terms: Any,

@@ -36,7 +36,13 @@ class ShiftedField(eqx.Module):
 
     def __call__(self, t: Any, state: Any, args: Any) -> PyTree[Array]:
         """Return the vector field at `origin + t`."""
-        return self.flow.vector_field(self.origin.astype(t.dtype) + t, state, args)
+        return _vector_field(self.flow, self.origin.astype(t.dtype) + t, state, args)
+
+
+@eqx.filter_jit(inline=True)
+def _vector_field(flow: AbstractFlow, t: Array, state: Any, args: Any) -> PyTree[Array]:
+    # Traced once: diffrax traces a step several times, and each stage of it.
+    return flow.vector_field(t, state, args)
 
 
 class MemoryState(eqx.Module):
