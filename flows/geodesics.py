@@ -44,11 +44,33 @@ def exponential_map(
     """
     params, velocities = as_params(params), as_params(velocities, "velocities")
     check_potential(potential, params)
+    velocities = _stacked_like(params, velocities)
     count = jax.tree.leaves(velocities)[0].shape[0]
     batch_size = count if batch_size is None else positive_integer("batch_size", batch_size)
     time = positive("time", time)
     bound = positive_integer("max_solver_steps", max_solver_steps)
     return _geodesics(potential, params, velocities, time, min(batch_size, count), bound)
+
+
+def _stacked_like(params: Params, velocities: Params) -> Params:
+    """The velocities in the dtype of the parameters.
+
+    Raises:
+        ValueError: If they are not like the parameters with a leading axis.
+    """
+    given, wanted = jax.tree.structure(velocities), jax.tree.structure(params)
+    if given != wanted:
+        raise ValueError(f"velocities must have the structure of params, {wanted}; got {given}.")
+    count = max((v.shape[0] for v in jax.tree.leaves(velocities) if v.ndim), default=1)
+    for (path, w), v in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(velocities), strict=True
+    ):
+        if v.shape != (count, *w.shape):
+            raise ValueError(
+                f"velocities{jax.tree_util.keystr(path)} must have shape {(count, *w.shape)}, that "
+                f"of params with a leading axis for {count} of them; got {v.shape}."
+            )
+    return jax.tree.map(lambda w, v: v.astype(w.dtype), params, velocities)
 
 
 @eqx.filter_jit

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix
+from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .dims import DissipativeFlow, DissipativeState
 from .potential import Potential
 from .results import RESULTS, choose
 from .stepping import evaluations_at_start, evaluations_per_step
 from .trees import Params, squared_norm
-from .validation import as_params, positive, positive_integer, prng_key
+from .validation import as_params, cast, positive, positive_integer, prng_key
 
 # Stop a little below the tolerance, so that rounding cannot leave a stopped particle above it.
 _MARGIN = 1e-6
@@ -80,22 +81,26 @@ def random_velocities(params: PyTree[Any], key: Any, num_samples: int, speed: An
     """
     params, speed = as_params(params), positive("speed", speed)
     keys = jax.random.split(prng_key("key", key), positive_integer("num_samples", num_samples))
-    return jax.vmap(lambda k: normal_velocity(params, k, speed))(keys)
+    return normal_velocities(params, keys, cast("speed", speed, jax.tree.leaves(params)[0].dtype))
 
 
-def normal_velocity(params: Params, key: PRNGKeyArray, speed: Float[Array, ""]) -> Params:
-    """Return one of them, drawn from its own key."""
+def normal_velocities(params: Params, keys: Array, speed: Float[Array, ""]) -> Params:
+    """Return them, each drawn from its own key.
+
+    One after the other: of a batch of keys, some generators (`rbg`) look at the first alone.
+    """
     flat, unravel = ravel_pytree(params)
-    return unravel(speed.astype(flat.dtype) * jax.random.normal(key, flat.shape, flat.dtype))
+    return lax.map(
+        lambda key: unravel(speed * jax.random.normal(key, flat.shape, flat.dtype)), keys
+    )
 
 
 class RestProblem(eqx.Module):
-    """How particles are thrown, integrated and stopped.
+    """How particles are integrated and stopped.
 
     Attributes:
         flow: Their law of motion.
         potential: The loss.
-        speed: Standard deviation of each entry of the initial velocities.
         tolerance: Energy above the minimum at which a particle is at rest.
         max_time: When one that still moves is given up.
         minimum: The smallest loss.
@@ -106,7 +111,6 @@ class RestProblem(eqx.Module):
 
     flow: DissipativeFlow
     potential: Potential
-    speed: Float[Array, ""]
     tolerance: Float[Array, ""]
     max_time: Float[Array, ""]
     minimum: Float[Array, ""]
@@ -139,9 +143,9 @@ class RestProblem(eqx.Module):
             return diffrax.Event(_log_excess, finder)
         return diffrax.Event(_below)
 
-    def one(self, params: Params, key: PRNGKeyArray) -> MinimaSamples:
+    def one(self, params: Params, velocity: Params) -> MinimaSamples:
         """Integrate one particle."""
-        start = DissipativeState(params, normal_velocity(params, key, self.speed))
+        start = DissipativeState(params, velocity)
         # An event is a change of sign: a particle that never moved enough has none, and needs no
         # integration either.
         resting = self.rests(*self.energy(start))
@@ -170,7 +174,7 @@ class RestProblem(eqx.Module):
             energy=energy,
             converged=(result == RESULTS.event_occurred) & self.rests(energy, loss),
             result=result,
-            stats=self.stats(solution.stats),
+            stats=jax.tree.map(lambda x: jnp.where(resting, 0, x), self.stats(solution.stats)),
         )
 
     def stats(self, counted: dict[str, Any]) -> dict[str, Array]:

@@ -19,10 +19,12 @@ from .batches import in_batches
 from .dims import DissipativeFlow
 from .friction import AbstractFriction, Coulomb, TotalFriction, Viscous, check_friction
 from .potential import Potential
-from .rest import MinimaSamples, RestProblem
+from .rest import MinimaSamples, RestProblem, normal_velocities
+from .stepping import matrix_free
 from .trees import Params, is_traced
 from .validation import (
     as_params,
+    cast,
     check_potential,
     finite,
     positive,
@@ -82,7 +84,8 @@ def sample_minima(
         max_solver_steps: Bound on the solver steps of one particle; one that needs more fails.
 
     Returns:
-        All samples: those that are not at rest are there too, with `converged` false.
+        All samples: those that are not at rest are there too, with `converged` false. They have
+        derivatives in reverse mode (`jax.grad`), not in forward mode.
 
     Raises:
         ValueError: If an argument is wrong; the message names it.
@@ -98,22 +101,22 @@ def sample_minima(
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
         batch_size = max(1, _BATCH_BYTES // (_VECTORS_PER_PARTICLE * size))
     batch_size = positive_integer("batch_size", batch_size)
-    flow = DissipativeFlow(gravity, law)
     dtype = jax.tree.leaves(params)[0].dtype
-    own_solver, own_controller = flow.integrator(dtype)
+    flow = DissipativeFlow(cast("gravity", gravity, dtype), law)
+    solver, controller = _integrator(flow, params, solver, stepsize_controller)
     problem = RestProblem(
         flow=flow,
         potential=potential,
-        speed=speed.astype(dtype),
-        tolerance=tolerance.astype(dtype),
-        max_time=max_time.astype(dtype),
-        minimum=finite("minimum", minimum).astype(dtype),
-        solver=own_solver if solver is None else solver,
-        controller=own_controller if stepsize_controller is None else stepsize_controller,
+        tolerance=cast("tolerance", tolerance, dtype),
+        max_time=cast("max_time", max_time, dtype),
+        minimum=cast("minimum", finite("minimum", minimum), dtype),
+        solver=solver,
+        controller=controller,
         max_solver_steps=positive_integer("max_solver_steps", max_solver_steps),
     )
+    speed = cast("speed", speed, dtype)
     _check_start(problem, params)
-    samples = _sample(problem, params, key, num_samples, min(batch_size, num_samples))
+    samples = _sample(problem, params, key, speed, num_samples, min(batch_size, num_samples))
     if not is_traced(samples.converged) and not np.all(samples.converged):
         warnings.warn(f"{samples.message}.", UserWarning, stacklevel=2)
     return samples
@@ -121,10 +124,40 @@ def sample_minima(
 
 @eqx.filter_jit
 def _sample(
-    problem: RestProblem, params: Params, key: PRNGKeyArray, count: int, batch_size: int
+    problem: RestProblem,
+    params: Params,
+    key: PRNGKeyArray,
+    speed: Float[Array, ""],
+    count: int,
+    batch_size: int,
 ) -> MinimaSamples:
-    keys = jax.random.split(key, count)
-    return in_batches(lambda k: problem.one(params, k), keys, batch_size)
+    velocities = normal_velocities(params, jax.random.split(key, count), speed)
+    return in_batches(lambda velocity: problem.one(params, velocity), velocities, batch_size)
+
+
+def _integrator(
+    flow: DissipativeFlow, params: Params, solver: Any, controller: Any
+) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+    """The solver and the controller to use, the flow's own in place of None.
+
+    Raises:
+        ValueError: If one of them is none, or takes steps of a fixed size.
+    """
+    suited, own = flow.integrator(jax.tree.leaves(params)[0].dtype)
+    size = 2 * sum(x.size for x in jax.tree.leaves(params))
+    solver = matrix_free(suited if solver is None else solver, size)
+    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            "solver must be one with an error estimate, such as diffrax.Tsit5(); got "
+            f"{type(solver).__name__}."
+        )
+    controller = own if controller is None else controller
+    if not isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
+        raise ValueError(
+            "stepsize_controller must be an adaptive controller such as "
+            f"diffrax.PIDController(rtol=..., atol=...); got {controller!r}."
+        )
+    return solver, controller
 
 
 @eqx.filter_jit
@@ -136,11 +169,13 @@ def _check_start(problem: RestProblem, params: Params) -> None:
     """Say when the start is no minimum, where the values are known.
 
     Raises:
-        ValueError: If `minimum` is above the loss at the start.
+        ValueError: If the loss at the start is not finite, or `minimum` above it.
     """
     loss = _loss(problem.potential, params)
     if is_traced((loss, problem.minimum, problem.tolerance)):
         return
+    if not np.isfinite(float(loss)):
+        raise ValueError(f"params must have a finite loss; got {float(loss)}.")
     excess = float(loss) - float(problem.minimum)
     # The rounding of a loss that cancels to its minimum.
     rounding = 100 * float(jnp.finfo(loss.dtype).eps) * max(1.0, abs(float(problem.minimum)))

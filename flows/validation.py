@@ -200,7 +200,7 @@ def as_params(params: PyTree[Any], name: str = "params") -> Params:
             raise ValueError(f"{where} holds a value that is not finite.")
         arrays.append(array)
     if not any(array.size for array in arrays):
-        raise ValueError("params must hold at least one number; got empty arrays alone.")
+        raise ValueError(f"{name} must hold at least one number; got empty arrays alone.")
     dtypes = sorted({str(array.dtype) for array in arrays})
     if len(dtypes) > 1:
         raise ValueError(
@@ -208,6 +208,25 @@ def as_params(params: PyTree[Any], name: str = "params") -> Params:
             f"jax.tree.map(lambda x: jnp.asarray(x, jnp.{dtypes[-1]}), {name})."
         )
     return jax.tree.unflatten(structure, arrays)
+
+
+def cast(name: str, value: Array, dtype: Any) -> Array:
+    """Return a number in another precision.
+
+    Raises:
+        ValueError: If it is too large or too small for that.
+    """
+    converted = value.astype(dtype)
+    if is_traced(value):
+        return converted
+    before, after = float(value), float(converted)
+    if np.isinf(after) or (after == 0) != (before == 0):
+        limits = jnp.finfo(dtype)
+        raise ValueError(
+            f"{name} must be representable in the precision of the parameters, {limits.dtype}, "
+            f"{float(limits.tiny):.1e} to {float(limits.max):.1e} in size; got {before:g}."
+        )
+    return converted
 
 
 def check_potential(potential: Any, params: Any) -> None:

@@ -8,6 +8,8 @@ import pytest
 from flows import (
     RESULTS,
     Coulomb,
+    DissipativeFlow,
+    DissipativeState,
     Quadratic,
     TotalFriction,
     Viscous,
@@ -15,6 +17,7 @@ from flows import (
     random_velocities,
     sample_minima,
 )
+from flows.rest import RestProblem
 from potentials import Quadratic as Bowl
 from potentials import Ring
 from tests.helpers import assert_trees_close
@@ -198,6 +201,102 @@ def test_bad_input_is_named(changes, message):
     given = {"potential": Ring(), "params": NORTH, "num_samples": 3, **OPTIONS}
     with pytest.raises(ValueError, match=message):
         sample_minima(**{"key": jax.random.key(0), **given, **changes})
+
+
+def test_a_loss_above_zero_is_measured_from_its_minimum():
+    """The energy has the loss above `minimum` in it: half the ring's particles are as before."""
+    shift = {"num_samples": 4, "tolerance": 1e-6, "gravity": 10.0, "max_solver_steps": 4096}
+    raised = lambda w: Ring()(w) + 0.5  # noqa: E731
+    found = sample_minima(raised, NORTH, jax.random.key(0), minimum=0.5, **shift)
+    expected = sample_minima(Ring(), NORTH, jax.random.key(0), **shift)
+    assert bool(jnp.all(found.converged))
+    # The loss has the rounding of 0.5, by which the moment of rest shifts.
+    assert_trees_close(found.stopping_time, expected.stopping_time, rtol=1e-6)
+    assert_trees_close(found.params, expected.params, atol=1e-6)
+    # An evaluation is a gradient and a product, Tsit5 makes six a step and three at the start; each
+    # accepted step looks at the energy once.
+    steps, rejected = found.stats["solver_steps"], found.stats["rejected_steps"]
+    expected = 3 * (6 * steps + 3) + steps - rejected
+    assert bool(jnp.all(found.stats["gradient_equivalents"] == expected))
+
+
+def test_the_energy_has_the_slope_in_it_and_rest_the_rounding_of_the_loss():
+    """v^T G v / 2 + gravity (L - minimum) with G = I + g g^T, where g is not zero."""
+    solver, controller = DissipativeFlow(2.0, Viscous(1.0)).integrator(jnp.float64)
+    problem = RestProblem(
+        flow=DissipativeFlow(2.0, Viscous(1.0)),
+        potential=Ring(),
+        tolerance=jnp.asarray(1e-30),
+        max_time=jnp.asarray(1.0),
+        minimum=jnp.asarray(1.0),
+        solver=solver,
+        controller=controller,
+        max_solver_steps=1,
+    )
+    w, v = np.array([1.2, 0.5]), np.array([0.3, -0.7])
+    # L = (|w|^2 - 1)^2 / 4.
+    loss, slope = (w @ w - 1) ** 2 / 4, (w @ w - 1) * (w @ v)
+    energy, _ = problem.energy(DissipativeState(jnp.asarray(w), jnp.asarray(v)))
+    assert_trees_close(energy, jnp.asarray((v @ v + slope**2) / 2 + 2.0 * (loss - 1)), rtol=1e-14)
+    nothing = jnp.zeros(())
+    assert bool(problem.rests(nothing, jnp.asarray(1 - 1e-15)))
+    assert not bool(problem.rests(nothing, jnp.asarray(1 - 1e-12)))
+    assert not bool(problem.rests(jnp.asarray(1e-29), jnp.asarray(1.0)))
+
+
+@pytest.mark.usefixtures("float32")
+def test_in_single_precision_particles_stop_at_the_end_of_a_step():
+    """They are at rest all the same, and not at once."""
+    found = sample_minima(
+        Ring(), jnp.asarray([1.0, 0.0]), jax.random.key(0), 4, tolerance=1e-4, gravity=10.0
+    )
+    assert found.params.dtype == jnp.float32
+    assert bool(jnp.all(found.converged))
+    assert float(found.energy.max()) <= 1e-4
+    assert float(found.stopping_time.min()) > 1.0
+
+
+def test_each_velocity_is_drawn_from_its_own_key_whatever_the_generator():
+    """A batch of keys of `rbg` gives what its first one does: batches would change the samples."""
+    key = jax.random.key(0, impl="rbg")
+    drawn = random_velocities(NORTH, key, 3, 2.0)
+    for velocity, own in zip(drawn, jax.random.split(key, 3), strict=True):
+        assert_trees_close(velocity, 2.0 * jax.random.normal(own, (2,)), rtol=0, atol=0)
+
+
+def test_geodesics_are_followed_for_a_time_and_told_where_they_end_early():
+    """On a plane they are straight lines."""
+    velocities = jnp.asarray([[1.0, 2.0], [-3.0, 0.5]])
+    plane = lambda w: 0.0 * w[0]  # noqa: E731
+    ends, arrived = exponential_map(plane, NORTH, velocities, time=2.5)
+    assert bool(jnp.all(arrived))
+    assert_trees_close(ends, NORTH[None] + 2.5 * velocities, rtol=1e-12)
+    _, arrived = exponential_map(Ring(), NORTH, velocities, time=2.5, max_solver_steps=1)
+    assert not bool(jnp.any(arrived))
+
+
+@pytest.mark.parametrize(
+    ("velocities", "message"),
+    [
+        (jnp.ones((3, 1)), r"velocities must have shape \(3, 2\)"),
+        (jnp.ones((2,)), r"velocities must have shape \(2, 2\)"),
+        (jnp.ones(()), r"velocities must have shape \(1, 2\)"),
+        ({"a": jnp.ones((3, 2))}, "velocities must have the structure of params"),
+        (jnp.ones((0, 2)), "velocities must hold at least one number"),
+    ],
+)
+def test_velocities_that_are_not_like_the_parameters_are_named(velocities, message):
+    """With the shape that they should have."""
+    with pytest.raises(ValueError, match=message):
+        exponential_map(Ring(), NORTH, velocities)
+
+
+@pytest.mark.usefixtures("float32")
+@pytest.mark.parametrize("changes", [{"speed": 1e-60}, {"tolerance": 1e-50}, {"gravity": 1e60}])
+def test_a_number_that_single_precision_does_not_have_is_named(changes):
+    """As a Python number it is fine; as nothing or infinity it would give wrong samples."""
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
+        sample_minima(Ring(), jnp.asarray([1.0, 0.0]), jax.random.key(0), 3, **changes)
 
 
 def test_bad_input_of_velocities_and_geodesics_is_named():
