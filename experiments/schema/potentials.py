@@ -268,7 +268,8 @@ class SineRegressionTable(AbstractToyTable):
     kind: Literal["sine_regression"]
     frequency: float = 12.0
     phase: float = 0.5
-    examples: Annotated[int, pydantic.Field(ge=2, le=10**6)] = 64
+    # Of two parameters: the loss is evaluated on a whole grid of them.
+    examples: Annotated[int, pydantic.Field(ge=2, le=10**4)] = 64
 
     def build(self) -> BuiltPotential:
         """Build a `potentials.SineRegression`."""

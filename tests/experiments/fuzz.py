@@ -40,6 +40,8 @@ _FILLED = {"precision", "save_params", "checkpoint", "label", "solver", "every"}
 STEPS = 2
 # Configs that a process runs one after another.
 _SHARD = 200
+# What takes memory and time may be this large, which takes minutes; tests take this much of it.
+_MOST_SIZE, _LARGE_SIZE = 10**6, 10**4
 # Seconds after which a config counts as hanging.
 _LIMIT = 300.0
 # In the place of a number, a word, a list or a table; most of them are wrong in most places.
@@ -136,6 +138,8 @@ def _scalar(kind: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         low = 1 if least is None else int(least)
         high = low + 4 if most is None else min(low + 4, int(most))
         rare = [most] if most is not None else [high]
+        if most is not None and most <= _MOST_SIZE:
+            rare = [min(int(most), _LARGE_SIZE)]
         return st.one_of([st.integers(low, high)] * 15 + [st.sampled_from([int(x) for x in rare])])
     if kind is float:
         sizes = st.floats(-3, 1).map(lambda x: round(10**x, 6))
