@@ -121,9 +121,7 @@ class DimsRing(AbstractStudy):
                 Conclusion(f"deviation of the angle {at} (v / (gamma r))", deviation, first_order),
                 Conclusion(f"mean stopping time {at}", time),
                 # Of the loss (|w|^2 - r^2)^2 / 4 <= E / grav, to first order.
-                Conclusion(
-                    f"largest r | |w| - r | / sqrt(E / grav) {at} (at most)", farthest, 1.0
-                ),
+                Conclusion(f"largest r | |w| - r | / sqrt(E / grav) {at} (at most)", farthest, 1.0),
             ]
         return conclusions
 

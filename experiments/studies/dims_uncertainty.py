@@ -74,7 +74,10 @@ class DimsUncertainty(AbstractStudy):
         name, seed = self._runs[part]
         settings, train = self._settings, self._train
         if name == "banana":
-            settings, train = settings._replace(hidden=self._banana["hidden"]), self._banana["train"]
+            settings, train = (
+                settings._replace(hidden=self._banana["hidden"]),
+                self._banana["train"],
+            )
         parts = split_examples(name, train, self._validation, seed)
         test, outside = parts.test, parts.outside
         trained = inference.train(parts.train, settings, seed, smoothing=self._smoothing)
