@@ -262,7 +262,8 @@ def draw_limit(tree: xr.DataTree) -> Figure:
             data = tree[group].dataset
             gamma, error = data["friction"].values, data["error"].values
             look = look_of(position)
-            fitted = float(data.attrs["order"])
+            # A store leaves out what is not a number.
+            fitted = float(data.attrs.get("order", np.nan))
             name = label_of(tree, group) + (f": order {fitted:.2f}" if np.isfinite(fitted) else "")
             panels[0].plot(
                 gamma,

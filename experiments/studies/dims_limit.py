@@ -20,10 +20,10 @@ import flows
 import potentials
 
 from .study import AbstractStudy, Conclusion
-from .variables import dataset, variable
+from .variables import attribute, dataset, variable
 
-# Friction makes the velocity stiff: over a given time s an explicit solver takes steps in proportion
-# to gamma^2, an implicit one takes fewer for a larger gamma.
+# Friction makes the velocity stiff: over a given time s an explicit solver's steps are as gamma^2,
+# while an implicit one takes fewer for a larger gamma.
 _RTOL, _ATOL, _MAX_STEPS = 1e-9, 1e-12, 10**5
 # An error in proportion to 1 / gamma^2 is told from the solver's down to so many times _RTOL.
 _RESOLVED = 10.0
@@ -128,7 +128,7 @@ class DimsLimit(AbstractStudy):
         if lost:
             raise flows.SimulationError(
                 f"no path to the horizon {self._horizon:g} within {_MAX_STEPS} solver steps for "
-                f"{', '.join(lost)}.",
+                f"{', '.join(lost)}",
                 found,
             )
 
@@ -137,8 +137,8 @@ class DimsLimit(AbstractStudy):
         conclusions = [
             Conclusion(
                 f"order of the error in 1 / gamma, {data.attrs['label']}",
-                data.attrs["order"],
-                data.attrs["predicted_order"],
+                attribute(data, "order"),
+                attribute(data, "predicted_order"),
             )
             for data in parts.values()
         ]

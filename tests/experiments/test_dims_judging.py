@@ -104,6 +104,19 @@ def table(**changes: Any) -> DimsUncertainty:
     return DimsUncertainty(**(given | SETTINGS | changes))
 
 
+def banana() -> DimsBanana:
+    """A study of one method on the banana problem."""
+    return DimsBanana(
+        train=10,
+        validation=30,
+        noise=0.25,
+        smoothing=0.05,
+        seed=3,
+        methods=("laplace",),
+        **SETTINGS,
+    )
+
+
 @pytest.mark.parametrize(("name", "train", "classes"), [("wine", 40, 3), ("banana", 10, 2)])
 def test_a_table_chooses_scales_with_validation_examples(
     monkeypatch: pytest.MonkeyPatch, name: str, train: int, classes: int
@@ -127,15 +140,7 @@ def test_a_map_chooses_scales_with_validation_examples_and_has_its_own_axes(
     """The probability depends on the first coordinate alone, as 1 / (1 + exp(-x0))."""
     recorded = record(monkeypatch, 2)
     with precision("float64"):
-        study = DimsBanana(
-            train=10,
-            validation=30,
-            noise=0.25,
-            smoothing=0.05,
-            seed=3,
-            methods=("laplace",),
-            **SETTINGS,
-        )
+        study = banana()
         first, rest = potentials.banana(70, 0.25, 3).split(10, 3)
         validation, test = rest.split(30, 3)
         data = study.compute("laplace")
@@ -171,6 +176,15 @@ def test_a_mean_over_seeds_has_its_standard_error() -> None:
         if one.quantity == "wine, brier: dims"
     )
     assert (alone.measured, alone.standard_error) == (6.0, None)
+
+
+def test_a_map_of_no_samples_at_all_has_conclusions() -> None:
+    """Its metrics are not numbers, which a store leaves out of the attributes."""
+    study = banana()
+    data = xr.Dataset({"probability": (("x0", "x1"), np.full((3, 3), np.nan))}, attrs={"kept": 0.0})
+    found = {one.quantity: one.measured for one in study.conclude({"laplace": data})}
+    assert found["laplace: share of samples that count"] == 0.0
+    assert np.isnan(found["laplace: nll of other points"])
 
 
 def test_a_ring_tells_who_rests_and_how_far_from_the_circle() -> None:
