@@ -89,6 +89,7 @@ def _add_ring(axes: Axes, tree: xr.DataTree, group: str, radius: float) -> None:
             linewidth=2.2,
             solid_capstyle="butt",
             zorder=2,
+            gid=f"{group}/share",
         )
     circle = np.linspace(0, 2 * np.pi, 241)
     axes.plot(
@@ -129,40 +130,57 @@ def draw_energy(tree: xr.DataTree) -> Figure:
         tree: results of the study `dims_paths`: groups with `total_energy` over `time`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or none that is above 0.
     """
     groups = parts_with(tree, "total_energy")
     if not groups:
         raise nothing_to_draw("dims_energy", "the variable 'total_energy' over 'time'", tree)
+    energies = {group: tree[group].dataset["total_energy"].values for group in groups}
+    positive = np.concatenate([values[values > 0] for values in energies.values()])
+    if not positive.size:
+        raise ValueError(
+            "the figure 'dims_energy' has a logarithmic axis, and no energy of these results is "
+            "above 0."
+        )
     with style():
         figure = new_figure(3.6)
         panels = list(figure.subplots(1, 2, sharey=True))
+        left_out = []
         for position, group in enumerate(groups):
-            data = tree[group].dataset
-            time, energy = data["time"].values, data["total_energy"].values
+            time, energy = tree[group].dataset["time"].values, energies[group]
             look = look_of(position) | {"label": label_of(tree, group), "linewidth": 1.6}
-            shown = energy > 0
-            marks = np.linspace(0, shown.sum() - 1, 7).astype(int)[1:]
+            # Not a number leaves a gap, where a line through the points around it would hide it.
+            shown = np.where(energy > 0, energy, np.nan)
+            count = np.isnan(shown).sum()
+            if count:
+                left_out.append(f"{label_of(tree, group)}: {count} of {len(time)} times")
+            marks = np.linspace(0, max(len(time) - count - 1, 0), 7).astype(int)[1:]
             for axes in panels:
                 axes.plot(
-                    time[shown],
-                    energy[shown],
+                    time,
+                    shown,
                     gid=f"{group}/total_energy",
                     marker=_MARKERS[position % len(_MARKERS)],
-                    markevery=list(marks),
+                    markevery=list(np.flatnonzero(energy > 0)[marks]) if count < len(time) else [],
                     **look,
                 )
-        first = tree[groups[0]].dataset
-        time, start = first["time"].values, float(first["total_energy"].values[0])
+        time = tree[groups[0]].dataset["time"].values
+        start = positive.max()
         late = time[time >= 0.1 * time[-1]]
         guide = 0.02 * start * (late[0] / late) ** 2
         panels[1].plot(late, guide, color="0.45", linewidth=1, label="slope −2", gid="guide")
         panels[0].set_yscale("log")
-        lowest = [tree[group].dataset["total_energy"].values for group in groups]
-        positive = np.concatenate([values[values > 0] for values in lowest])
         panels[0].set_ylim(max(positive.min(), 1e-10 * start) / 2, 3 * start)
         panels[1].set_xscale("log")
         panels[1].set_xlim(time[-1] / 200, 1.15 * time[-1])
+        if left_out:
+            panels[0].annotate(
+                "not drawn, energy at most 0:\n" + "\n".join(left_out),
+                (0.03, 0.03),
+                xycoords="axes fraction",
+                fontsize=7.5,
+                zorder=8,
+            )
         name = str(tree.attrs.get("time_label", "time"))
         for axes in panels:
             axes.set_xlabel(name)
@@ -244,7 +262,9 @@ def draw_limit(tree: xr.DataTree) -> Figure:
             data = tree[group].dataset
             gamma, error = data["friction"].values, data["error"].values
             look = look_of(position)
-            name = f"{label_of(tree, group)}: order {float(data.attrs['order']):.2f}"
+            # A store leaves out what is not a number.
+            fitted = float(data.attrs.get("order", np.nan))
+            name = label_of(tree, group) + (f": order {fitted:.2f}" if np.isfinite(fitted) else "")
             panels[0].plot(
                 gamma,
                 error,
@@ -254,8 +274,11 @@ def draw_limit(tree: xr.DataTree) -> Figure:
                 markersize=5,
                 **look,
             )
+            if not (error > 0).any():
+                continue
             order = float(data.attrs["predicted_order"])
-            guide = 0.5 * error[-1] * (gamma / gamma[-1]) ** -order
+            last = np.flatnonzero(error > 0)[-1]
+            guide = 0.5 * error[last] * (gamma / gamma[last]) ** -order
             panels[0].plot(
                 gamma, guide, color="0.45", linewidth=0.9, linestyle=":", gid=f"{group}/guide"
             )

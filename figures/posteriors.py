@@ -28,6 +28,8 @@ _METRICS = {
     "auroc": "OOD AUROC ↑",
 }
 _DATA = "data"
+# Half the height of a band, in deviations.
+_BAND = 2
 
 
 def _name(method: str) -> str:
@@ -87,9 +89,10 @@ def draw_regression(tree: xr.DataTree) -> Figure:
 def _add_band(axes: Axes, tree: xr.DataTree, method: str) -> None:
     data = tree[method].dataset
     x, mean, deviation = (data[name].values for name in ("x", "mean", "deviation"))
-    low, high = mean - 2 * deviation, mean + 2 * deviation
+    low, high = mean - _BAND * deviation, mean + _BAND * deviation
+    label = f"mean ± {_BAND:g} deviations"
     axes.fill_between(
-        x, low, high, color="C0", alpha=0.25, linewidth=0, label="mean ± 2 deviations"
+        x, low, high, color="C0", alpha=0.25, linewidth=0, label=label, gid=f"{method}/band"
     )
     for index, sample in enumerate(data["samples"].values):
         label = "samples" if index == 0 else "_sample"
@@ -163,6 +166,7 @@ def _add_map(axes: Axes, tree: xr.DataTree, method: str) -> Any:
                 markeredgewidth=0.5,
                 markersize=3.6,
                 label=f"class {label}",
+                gid=f"class-{label}",
             )
     axes.grid(False)
     axes.set_aspect("equal")
@@ -191,9 +195,9 @@ def draw_uncertainty(tree: xr.DataTree) -> Figure:
         figure = new_figure(0.7 + 1.45 * len(names))
         panels = figure.subplots(len(names), len(metrics), sharey=True, squeeze=False)
         for i, name in enumerate(names):
-            runs = [tree[group].dataset for group in groups if tree[group].attrs["data"] == name]
+            count = len(_values(tree, groups, name, metrics[0]))
             for j, metric in enumerate(metrics):
-                values = np.stack([run["value"].sel(metric=metric).values for run in runs])
+                values = _values(tree, groups, name, metric)
                 axes = panels[i, j]
                 if not np.isfinite(values).any():
                     axes.remove()
@@ -203,9 +207,10 @@ def draw_uncertainty(tree: xr.DataTree) -> Figure:
                     axes.set_title(_METRICS.get(metric, metric), fontsize=8.5)
                 axes.tick_params(axis="x", labelsize=7)
             panels[i, 0].set_yticks(range(len(methods)), [_name(m) for m in methods], fontsize=7.5)
-            panels[i, 0].set_ylabel(name.replace("_", " "), fontsize=9)
+            seeds = f"{count} seed" + ("s" if count > 1 else "")
+            panels[i, 0].set_ylabel(f"{name.replace('_', ' ')}\n{seeds}", fontsize=9)
         panels[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-        add_legend(figure, tree, [panels[0, 0]], columns=2)
+        add_legend(figure, tree, list(panels[:, 0]), columns=2)
     return figure
 
 
@@ -215,29 +220,38 @@ def _values(tree: xr.DataTree, groups: list[str], name: str, metric: str) -> np.
 
 
 def _add_metric(axes: Axes, values: np.ndarray, gid: str) -> None:
+    """The mean over seeds of each method with its standard error, which one seed has not."""
     count = len(values)
     mean = values.mean(axis=0)
-    error = values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
     position = np.arange(len(mean))
-    axes.plot(
-        values.T,
-        np.broadcast_to(position[:, None], values.T.shape),
-        linestyle="none",
-        marker="|",
-        color="0.7",
-        markersize=5,
-        zorder=2,
-    )
-    axes.errorbar(
-        mean,
-        position,
-        xerr=error,
-        fmt="o",
-        color="C0",
-        markersize=4,
-        capsize=2,
-        label=f"mean ± standard error over {count} seeds (grey: each seed)",
-        gid=gid,
-        zorder=3,
-    )
+    look: dict[str, Any] = {"color": "C0", "markersize": 4, "gid": gid, "zorder": 3}
+    if count == 1:
+        axes.plot(
+            mean,
+            position,
+            linestyle="none",
+            marker="o",
+            markerfacecolor="white",
+            label="one seed, no standard error",
+            **look,
+        )
+    else:
+        axes.plot(
+            values.T,
+            np.broadcast_to(position[:, None], values.T.shape),
+            linestyle="none",
+            marker="|",
+            color="0.7",
+            markersize=5,
+            zorder=2,
+        )
+        axes.errorbar(
+            mean,
+            position,
+            xerr=values.std(axis=0, ddof=1) / np.sqrt(count),
+            fmt="o",
+            capsize=2,
+            label="mean ± standard error over seeds (grey: each seed)",
+            **look,
+        )
     axes.locator_params(axis="x", nbins=3)

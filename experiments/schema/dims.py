@@ -171,24 +171,45 @@ class AbstractPosteriorsTable(AbstractStudyTable):
     max_time: PositiveFloat = 5000.0
 
 
-def _check_posteriors(table: Any, inputs: int, outputs: int) -> None:
-    """Refuse what a Laplace approximation cannot be made of.
+def _check_posteriors(
+    table: Any, widths: tuple[int, int, int], train: int, classes: bool, where: str = ""
+) -> None:
+    """Refuse what a Laplace approximation, or a set of minima, cannot be made of.
 
     Args:
         table: one of the tables below.
-        inputs: of its network.
-        outputs: of its network.
+        widths: of its network, which has one hidden layer.
+        train: its training examples.
+        classes: whether its outputs are those of a softmax, of which one is redundant.
+        where: the table of `hidden`, with a dot, if it is not `table` itself.
 
     Raises:
-        BuildError: if the dense matrix of P columns is too large, or laplax not installed.
+        BuildError: if the weights, less those that a softmax makes redundant, are fewer than the
+            numbers that they are trained to meet; if the dense matrix of P columns is too large, or
+            laplax not installed.
     """
     from ..uncertainty import MOST_PARAMETERS
 
+    inputs, hidden, outputs = widths
+    # One number added to all outputs leaves a softmax as it is.
+    independent = outputs - classes
+    free = (inputs + 1) * hidden + (hidden + 1) * independent
+    targets = train * independent
+    if free < targets:
+        least = -(-(targets - independent) // (inputs + 1 + independent))
+        raise BuildError(
+            f"{where}hidden",
+            f"given {hidden}, a network of {free} independent weights for {targets} independent "
+            f"targets of {train} examples, without a set of minima to sample; must be at least "
+            f"{least}",
+        )
     asked = [method for method in table.methods if method.endswith("laplace")]
-    size = (inputs + 1) * table.hidden + (table.hidden + 1) * outputs
+    size = (inputs + 1) * hidden + (hidden + 1) * outputs
     if asked and size > MOST_PARAMETERS:
-        message = f"given {table.hidden}, a network of {size} weights; Laplace approximations"
-        raise BuildError("hidden", f"{message} form a matrix of at most {MOST_PARAMETERS} columns")
+        message = f"given {hidden}, a network of {size} weights; Laplace approximations"
+        raise BuildError(
+            f"{where}hidden", f"{message} form a matrix of at most {MOST_PARAMETERS} columns"
+        )
     if asked and importlib.util.find_spec("laplax") is None:
         message = f"given {', '.join(asked)}, which need the package laplax, not installed here"
         raise BuildError("methods", message)
@@ -216,7 +237,7 @@ class DimsRegressionTable(AbstractPosteriorsTable):
         """Build a `studies.DimsRegression`."""
         from ..studies.dims_regression import DimsRegression
 
-        _check_posteriors(self, 1, 1)
+        _check_posteriors(self, (1, self.hidden, 1), self.train, classes=False)
         return DimsRegression(**self.model_dump(exclude={"kind"}))
 
 
@@ -225,7 +246,7 @@ class DimsBananaTable(AbstractPosteriorsTable):
 
     kind: Literal["dims_banana"]
     hidden: SmallSize = 16
-    train: Size = 40
+    train: Size = 20
     validation: Size = 100
     noise: PositiveFloat = 0.25
     smoothing: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05
@@ -238,17 +259,33 @@ class DimsBananaTable(AbstractPosteriorsTable):
         """Build a `studies.DimsBanana`."""
         from ..studies.dims_banana import DimsBanana
 
-        _check_posteriors(self, 2, 2)
+        _check_posteriors(self, (2, self.hidden, 2), self.train, classes=True)
         return DimsBanana(**self.model_dump(exclude={"kind"}))
 
 
+class BananaSizes(Table):
+    """`[study.banana]`: what the banana problem has in place of the study's own sizes.
+
+    Its classes overlap in a plane. There a network needs more units for its examples than on the
+    other data sets: with hardly more weights than targets it meets them with ever larger weights,
+    and a loss without a minimum has no set of minima.
+    """
+
+    hidden: SmallSize = 16
+    train: Size = 20
+
+
 class DimsUncertaintyTable(AbstractPosteriorsTable):
-    """`kind = "dims_uncertainty"`: metrics of all methods over data sets and seeds."""
+    """`kind = "dims_uncertainty"`: metrics of all methods over data sets and seeds.
+
+    `hidden` and `train` are those of all data sets but the banana problem.
+    """
 
     kind: Literal["dims_uncertainty"]
     hidden: SmallSize = 10
     train: Size = 60
     validation: Size = 50
+    banana: BananaSizes = BananaSizes()
     data: Annotated[
         tuple[DataName, ...],
         pydantic.Field(strict=False, min_length=1),
@@ -275,9 +312,11 @@ class DimsUncertaintyTable(AbstractPosteriorsTable):
 
         for name in self.data:
             data = load_examples(name)
+            sizes, where = (self.banana, "banana.") if name == "banana" else (self, "")
             most = data.inputs.shape[0] - 1
-            if self.train + self.validation > most:
-                given = f"given {self.train}; train + validation = {self.train + self.validation}"
-                raise BuildError("train", f"{given} must be at most {most} for {name}")
-            _check_posteriors(self, data.inputs.shape[1], data.targets.shape[1])
+            if sizes.train + self.validation > most:
+                given = f"given {sizes.train}; train + validation = {sizes.train + self.validation}"
+                raise BuildError(f"{where}train", f"{given} must be at most {most} for {name}")
+            widths = (data.inputs.shape[1], sizes.hidden, data.targets.shape[1])
+            _check_posteriors(self, widths, sizes.train, classes=True, where=where)
         return DimsUncertainty(**self.model_dump(exclude={"kind"}))

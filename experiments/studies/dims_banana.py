@@ -11,7 +11,7 @@ import potentials
 from ..uncertainty import classification_metrics
 from . import inference
 from .study import AbstractStudy, Conclusion
-from .variables import dataset, variable
+from .variables import attribute, dataset, variable
 
 _REACH, _POINTS = 4.0, 81
 
@@ -101,13 +101,13 @@ class DimsBanana(AbstractStudy):
             border = np.concatenate([p[0], p[-1], p[:, 0], p[:, -1]])
             confidence = float(np.maximum(border, 1 - border).mean())
             conclusions += [
-                Conclusion(f"{name}: {metric} of other points", data.attrs[metric])
+                Conclusion(f"{name}: {metric} of other points", attribute(data, metric))
                 for metric in ("nll", "brier", "ece", "accuracy")
             ]
             conclusions.append(Conclusion(f"{name}: mean confidence at the border", confidence))
             conclusions += [
-                Conclusion(f"{name}: share of samples that count", data.attrs["kept"]),
-                Conclusion(f"{name}: largest training loss", data.attrs["training_loss"]),
+                Conclusion(f"{name}: share of samples that count", attribute(data, "kept")),
+                Conclusion(f"{name}: largest training loss", attribute(data, "training_loss")),
             ]
         return conclusions
 

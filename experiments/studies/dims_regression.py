@@ -11,7 +11,7 @@ import potentials
 
 from . import inference
 from .study import AbstractStudy, Conclusion
-from .variables import dataset, variable
+from .variables import attribute, dataset, variable
 
 _LOW, _HIGH, _POINTS = -3.5, 3.5, 281
 _GAP = 1.6
@@ -106,17 +106,18 @@ class DimsRegression(AbstractStudy):
             x, deviation = data["x"].values, data["deviation"].values
             gap = np.abs(x - 0.5) < _GAP / 4
             beyond = np.abs(x) > 3.2
-            rms = data.attrs["training_rms"]
+            rms = attribute(data, "training_rms")
             conclusions += [
-                Conclusion(f"{name}: share of samples that count", data.attrs["kept"]),
-                Conclusion(f"{name}: largest training loss", data.attrs["training_loss"]),
+                Conclusion(f"{name}: share of samples that count", attribute(data, "kept")),
+                Conclusion(f"{name}: largest training loss", attribute(data, "training_loss")),
                 Conclusion(f"{name}: rms residual of samples on training inputs", rms),
                 Conclusion(f"{name}: mean deviation in the gap", float(deviation[gap].mean())),
                 Conclusion(f"{name}: mean deviation beyond", float(deviation[beyond].mean())),
                 Conclusion(
-                    f"{name}: nll of validation data, which chose it", data.attrs["validation_nll"]
+                    f"{name}: nll of validation data, which chose it",
+                    attribute(data, "validation_nll"),
                 ),
-                Conclusion(f"{name}: nll of test data, in the gap too", data.attrs["nll"]),
+                Conclusion(f"{name}: nll of test data, in the gap too", attribute(data, "nll")),
             ]
         return conclusions
 

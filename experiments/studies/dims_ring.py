@@ -120,9 +120,8 @@ class DimsRing(AbstractStudy):
                 Conclusion(f"share of samples at rest {at}", float(rested.mean()), 1.0),
                 Conclusion(f"deviation of the angle {at} (v / (gamma r))", deviation, first_order),
                 Conclusion(f"mean stopping time {at}", time),
-                Conclusion(
-                    f"largest | |w| - r | / sqrt(E / grav) / r {at} (at most)", farthest, 1.0
-                ),
+                # Of the loss (|w|^2 - r^2)^2 / 4 <= E / grav, to first order.
+                Conclusion(f"largest r | |w| - r | / sqrt(E / grav) {at} (at most)", farthest, 1.0),
             ]
         return conclusions
 

@@ -28,6 +28,7 @@ class DimsUncertainty(AbstractStudy):
         train: training examples.
         validation: held-out examples that each method's scale is chosen with; all others judge.
         data: names of the data sets.
+        banana: `hidden` and `train` for the data set "banana", in place of those for all others.
         smoothing: share of the uniform distribution in the training targets.
         seeds: each draws its own split, weights and samples. Splits of a data set that is not
             generated overlap, so that its standard error, of the mean over seeds, leaves out how
@@ -42,6 +43,7 @@ class DimsUncertainty(AbstractStudy):
         train: int,
         validation: int,
         data: tuple[str, ...],
+        banana: Mapping[str, int],
         smoothing: float,
         seeds: tuple[int, ...],
         methods: tuple[str, ...],
@@ -49,6 +51,7 @@ class DimsUncertainty(AbstractStudy):
     ):
         self._settings = inference.Settings(**settings)
         self._train, self._validation, self._smoothing = train, validation, smoothing
+        self._banana = banana
         self._runs = {f"{name}-{seed}": (name, seed) for name in data for seed in seeds}
         self._data, self._methods = data, methods
 
@@ -69,9 +72,15 @@ class DimsUncertainty(AbstractStudy):
     def compute(self, part: str) -> xr.Dataset:
         """Train one network, fit all methods and judge them."""
         name, seed = self._runs[part]
-        parts = split_examples(name, self._train, self._validation, seed)
+        settings, train = self._settings, self._train
+        if name == "banana":
+            settings, train = (
+                settings._replace(hidden=self._banana["hidden"]),
+                self._banana["train"],
+            )
+        parts = split_examples(name, train, self._validation, seed)
         test, outside = parts.test, parts.outside
-        trained = inference.train(parts.train, self._settings, seed, smoothing=self._smoothing)
+        trained = inference.train(parts.train, settings, seed, smoothing=self._smoothing)
         score = inference.classification_score(parts.held_out)
         truth = inference.labels(test)
         values, scales, kept, losses = [], [], [], []

@@ -27,3 +27,15 @@ def dataset(
 ) -> xr.Dataset:
     """Make a part of a study of its variables, coordinates and attributes."""
     return xr.Dataset(dict(variables), dict(coordinates or {}), attributes)
+
+
+def attribute(data: xr.Dataset, name: str) -> float:
+    """A number among a part's attributes; nan where it is missing.
+
+    A store leaves attributes out that are not finite.
+
+    Args:
+        data: the part.
+        name: of the attribute.
+    """
+    return float(data.attrs.get(name, np.nan))

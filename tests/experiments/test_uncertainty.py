@@ -52,6 +52,15 @@ def test_the_calibration_error_weights_bins_by_their_examples():
     assert expected_calibration_error(p, np.array([0, 1])) == pytest.approx(0.45)
 
 
+def test_the_calibration_error_counts_what_is_certain() -> None:
+    """A confidence of exactly 1 is in the last bin: one of two is right, |1/2 - 1|."""
+    p = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert expected_calibration_error(p, np.array([0, 1])) == pytest.approx(0.5)
+    # And in the same bin as 0.92: |1/2 - 0.96|.
+    p = np.array([[1.0, 0.0], [0.92, 0.08]])
+    assert expected_calibration_error(p, np.array([0, 1])) == pytest.approx(0.46)
+
+
 def test_the_brier_score_of_three_classes_by_hand():
     """(0.5^2 + 0.3^2 + 0.2^2 + 0.9^2 + 0.2^2 + 0.7^2) / 2, where no example has the last class."""
     p = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])

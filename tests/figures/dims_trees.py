@@ -76,10 +76,11 @@ def regression():
 
 
 def banana():
-    """One map and two points."""
+    """One map, of a probability (x0 + 1) / 2, and two points."""
     axis = np.linspace(-1.0, 1.0, 5)
     p = np.broadcast_to((axis[:, None] + 1) / 2, (5, 5))
-    map_ = xr.Dataset({"probability": (("x0", "x1"), p)}, {"x0": axis, "x1": axis}, {"kept": 1.0})
+    coordinates = {"x0": axis, "x1": 3 * axis}
+    map_ = xr.Dataset({"probability": (("x0", "x1"), p)}, coordinates, {"kept": 1.0})
     points = xr.Dataset(
         {
             "points": (("example", "coordinate"), np.eye(2)),
