@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from .ball_placement import attempt, unplaced
+from .compilation import traced_once
 from .cost import Cost
 from .potential import Potential
 from .projection import AbstractFlowSolver
@@ -85,7 +86,7 @@ class BallSolver(AbstractFlowSolver):
         del terms, t0, t1
         return self.start(y0, args)[1]
 
-    @eqx.filter_jit(inline=True)
+    @traced_once
     def step(
         self,
         terms: Any,

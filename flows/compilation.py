@@ -1,4 +1,4 @@
-"""Compilation of what runs once."""
+"""Compilation of what runs once, and tracing once of what runs in many places."""
 
 import functools
 from collections.abc import Callable
@@ -16,6 +16,15 @@ _Result = TypeVar("_Result")
 _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
+def traced_once(function: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Trace a function once for all calls with arrays of the same shapes.
+
+    Its operations become those of its caller, as if it were called plainly: diffrax traces a step
+    several times, and a vector field for each of its stages.
+    """
+    return eqx.filter_jit(function, inline=True)  # pyright: ignore[reportCallIssue]
+
+
 def compiled_once(function: Callable[..., _Result]) -> Callable[..., _Result]:
     """Compile a function whose compilation takes longer than the one call that it is made for.
 
@@ -27,7 +36,8 @@ def compiled_once(function: Callable[..., _Result]) -> Callable[..., _Result]:
 
     @functools.cache
     def quick(backend: str) -> Callable[..., _Result]:
-        return eqx.filter_jit(function, compiler_options=_quick_options(backend))
+        options = _quick_options(backend)
+        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
 
     @functools.wraps(function)
     def call(*arguments: Any) -> _Result:

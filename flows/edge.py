@@ -23,6 +23,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from .chebyshev import chebyshev_error, chebyshev_step, stages_for
+from .compilation import traced_once
 from .complementarity import solve_packed_complementarity
 from .cost import Cost
 from .edge_interpolation import EdgeInterpolation, cubic_move
@@ -109,7 +110,7 @@ class EdgeSolver(AbstractFlowSolver):
         del terms, t0, t1
         return self.start(y0, args)[1]
 
-    @eqx.filter_jit(inline=True)
+    @traced_once
     def step(
         self,
         terms: Any,

@@ -5,6 +5,8 @@ block by block where they are long, so that nothing but the result is as long as
 may be negative.
 """
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -56,8 +58,8 @@ def _apply(coefficients: Float[Array, "new entry"], blocks: Sequence[Rows]) -> R
     rows = [row for block in blocks for row in block]
 
     def combination(weights: Float[Array, " entry"]) -> Float[Array, " phase"]:
-        terms = [weight * row for weight, row in zip(weights, rows, strict=True)]
-        return sum(terms[1:], terms[0])
+        terms = (weight * row for weight, row in zip(weights, rows, strict=True))
+        return functools.reduce(operator.add, terms)
 
     return jnp.stack([combination(weights) for weights in coefficients])
 

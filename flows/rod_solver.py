@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from .compilation import traced_once
 from .cost import Cost
 from .optimizers import GradientDescent
 from .phase_space import increments
@@ -108,7 +109,7 @@ class RodSolver(AbstractFlowSolver):
         del terms, t0, t1
         return self.start(y0, args)[1]
 
-    @eqx.filter_jit(inline=True)
+    @traced_once
     def step(
         self,
         terms: Any,

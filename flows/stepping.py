@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, PyTree
 
+from .compilation import traced_once
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
@@ -39,9 +40,8 @@ class ShiftedField(eqx.Module):
         return _vector_field(self.flow, self.origin.astype(t.dtype) + t, state, args)
 
 
-@eqx.filter_jit(inline=True)
+@traced_once
 def _vector_field(flow: AbstractFlow, t: Array, state: Any, args: Any) -> PyTree[Array]:
-    # Traced once: diffrax traces a step several times, and each stage of it.
     return flow.vector_field(t, state, args)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows import compilation
-from flows.compilation import compiled_once
+from flows.compilation import compiled_once, traced_once
 from tests.helpers import assert_trees_close
 
 X = jnp.linspace(0.1, 2.0, 16)
@@ -51,3 +51,21 @@ def test_a_compiler_without_the_options_does_without(monkeypatch: pytest.MonkeyP
         assert_trees_close(compiled_once(loss)(X), expected(), rtol=1e-14)
     finally:
         compilation._quick_options.cache_clear()
+
+
+def test_what_is_traced_once_is_the_plain_function() -> None:
+    """However often it is called, and not anew for other values; the caller has its operations."""
+    traces = []
+
+    @traced_once
+    def squared(x):
+        traces.append(None)
+        return jnp.sum(x**2)
+
+    def thrice(x):
+        return squared(x) + squared(2 * x) + squared(3 * x)
+
+    assert_trees_close(jax.jit(thrice)(X), 14 * jnp.sum(X**2), rtol=1e-14)
+    assert len(traces) == 1
+    assert "pjit" not in str(jax.make_jaxpr(thrice)(X))
+    assert_trees_close(jax.grad(thrice)(X), 28 * X, rtol=1e-14)
