@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import optimistix
 from jaxtyping import Array, Float, PyTree
 
 from .compilation import traced_once
@@ -202,9 +203,9 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     if not isinstance(getattr(finder, "linear_solver", None), lx.AutoLinearSolver):
         return solver
     krylov = lx.GMRES(rtol=_KRYLOV_TOLERANCE, atol=_KRYLOV_TOLERANCE)
-    return eqx.tree_at(
-        lambda s: s.root_finder.linear_solver, solver, krylov, is_leaf=lambda x: x is None
-    )
+    # diffrax's own finder keeps a factorised Jacobian, and has none for products alone.
+    newton = diffrax.with_stepsize_controller_tols(optimistix.Newton)(linear_solver=krylov)
+    return eqx.tree_at(lambda s: s.root_finder, solver, newton, is_leaf=lambda x: x is finder)
 
 
 def _tableau(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau | None:
