@@ -320,6 +320,28 @@ def test_a_map_without_derivative_is_told():
             simulate(flow, lambda p: 0.5 * p[0] ** 2, jnp.ones(2), 10, save_every=10)
 
 
+def test_a_derivative_that_ends_on_the_way_is_told_with_the_step():
+    """A factor's step looks at the slope where it leads, and at no point beyond."""
+
+    @jax.custom_jvp
+    def slope(w):
+        return w
+
+    # A value everywhere, a derivative above 1/2 alone.
+    slope.defjvp(lambda w, t: (w[0], jnp.where(w[0] < 0.5, jnp.nan, 1.0) * t[0]))
+
+    @jax.custom_jvp
+    def bowl(w):
+        return 0.5 * jnp.sum(w**2)
+
+    bowl.defjvp(lambda w, t: (bowl(w[0]), jnp.sum(slope(w[0]) * t[0])))
+    flow = RodFlow(GradientDescent(0.1), alignment=False, dense_limit=0)
+    with pytest.raises(SimulationError, match=r"the directional derivative DF \. F") as raised:
+        simulate(flow, bowl, jnp.ones(2), 20)
+    # exp(-t / 10) falls to 1/2 at t = 6.9; steps are at most 8 long.
+    assert 0 < float(raised.value.trajectory.stopped_at) < 16
+
+
 class Preconditioned(AbstractOptimizer):
     """A user's own optimizer, without increments: w' = w - eta D^-1 g."""
 
