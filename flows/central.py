@@ -68,6 +68,8 @@ _MARGIN = 0.05
 # Residual at which eigenvectors are accepted. Eigenvalues, which the constraint acts on, are
 # accurate to its square; it must not be coarser than the solver's steps can see.
 _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
+# How much more is accepted where the eigenvectors are not used.
+_VALUES_ALONE = 3
 
 
 class CentralFlow(AbstractProjectedFlow):
@@ -352,7 +354,7 @@ class CentralFlow(AbstractProjectedFlow):
             state,
             potential,
             self.optimizer.learning_rate.astype(dtype),
-            tolerance=_TOLERANCES[str(dtype)],
+            tolerance=_VALUES_ALONE * _TOLERANCES[str(dtype)],
             width=min(_MOST_MODES, state.modes.shape[1]) if self.grows else count,
             directions=self.directions,
         )

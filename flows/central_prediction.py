@@ -51,7 +51,8 @@ def predictions(
         state: The flow's state.
         potential: The loss.
         learning_rate: eta.
-        tolerance: Of the eigenvectors, relative to the largest eigenvalue.
+        tolerance: Residual at which an eigenvalue is accepted, relative to the largest one; its
+            error is of the order of the residual's square.
         width: How many modes the arrays have room for, at least those that are watched; variances
             and directions beyond are zero, eigenvalues not a number.
         directions: Whether to return the eigenvectors of Sigma.

@@ -75,7 +75,12 @@ class EdgeSolver(AbstractFlowSolver):
     @property
     def spectral_radius(self) -> Float[Array, ""]:
         """Bound on the rates of decay: eta lambda at the threshold, and of the relaxation."""
-        return _SAFETY * ((4 if self.flow.correction else 2) + 1 / self.flow.relaxation)
+        return self._free_radius + _SAFETY / self.flow.relaxation
+
+    @property
+    def _free_radius(self) -> float:
+        """Bound on the rates of decay where no eigenvalue is near the threshold."""
+        return _SAFETY * (4 if self.flow.correction else 2)
 
     @property
     def longest_step(self) -> Float[Array, ""]:
@@ -127,7 +132,8 @@ class EdgeSolver(AbstractFlowSolver):
         start, unravel = ravel_pytree(y0.params)
         step = t1 - t0
         relaxation = flow.relaxation.astype(step.dtype)
-        wanted = stages_for(step, self.spectral_radius)
+        radius = jnp.where(model.near, self.spectral_radius, self._free_radius)
+        wanted = stages_for(step, radius)
         stages = jnp.clip(wanted, 2, self.most_stages).astype(jnp.int32)
 
         def field(t: Array, w: Array) -> Array:

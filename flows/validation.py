@@ -229,6 +229,12 @@ def cast(name: str, value: Array, dtype: Any) -> Array:
     return converted
 
 
+# Compiled never, traced once: what is not would be traced again for each check.
+@eqx.filter_jit
+def _evaluated(potential: Any, params: Any) -> Any:
+    return potential(params)
+
+
 def check_potential(potential: Any, params: Any) -> None:
     """Check that `potential(params)` is one real float; `params` may be shapes alone.
 
@@ -239,7 +245,7 @@ def check_potential(potential: Any, params: Any) -> None:
         raise ValueError(
             f"potential must be a function of the parameters; got {type(potential).__name__}."
         )
-    value = eqx.filter_eval_shape(potential, params)
+    value = eqx.filter_eval_shape(_evaluated, potential, params)
     if not isinstance(value, jax.ShapeDtypeStruct):
         raise ValueError(
             f"potential(params) must return one array of shape (); got {type(value).__name__}."
