@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import diffrax
@@ -19,8 +20,8 @@ from .cost import Cost
 from .potential import Potential
 from .projection import AbstractFlowSolver
 from .results import RESULTS, choose
+from .validation import positive
 
-# A step so short, in steps of the optimizer, is not rejected any more: what fails there, fails.
 _SHORTEST = 1e-6
 # A step that moves the centre by less than this share of the radius has come to a crease, if there
 # is one within twice the move: it is caught, rather than approached for ever.
@@ -56,12 +57,25 @@ class BallSolver(AbstractFlowSolver):
 
     Attributes:
         flow: The `BallCentreFlow`; the vector field of the terms is not used.
+        shortest: A step so short, in steps of the optimizer, is not rejected where no contact is
+            found: the run has failed there.
+
+    Raises:
+        ValueError: If `shortest` is not positive.
     """
 
     flow: Any
+    shortest: Float[Array, ""] = eqx.field(
+        default=_SHORTEST, converter=partial(positive, "shortest")
+    )
 
     term_structure: ClassVar = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., Any]] = diffrax.Tsit5.interpolation_cls
+
+    def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "BallSolver":
+        """Return the solver for a flow, which tells what fails before the controller gives up."""
+        # An adaptive controller of diffrax shortens a step to no less than a fifth.
+        return BallSolver(flow, jnp.maximum(self.shortest, 5 * smallest))
 
     @property
     def first_step(self) -> Float[Array, ""]:
@@ -144,7 +158,7 @@ class BallSolver(AbstractFlowSolver):
         error = step * (errors @ rates)
         lost = flow.failure(y0, placed)
         failed = ~jnp.all(jnp.isfinite(error)) | (lost > 0)
-        hopeless = failed & (step < _SHORTEST)
+        hopeless = failed & (step < self.shortest)
         error = jnp.where(failed, jnp.where(hopeless, 0, jnp.inf), error)
         y1 = flow.renewed(y0, placed)
         y1 = jax.tree.map(lambda new, old: jnp.where(failed, old, new), y1, y0)

@@ -84,7 +84,8 @@ class CentralFlow(AbstractProjectedFlow):
         optimizer: The gradient descent that is modelled.
         rank: How many eigenvalues to watch, 1 to min(P, 16): all that may reach 2/eta. If the
             smallest of them comes within 5% of 2/eta, a warning says so. "auto" starts with 4 and
-            repeats a segment with more where that happens; not inside `jax.jit` or `jax.vmap`.
+            repeats a segment with two more where that happens, with twice as many where they are
+            above 2/eta by more; not inside `jax.jit` or `jax.vmap`.
         relaxation: tau, in steps, above 0.
         correction: Add the backward-error term (THEORY 1, arXiv 2009.11162) to the centre:
             dw/dt = -eta (I + (eta/2) H) [ g + (1/2) grad <H, Sigma> ], with A and B to match.
@@ -330,11 +331,16 @@ class CentralFlow(AbstractProjectedFlow):
             return None
         most = min(_MOST_MODES, size)
         if self.grows and watched < most:
-            more = random_modes(min(watched + 2, most), size, end.modes.dtype)
+            # Where all are far above the threshold, which only a start can be, there are many.
+            wanted = 2 * watched if approach > 1 + _MARGIN else watched + 2
+            more = random_modes(min(wanted, most), size, end.modes.dtype)
             modes = jnp.concatenate([start.modes, more[watched:]])
             zero = jnp.zeros_like(start.approach)
             covariance = jnp.zeros(len(modes) * (len(modes) + 1) // 2, modes.dtype)
             return CentralFlowState(start.params, modes, covariance, zero, zero, start.allowance)
+        if start is end:
+            # It is told at the end of the segment, once.
+            return None
         warnings.warn(
             f"the smallest of the {watched} eigenvalues that CentralFlow watches came within "
             f"{_MARGIN:.0%} of 2/eta (it reached {approach:.3f} of it): eigenvalues that are not "

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .results import RESULTS
+from .results import RESULTS, choose
 from .validation import positive, positive_integer
 
 _DAMPING = 2 / 13
@@ -71,6 +71,16 @@ def _coefficients(most: int) -> np.ndarray:
                 c[j - 1],
             )
     return table
+
+
+def check_stages(most_stages: Any) -> None:
+    """Check how many stages a step may have.
+
+    Raises:
+        ValueError: If that is not an integer of at least 2.
+    """
+    if positive_integer("most_stages", most_stages) < 2:
+        raise ValueError(f"most_stages must be at least 2; got {most_stages}.")
 
 
 def stages_for(step: Array, spectral_radius: Array) -> Float[Array, ""]:
@@ -157,8 +167,7 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
     )
 
     def __check_init__(self) -> None:
-        if positive_integer("most_stages", self.most_stages) < 2:
-            raise ValueError(f"most_stages must be at least 2; got {self.most_stages}.")
+        check_stages(self.most_stages)
 
     def order(self, terms: Any) -> int:
         """Return 2."""
@@ -200,7 +209,9 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         }
         dense_info = {"y0": y0, "y1": y1, **slopes}
         state = ChebyshevState(f1, solver_state.evaluations + stages)
-        return y1, error, dense_info, state, RESULTS.successful
+        # Of a step that is rejected nobody reads it: a constant step size rejects none.
+        result = choose(too_many, RESULTS.nonlinear_divergence, RESULTS.successful)
+        return y1, error, dense_info, state, result
 
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
         """Return the vector field."""

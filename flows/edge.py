@@ -12,6 +12,7 @@ The shortest move of w that removes it to first order does so.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import diffrax
@@ -22,7 +23,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from .chebyshev import chebyshev_error, chebyshev_step, stages_for
+from .chebyshev import chebyshev_error, chebyshev_step, check_stages, stages_for
 from .compilation import traced_once
 from .complementarity import solve_packed_complementarity
 from .cost import Cost
@@ -30,12 +31,12 @@ from .edge_interpolation import EdgeInterpolation, cubic_move
 from .edge_model import CentralFlowState, Drift, EdgeModel, Evaluation
 from .packing import modes_of, pack, unpack
 from .potential import Potential
-from .projection import AbstractFlowSolver
+from .projection import AbstractFlowSolver, too_long_failure
 from .results import RESULTS, choose
+from .validation import positive
 
 _SAFETY = 1.2
 
-# A step so short, in steps of the optimizer, is not rejected any more: what fails there, fails.
 _SHORTEST = 1e-4
 
 # How far above the threshold, relative to it, an interpolation may lead.
@@ -63,14 +64,31 @@ class EdgeSolver(AbstractFlowSolver):
 
     Attributes:
         flow: The `CentralFlow`; the vector field of the terms is not used.
-        most_stages: A step that would need more is rejected.
+        most_stages: A step that would need more is rejected; at least 2.
+        shortest: A step so short, in steps of the optimizer, is not rejected where the model
+            cannot be evaluated: the run has failed there.
+
+    Raises:
+        ValueError: If `most_stages` or `shortest` is out of range.
     """
 
     flow: Any
     most_stages: int = eqx.field(static=True, default=24)
+    shortest: Float[Array, ""] = eqx.field(
+        default=_SHORTEST, converter=partial(positive, "shortest")
+    )
 
     term_structure: ClassVar = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., EdgeInterpolation]] = EdgeInterpolation
+
+    def __check_init__(self) -> None:
+        check_stages(self.most_stages)
+
+    def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "EdgeSolver":
+        """Return the solver for a flow, which tells what fails before the controller gives up."""
+        # An adaptive controller of diffrax shortens a step to no less than a fifth.
+        shortest = jnp.maximum(self.shortest, 5 * smallest)
+        return dataclasses.replace(self, flow=flow, shortest=shortest)
 
     @property
     def spectral_radius(self) -> Float[Array, ""]:
@@ -149,26 +167,29 @@ class EdgeSolver(AbstractFlowSolver):
         returned, last, found = self._back_to(bound, args, end, unravel, renewed)
         move = last - end
         too_long = (wanted > self.most_stages) | unprepared
-        hopeless = ~found.solved & (step < _SHORTEST)
+        rejected = too_long | ~found.solved
+        hopeless = ~found.solved & (step < self.shortest)
         # The field at the end is the true one, so that the estimate sees what was frozen.
         error = chebyshev_error(step, start, end, f0, found.velocity)
-        error = jnp.where(too_long | ~found.solved, jnp.inf, jnp.abs(error) + jnp.abs(move))
+        error = jnp.where(rejected, jnp.inf, jnp.abs(error) + jnp.abs(move))
         error = jnp.where(hopeless, 0, error)
 
         y1 = flow.renewed(dataclasses.replace(y0, allowance=allowance), renewed, modes, found)
         y1 = dataclasses.replace(y1, params=unravel(last))
         # What could not be evaluated is no number, with which no step is accepted.
-        y1 = jax.tree.map(lambda before, after: jnp.where(hopeless, before, after), y0, y1)
+        y1 = jax.tree.map(lambda before, after: jnp.where(rejected, before, after), y0, y1)
         hvps = stages if flow.correction else 0
         spent = solver_state.cost + renewed.cost + Cost(gradients=stages, hvps=hvps)
-        failure = jnp.where(hopeless, flow.failure(renewed, found), 0)
+        # Told of a rejected step too, which nobody reads: a constant step size rejects none.
+        failure = jnp.where(found.solved, too_long_failure(flow), flow.failure(renewed, found))
+        failure = jnp.where(rejected, failure, 0).astype(jnp.int32)
         state = EdgeState(returned, found.velocity, spent, failure)
         ends = start, ravel_pytree(y1.params)[0]
-        last_slope = jnp.where(hopeless, f0, found.velocity)
+        last_slope = jnp.where(rejected, f0, found.velocity)
         slopes = _slopes(ends, step * f0, step * last_slope, model, bound)
         dense_info = {"y0": y0, "y1": y1, "k0": unravel(slopes[0]), "k1": unravel(slopes[1])}
         y_error = y0.rates(unravel(error), jnp.zeros_like(allowance))
-        result = choose(hopeless, RESULTS.nonlinear_divergence, RESULTS.successful)
+        result = choose(rejected, RESULTS.nonlinear_divergence, RESULTS.successful)
         return y1, y_error, dense_info, state, result
 
     def func(self, terms: Any, t0: Any, y0: CentralFlowState, args: Potential) -> Any:

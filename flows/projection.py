@@ -14,7 +14,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .cost import Cost
 from .flow import AbstractFlow
 from .potential import Potential
 from .results import RESULTS, choose
@@ -44,24 +43,45 @@ class AbstractProjectedFlow(AbstractFlow):
 
     @abc.abstractmethod
     def review(self, start: Any, end: Any) -> PyTree[Array] | None:
-        """Look at a finished segment, outside of compiled code.
+        """Look at a finished segment, outside of compiled code, and at the start of a run.
 
         Args:
             start: The concrete state where the segment started.
-            end: Where it ended.
+            end: Where it ended; `start` itself at the start of a run.
 
         Returns:
             None to go on, or a state, of other shapes perhaps, to repeat the segment from.
         """
 
 
-class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
-    """A solver made for one projected flow: an accepted step of it ends where `project` would.
+def too_long_failure(flow: AbstractProjectedFlow) -> int:
+    """Return the failure of a step that is too long for its solver: next to those of the flow."""
+    return len(flow.failures) + 1
 
-    Its state has the attributes `cost`, a `Cost` that counts what was spent since the start, and
-    `failure`, as `project` returns it; a step that fails for good is reported as successful in its
-    error estimate, with the result `nonlinear_divergence`, so that it ends the run.
+
+class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
+    """A solver made for one kind of projected flow: an accepted step ends where `project` would.
+
+    Its state has the attributes `cost`, a `Cost` that counts what accepted steps have spent since
+    the start, and `failure`, as `project` returns it, or `too_long_failure`. A step that must not
+    be accepted has the result `nonlinear_divergence`, which ends the run where the step size does
+    not adapt, and an infinite error; one that fails for good has no error, so that it always ends
+    the run.
+
+    Attributes:
+        flow: The flow.
     """
+
+    flow: eqx.AbstractVar[AbstractProjectedFlow]
+
+    @abc.abstractmethod
+    def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "AbstractFlowSolver":
+        """Return the solver for a run.
+
+        Args:
+            flow: The flow of the run, of the kind that the solver is made for.
+            smallest: The step size below which a controller ends the run.
+        """
 
     @property
     @abc.abstractmethod
@@ -78,11 +98,6 @@ class ProjectedState(eqx.Module):
 
     inner: PyTree[Any]
     failure: Int[Array, ""]
-
-    @property
-    def cost(self) -> Cost | None:
-        """What the inner solver has counted, if it does."""
-        return getattr(self.inner, "cost", None)
 
 
 class ProjectedSolver(diffrax.AbstractWrappedSolver):

@@ -12,6 +12,10 @@ from .trees import Params, all_finite
 RESULTS = diffrax.RESULTS
 
 LOSS_NOT_FINITE = "the loss is no longer finite"
+TOO_LONG = (
+    "the step was too long for the solver made for this flow: give a smaller dt0, or let the step "
+    "size adapt"
+)
 
 
 def choose(condition: Bool[Array, ""], if_true: Any, if_false: Any) -> RESULTS:

@@ -14,7 +14,7 @@ from .cost import Cost
 from .optimizers import GradientDescent
 from .phase_space import increments
 from .potential import Potential
-from .projection import AbstractFlowSolver
+from .projection import AbstractFlowSolver, too_long_failure
 from .results import RESULTS, choose
 from .rod_slope import RodSlope
 from .rod_state import DenseRodState, LowRankRodState, RodState, flat_centre
@@ -88,6 +88,11 @@ class RodSolver(AbstractFlowSolver):
         del terms
         return 3
 
+    def prepared(self, flow: Any, smallest: Array) -> "RodSolver":
+        """Return the solver for a flow; a point without derivative ends it at any step size."""
+        del smallest
+        return RodSolver(flow, self.dense)
+
     @property
     def first_step(self) -> Array:
         """Half a step of the optimizer."""
@@ -140,10 +145,12 @@ class RodSolver(AbstractFlowSolver):
         error = LowRankRodState(unravel(done.error.centre), done.error.factor)
         info = {"y0": y0, "y1": y1, "slopes": (inner, done.slope)}
         assert spent is not None
-        failure = (all_finite(y1) & ~done.slope.smooth).astype(jnp.int32)
+        rough = all_finite(y1) & ~done.slope.smooth
+        # Of a rejected step nobody reads it: a constant step size rejects none.
+        failure = jnp.where(done.stable, rough.astype(jnp.int32), too_long_failure(self.flow))
         result = choose(failure > 0, RESULTS.nonlinear_divergence, RESULTS.successful)
         # Accepted, so that it ends the run; the estimate of its error is not finite.
-        error = jax.tree.map(lambda e: jnp.where(failure > 0, 0, e), error)
+        error = jax.tree.map(lambda e: jnp.where(rough & done.stable, 0, e), error)
         state = RodSolverState(done.slope, spent + self._spent(done.points), failure)
         return y1, error, info, state, result
 

@@ -13,7 +13,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .chebyshev import chebyshev_step, stages_for
 from .factored import Rows, size_along, truncated
@@ -88,12 +88,14 @@ class Stepped(eqx.Module):
         slope: The slope there.
         error: Estimate of its error.
         points: At how many points the map was evaluated.
+        stable: Whether it had stages enough for its length; its error is infinite otherwise.
     """
 
     point: RodPoint
     slope: RodSlope
     error: RodPoint
     points: Int[Array, ""]
+    stable: Bool[Array, ""]
 
 
 def bogacki_shampine(field: Field, step: Array, y0: RodPoint, f0: RodSlope) -> Stepped:
@@ -113,7 +115,7 @@ def bogacki_shampine(field: Field, step: Array, y0: RodPoint, f0: RodSlope) -> S
     weights = (-5 / 72, 1 / 12, 1 / 9, -1 / 8)
     slopes = zip(weights, (f0, f1, f2, f3), (y0, y1, y2, y3), strict=True)
     error = error_of([(0 * one, y0)], [(step * weight(w), f, y) for w, f, y in slopes], y3)
-    return Stepped(y3, f3, error, f1.points + f2.points + f3.points)
+    return Stepped(y3, f3, error, f1.points + f2.points + f3.points, jnp.asarray(True))
 
 
 def stabilised(field: Field, step: Array, y0: RodPoint, f0: RodSlope, most_stages: int) -> Stepped:
@@ -138,8 +140,9 @@ def stabilised(field: Field, step: Array, y0: RodPoint, f0: RodSlope, most_stage
     f1 = field(y1)
     share, part = 0.8 * jnp.ones_like(step), 0.4 * step
     error = error_of([(share, y0), (-share, y1)], [(part, f0, y0), (part, f1, y1)], y1)
-    error = jax.tree.map(lambda e: jnp.where(wanted > most_stages, jnp.inf, e), error)
-    return Stepped(y1, f1, error, stages * f1.points)
+    stable = wanted <= most_stages
+    error = jax.tree.map(lambda e: jnp.where(stable, e, jnp.inf), error)
+    return Stepped(y1, f1, error, stages * f1.points, stable)
 
 
 class RodInterpolation(diffrax.AbstractLocalInterpolation):

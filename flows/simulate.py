@@ -6,7 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .flow import AbstractFlow, AbstractFollowedFlow
 from .measure import check_measurements, labels
@@ -68,7 +68,8 @@ def simulate(
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
-            `diffrax.Tsit5()`.
+            `diffrax.Tsit5()`. One that is made for a kind of flow is used for `flow`, whichever
+            it holds.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
             the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
             float32; a constant step for a solver without error estimate.
@@ -96,6 +97,11 @@ def simulate(
         raise ValueError(
             f"flow must be a flow such as GradientFlow(GradientDescent(0.1)); got {flow!r}."
         )
+    if hasattr(flow, "project") and not isinstance(flow, AbstractProjectedFlow):
+        raise ValueError(
+            f"flow must be an AbstractProjectedFlow to be projected; {type(flow).__name__} has a "
+            "method `project` and is none."
+        )
     if (params is None) == (state is None):
         raise ValueError("exactly one of params and state must be given, the other be None.")
     saves, save_every = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
@@ -118,7 +124,13 @@ def simulate(
     vectors = 1 + (flow.kept_vectors if isinstance(flow, AbstractFollowedFlow) else 0)
     length = segment_length(segment, saves, vectors * size * jnp.dtype(dtype).itemsize)
     suited_solver, suited_controller = flow.integrator(dtype)
-    solver = matrix_free(suited_solver if solver is None else solver, size)
+    solver = suited_solver if solver is None else solver
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        solved_for = (
+            eqx.filter_eval_shape(flow.init, potential, params) if state is None else state.flow
+        )
+        size = sum(x.size for x in jax.tree.leaves(solved_for))
+    solver = matrix_free(solver, size)
     controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
     origin = {
         "flow": type(flow).__name__,
@@ -128,10 +140,10 @@ def simulate(
     }
     if state is not None:
         check_origin(state.origin, **origin)
+    smallest = smallest_step(dtype, length * save_every)
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
-        controller = StepMemory(controller, smallest_step(dtype, length * save_every))
-    if isinstance(flow, AbstractProjectedFlow) and not isinstance(solver, AbstractFlowSolver):
-        solver = ProjectedSolver(solver, flow)
+        controller = StepMemory(controller, smallest)
+    solver = _fitted(solver, flow, smallest)
     problem = SimulationProblem(
         flow=flow,
         potential=potential,
@@ -145,21 +157,24 @@ def simulate(
         variables=merge_variables([*(m.variables for m in measurements), flow.variables]),
         origin=tuple(origin.items()),
     )
-    first = None
-    if state is None:
-        state, first = begin(problem, params)
+
+    def review(start: SimulationState, end: SimulationState) -> Any:
+        if not isinstance(flow, AbstractProjectedFlow) or is_traced(end):
+            return None
+        return flow.review(start.flow, end.flow)
 
     def one_segment(state: SimulationState, count: int) -> tuple[SimulationState, Trajectory]:
         following, piece = advance(problem, state, count)
-        if not isinstance(flow, AbstractProjectedFlow) or is_traced(following):
+        again = review(state, following)
+        if again is None:
             return following, piece
-        again = flow.review(state.flow, following.flow)
-        return (
-            (following, piece)
-            if again is None
-            else one_segment(reset(problem, state, again), count)
-        )
+        return one_segment(reset(problem, state, again), count)
 
+    first = None
+    if state is None:
+        state, first = begin(problem, params)
+        while (again := review(state, state)) is not None:
+            state, first = begin(problem, params, again)
     return run_segments(
         one_segment,
         state,
@@ -170,3 +185,15 @@ def simulate(
         throw=throw,
         name=type(flow).__name__,
     )
+
+
+def _fitted(solver: Any, flow: AbstractFlow, smallest: Float[Array, ""]) -> diffrax.AbstractSolver:
+    """Return the solver as a run of the flow uses it."""
+    if isinstance(solver, AbstractFlowSolver):
+        if type(solver.flow) is not type(flow):
+            raise ValueError(
+                f"solver must be one for {type(flow).__name__}, or for any flow such as Tsit5(); "
+                f"got {type(solver).__name__}, made for {type(solver.flow).__name__}."
+            )
+        return solver.prepared(flow, smallest)
+    return ProjectedSolver(solver, flow) if isinstance(flow, AbstractProjectedFlow) else solver

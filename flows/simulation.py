@@ -19,7 +19,7 @@ from .measure import losses, measure_all
 from .measurements import AbstractMeasurement
 from .potential import Potential
 from .projection import AbstractFlowSolver, AbstractProjectedFlow
-from .results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
+from .results import LOSS_NOT_FINITE, RESULTS, TOO_LONG, choose, first_failure
 from .stepping import (
     ShiftedField,
     StepMemory,
@@ -30,12 +30,8 @@ from .stepping import (
 )
 from .trajectory import Trajectory
 from .trees import Params
-from .validation import (
-    Origin,
-)
+from .validation import Origin
 from .variables import STEPS, Variables, check_variables
-
-_MAX_SOLVER_STEPS = 4096
 
 
 class SimulationState(eqx.Module):
@@ -111,7 +107,7 @@ class SimulationProblem(eqx.Module):
     def failures(self) -> tuple[str, ...]:
         """The sentences that a trajectory's `failure` counts."""
         if isinstance(self.flow, AbstractProjectedFlow):
-            return (*self.flow.failures, LOSS_NOT_FINITE)
+            return (*self.flow.failures, TOO_LONG, LOSS_NOT_FINITE)
         return (LOSS_NOT_FINITE,)
 
     def detail(self, flow_state: Any) -> Float[Array, ""]:
@@ -181,8 +177,11 @@ class SimulationProblem(eqx.Module):
         """Return the stats of a segment; `spent` where the solver counts by itself."""
         per_step = evaluations_per_step(self.solver)
         cost = spent
-        if cost is None and per_step is not None and self.flow.cost is not None:
-            cost = self.flow.cost * (steps * per_step + at_start)
+        if self.flow.cost is not None and not isinstance(self.solver, AbstractFlowSolver):
+            if cost is not None:
+                cost = cost + self.flow.cost * at_start
+            elif per_step is not None:
+                cost = self.flow.cost * (steps * per_step + at_start)
         return {
             "solver_steps": jnp.asarray(steps, jnp.int32),
             "rejected_steps": jnp.asarray(rejected, jnp.int32),
@@ -196,10 +195,13 @@ def common_dtype(state: PyTree[Any]) -> Any:
 
 
 @compiled_once
-def begin(problem: SimulationProblem, params: Params) -> tuple[SimulationState, Trajectory]:
-    """Make the state of a run that starts, and its first row."""
+def begin(
+    problem: SimulationProblem, params: Params, flow_state: Any = None
+) -> tuple[SimulationState, Trajectory]:
+    """Make the state of a run that starts, and its first row; from another flow state if given."""
     flow, potential = problem.flow, problem.potential
-    y0, failure, solver_state = _started(problem, flow.init(potential, params))
+    flow_state = flow.init(potential, params) if flow_state is None else flow_state
+    y0, failure, solver_state = _started(problem, flow_state)
     t0 = jnp.zeros((), common_dtype(y0))
     term = diffrax.ODETerm(ShiftedField(flow, t0))
     dt0 = problem.dt0
@@ -256,7 +258,8 @@ def begin(problem: SimulationProblem, params: Params) -> tuple[SimulationState, 
         origin=problem.origin,
     )
     at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
-    stats = problem.stats(0, 0, at_start, cost, solver_cost(solver_state))
+    spent = solver_cost(solver_state, flow.cost)
+    stats = problem.stats(0, 0, at_start, cost, spent)
     return state, problem.piece(state, time[None], rows[0], observables, stats)
 
 
@@ -331,7 +334,7 @@ def advance(
         failure=jnp.where(failed, failure, state.failure),
         origin=state.origin,
     )
-    before, after = solver_cost(state.solver), solver_cost(solver_state)
+    before, after = (solver_cost(s, problem.flow.cost) for s in (state.solver, solver_state))
     spent = None if before is None or after is None else after - before
     stats = problem.stats(
         solution.stats["num_steps"],
@@ -351,9 +354,14 @@ def reset(problem: SimulationProblem, state: SimulationState, flow_state: Any) -
     term = diffrax.ODETerm(ShiftedField(problem.flow, state.time))
     if solver is None:
         solver = problem.solver.init(term, time, time + state.step, flow_state, problem.potential)
-    result = choose(failure > 0, RESULTS.nonlinear_divergence, state.result)
+    failed = (failure > 0) & (state.result == RESULTS.successful)
     return dataclasses.replace(
-        state, flow=flow_state, solver=solver, result=result, failure=failure
+        state,
+        flow=flow_state,
+        solver=solver,
+        result=choose(failed, RESULTS.nonlinear_divergence, state.result),
+        stopped_at=jnp.where(failed, state.time, state.stopped_at),
+        failure=jnp.where(failed, failure, state.failure),
     )
 
 

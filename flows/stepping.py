@@ -11,11 +11,12 @@ import lineax as lx
 import optimistix
 from jaxtyping import Array, Float, PyTree
 
+from .chebyshev import ChebyshevState
 from .compilation import traced_once
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
-from .projection import ProjectedSolver
+from .projection import ProjectedSolver, ProjectedState
 from .results import RESULTS, choose
 from .trees import all_finite
 
@@ -238,9 +239,17 @@ def evaluations_at_start(
     return int(first_stage) + (2 if chooses else 0)
 
 
-def solver_cost(state: Any) -> Cost | None:
-    """Return what a solver has counted itself in its accepted steps, if it does."""
-    return getattr(state, "cost", None)
+def solver_cost(state: Any, evaluation: Cost | None) -> Cost | None:
+    """Return what a solver has counted itself in its accepted steps, if it does.
+
+    Args:
+        state: The solver's state.
+        evaluation: What one evaluation of the vector field costs; None if that varies.
+    """
+    inner = state.inner if isinstance(state, ProjectedState) else state
+    if isinstance(inner, ChebyshevState):
+        return None if evaluation is None else evaluation * inner.evaluations
+    return getattr(inner, "cost", None)
 
 
 def cost_stats(cost: Cost | None, measured: Cost) -> dict[str, Array]:

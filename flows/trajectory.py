@@ -73,11 +73,14 @@ class Trajectory(eqx.Module):
         params: The parameters (an optimizer's iterates, a flow's centre), leading axis T.
         observables: What was measured and what the flow predicts, by name, leading axis T.
         state: The last state, to go on from: pass it as `state` to the function that made it.
-        stats: Scalars by name: `gradient_evaluations`, `hvp_evaluations` and
-            `gradient_equivalents` (a gradient counts 1, a Hessian-vector product 2, a third
-            derivative 4) of the run itself, `measurement_gradient_equivalents` of what was
-            measured, and for flows `solver_steps` and `rejected_steps`. The evaluations of an
-            implicit solver's inner iterations are not known, and absent.
+        stats: Scalars by name: `gradient_evaluations`, `hvp_evaluations`,
+            `third_derivative_evaluations` and `gradient_equivalents` (a gradient counts 1, a
+            Hessian-vector product 2, a third derivative 4) of the run itself,
+            `measurement_gradient_equivalents` of what was measured, and for flows `solver_steps`
+            and `rejected_steps`. A solver made for a flow counts its accepted steps, others all
+            but the projections after them; what a flow evaluates for its own observables at the
+            saves counts in neither. The evaluations of an implicit solver's inner iterations are
+            not known, and absent.
         result: How the run ended, an item of `RESULTS`.
         stopped_at: The step or time at which it failed; nan if it did not.
         variables: Metadata of the observables.
@@ -233,6 +236,11 @@ def _sentence(result: RESULTS) -> str:
         return (
             "max_solver_steps was reached: raise it, save more often, or use an implicit "
             "solver such as diffrax.Kvaerno5() for a stiff flow"
+        )
+    if bool(result == RESULTS.nonlinear_divergence):
+        return (
+            "a step of the solver failed: the equations of an implicit one were not solved, or it "
+            "was too long for a stabilised one; give a smaller dt0, or let the step size adapt"
         )
     return RESULTS[result]
 

@@ -1,0 +1,139 @@
+"""The solvers made for a flow: which flow they integrate, and how their steps fail."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from flows import (
+    CentralFlow,
+    EdgeSolver,
+    GradientDescent,
+    GradientFlow,
+    RodFlow,
+    RungeKuttaChebyshev,
+    SimulationError,
+    simulate,
+)
+from potentials import Quadratic, SharpValley
+from tests.helpers import assert_trees_close
+
+pytestmark = pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
+
+SLOW = CentralFlow(GradientDescent(0.1), rank=1)
+VALLEY = SharpValley(0.01)
+START = jnp.asarray([0.0, 6.65])
+FIXED = diffrax.ConstantStepSize()
+
+
+def kinked(params):
+    """A parabola without second derivatives where w_0 < 1/2, though with all first ones."""
+    kink = lax.cond(params[0] < 0.5, lambda z: jnp.abs(0 * z) ** 1.5, lambda z: 0 * z, params[0])
+    return 1.5 * jnp.sum(params**2) + kink
+
+
+def test_a_solver_is_used_for_the_flow_of_the_run_and_no_other_kind():
+    """Whichever flow of its kind it holds: the run's learning rate is the run's flow's."""
+    flow = CentralFlow(GradientDescent(0.3), rank=1)
+    own = simulate(flow, VALLEY, START, 20, save_every=20)
+    other = simulate(flow, VALLEY, START, 20, save_every=20, solver=EdgeSolver(SLOW))
+    assert_trees_close(other.params, own.params, rtol=0.0, atol=0.0)
+    with pytest.raises(ValueError, match=r"solver must be one for GradientFlow.*made for Central"):
+        simulate(GradientFlow(GradientDescent(0.1)), VALLEY, START, 20, solver=EdgeSolver(SLOW))
+    with pytest.raises(ValueError, match="most_stages must be at least 2; got 1"):
+        EdgeSolver(SLOW, most_stages=1)
+
+
+def test_a_fixed_step_that_fails_ends_the_run_with_the_reason():
+    """Nothing rejects it, so that it must not be taken."""
+    options = {"stepsize_controller": FIXED, "dt0": 0.5}
+    with pytest.raises(SimulationError, match=r"stopped at step 2.*: the eigenvectors") as caught:
+        simulate(SLOW, kinked, jnp.asarray([1.0, 0.3]), 10, **options)
+    kept = caught.value.trajectory
+    expected = jnp.exp(-0.3 * jnp.arange(3.0))[:, None] * jnp.asarray([[1.0, 0.3]])
+    # Order two at steps of half the optimizer's.
+    assert_trees_close(kept.params, expected, rtol=2e-3, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", ["central", "rod", "rkc"])
+def test_a_fixed_step_that_is_too_long_for_the_stages_ends_the_run(kind):
+    """The stabilised methods are not stable there."""
+    optimizer = GradientDescent(0.3)
+    flow, solver = {
+        "central": (CentralFlow(optimizer, rank=1), None),
+        "rod": (RodFlow(optimizer, dense_limit=0), None),
+        "rkc": (GradientFlow(optimizer), RungeKuttaChebyshev(2.0, most_stages=4)),
+    }[kind]
+    with pytest.raises(SimulationError, match=r"was too long for .* give a smaller dt0"):
+        simulate(
+            flow, VALLEY, START, 200, save_every=200, solver=solver,
+            stepsize_controller=FIXED, dt0=100.0,
+        )  # fmt: skip
+
+
+def test_in_single_precision_too_a_long_run_tells_what_failed(float32):
+    """Before the step size falls below what single precision resolves."""
+    del float32
+    flow = CentralFlow(GradientDescent(0.1), rank=1)
+    with pytest.raises(SimulationError, match="the eigenvectors of the Hessian did not converge"):
+        simulate(flow, kinked, jnp.asarray([1.0, 0.3]), 300)
+
+
+def softening(params):
+    """Five curvatures 1 + w_5 of the same size, which lead up to and beyond 2/eta = 2."""
+    return 0.5 * (1 + params[5]) * jnp.sum(params[:5] ** 2) + 0.05 * (params[5] - 1.2) ** 2
+
+
+def test_a_start_far_above_the_edge_is_watched_in_full_from_its_first_row():
+    """More eigenvalues than the first four, before anything is integrated."""
+    flow, start = CentralFlow(GradientDescent(1.0), rank="auto"), jnp.asarray([1e-3] * 5 + [4.0])
+    run = simulate(flow, softening, start, 1)
+    first = run.observables["watched_eigenvalues"][0, :5]
+    # The cross derivatives, of 1e-3, change them by 1e-6 / 5.
+    assert_trees_close(first, jnp.full(5, 5.0), rtol=1e-6, atol=0.0)
+    assert float(run.observables["watched_eigenvalues"][1, 0]) < 5.0
+
+
+def test_a_failure_where_more_eigenvalues_are_watched_is_told_with_its_time(monkeypatch):
+    """The run ends where it stood, and no later row is kept."""
+    found = CentralFlow.failure
+
+    def failing(self, model, evaluation):
+        watched = model.curvature.size
+        return jnp.ones((), jnp.int32) if watched > 10 else found(self, model, evaluation)
+
+    monkeypatch.setattr(CentralFlow, "failure", failing)
+
+    flow = CentralFlow(GradientDescent(1.0), rank="auto")
+    start = jnp.asarray([1e-3] * 5 + [0.0])
+    with pytest.raises(SimulationError, match=r"stopped at step \d+: the eigenv") as caught:
+        simulate(flow, softening, start, 40, segment=4)
+    stopped = int(caught.value.trajectory.stopped_at)
+    assert stopped % 4 == 0
+    assert caught.value.trajectory.steps.tolist() == list(range(stopped + 1))
+
+
+def test_an_implicit_solver_builds_no_jacobian_of_a_large_state():
+    """A covariance has P^2 entries: what counts is the state, not the parameters."""
+    size = 24
+    potential = Quadratic(jnp.linspace(0.5, 2.0, size))
+    flow = RodFlow(GradientDescent(0.1))
+
+    def end(solver):
+        return simulate(flow, potential, jnp.ones(size), 2, save_every=2, solver=solver).params
+
+    program = jax.make_jaxpr(end, static_argnums=0)(diffrax.Kvaerno3()).jaxpr
+    shapes = {value.aval.shape for equation in _equations(program) for value in equation.outvars}
+    assert all(sum(length >= size**2 for length in shape) < 2 for shape in shapes)
+    assert_trees_close(end(diffrax.Kvaerno3()), end(diffrax.Tsit5()), rtol=1e-5, atol=0.0)
+
+
+def _equations(jaxpr):
+    """All equations of a program, those of its loops and branches too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "jaxpr")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
