@@ -83,7 +83,9 @@ def write(
         OSError: if it cannot be written; the earlier ones are untouched then.
     """
     folder = directory / CHECKPOINT
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        folder.mkdir()
+        synchronise_folder(directory)
     buffer = io.BytesIO()
     eqx.tree_serialise_leaves(buffer, states)
     payload = buffer.getvalue()

@@ -154,7 +154,7 @@ def test_a_lengthened_run_whose_newest_checkpoint_is_torn_goes_on_from_the_one_b
 def test_a_run_without_a_checkpoint_to_go_on_from_says_that_it_begins_again(
     begins: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It ended before a full interval was done; what it wrote is not in the way of the next ones."""
+    """It ended before an interval was done; what it wrote is not in the way of what comes."""
     quietly(config(BARE, steps=3), tmp_path)
     assert checkpoints(tmp_path) == [3]
     begins.clear()
