@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .files import synchronise_tree
 from .summary import SWEEP
 
 METADATA = "metadata.json"
@@ -34,7 +35,7 @@ def write(tree: xr.DataTree, path: Path) -> None:
 
     Args:
         tree: as `store.load` gives it.
-        path: the folder, which does not exist yet.
+        path: the folder, which does not exist yet. On return all of it is on the disk.
 
     Raises:
         OSError: if it cannot be written.
@@ -60,6 +61,7 @@ def write(tree: xr.DataTree, path: Path) -> None:
         }
     text = json.dumps({"program": _PROGRAM, "groups": groups}, indent=2, allow_nan=False)
     (path / METADATA).write_text(text + "\n", "utf-8")
+    synchronise_tree(path)
 
 
 def stranger(path: Path) -> str:

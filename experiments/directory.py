@@ -10,7 +10,9 @@ from typing import Any
 from .errors import ConfigError, DirectoryError
 from .files import write_text
 from .loader import load_config, to_toml
+from .progress import warn
 from .schema import Config, Experiment, RunConfig
+from .schema.experiment import CheckpointTable
 from .store import RESULTS
 
 CONFIG = "config.toml"
@@ -176,8 +178,9 @@ def extends(config: Config, earlier: Config) -> bool:
 def continued(path: Path, config: RunConfig) -> RunConfig:
     """The config to go on with where an earlier run may be.
 
-    If it asks for more steps, the steps between checkpoints stay those of the earlier run, since an
-    adaptive solver stops at each of them: so the results are those of one run of all steps.
+    An adaptive solver stops at every checkpoint. So, unless the config asks for an interval of its
+    own, it stays that of the earlier run, though the default for more steps is another one: the
+    results are those of one run of all steps.
 
     Args:
         path: the run directory, which need not exist.
@@ -187,11 +190,21 @@ def continued(path: Path, config: RunConfig) -> RunConfig:
         earlier = load_config(path / CONFIG)
     except ConfigError:
         return config  # `prepare` says what is wrong with it.
-    if not extends(config, earlier):
+    if not (isinstance(config, Experiment) and isinstance(earlier, Experiment)):
         return config
-    assert isinstance(config, Experiment)
-    assert isinstance(earlier, Experiment)
-    return config.model_copy(update={"checkpoint": earlier.checkpoint})
+    wanted, begun = config.checkpoint, earlier.checkpoint
+    # With as many steps, the earlier run is one that was lengthened by this very command.
+    if config.steps < earlier.steps or wanted == begun or wanted != _default_checkpoint(config):
+        return config
+    warn(
+        f"{path}: checkpoint.every stays {begun.every}, with which the run began "
+        f"(for {config.steps} steps it is {wanted.every} by default)"
+    )
+    return config.model_copy(update={"checkpoint": begun})
+
+
+def _default_checkpoint(config: Experiment) -> CheckpointTable:
+    return Experiment.model_validate({**config.model_dump(), "checkpoint": {}}).checkpoint
 
 
 def _delete_run(path: Path) -> None:

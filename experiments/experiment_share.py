@@ -102,24 +102,27 @@ class ExperimentShare(AbstractShare):
 
     def restore(self) -> Store | None:
         """Go back to the last checkpoint; None, to begin again, if there is none."""
-        found = checkpoint.read(self._path, self._config, warn, self._is_boundary)
+        found = checkpoint.read(self._path, self._config, warn, self._can_go_on_from)
         if found is None:
+            checkpoint.forget(self._path, -1)
             return None
         store = Store.open(self._path / RESULTS)
-        states = found.states(self._lockstep.states_like(found.record))
-        self._lockstep.restore(found.record, states)
+        self._lockstep.restore(found.record, found.states(self._lockstep.states_like))
         if is_complete(store) and (self._lockstep.stopped or not self._left):
             return store
+        counts = found.record["rows"]
+        rows = {track.label: int(counts[track.label]) for track in self._lockstep.tracks}
+        for label, count in rows.items():
+            if store.rows(label) < count:
+                raise DirectoryError(
+                    f"{self._path}: the store lost rows of {label} that its checkpoint "
+                    f"counts on ({store.rows(label)} of {count}); run again with --overwrite"
+                )
+        checkpoint.forget(self._path, self._lockstep.steps_done)
         store.reopen(self._rows)
         store.update("", {"status": RUNNING, "message": ""})
-        for track in self._lockstep.tracks:
-            rows = int(found.record["rows"][track.label])
-            if store.rows(track.label) < rows:
-                raise DirectoryError(
-                    f"{self._path}: the store lost rows of {track.label} that its checkpoint "
-                    f"counts on ({store.rows(track.label)} of {rows}); run again with --overwrite"
-                )
-            store.truncate(track.label, rows)
+        for label, count in rows.items():
+            store.truncate(label, count)
         return store
 
     @property
@@ -140,10 +143,13 @@ class ExperimentShare(AbstractShare):
         row = self._built.size * itemsize * vectors
         return max(1, _SEGMENT_BYTES // row) * self._config.save_every
 
+    def _can_go_on_from(self, step: int) -> bool:
+        """Whether a segment of the run ends there."""
+        return step == self._config.steps or self._is_boundary(step)
+
     def _is_boundary(self, step: int) -> bool:
         """Whether a segment ends there, be the run as long as it is or longer."""
-        within = step % self._config.checkpoint.every
-        return step == self._config.steps or within % self._longest_segment == 0
+        return step % self._config.checkpoint.every % self._longest_segment == 0
 
     @property
     def _left(self) -> int:
@@ -165,7 +171,8 @@ class ExperimentShare(AbstractShare):
         record = {**self._lockstep.record(), "rows": rows}
         # The rows first: a checkpoint counts on them.
         store.synchronise()
-        checkpoint.write(self._path, self._config, record, self._lockstep.states())
+        states = self._lockstep.states()
+        checkpoint.write(self._path, self._config, record, states, self._is_boundary)
 
 
 def _say_that_it_finishes() -> None:

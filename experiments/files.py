@@ -22,6 +22,24 @@ def write_bytes(path: Path, *pieces: bytes) -> None:
     synchronise_folder(path.parent)
 
 
+def synchronise_tree(path: Path, since: int = 0) -> None:
+    """Wait until all that is in a folder, at any depth, is on the disk.
+
+    Args:
+        path: the folder.
+        since: leaves out what was last written before it, in nanoseconds since the epoch.
+    """
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file_path = os.path.join(folder, name)
+            if os.stat(file_path).st_mtime_ns >= since:
+                with open(file_path, "rb") as file:
+                    os.fsync(file.fileno())
+        # That of a folder is when a name in it was last written.
+        if os.stat(folder).st_mtime_ns >= since:
+            synchronise_folder(Path(folder))
+
+
 def synchronise_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk."""
     with contextlib.suppress(OSError):  # Not every file system can do this.

@@ -6,7 +6,7 @@ from typing import Any
 
 from .progress import AbstractProgress
 from .status import is_complete
-from .store import RESULTS, Store
+from .store import RESULTS, Store, has_begun
 
 
 class AbstractShare(abc.ABC):
@@ -77,7 +77,7 @@ def earlier_store(path: Path) -> Store | None:
     Returns:
         The store; None if there is none yet.
     """
-    if not (path / RESULTS).exists():
+    if not has_begun(path / RESULTS):
         return None
     store = Store.open(path / RESULTS)
     if not is_complete(store):

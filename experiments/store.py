@@ -10,7 +10,6 @@ power cut, they are cut off.
 
 import json
 import math
-import os
 import shutil
 import time
 import warnings
@@ -24,7 +23,7 @@ import zarr
 import zarr.errors
 
 from .errors import DirectoryError
-from .files import synchronise_folder
+from .files import synchronise_folder, synchronise_tree
 from .parallel_writes import write_rows
 
 RESULTS = "results.zarr"
@@ -68,8 +67,9 @@ class Store:
         """
         if path.exists() or path.is_symlink():
             raise DirectoryError(f"{path}: exists already")
-        group = zarr.create_group(path, zarr_format=3)
-        group.attrs.update(_plain(attributes))
+        # In one piece: a group without its attributes is none of ours.
+        zarr.create_group(path, zarr_format=3, attributes=_plain(attributes))
+        synchronise_folder(path.parent)
         return cls(path)
 
     @classmethod
@@ -172,6 +172,8 @@ class Store:
             for array in self._arrays[group].values():
                 if _dims(array)[:1] == ("step",) and array.shape[0] != rows:
                     array.resize((rows, *array.shape[1:]))
+        # A run whose end is on the disk is not gone on with: all that it wrote must be there.
+        self.synchronise()
         self.update("", attributes)
         with warnings.catch_warnings():
             # zarr warns that consolidation is not in the specification; xarray warns without it.
@@ -183,16 +185,7 @@ class Store:
         since = self._synchronised
         # Clocks of file systems tick slowly: what is written right now is looked at again.
         self._synchronised = time.time_ns() - _TICK
-        for folder, _, names in os.walk(self.path):
-            changed = False
-            for name in names:
-                path = os.path.join(folder, name)
-                if os.stat(path).st_mtime_ns >= since:
-                    changed = True
-                    with open(path, "rb") as file:
-                        os.fsync(file.fileno())
-            if changed:
-                synchronise_folder(Path(folder))
+        synchronise_tree(self.path, since)
 
     def reopen(self, length: int = 0) -> None:
         """Undo `finish` before going on: give every trajectory room for `length` rows.
@@ -200,7 +193,8 @@ class Store:
         What a kill in the middle of a write left behind is removed.
         """
         for torn in self.path.rglob("*.partial"):
-            torn.unlink()
+            if torn.is_file():  # A label may end so, too.
+                torn.unlink()
         _forget_consolidated(self.path)
         for arrays in self._arrays.values():
             for array in arrays.values():
@@ -273,6 +267,16 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
     if not ours:
         raise DirectoryError(f"{path}: no results of an eosflows run")
     return xr.DataTree.from_dict(groups)
+
+
+def has_begun(path: Path) -> bool:
+    """Whether there is a store, or something else that is none.
+
+    False also for a folder in which nothing but what a kill left of the first write is.
+    """
+    if not path.is_dir():
+        return path.exists()
+    return not all(entry.name.endswith(".partial") for entry in path.iterdir())
 
 
 def remove(path: Path) -> None:

@@ -75,6 +75,7 @@ class StudyShare(AbstractShare):
                 with deferred_interrupts():
                     store.write(part, dataset)
                     # Only now does it count: a crash may have come in the middle.
+                    store.synchronise()
                     store.update(part, {"complete": True})
             bar.reached(self.done(store))
 

@@ -133,10 +133,12 @@ def _conclusions(tree: xr.DataTree) -> rich.table.Table:
 
 def _sweep(tree: xr.DataTree) -> rich.table.Table:
     shown = _empty_table(tree)
-    if SWEEP not in tree.children:
+    axes = [str(name) for name in np.atleast_1d(tree.attrs["axes"])]
+    if SWEEP not in tree.children:  # Runs are gathered when it ends.
+        for heading in (*axes, "came to"):
+            shown.add_column(heading, no_wrap=True)  # Without columns there is no title either.
         return shown
     data = tree[SWEEP].to_dataset()
-    axes = [str(name) for name in np.atleast_1d(tree.attrs["axes"])]
     ended = data["outcome"] if "outcome" in data else data["status"]
     if data["status"].size > _MOST_RUNS:
         shown.add_column("runs came to", no_wrap=True)
@@ -231,7 +233,7 @@ def _status(tree: xr.DataTree) -> str:
     attrs = tree.attrs
     status = str(attrs.get("status", "unknown"))
     message = str(attrs.get("message", ""))
-    if status == "running" and attrs.get("kind") == "study":
+    if status == "running" and attrs.get("kind") in ("study", "sweep"):
         message = "as far as it was last written"
     elif status == "running":
         reached = max((row.steps for row in rows(tree)), default=0.0)

@@ -97,6 +97,7 @@ class SweepShare(AbstractShare):
             with deferred_interrupts():
                 store.write(batch.name, cells)
                 # Only now does it count: a crash may have come in the middle.
+                store.synchronise()
                 store.update(batch.name, {"complete": True})
             bar.reached(self.done(store))
         left = [point for point in self._alone if not self._has_ended(point)]

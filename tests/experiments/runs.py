@@ -1,8 +1,11 @@
 """Running and comparing whole runs, for the tests of this folder."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import xarray as xr
 
 from experiments import load, run
@@ -22,6 +25,28 @@ def assert_same_results(left: Path, right: Path) -> None:
             for clock in CLOCKS:
                 dataset.attrs.pop(clock, None)
         xr.testing.assert_identical(a, b)
+
+
+def noting_what_is_synchronised(patch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """From now on, a function that asserts that a file, or all of a folder, is on the disk.
+
+    It is if it was synchronised after its last write.
+    """
+    times: dict[int, int] = {}
+    fsync = os.fsync
+
+    def noted(file: int) -> None:
+        status = os.fstat(file)
+        times[status.st_ino] = status.st_mtime_ns
+        fsync(file)
+
+    def check(path: Path) -> None:
+        for entry in (path, *path.rglob("*")):
+            status = entry.stat()
+            assert times.get(status.st_ino) == status.st_mtime_ns, entry
+
+    patch.setattr(os, "fsync", noted)
+    return check
 
 
 def quietly(loaded: Experiment, path: Path, **options: Any) -> Any:

@@ -15,7 +15,7 @@ import xarray as xr
 from experiments import DirectoryError, builtin_names
 from experiments.cli import main
 from experiments.lockstep import Lockstep
-from experiments.store import Store
+from experiments.store import RESULTS, Store
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,6 +227,19 @@ def test_show_says_that_results_are_not_ours(call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ["study", "sweep"])
+def test_show_names_no_step_of_a_killed_study_or_sweep(
+    kind: str, call: Any, tmp_path: Path
+) -> None:
+    """Their groups have rows along `step` as well, which say nothing about how far they are."""
+    marks = {"name": "mine", "status": "running", "kind": kind, "axes": ["seed"]}
+    store = Store.create(tmp_path / RESULTS, marks)
+    store.append("group", xr.Dataset(coords={"step": np.arange(9, dtype=np.int32)}), 9)
+    code, out, _ = call("show", tmp_path)
+    assert code == 0
+    assert "mine: running (as far as it was last written)" in " ".join(out.split())
+
+
 def test_a_librarys_warning_is_shown_in_one_line(
     call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

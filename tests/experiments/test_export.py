@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import DirectoryError, export, load
+from experiments import DirectoryError, export, exports, load
 from experiments.cli import main
 from experiments.store import RESULTS, Store
+from tests.experiments.runs import noting_what_is_synchronised
 
 
 def trajectory(count: int, dtype: Any = np.float64) -> xr.Dataset:
@@ -179,6 +180,24 @@ def test_an_export_that_breaks_leaves_the_earlier_one(
     assert not half.exists()
     export(run, to, overwrite=True)
     assert not half.exists()
+
+
+@pytest.mark.parametrize("to", ["netcdf", "csv"])
+def test_an_export_is_on_the_disk_before_it_takes_its_name(
+    run: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would else leave the name of one whose files are empty."""
+    check = noting_what_is_synchronised(monkeypatch)
+    replace, checked = exports._replace, []
+
+    def replace_checked(path: Path, temporary: Path) -> None:
+        check(temporary)
+        checked.append(path)
+        replace(path, temporary)
+
+    monkeypatch.setattr(exports, "_replace", replace_checked)
+    path = export(run, to)
+    assert checked == [path]
 
 
 def test_nothing_but_an_export_is_replaced(run: Path, tmp_path: Path, call: Any) -> None:

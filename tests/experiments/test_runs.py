@@ -158,10 +158,10 @@ def test_rows_after_the_last_checkpoint_are_dropped_on_resume(
 
     original = checkpoint.write
 
-    def fail_at_eight(directory: Path, loaded: Experiment, record: Any, states: Any) -> None:
+    def fail_at_eight(directory: Path, loaded: Experiment, record: Any, *rest: Any) -> None:
         if record["step"] == 8:
             raise RuntimeError("power")
-        original(directory, loaded, record, states)
+        original(directory, loaded, record, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write", fail_at_eight)

@@ -9,6 +9,7 @@ import xarray as xr
 import zarr
 
 from experiments import DirectoryError, load
+from experiments.share import earlier_store
 from experiments.store import RESULTS, Store
 from tests.experiments.configs import values
 
@@ -162,6 +163,51 @@ def test_results_of_another_program_are_refused(tmp_path: Path) -> None:
     foreign.to_zarr(tmp_path / RESULTS, consolidated=False)
     with pytest.raises(DirectoryError, match="no results of an eosflows run"):
         load(tmp_path)
+
+
+def test_a_store_has_its_attributes_from_its_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill right after the group was made leaves one of ours, with which a run goes on."""
+    marks = {"name": "mine", "status": "running"}
+    create = zarr.create_group
+
+    def create_and_die(*arguments: Any, **options: Any) -> None:
+        create(*arguments, **options)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr, "create_group", create_and_die)
+        with pytest.raises(RuntimeError, match="killed"):
+            Store.create(tmp_path / RESULTS, marks)
+    earlier = earlier_store(tmp_path)
+    assert earlier is not None
+    assert earlier.attributes() == marks
+    assert load(tmp_path).attrs == marks
+
+
+def test_a_folder_in_which_nothing_was_written_yet_is_no_store(tmp_path: Path) -> None:
+    """A run begins again then; but where only the metadata are lost it says so."""
+    path = tmp_path / RESULTS
+    assert earlier_store(tmp_path) is None
+    path.mkdir()
+    assert earlier_store(tmp_path) is None
+    (path / "zarr.0123.partial").write_text("{")
+    assert earlier_store(tmp_path) is None
+    (path / "part").mkdir()
+    with pytest.raises(DirectoryError, match="not a readable results store"):
+        earlier_store(tmp_path)
+
+
+def test_a_label_may_end_as_a_torn_file_does(store: Store) -> None:
+    """Of the two only the file is removed."""
+    store.append("a.partial", rows(0, 4), LENGTH)
+    torn = store.path / "a.partial" / "loss" / "zarr.0123.partial"
+    torn.write_text("{")
+    again = Store.open(store.path)
+    again.reopen(LENGTH)
+    assert not torn.exists()
+    assert again.rows("a.partial") == 4
 
 
 def test_a_damaged_chunk_is_told(store: Store) -> None:

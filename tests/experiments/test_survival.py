@@ -8,16 +8,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from experiments import DirectoryError, checkpoint, load
-from experiments.loader import to_toml
-from tests.experiments.configs import VALLEY, config, values, write
-from tests.experiments.runs import assert_same_results, quietly
+from experiments.loader import to_toml, validate
+from experiments.progress import show_progress
+from experiments.schema import StudyExperiment, SweepExperiment
+from experiments.status import FINISHED
+from experiments.store import RESULTS, Store
+from experiments.studies import AbstractStudy, Conclusion
+from experiments.study_share import StudyShare
+from experiments.sweep import share as sweep_share
+from experiments.sweep.batch import Batch
+from experiments.sweep.workers import Workers
+from tests.experiments.configs import STUDY, VALLEY, config, values, write
+from tests.experiments.runs import assert_same_results, noting_what_is_synchronised, quietly
 
 # Many checkpoints, and nothing that takes long to compile.
 BARE = {key: value for key, value in VALLEY.items() if key != "curvature"}
@@ -166,100 +177,81 @@ def test_a_full_disk_at_any_write_loses_nothing(
     assert not list((tmp_path / "run").rglob("*.partial"))
 
 
-FLOWS = [
-    pytest.param(
-        {
-            **BARE,
-            "optimizer": {"kind": "heavy_ball", "learning_rate": 0.1, "momentum": 0.5},
-            "flows": [{"kind": "rod", "rank": 1}],
-        },
-        id="heavy-ball-rod",
-    ),
-    pytest.param(
-        {
-            **BARE,
-            "optimizer": {"kind": "nesterov", "learning_rate": 0.1, "momentum": 0.5},
-            "flows": [
-                {
-                    "kind": "dissipative",
-                    "gravity": 1.0,
-                    "friction": {"kind": "viscous", "coefficient": 0.5},
-                }
-            ],
-        },
-        id="nesterov-dissipative",
-    ),
-    pytest.param(
-        {
-            **BARE,
-            "potential": {"kind": "quadratic", "spectrum": [1.0], "start": [1.0]},
-            "optimizer": {"kind": "rolling_ball", "learning_rate": 0.1, "radius": 0.5},
-            "flows": [],
-        },
-        id="ball",
-    ),
-]
-
-
-@pytest.mark.parametrize("base", FLOWS)
-def test_a_finished_run_goes_on_for_more_steps_as_if_it_had_not_ended(
-    base: dict[str, Any], tmp_path: Path
-) -> None:
-    """Bit for bit, for the optimizers and flows whose own tests do not resume them."""
-    quietly(config(base, steps=8), tmp_path / "run")
-    result = quietly(config(base, steps=12), tmp_path / "run", resume=True)
-    assert result.status == "finished"
-    quietly(config(base, steps=12), tmp_path / "whole")
-    assert_same_results(tmp_path / "whole", tmp_path / "run")
-
-
-def test_more_steps_go_on_from_the_last_checkpoint_that_a_longer_run_would_have(
-    tmp_path: Path,
-) -> None:
-    """The end at step 6 was between two of them, and the interval stays, which is 3 by default."""
-    quietly(config(BARE, steps=6), tmp_path / "run")
-    longer = config({key: value for key, value in BARE.items() if key != "checkpoint"}, steps=60)
-    assert longer.checkpoint.every != 4
-    quietly(longer, tmp_path / "run", resume=True)
-    quietly(config(BARE, steps=60), tmp_path / "whole")
-    assert_same_results(tmp_path / "whole", tmp_path / "run")
-    assert "every = 4" in (tmp_path / "run" / "config.toml").read_text()
-
-
-def test_fewer_steps_are_refused(whole: Path) -> None:
-    """What is stored is not taken back."""
-    with pytest.raises(DirectoryError, match="steps was 40, is 30"):
-        quietly(config(LONG, steps=30), whole, resume=True)
-
-
-def test_a_power_cut_after_the_config_was_lengthened_does_not_end_the_run(tmp_path: Path) -> None:
-    """The config asks for more steps, the results say finished."""
-    quietly(config(BARE, steps=4), tmp_path / "run")
-    write(tmp_path / "run" / "config.toml", to_toml(config(BARE, steps=12)))
-    quietly(config(BARE, steps=12), tmp_path / "run", resume=True)
-    quietly(config(BARE, steps=12), tmp_path / "whole")
-    assert_same_results(tmp_path / "whole", tmp_path / "run")
-
-
-def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
+def test_rows_are_on_the_disk_before_what_counts_on_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every chunk is synchronised between its last write and the checkpoint."""
-    synchronised: dict[int, int] = {}
-    original, fsync = checkpoint.write, os.fsync
-
-    def noted(file: int) -> None:
-        synchronised[os.fstat(file).st_ino] = os.fstat(file).st_mtime_ns
-        fsync(file)
+    """All is synchronised between its last write and the checkpoint, or the end of the run."""
+    check = noting_what_is_synchronised(monkeypatch)
+    counted: list[str] = []
+    original, update = checkpoint.write, Store.update
 
     def write_checked(directory: Path, *arguments: Any) -> None:
-        for path in (directory / "results.zarr").rglob("*"):
-            if path.is_file():
-                status = path.stat()
-                assert synchronised.get(status.st_ino) == status.st_mtime_ns, path
+        check(directory / RESULTS)
+        counted.append("checkpoint")
         original(directory, *arguments)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    def update_checked(self: Store, group: str, attributes: Mapping[str, Any]) -> None:
+        if attributes.get("status") == FINISHED:
+            check(self.path)
+            counted.append("end")
+        update(self, group, attributes)
+
     monkeypatch.setattr(checkpoint, "write", write_checked)
+    monkeypatch.setattr(Store, "update", update_checked)
     quietly(config(BARE), tmp_path)
-    assert synchronised
+    assert counted == [*["checkpoint"] * 3, "end"]
+
+
+class _Study(AbstractStudy):
+    """Two parts that take no time."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Their names."""
+        return "first", "second"
+
+    def compute(self, part: str) -> xr.Dataset:
+        """Some numbers in an array of two dimensions, whose chunks are in folders of folders."""
+        return xr.Dataset({part: (("row", "column"), np.ones((2, 3)))})
+
+    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+        """Nothing."""
+        del parts
+        return []
+
+
+@pytest.mark.parametrize("kind", ["study", "sweep"])
+def test_a_part_and_a_batch_are_on_the_disk_before_they_count_as_complete(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut that keeps the one and loses the other would leave holes for good."""
+    store = Store.create(tmp_path / RESULTS, {"name": "mine", "status": "running"})
+    check = noting_what_is_synchronised(monkeypatch)
+    complete: list[str] = []
+    update = Store.update
+
+    def update_checked(self: Store, group: str, attributes: Mapping[str, Any]) -> None:
+        assert attributes == {"complete": True}
+        check(self.path)
+        complete.append(group)
+        update(self, group, attributes)
+
+    monkeypatch.setattr(Store, "update", update_checked)
+    if kind == "study":
+        loaded = validate(STUDY)
+        assert isinstance(loaded, StudyExperiment)
+        share = StudyShare(tmp_path, loaded, _Study())
+    else:
+        batch = Batch("batch-00000", (), lambda: _Study().compute("loss"))
+        monkeypatch.setattr(sweep_share, "batches", lambda points, series: ([batch], []))
+        loaded = validate({**BARE, "sweep": {"over": [{"key": "seed", "values": [0, 1]}]}})
+        assert isinstance(loaded, SweepExperiment)
+        share = sweep_share.SweepShare(tmp_path, loaded, [], Workers())
+    with show_progress(share.length, 0, False) as silence:
+        share.compute(store, silence)
+    assert complete == (["first", "second"] if kind == "study" else ["batch-00000"])
