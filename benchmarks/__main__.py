@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: As on the command line; `sys.argv` if not given.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure ratios of cost and print them as a table."
+        prog="python -m benchmarks", description="Measure what things cost and print it as a table."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows: {', '.join(ROWS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")

@@ -10,7 +10,7 @@ from .rows import Outcome
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """Return the table, one line per outcome."""
-    made = Table(title="Each ratio is measured in this one run", show_lines=True)
+    made = Table(title="Each row is measured in this one run", show_lines=True)
     made.add_column("row", no_wrap=True)
     made.add_column("ratio", justify="right", no_wrap=True)
     made.add_column("target", justify="right", no_wrap=True)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import load_run_config, run
-from experiments.experiment_share import ExperimentShare
+from experiments import checkpoint, load_run_config, run
 from experiments.store import Store
 from experiments.sweep import load_sweep, points, run_sweep
 
@@ -52,11 +51,11 @@ def sweep() -> Measured:
 def store() -> Measured:
     """The built-in experiment digits-mlp, compilation included as in the demo."""
     config = load_run_config("digits-mlp")
-    spent = {"append": 0.0, "checkpoint": 0.0}
+    spent = {"store": 0.0, "checkpoint": 0.0}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        stack.enter_context(_timed(ExperimentShare, "_append", spent, "append"))
-        stack.enter_context(_timed(ExperimentShare, "_checkpoint", spent, "checkpoint"))
-        stack.enter_context(_timed(Store, "finish", spent, "append"))
+        for name in ("append", "update", "synchronise", "finish"):
+            stack.enter_context(_timed(Store, name, spent, "store"))
+        stack.enter_context(_timed(checkpoint, "write", spent, "checkpoint"))
         begin = time.perf_counter()
         run(config, Path(folder) / "run", draw=False, progress=False)
         whole = time.perf_counter() - begin
@@ -64,16 +63,16 @@ def store() -> Measured:
 
 
 @contextlib.contextmanager
-def _timed(owner: type, name: str, spent: dict[str, float], key: str) -> Iterator[None]:
-    """Add up the seconds that a method takes."""
+def _timed(owner: Any, name: str, spent: dict[str, float], key: str) -> Iterator[None]:
+    """Add up the seconds that a function takes, less those of such functions within it."""
     original = getattr(owner, name)
 
     def timed(*arguments: Any, **options: Any) -> Any:
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), sum(spent.values())
         try:
             return original(*arguments, **options)
         finally:
-            spent[key] += time.perf_counter() - begin
+            spent[key] += time.perf_counter() - begin - (sum(spent.values()) - before)
 
     setattr(owner, name, timed)
     try:
