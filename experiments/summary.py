@@ -207,7 +207,7 @@ def _status(tree: xr.DataTree) -> str:
     attrs = tree.attrs
     status = str(attrs.get("status", "unknown"))
     message = str(attrs.get("message", ""))
-    if status == "running" and attrs.get("kind") == "study":
+    if status == "running" and attrs.get("kind") in ("study", "sweep"):
         message = "as far as it was last written"
     elif status == "running":
         reached = max((row.steps for row in rows(tree)), default=0.0)

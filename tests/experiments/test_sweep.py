@@ -22,7 +22,7 @@ from experiments.build import precision
 from experiments.cli import main
 from experiments.loader import to_toml, validate, validate_run
 from experiments.schema import SweepExperiment
-from experiments.summary import SWEEP
+from experiments.summary import SWEEP, table
 from experiments.sweep import batch as batch_module
 from experiments.sweep import load_sweep, points, run_sweep
 from experiments.sweep import share as share_module
@@ -257,6 +257,15 @@ def test_a_sweep_is_exported_as_a_table_with_a_row_for_each_run(
         xr.testing.assert_equal(tree[SWEEP].to_dataset()["loss"].load(), data["loss"])
 
 
+def test_a_sweep_that_was_killed_is_shown(together: Path) -> None:
+    """As far as it was gathered, which is not at any one step."""
+    tree = load(together)
+    tree.attrs["status"] = "running"
+    shown = table(tree)
+    assert str(shown.title) == "tiny-sweep: running (as far as it was last written)"
+    assert shown.row_count == len(CURVATURES) * 2
+
+
 def test_what_sums_up_a_run_follows_from_its_series(together: Path) -> None:
     """The last loss, and the tracking error of the documented formula."""
     data = gathered(together).isel(seed=0, curvature=0)
@@ -298,7 +307,7 @@ def test_a_family_that_does_not_fit_into_memory_is_cut_into_parts_of_one_program
     # The losses and the norms of the gradients of a run's 4 saves alone are as much.
     monkeypatch.setattr(batch_module, "_MOST_BYTES", 64)
     assert [len(part.points) for part in batches(grid, True)[0]] == [1] * 5
-    monkeypatch.setattr(batch_module, "_bytes", lambda family: 25)
+    monkeypatch.setattr(batch_module, "_bytes", lambda family: 32)
     cut, alone = batches(grid, True)
     assert alone == []
     assert [len(part.points) for part in cut] == [2, 2, 1]
