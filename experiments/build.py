@@ -47,15 +47,13 @@ class Built(NamedTuple):
 def precision(name: str) -> Iterator[None]:
     """Set JAX's default float type for a block of code, and restore it afterwards.
 
+    It is set for this thread alone: other threads may be at work in another precision.
+
     Args:
         name: "float32" or "float64".
     """
-    before = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    jax.config.update("jax_enable_x64", name == "float64")
-    try:
+    with jax.enable_x64(name == "float64"):
         yield
-    finally:
-        jax.config.update("jax_enable_x64", before)
 
 
 def build(config: Experiment, source: str, memo: dict[Any, Any] | None = None) -> Built:

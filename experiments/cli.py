@@ -113,6 +113,8 @@ def sweep(
 ) -> int:
     """Run an experiment once for each combination of some keys' values, and gather the results.
 
+    Exits with 0 if every run is done, with 1 if one failed; a run that diverged is done.
+
     Parameters
     ----------
     experiment
@@ -261,7 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `eosflows`; by default those of the process.
 
     Returns:
-        The exit code: 0 done, 1 a check failed, 2 bad config or usage, 3 diverged, 130 interrupted.
+        The exit code: 0 done, 1 a check or a run of a sweep failed, 2 bad config or usage, 3
+        diverged, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():

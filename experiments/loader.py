@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import tomli_w
@@ -21,6 +21,7 @@ _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]{1,64}[ \t]{0,4}\.[ \t]{0,4}){6
 _INDEX = re.compile(r"^\d{1,9}$")
 # As many parts as a key may have, and more than any key of the schema has.
 _MOST_PARTS = 64
+_Kind = TypeVar("_Kind", bound=Config)
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -108,21 +109,25 @@ def validate(data: Mapping[str, Any], source: str = "config") -> Config:
     Raises:
         ConfigError: as for `load_config`.
     """
-    model = StudyExperiment if "study" in data else Experiment
-    model = SweepExperiment if "sweep" in data else model
+    if "sweep" in data:
+        return _validated(SweepExperiment, data, source)
+    return validate_run(data, source)
+
+
+def validate_run(data: Mapping[str, Any], source: str = "config") -> RunConfig:
+    """As `validate`, of what can be run by itself: a table `sweep` is an unknown key."""
+    if "study" in data:
+        return _validated(StudyExperiment, data, source)
+    return _validated(Experiment, data, source)
+
+
+def _validated(model: type[_Kind], data: Mapping[str, Any], source: str) -> _Kind:
     try:
         return model.model_validate(dict(data))
     except pydantic.ValidationError as error:
         raise ConfigError(source, explain(error, data, model)) from None
     except RecursionError:
         raise ConfigError(source, [Problem("", "nested too deeply to be a config")]) from None
-
-
-def validate_run(data: Mapping[str, Any], source: str = "config") -> RunConfig:
-    """As `validate`, of what can be run by itself: a table `sweep` is an unknown key."""
-    config = validate({key: value for key, value in data.items() if key != "sweep"}, source)
-    assert not isinstance(config, SweepExperiment)
-    return config
 
 
 def to_toml(config: Config) -> str:

@@ -1,15 +1,11 @@
 """Run an experiment or a study."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-
-import jax
 
 from .build import build, build_study, precision
 from .directory import continued, prepare, writing
-from .errors import ConfigError, Problem
 from .experiment_share import ExperimentShare
+from .memory import enough_memory
 from .schema import RunConfig, StudyExperiment
 from .session import Result, Session
 from .share import AbstractShare
@@ -49,31 +45,14 @@ def run(
     """
     path = Path(directory) if directory is not None else Path("runs") / config.name
     config = continued(path, config) if resume else config
-    with precision(config.precision), _enough_memory(config):
+    blamed = "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows"
+    with precision(config.precision), enough_memory(config.name, blamed):
         # Built first: what cannot be built leaves no trace in the directory.
         share = _share(path, config)
         there = prepare(path, config, overwrite=overwrite, resume=resume)
         with writing(path):
             session = Session(path, config, share, there)
             return session.run(draw=draw, progress=progress)
-
-
-@contextlib.contextmanager
-def _enough_memory(config: RunConfig) -> Iterator[None]:
-    """Say in one sentence that a run does not fit into memory.
-
-    Raises:
-        UserError: in place of what Python or JAX raises.
-    """
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        what = str(error).partition("\n")[0]
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in what:
-            raise
-        blamed = "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows"
-        problem = Problem(blamed, f"more memory than there is would be needed ({what})")
-        raise ConfigError(config.name, [problem]) from error
 
 
 def _share(path: Path, config: RunConfig) -> AbstractShare:

@@ -6,6 +6,8 @@ from .store import Store
 
 FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
 INCOMPLETE, FAILED = "incomplete", "failed"
+ENDED = (FINISHED, DIVERGED)
+"""Of a run that was brought to its end: going on would change nothing."""
 
 
 def ending(messages: Sequence[str]) -> tuple[str, str]:
@@ -19,4 +21,4 @@ def ending(messages: Sequence[str]) -> tuple[str, str]:
 
 def is_complete(store: Store) -> bool:
     """Whether a run was already brought to its end."""
-    return store.attributes().get("status") in (FINISHED, DIVERGED)
+    return store.attributes().get("status") in ENDED

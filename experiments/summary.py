@@ -9,6 +9,8 @@ import rich.table
 import rich.text
 import xarray as xr
 
+from .trajectory_summary import summarise
+
 CONCLUSIONS = "conclusions"
 """The group of a study's results that holds what was measured, beside what theory says."""
 SWEEP = "sweep"
@@ -20,7 +22,7 @@ _HEADINGS = (
     "steps",
     "final\nloss",
     "final\nsharpness",
-    "highest\nsharpness",
+    "max\nsharpness",
     "tracking\nerror",
     "gradient\nevals",
     "time",
@@ -53,26 +55,6 @@ def rows(tree: xr.DataTree) -> list[Row]:
     labels = [name for name, node in tree.children.items() if "step" in node.dataset.coords]
     labels.sort(key=lambda label: label != "discrete")
     return [_row(label, tree[label].to_dataset()) for label in labels]
-
-
-def tracking_error(data: xr.Dataset) -> float | None:
-    """mean_t |centre - m_t| / mean_t |m_t - m_0|, over the saved steps that have both.
-
-    Args:
-        data: a flow's group, with `distance` and `displacement`.
-
-    Returns:
-        0 for a perfect model, 1 for one no better than standing still; None without the two
-        variables, or if the optimizer does not move.
-    """
-    if "distance" not in data or "displacement" not in data:
-        return None
-    distance = np.asarray(data["distance"].values, dtype=float)
-    displacement = np.asarray(data["displacement"].values, dtype=float)
-    both = np.isfinite(distance) & np.isfinite(displacement)
-    if not both.any() or displacement[both].mean() == 0:
-        return None
-    return float(distance[both].mean() / displacement[both].mean())
 
 
 def attributes(row: Row) -> dict[str, Any]:
@@ -196,27 +178,21 @@ def _empty_table(tree: xr.DataTree) -> rich.table.Table:
 
 
 def _row(label: str, data: xr.Dataset) -> Row:
-    steps = data["step"].values
-    sharpness = _finite(data, "sharpness")
-    loss = _finite(data, "loss")
+    times = data["step"].values
+    steps = float(times[-1]) if len(times) else 0.0
+    found = summarise(data.expand_dims("point"), steps)
+    known = {name: _number(values.item()) for name, values in found.items()}
     return Row(
         label=label,
-        steps=float(steps[-1]) if len(steps) else 0.0,
-        final_loss=loss[-1] if loss else None,
-        final_sharpness=sharpness[-1] if sharpness else None,
-        max_sharpness=max(sharpness) if sharpness else None,
-        tracking_error=tracking_error(data),
+        steps=steps,
+        final_loss=known.get("final_loss"),
+        final_sharpness=known.get("final_sharpness"),
+        max_sharpness=known.get("max_sharpness"),
+        tracking_error=known.get("tracking_error"),
         gradient_equivalents=_number(data.attrs.get("gradient_equivalents")),
         wall_time=_number(data.attrs.get("wall_time")),
         message=str(data.attrs.get("message", "")),
     )
-
-
-def _finite(data: xr.Dataset, name: str) -> list[float]:
-    if name not in data:
-        return []
-    values = np.asarray(data[name].values, dtype=float)
-    return values[np.isfinite(values)].tolist()
 
 
 def _number(value: Any) -> float | None:

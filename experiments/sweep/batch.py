@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, Float
 import flows
 
 from ..build import Built, build, precision
-from ..errors import ConfigError
 from ..lockstep import DISCRETE, DISPLACEMENT, DISTANCE, displacements, has_rods
 from ..oscillation import HALF, half_lengths
+from ..progress import warn
 from ..schema import AbstractToyTable, Experiment
 from ..status import DIVERGED, FINISHED
-from .cells import LONGEST_PERIOD, gather_tracks
+from .cells import LONGEST_PERIOD, gather_tracks, tells_cycle
 from .grid import Point
 
 # What the results of one program may take, in bytes.
@@ -57,12 +57,16 @@ class _Ran(NamedTuple):
 
 
 class _Family(NamedTuple):
-    """Runs of one program: what they share, and the arrays of each, stacked run by run."""
+    """Runs of one program: what they share, and the arrays of each.
+
+    `length` runs go through the program, of which the first are the members.
+    """
 
     plan: "_Plan"
     structure: Any
     static: Built
     members: list[tuple[Point, list[Any]]]
+    length: int = 0
 
     def built(self, leaves: list[Any]) -> Built:
         """Put what is shared and arrays together again."""
@@ -75,6 +79,7 @@ class _Plan(NamedTuple):
     precision: str
     steps: int
     save_every: int
+    cycle: bool
 
 
 def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Point]]:
@@ -103,7 +108,7 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
         leaves, structure = jax.tree.flatten(arrays)
         config = point.config
         assert isinstance(config, Experiment)
-        plan = _Plan(config.precision, config.steps, config.save_every)
+        plan = _Plan(config.precision, config.steps, config.save_every, tells_cycle(config))
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         others, outline = jax.tree.flatten(static)
         key = (plan, structure, shapes, outline, *others)
@@ -114,7 +119,16 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
         if len(family.members) == 1:
             alone.append(family.members[0][0])
             continue
-        for part in _parts(family):
+        try:
+            parts = _parts(family)
+        except Exception as error:
+            # Run by itself, each fails by itself, or does not.
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]
+            many = f"{len(family.members)} runs make no program together"
+            warn(f"{many} ({why}); each is run by itself")
+            alone += [point for point, _ in family.members]
+            continue
+        for part in parts:
             made.append(_batch(f"batch-{len(made):05d}", part, series))
     return made, sorted(alone, key=lambda point: point.number)
 
@@ -129,42 +143,52 @@ def _built(point: Point, memos: dict[str, dict[Any, Any]]) -> Built | None:
     with precision(config.precision):
         try:
             return build(config, config.name, memos.setdefault(config.precision, {}))
-        except ConfigError:
+        except Exception:
             return None  # Run by itself, it fails by itself and is recorded with the reason.
 
 
-def _parts(family: _Family) -> Iterator[_Family]:
-    """Cut a family into parts of equal length whose results fit into memory."""
-    plan, members = family.plan, family.members
+def _parts(family: _Family) -> list[_Family]:
+    """Cut a family into parts of one length, so of one program, whose results fit into memory."""
+    members = family.members
+    count = min(len(members), math.ceil(len(members) * _bytes(family) / _MOST_BYTES))
+    length = math.ceil(len(members) / count)
+    return [
+        family._replace(members=members[start : start + length], length=length)
+        for start in range(0, len(members), length)
+    ]
+
+
+def _bytes(family: _Family) -> int:
+    """What the results of one run take, in bytes, with what they are computed from."""
+    plan = family.plan
     with precision(plan.precision):
-        built = family.built(members[0][1])
+        built = family.built(family.members[0][1])
         out = eqx.filter_eval_shape(_run, built, plan)
     arrays = [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "dtype")]
     size = sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
     # Within the program there are also the parameters of each save, and those next to them.
     saves = plan.steps // plan.save_every + 1
-    size += 8 * built.size * saves * (4 + len(built.flows))
-    count = min(len(members), math.ceil(len(members) * size / _MOST_BYTES))
-    length = math.ceil(len(members) / count)
-    for start in range(0, len(members), length):
-        yield family._replace(members=members[start : start + length])
+    return size + 8 * built.size * saves * (4 + len(built.flows))
 
 
 def _batch(name: str, family: _Family, series: bool) -> Batch:
     points = tuple(point for point, _ in family.members)
 
     def compute() -> xr.Dataset:
+        every = [leaves for _, leaves in family.members]
+        # Another length would be another program to compile: the last run fills a part up.
+        every += [every[-1]] * (family.length - len(every))
         with precision(family.plan.precision):
             stacked = [
                 np.stack([np.asarray(leaf) for leaf in leaves])
-                for leaves in zip(*(leaves for _, leaves in family.members), strict=True)
+                for leaves in zip(*every, strict=True)
             ]
             arrays = family.structure.unflatten([jnp.asarray(leaf) for leaf in stacked])
             ran = jax.tree.map(
-                lambda x: np.asarray(x) if eqx.is_array(x) else x,
+                lambda x: np.asarray(x)[: len(points)] if eqx.is_array(x) else x,
                 _run_all(arrays, family.static, family.plan),
             )
-        return _cells(points, ran, series)
+        return _cells(points, ran, family.plan.steps, series)
 
     return Batch(name, points, compute)
 
@@ -189,7 +213,7 @@ def _run(built: Built, plan: _Plan) -> _Ran:
         piece = flows.simulate(one.flow, *start, **options, **one.solver)
         tracks[one.label] = _track(piece, _distances(piece, discrete))
     cycle = None
-    if plan.save_every == 1 and plan.steps + 1 >= 2 * LONGEST_PERIOD:
+    if plan.cycle:
         path = jax.vmap(lambda params: ravel_pytree(params)[0])(discrete.params)
         cycle = flows.cycle(path, longest=LONGEST_PERIOD)
     return _Ran(tracks, jnp.asarray(built.optimizer.critical_sharpness), cycle)
@@ -215,7 +239,7 @@ def _distances(
     return {"distance": near, "displacement": far}
 
 
-def _cells(points: Sequence[Point], ran: _Ran, series: bool) -> xr.Dataset:
+def _cells(points: Sequence[Point], ran: _Ran, steps: int, series: bool) -> xr.Dataset:
     """The cells of runs whose results have a leading axis."""
     tracks = {label: _dataset(points, track) for label, track in ran.tracks.items()}
     ended = {label: _messages(track.trajectory) for label, track in ran.tracks.items()}
@@ -223,16 +247,22 @@ def _cells(points: Sequence[Point], ran: _Ran, series: bool) -> xr.Dataset:
         "; ".join(f"{label} {one[row]}" for label, one in ended.items() if one[row])
         for row in range(len(points))
     ]
+    critical = np.asarray(ran.critical_sharpness, float)
     per_run = {
-        "status": np.array([DIVERGED if one else FINISHED for one in messages], object),
+        "status": _status(messages),
         "message": np.array(messages, object),
-        "critical_sharpness": np.asarray(ran.critical_sharpness, float),
+        "discrete_status": _status(ended[DISCRETE]),
+        "critical_sharpness": np.where(np.isfinite(critical), critical, np.nan),
     }
     if ran.cycle is not None:
-        alive = np.array([not one for one in ended[DISCRETE]])
+        alive = per_run["discrete_status"] == FINISHED
         per_run["period"] = np.where(alive, ran.cycle.period, 0)
         per_run["amplitude"] = np.where(alive, ran.cycle.amplitude, np.nan)
-    return gather_tracks(tracks, per_run, series)
+    return gather_tracks(tracks, per_run, steps, series)
+
+
+def _status(messages: Sequence[str]) -> np.ndarray:
+    return np.array([DIVERGED if one else FINISHED for one in messages], object)
 
 
 def _dataset(points: Sequence[Point], track: _Track) -> xr.Dataset:

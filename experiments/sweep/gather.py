@@ -6,15 +6,15 @@ import numpy as np
 import xarray as xr
 
 from ..schema import SweepExperiment
-from ..status import DIVERGED, FAILED
-from .cells import ENDED, MISSING, describe
+from ..status import DIVERGED, ENDED
+from .cells import MISSING, describe
 from .grid import coordinates
 
 CONVERGED, TWO_CYCLE, HIGHER_CYCLE = "converged", "two-cycle", "higher cycle"
 _OUTCOME = {
     "units": "1",
     "long_name": "what the discrete run came to: a fixed point, a cycle of two points, another "
-    "bounded motion, or how it ended",
+    "bounded motion, or how it ended if that is all that is known",
 }
 
 
@@ -38,12 +38,10 @@ def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
             list(cells), "point", join="outer", data_vars="all", coords="minimal", compat="override"
         )
         everything = joined.reindex(point=np.arange(count))
-    texts = {name: MISSING if name == "status" else "" for name in ("status", "message")}
-    for name, blank in texts.items():
+    for name, blank in {"status": MISSING, "message": "", "discrete_status": ""}.items():
         held = everything[name].values if name in everything else np.full(count, None, object)
         everything[name] = ("point", np.array([_text(one, blank) for one in held], object))
-    if "period" in everything:
-        everything["outcome"] = ("point", _outcomes(everything), _OUTCOME)
+    everything["outcome"] = ("point", _outcomes(everything), _OUTCOME)
     described = describe(everything)
     laid = {}
     for name, variable in described.data_vars.items():
@@ -58,13 +56,20 @@ def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def _outcomes(data: xr.Dataset) -> np.ndarray:
-    period = data["period"].values
+    words = {1: CONVERGED, 2: TWO_CYCLE}
+    unknown = np.full(data.sizes["point"], np.nan)
+    periods = np.asarray(data["period"].values if "period" in data else unknown, float)
     found = []
-    for status, number in zip(data["status"].values, period, strict=True):
-        if status not in ENDED or status == DIVERGED or not np.isfinite(number):
-            found.append(status if status in (DIVERGED, FAILED, MISSING) else "")
+    for status, discrete, period in zip(
+        data["status"].values, data["discrete_status"].values, periods, strict=True
+    ):
+        if status not in ENDED:
+            found.append(status)
+        elif discrete == DIVERGED or np.isnan(period):
+            # A study has no discrete run.
+            found.append(discrete or status)
         else:
-            found.append({1: CONVERGED, 2: TWO_CYCLE}.get(int(number), HIGHER_CYCLE))
+            found.append(words.get(int(period), HIGHER_CYCLE))
     return np.array(found, object)
 
 

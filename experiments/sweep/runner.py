@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..directory import prepare, writing
+from ..memory import enough_memory
 from ..schema import SweepExperiment
 from ..session import Result, Session
 from .grid import points
@@ -24,14 +25,17 @@ def run_sweep(
     """Run all runs of a sweep, and gather what they give in one dataset.
 
     Toy runs whose configs differ in numbers alone go through one vmapped program. Every other run
-    has a run directory of its own, in `runs/`, and runs in one of several processes.
+    has a run directory of its own, in `runs/`, and runs in one of several processes; so have those
+    of a program that fails. A run that fails, or whose results turn out to be damaged, is recorded
+    and does not end the sweep.
 
     Args:
         config: the sweep, from `load_sweep`.
         directory: where to; by default the sweep's name in `runs/`.
         overwrite: replace an earlier sweep that is there.
         resume: go on with an earlier sweep of the same config that is there: runs that ended are
-            not run again, those that failed are; begin if there is none.
+            not run again, those that failed are, and those whose results are damaged are begun
+            anew; begin if there is none.
         draw: draw the sweep's figures at the end.
         progress: show a progress bar over the runs on stderr, if that is a terminal.
         workers: processes of a local dask cluster; 1 for this process alone.
@@ -50,8 +54,9 @@ def run_sweep(
     if workers < 1:
         raise ValueError(f"workers must be at least 1; got {workers}.")
     path = Path(directory) if directory is not None else Path("runs") / config.name
-    grid = points(config)
-    there = prepare(path, config, overwrite=overwrite, resume=resume)
-    with writing(path):
-        share = SweepShare(path, config, grid, Workers(workers, scheduler))
-        return Session(path, config, share, there).run(draw=draw, progress=progress)
+    with enough_memory(config.name, "sweep"):
+        # Built first: what cannot be built leaves no trace in the directory, and deletes nothing.
+        share = SweepShare(path, config, points(config), Workers(workers, scheduler))
+        there = prepare(path, config, overwrite=overwrite, resume=resume)
+        with writing(path):
+            return Session(path, config, share, there).run(draw=draw, progress=progress)

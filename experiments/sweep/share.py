@@ -3,24 +3,29 @@
 from pathlib import Path
 from typing import Any
 
-from ..directory import RUNS
+import xarray as xr
+
+from ..directory import CHECKPOINT, RUNS
 from ..errors import DirectoryError
 from ..interrupts import deferred_interrupts
 from ..progress import AbstractProgress, warn
 from ..schema import Experiment, SweepExperiment
 from ..share import AbstractShare, earlier_store
-from ..status import FINISHED, INCOMPLETE, is_complete
+from ..status import ENDED, FINISHED, INCOMPLETE, is_complete
 from ..store import RESULTS, Store, load
 from ..summary import SWEEP
 from .batch import Batch, batches
 from .cells import cells_of_run, failed_cells
 from .gather import gather
 from .grid import Point
-from .workers import Workers, run_points
+from .workers import Workers, reason, run_points
 
 
 class SweepShare(AbstractShare):
     """One process's share of a sweep.
+
+    What fails is the failure of one run: a batch that cannot be computed is taken apart, and its
+    runs are run by themselves; a run whose results cannot be read is begun anew.
 
     Args:
         path: the run directory, prepared.
@@ -41,7 +46,11 @@ class SweepShare(AbstractShare):
         self._path, self._config = path, config
         self._points, self._workers = points, workers
         self._batches, self._alone = batches(points, config.sweep.series)
+        # What is known so far: cells of batches and of runs, and why runs are without.
+        self._of_batches: dict[str, xr.Dataset] = {}
+        self._of_runs: dict[int, xr.Dataset] = {}
         self._failures: dict[int, str] = {}
+        self._unreadable: dict[int, str] = {}
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -59,9 +68,13 @@ class SweepShare(AbstractShare):
             "keys": [axis.key for _, axis in axes],
             "spacings": [axis.spacing for axis in self._config.sweep.over],
             "quantity": self._config.sweep.quantity,
-            "batches": len(self._batches),
-            "runs_in_batches": sum(len(batch.points) for batch in self._batches),
+            **self._counts,
         }
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        together = sum(len(batch.points) for batch in self._batches)
+        return {"batches": len(self._batches), "runs_in_batches": together}
 
     @property
     def length(self) -> int:
@@ -70,17 +83,37 @@ class SweepShare(AbstractShare):
 
     def done(self, store: Store) -> int:
         """How many runs have ended, or failed."""
-        together = sum(len(batch.points) for batch in self._batches if self._is_done(store, batch))
-        alone = sum(self._has_ended(point) for point in self._alone)
-        return together + alone + len(self._failures)
+        del store
+        together = sum(len(b.points) for b in self._batches if b.name in self._of_batches)
+        return together + len(self._of_runs) + len(self._failures)
 
     def place(self, store: Store) -> str:
         """After how many runs."""
         return f"after {self.done(store)} of {self.length} runs"
 
     def restore(self) -> Store | None:
-        """Open the store of the batches that are done, if there is one."""
-        return earlier_store(self._path)
+        """Read what has ended, and open the store of the batches, if there is one.
+
+        None if that store is damaged: it is made anew, and the batches are run again.
+        """
+        try:
+            store = earlier_store(self._path)
+        except DirectoryError as error:
+            warn(f"{error}; what ran in one program is run again")
+            store = None
+        if store is not None and is_complete(store):
+            return store
+        if store is not None:
+            self._read_batches(store)
+        runs = self._path / RUNS
+        begun = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
+        for batch in list(self._batches):
+            # If its runs were begun by themselves, it could not be computed.
+            if not begun.isdisjoint(point.label for point in batch.points):
+                self._take_apart(batch)
+        for point in self._alone:
+            self._read(point)
+        return store
 
     def compute(self, store: Store, bar: AbstractProgress) -> None:
         """Run what has not ended: the batches first, then each of the others by itself.
@@ -89,25 +122,41 @@ class SweepShare(AbstractShare):
             KeyboardInterrupt: in a batch, which is then lost, or in runs, which go on where they
                 were last written.
         """
-        for batch in self._batches:
-            if self._is_done(store, batch):
-                continue
-            bar.working_on(f"{len(batch.points)} runs in one program")
-            cells = batch.compute()
-            with deferred_interrupts():
-                store.write(batch.name, cells)
-                # Only now does it count: a crash may have come in the middle.
-                store.synchronise()
-                store.update(batch.name, {"complete": True})
-            bar.reached(self.done(store))
-        left = [point for point in self._alone if not self._has_ended(point)]
-        done = self.done(store)
+        for batch in list(self._batches):
+            if batch.name not in self._of_batches:
+                self._compute_batch(batch, store, bar)
+        left = [point for point in self._alone if point.number not in self._of_runs]
+        by_number = {point.number: point for point in left}
         bar.working_on("runs")
-        for outcome in run_points(left, self._path / RUNS, self._workers):
-            if outcome.message:
-                self._failures[outcome.number] = outcome.message
-            done += 1
-            bar.reached(done)
+        anew = frozenset(self._unreadable)
+        for outcome in run_points(left, self._path / RUNS, self._workers, anew):
+            self._unreadable.pop(outcome.number, None)
+            if not outcome.message:
+                self._read(by_number[outcome.number])
+            message = outcome.message or self._unreadable.get(outcome.number)
+            if message:
+                self._failures[outcome.number] = message
+            bar.reached(self.done(store))
+
+    def _compute_batch(self, batch: Batch, store: Store, bar: AbstractProgress) -> None:
+        """Compute and store a batch; take it apart if that is not possible."""
+        bar.working_on(f"{len(batch.points)} runs in one program")
+        try:
+            cells = batch.compute()
+        except Exception as error:
+            # It may be one run's fault, or too many runs at once.
+            why = reason(error).partition("\n")[0]
+            warn(f"{len(batch.points)} runs failed in one program ({why}); each is run by itself")
+            self._take_apart(batch)
+            store.update("", self._counts)
+            return
+        with deferred_interrupts():
+            store.write(batch.name, cells)
+            # Only now does it count: a crash may have come in the middle.
+            store.synchronise()
+            store.update(batch.name, {"complete": True})
+            self._of_batches[batch.name] = cells
+        bar.reached(self.done(store))
 
     def keep(self, store: Store) -> None:
         """Gather the runs that have ended, so that they can be looked at."""
@@ -118,36 +167,58 @@ class SweepShare(AbstractShare):
         self._gather(store)
         if self._failures:
             # The batches are kept: what failed is run again on --resume, they are not.
-            number, reason = min(self._failures.items())
+            number, why = min(self._failures.items())
             some = f"{len(self._failures)} of {self.length} runs failed"
-            return INCOMPLETE, f"{some}; run {number}: {reason}"
+            return INCOMPLETE, f"{some}; run {number}: {why}"
         for batch in self._batches:
             store.delete(batch.name)
         return FINISHED, ""
 
     def _gather(self, store: Store) -> None:
-        cells = []
-        tree = load(self._path)
-        for batch in self._batches:
-            if self._is_done(store, batch):
-                cells.append(tree[batch.name].to_dataset())
+        cells = [self._of_batches[b.name] for b in self._batches if b.name in self._of_batches]
         for point in self._alone:
-            if point.number in self._failures:
-                cells.append(failed_cells(point.number, self._failures[point.number]))
-            elif self._has_ended(point):
-                run = load(self._path / RUNS / point.label)
-                cells.append(cells_of_run(run, point.number, self._config.sweep.series))
+            # After an interrupt there may be some that ended meanwhile.
+            self._read(point)
+            why = self._failures.get(point.number) or self._unreadable.get(point.number)
+            if why:
+                cells.append(failed_cells(point.number, why))
+            elif point.number in self._of_runs:
+                cells.append(self._of_runs[point.number])
         store.write(SWEEP, gather(self._config, cells))
 
-    def _is_done(self, store: Store, batch: Batch) -> bool:
-        return bool(store.attributes_of(batch.name).get("complete"))
+    def _take_apart(self, batch: Batch) -> None:
+        self._batches.remove(batch)
+        self._alone = sorted([*self._alone, *batch.points], key=lambda point: point.number)
 
-    def _has_ended(self, point: Point) -> bool:
-        results = self._path / RUNS / point.label / RESULTS
-        if not results.exists():
-            return False
+    def _read_batches(self, store: Store) -> None:
+        """Read the cells of the batches that are done; if they cannot be read, none is."""
+        done = [b for b in self._batches if store.attributes_of(b.name).get("complete")]
+        if not done:
+            return
         try:
-            return is_complete(Store.open(results))
+            tree = load(self._path)
         except DirectoryError as error:
-            warn(f"{error}; it is run again")
-            return False
+            warn(f"{error}; what ran in one program is run again")
+            return
+        self._of_batches = {batch.name: tree[batch.name].to_dataset() for batch in done}
+
+    def _read(self, point: Point) -> None:
+        """Read the cells of a run that has ended; note if there are results of no use."""
+        known = (self._of_runs, self._failures, self._unreadable)
+        folder = self._folder(point)
+        begun = (folder / RESULTS).exists() or (folder / CHECKPOINT).exists()
+        if not begun or any(point.number in one for one in known):
+            return
+        try:
+            tree = load(folder)
+            if tree.attrs["status"] in ENDED:
+                cells = cells_of_run(tree, point, self._config.sweep.series)
+                self._of_runs[point.number] = cells
+        except Exception as error:
+            # Whatever is wrong with them, they are one run's.
+            why = reason(error).partition("\n")[0]
+            self._unreadable[point.number] = why
+            warn(f"run {point.number}: {why}; it is to be run again")
+
+    def _folder(self, point: Point) -> Path:
+        return self._path / RUNS / point.label

@@ -1,8 +1,9 @@
 """Runs in processes of their own, through dask.distributed."""
 
 import logging
+import threading
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,32 @@ from ..loader import to_toml, validate_run
 from ..runner import run
 from .grid import Point
 
+# A worker of dask may have several threads, but what a run does to its process is the process's:
+# while a trajectory is advanced, Python's warnings are caught. JAX uses all cores for one run.
+_ONE_RUN = threading.Lock()
+
 
 class Outcome(NamedTuple):
     """How a run ended: `message` is why it could not be run; empty if its results are there."""
 
     number: int
     message: str
+
+
+class Task(NamedTuple):
+    """A run that a worker is to bring to its end.
+
+    Attributes:
+        number: of the run in its sweep.
+        config: as TOML.
+        directory: the run directory.
+        anew: begin anew what is there; else go on with it.
+    """
+
+    number: int
+    config: str
+    directory: str
+    anew: bool = False
 
 
 class Workers(NamedTuple):
@@ -31,13 +52,16 @@ class Workers(NamedTuple):
     scheduler: str = ""
 
 
-def run_points(points: Sequence[Point], folder: Path, workers: Workers) -> Iterator[Outcome]:
+def run_points(
+    points: Sequence[Point], folder: Path, workers: Workers, anew: Collection[int] = ()
+) -> Iterator[Outcome]:
     """Run each point in its own run directory, and go on with those that were begun.
 
     Args:
         points: the runs.
         folder: holds the run directories; an existing scheduler's workers must see it too.
         workers: where they are run.
+        anew: the numbers of those that are begun anew, whatever is there.
 
     Yields:
         How each ended, as they end.
@@ -46,7 +70,12 @@ def run_points(points: Sequence[Point], folder: Path, workers: Workers) -> Itera
         UserError: if the scheduler cannot be reached.
     """
     tasks = [
-        (point.number, to_toml(point.config), str((folder / point.label).resolve()))
+        Task(
+            point.number,
+            to_toml(point.config),
+            str((folder / point.label).resolve()),
+            point.number in anew,
+        )
         for point in points
     ]
     if not tasks:
@@ -59,42 +88,48 @@ def run_points(points: Sequence[Point], folder: Path, workers: Workers) -> Itera
     yield from _run_distributed(tasks, count, workers.scheduler)
 
 
-def run_task(task: tuple[int, str, str]) -> Outcome:
+def run_task(task: Task) -> Outcome:
     """Run one point to its end: what a worker does.
 
     Args:
-        task: its number, its config as TOML, and its run directory.
+        task: the run.
 
     Returns:
         How it ended; every failure is a message, for one run's failure must not end the others.
     """
-    number, text, directory = task
     try:
-        run(validate_run(tomllib.loads(text)), directory, resume=True, draw=False, progress=False)
-    except UserError as error:
-        return Outcome(number, str(error))
+        config = validate_run(tomllib.loads(task.config))
+        with _ONE_RUN:
+            run(
+                config,
+                task.directory,
+                overwrite=task.anew,
+                resume=not task.anew,
+                draw=False,
+                progress=False,
+            )
     except Exception as error:
         # Whatever it is, it is this run's alone.
-        return Outcome(number, f"{type(error).__name__}: {error}")
-    return Outcome(number, "")
+        return Outcome(task.number, reason(error))
+    return Outcome(task.number, "")
 
 
-def _run_distributed(
-    tasks: Sequence[tuple[int, str, str]], count: int, scheduler: str
-) -> Iterator[Outcome]:
+def reason(error: BaseException) -> str:
+    """Why a run failed: a sentence that is meant for the user, or what was raised."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def _run_distributed(tasks: Sequence[Task], count: int, scheduler: str) -> Iterator[Outcome]:
     # Takes a second to import, which a sweep in one program need not wait for.
     from distributed import as_completed
 
     with _client(count, scheduler) as client:
         futures = {client.submit(run_task, task, pure=False): task for task in tasks}
         for future in as_completed(futures):
-            number = futures[future][0]
             error = future.exception()
             # A worker that dies, of memory perhaps, takes no other run with it.
             yield (
-                future.result()
-                if error is None
-                else Outcome(number, f"{type(error).__name__}: {error}")
+                future.result() if error is None else Outcome(futures[future].number, reason(error))
             )
             future.release()
 

@@ -2,6 +2,9 @@
 
 import csv
 import itertools
+import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +18,20 @@ import xarray as xr
 
 import flows
 from experiments import ConfigError, DirectoryError, export, load, load_config, run
+from experiments.build import precision
 from experiments.cli import main
 from experiments.loader import to_toml, validate, validate_run
 from experiments.schema import SweepExperiment
-from experiments.summary import SWEEP
+from experiments.summary import SWEEP, table
 from experiments.sweep import batch as batch_module
 from experiments.sweep import load_sweep, points, run_sweep
 from experiments.sweep import share as share_module
+from experiments.sweep import workers as workers_module
 from experiments.sweep.batch import batches
 from experiments.sweep.cells import cells_of_run
 from experiments.sweep.gather import gather
 from experiments.sweep.over import axis
-from experiments.sweep.workers import Outcome, Workers, run_points, run_task
+from experiments.sweep.workers import Outcome, Task, Workers, run_points, run_task
 from tests.experiments.configs import NETWORK, VALLEY, write
 from tests.helpers import assert_trees_close
 
@@ -40,6 +45,18 @@ QUARTIC: dict[str, Any] = {
     "flows": [{"kind": "gradient", "label": "gradient_flow"}],
 }
 CURVATURES = [1.0, 2.5, 3.5, 6.0]
+SHORT = {"kind": "euler", "dt0": 1e-3, "max_steps": 1}
+# With a flow that stops early, whatever the discrete run does; in one segment, since a flow may
+# take so many steps in each.
+MEASURED: dict[str, Any] = {
+    **QUARTIC,
+    "curvature": {"eigenvalues": 1},
+    "flows": [*QUARTIC["flows"], {"kind": "gradient", "label": "short", "solver": SHORT}],
+    "checkpoint": {"every": 40},
+}
+# Of a toy whose runs share no program, since their lengths differ.
+LENGTHS: dict[str, Any] = {**VALLEY, "flows": []}
+del LENGTHS["curvature"]
 
 
 def sweep(base: dict[str, Any], **over: list[Any]) -> SweepExperiment:
@@ -64,7 +81,7 @@ def gathered(path: Path) -> xr.Dataset:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a sweep that went through one program."""
     path = tmp_path_factory.mktemp("sweep") / "together"
-    config = sweep(QUARTIC, potential__curvature=CURVATURES, seed=[0, 1])
+    config = sweep(MEASURED, potential__curvature=CURVATURES, seed=[0, 1])
     assert quietly(config, path).status == "finished"
     return path
 
@@ -174,17 +191,17 @@ def test_a_sweep_is_its_config_and_its_grid(sizes: list[int], seed: int) -> None
 
 
 def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Path) -> None:
-    """The same numbers, names, units and messages, for runs that converge and that diverge."""
+    """The same cells, names and units, of runs whose iterates are bounded and that diverge."""
     data = gathered(together)
     assert load(together).attrs["batches"] == 1
     assert load(together).attrs["runs_in_batches"] == 8
-    config = sweep(QUARTIC, potential__curvature=CURVATURES, seed=[0, 1])
+    config = sweep(MEASURED, potential__curvature=CURVATURES, seed=[0, 1])
     cells = []
     # Of the first seed, the two-cycle and the one that diverges: each run compiles for seconds.
     for point in points(config)[2::4]:
         path = tmp_path / point.label
         run(point.config, path, draw=False, progress=False)
-        cells.append(cells_of_run(load(path), point.number, True))
+        cells.append(cells_of_run(load(path), point, True))
     alone = gather(config, cells).isel(seed=0, curvature=[1, 3])
     assert set(alone.data_vars) == set(data.data_vars)
     one = data.isel(seed=0, curvature=[1, 3])
@@ -192,13 +209,18 @@ def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Pat
         assert variable.dims == one[name].dims
         assert variable.attrs == one[name].attrs
         if variable.dtype.kind in "if":
-            # Adaptive flows stop at the checkpoints of a run by itself: their tolerance is 1e-8.
+            # Sums may be taken in another order; the adaptive flow's tolerance is 1e-8.
             close = np.isclose(variable.values, one[name].values, 1e-6, 1e-8, equal_nan=True)
             assert close.all(), name
         else:
             assert (variable.values == one[name].values).all(), name
-    assert str(one["status"].values[-1]) == "diverged"
+    # A flow stopped in each; only one's own discrete run did, of which no late sharpness is left.
+    assert list(one["status"].values) == ["diverged", "diverged"]
+    assert list(one["discrete_status"].values) == ["finished", "diverged"]
+    assert list(one["outcome"].values) == ["two-cycle", "diverged"]
+    assert list(one["period"].values) == [2, 0]
     assert "discrete stopped at step" in str(one["message"].values[-1])
+    assert list(np.isfinite(one["late_sharpness"].values[:, 0])) == [True, False]
 
 
 def test_the_dataset_has_the_swept_values_as_coordinates(together: Path) -> None:
@@ -206,7 +228,7 @@ def test_the_dataset_has_the_swept_values_as_coordinates(together: Path) -> None
     data = gathered(together)
     assert_trees_close(data["curvature"].values, np.array(CURVATURES))
     assert data["curvature"].attrs["long_name"] == "potential.curvature"
-    assert list(data["trajectory"].values) == ["discrete", "gradient_flow"]
+    assert list(data["trajectory"].values) == ["discrete", "gradient_flow", "short"]
     assert data["loss"].dims == ("curvature", "seed", "trajectory", "step")
     for name, variable in data.data_vars.items():
         assert variable.attrs["units"], name
@@ -235,6 +257,15 @@ def test_a_sweep_is_exported_as_a_table_with_a_row_for_each_run(
         xr.testing.assert_equal(tree[SWEEP].to_dataset()["loss"].load(), data["loss"])
 
 
+def test_a_sweep_that_was_killed_is_shown(together: Path) -> None:
+    """As far as it was gathered, which is not at any one step."""
+    tree = load(together)
+    tree.attrs["status"] = "running"
+    shown = table(tree)
+    assert str(shown.title) == "tiny-sweep: running (as far as it was last written)"
+    assert shown.row_count == len(CURVATURES) * 2
+
+
 def test_what_sums_up_a_run_follows_from_its_series(together: Path) -> None:
     """The last loss, and the tracking error of the documented formula."""
     data = gathered(together).isel(seed=0, curvature=0)
@@ -258,17 +289,32 @@ def test_runs_of_other_shapes_go_by_themselves() -> None:
         assert len(alone) == 2
 
 
-def test_a_family_that_does_not_fit_into_memory_is_cut_into_equal_parts(
+def test_a_family_that_does_not_fit_into_memory_is_cut_into_parts_of_one_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No run is lost."""
-    monkeypatch.setattr(batch_module, "_MOST_BYTES", 30_000)
-    config = sweep(QUARTIC, seed=list(range(12)))
-    together, alone = batches(points(config), True)
-    numbers = [point.number for batch in together for point in batch.points]
-    assert numbers == list(range(12))
-    assert len(together) > 1
+    """No run is lost, none is changed, and parts of 2, 2 and 1 runs are compiled once."""
+    traces: list[int] = []
+    original = batch_module._track
+
+    def noted(*arguments: Any) -> Any:
+        traces.append(1)
+        return original(*arguments)
+
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5]
+    grid = points(sweep({**LENGTHS, "steps": 3}, optimizer__learning_rate=rates))
+    (whole,), alone = batches(grid, True)
     assert alone == []
+    # The losses and the norms of the gradients of a run's 4 saves alone are as much.
+    monkeypatch.setattr(batch_module, "_MOST_BYTES", 64)
+    assert [len(part.points) for part in batches(grid, True)[0]] == [1] * 5
+    monkeypatch.setattr(batch_module, "_bytes", lambda family: 32)
+    cut, alone = batches(grid, True)
+    assert alone == []
+    assert [len(part.points) for part in cut] == [2, 2, 1]
+    monkeypatch.setattr(batch_module, "_track", noted)
+    together = xr.concat([part.compute() for part in cut], "point")
+    assert len(traces) == 1
+    xr.testing.assert_allclose(together, whole.compute(), rtol=1e-12)
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(
@@ -324,13 +370,218 @@ def test_a_run_that_fails_is_recorded_and_run_again(
     assert ran == [1]
 
 
+def test_damaged_results_are_recorded_and_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A torn chunk ends the sweep neither at once nor later; nor does a store that is gone."""
+    config = sweep(LENGTHS, steps=[4, 8])
+    runs = tmp_path / "runs"
+
+    def tearing(points: Any, *arguments: Any) -> Any:
+        for outcome in run_points(points, *arguments):
+            chunk = runs / f"{outcome.number:05d}/results.zarr/discrete/loss/c/0"
+            if outcome.number == 0:
+                chunk.write_bytes(chunk.read_bytes()[:7])
+            yield outcome
+
+    with monkeypatch.context() as patched:
+        patched.setattr(share_module, "run_points", tearing)
+        result = quietly(config, tmp_path)
+    assert result.status == "incomplete"
+    assert "1 of 2 runs failed; run 0: " in result.message
+    assert "the results cannot be read" in result.message
+    assert list(gathered(tmp_path)["status"].values) == ["failed", "finished"]
+    loss = gathered(tmp_path)["final_loss"].values[1]
+    shutil.rmtree(runs / "00001" / "results.zarr")
+    assert quietly(config, tmp_path, resume=True).status == "finished"
+    assert "run 1: " in capsys.readouterr().err
+    assert list(gathered(tmp_path)["status"].values) == ["finished", "finished"]
+    assert gathered(tmp_path)["final_loss"].values[1] == loss
+
+
+def test_the_damaged_store_of_a_sweep_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What ran in one program is run again, be its cells torn or the metadata."""
+    config = sweep({**LENGTHS, "steps": 4}, steps=[4, 8], optimizer__learning_rate=[0.1, 0.2])
+    computed: list[str] = []
+    original = batch_module._run_all
+
+    def noted(*arguments: Any) -> Any:
+        computed.append("batch")
+        return original(*arguments)
+
+    def failing(*arguments: Any) -> Any:
+        del arguments
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch_module, "_run_all", noted)
+    with monkeypatch.context() as patched:
+        patched.setattr(share_module, "run_points", failing)
+        with pytest.raises(KeyboardInterrupt):
+            quietly(config, tmp_path)
+    assert computed == ["batch", "batch"]
+    for torn in ("batch-00000/loss/c/0/0/0", "zarr.json"):
+        file = tmp_path / "results.zarr" / torn
+        file.write_bytes(file.read_bytes()[:7])
+        with monkeypatch.context() as patched:
+            patched.setattr(share_module, "run_points", failing)
+            with pytest.raises(KeyboardInterrupt):
+                quietly(config, tmp_path, resume=True)
+        assert "what ran in one program is run again" in capsys.readouterr().err
+        assert (gathered(tmp_path)["status"].values == "finished").all()
+    assert len(computed) == 6
+
+
+def test_runs_that_fail_in_one_program_are_run_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only one that fails by itself too is recorded; a sweep that goes on runs that one alone."""
+    config = sweep(LENGTHS, optimizer__learning_rate=[0.1, 0.2])
+    original = workers_module.run
+
+    def exhausted(*arguments: Any) -> Any:
+        del arguments
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    def one_of_two(one: Any, *arguments: Any, **options: Any) -> Any:
+        if one.optimizer.learning_rate == 0.2:
+            raise ZeroDivisionError("a bug")
+        return original(one, *arguments, **options)
+
+    monkeypatch.setattr(batch_module, "_run_all", exhausted)
+    with monkeypatch.context() as patched:
+        patched.setattr(workers_module, "run", one_of_two)
+        result = quietly(config, tmp_path)
+    assert "RESOURCE_EXHAUSTED" in capsys.readouterr().err
+    assert (result.status, result.message) == (
+        "incomplete",
+        "1 of 2 runs failed; run 1: ZeroDivisionError: a bug",
+    )
+    assert list(gathered(tmp_path)["status"].values) == ["finished", "failed"]
+    assert result.tree().attrs["runs_in_batches"] == 0
+    ran: list[float] = []
+
+    def noted(one: Any, *arguments: Any, **options: Any) -> Any:
+        ran.append(one.optimizer.learning_rate)
+        return original(one, *arguments, **options)
+
+    monkeypatch.setattr(workers_module, "run", noted)
+    assert quietly(config, tmp_path, resume=True).status == "finished"
+    assert ran == [0.2]
+    assert "RESOURCE_EXHAUSTED" not in capsys.readouterr().err
+
+
+def test_a_sweep_that_cannot_be_built_deletes_nothing(
+    together: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the earlier one that it was to replace, and it says why."""
+    before = sorted(together.rglob("*"))
+
+    def too_many(*arguments: Any) -> Any:
+        del arguments
+        raise MemoryError
+
+    monkeypatch.setattr(share_module, "batches", too_many)
+    with pytest.raises(ConfigError, match="sweep: more memory than there is would be needed"):
+        quietly(sweep(QUARTIC, seed=[0]), together, overwrite=True)
+    assert sorted(together.rglob("*")) == before
+
+
+def test_an_outcome_is_how_the_run_ended_where_its_period_is_not_known() -> None:
+    """A discrete run counts beside a flow that stopped; and no outcome is blank."""
+    endings = [
+        ("finished", "finished", 1.0, "converged"),
+        ("diverged", "finished", 2.0, "two-cycle"),
+        ("diverged", "finished", 0.0, "higher cycle"),
+        ("diverged", "diverged", 0.0, "diverged"),
+        ("finished", "finished", np.nan, "finished"),
+        ("diverged", "finished", np.nan, "finished"),
+        ("diverged", "diverged", np.nan, "diverged"),
+        ("finished", "", np.nan, "finished"),
+        ("failed", "", np.nan, "failed"),
+    ]
+    status, discrete, period, expected = (np.array(c) for c in zip(*endings, strict=True))
+    cells = xr.Dataset(
+        {
+            "status": ("point", status.astype(object)),
+            "discrete_status": ("point", discrete.astype(object)),
+            "period": ("point", period),
+        },
+        {"point": np.arange(len(endings))},
+    )
+    config = sweep(QUARTIC, seed=list(range(len(endings) + 1)))
+    assert list(gather(config, [cells])["outcome"].values) == [*expected, "missing"]
+    unknown = gather(config, [cells.drop_vars("period")])["outcome"].values
+    assert list(unknown[:4]) == ["finished", "finished", "finished", "diverged"]
+
+
+def test_threads_have_precisions_of_their_own() -> None:
+    """One that leaves its precision changes nothing for another, nor for the process."""
+    single, left = threading.Event(), threading.Event()
+    seen: dict[str, Any] = {}
+
+    def first() -> None:
+        with precision("float64"):
+            assert single.wait(10)
+            seen["first"] = jnp.zeros(()).dtype
+        left.set()
+
+    def second() -> None:
+        with precision("float32"):
+            single.set()
+            assert left.wait(10)
+            seen["second"] = jnp.zeros(()).dtype
+
+    before = jnp.zeros(()).dtype
+    threads = [threading.Thread(target=one) for one in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"first": jnp.float64, "second": jnp.float32}
+    assert jnp.zeros(()).dtype == before
+
+
+def test_the_threads_of_a_worker_run_one_task_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's warnings, which a run catches, are the process's."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        del arguments, options
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+
+    monkeypatch.setattr(workers_module, "run", slow)
+    text = to_toml(validate_run(QUARTIC))
+    tasks = [Task(number, text, str(tmp_path / str(number))) for number in range(3)]
+    threads = [threading.Thread(target=run_task, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+
+
+def test_a_table_sweep_is_no_key_of_a_run() -> None:
+    """It is refused like any other unknown key."""
+    data = {**QUARTIC, "sweep": {"over": [{"key": "seed", "values": [0]}]}}
+    with pytest.raises(ConfigError, match="sweep: unknown key"):
+        validate_run(data)
+
+
 def test_a_task_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is, it is one run's."""
     text = to_toml(validate_run(QUARTIC))
     occupied = write(tmp_path / "file", "")
-    assert "is a file" in run_task((3, text, str(occupied))).message
+    assert "is a file" in run_task(Task(3, text, str(occupied))).message
     monkeypatch.setattr("experiments.sweep.workers.run", lambda *a, **k: 1 // 0)
-    outcome = run_task((3, text, str(tmp_path / "out")))
+    outcome = run_task(Task(3, text, str(tmp_path / "out")))
     assert outcome == Outcome(3, "ZeroDivisionError: integer division or modulo by zero")
 
 

@@ -1,0 +1,29 @@
+"""Runs that do not fit into memory."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+from .errors import ConfigError, Problem
+
+
+@contextlib.contextmanager
+def enough_memory(source: str, blamed: str) -> Iterator[None]:
+    """Say in one sentence that what a block of code does takes more memory than there is.
+
+    Args:
+        source: what to call the config in the error.
+        blamed: the keys that it may be due to.
+
+    Raises:
+        ConfigError: in place of what Python or JAX raises.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        what = str(error).partition("\n")[0]
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in what:
+            raise
+        problem = Problem(blamed, f"more memory than there is would be needed ({what})")
+        raise ConfigError(source, [problem]) from error
