@@ -226,7 +226,6 @@ def test_show_says_that_results_are_not_ours(call: Any, tmp_path: Path) -> None:
     assert "results.zarr: no results of an eosflows run" in err
 
 
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", ["study", "sweep"])
 def test_show_names_no_step_of_a_killed_study_or_sweep(
     kind: str, call: Any, tmp_path: Path
@@ -240,6 +239,7 @@ def test_show_names_no_step_of_a_killed_study_or_sweep(
     assert "mine: running (as far as it was last written)" in " ".join(out.split())
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_librarys_warning_is_shown_in_one_line(
     call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
