@@ -85,6 +85,33 @@ def test_what_a_figure_lacks_is_said():
         figures.draw("sweep", tree(empty, "final_loss", ("linear",)))
 
 
+def test_axes_of_numbers_are_drawn_in_ascending_order():
+    """Whatever order they were given in: cells of a map would overlap, a curve run back."""
+    order = [2, 0, 1]
+    for name, sorted_tree in (("sweep", curves(seeds=2)), ("phase_diagram", diagram())):
+        shuffled = sorted_tree.copy()
+        data = sorted_tree["sweep"].to_dataset().isel(learning_rate=order)
+        shuffled["sweep"] = xr.DataTree(data)
+        one, other = (figures.draw(name, each).axes[0] for each in (sorted_tree, shuffled))
+        for a, b in zip(one.get_lines(), other.get_lines(), strict=True):
+            assert_trees_close(np.asarray(a.get_xydata()), np.asarray(b.get_xydata()))
+    meshes = [next(c for c in axes.collections if isinstance(c, QuadMesh)) for axes in (one, other)]
+    assert_trees_close(*(np.asarray(mesh.get_array()) for mesh in meshes))
+    borders = [mesh.get_coordinates()[0, :, 0] for mesh in meshes]
+    assert_trees_close(*borders)
+    assert (np.diff(borders[1]) > 0).all()
+
+
+@pytest.mark.parametrize("dim", ["quantity", "step", "mode"])
+def test_no_mean_is_drawn_of_unlike_numbers(dim: str):
+    """Of conclusions, of steps or of modes: of seeds alone."""
+    data = xr.Dataset({"measured": (("radius", dim), [[1.0, 1000.0], [2.0, 3000.0]])})
+    results = tree(data.assign_coords(radius=[0.1, 0.2]), "measured", ("linear",))
+    results.attrs["axes"], results.attrs["keys"] = ["radius"], ["study.radius"]
+    with pytest.raises(ValueError, match=f"'measured' has one for each {dim} too"):
+        figures.draw("sweep", results)
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_borders_lie_between_the_middles(scale: str):
     """One more than there are values, each inside its own cell."""
