@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from .directory import read_environment, write_environment
-from .schema import Config, SweepExperiment
+from .schema import Config, Experiment, SweepExperiment
 
 _PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
 
@@ -69,7 +69,9 @@ def describe(config: Config) -> dict[str, Any]:
 def _of_one_run(config: Config) -> dict[str, Any]:
     if isinstance(config, SweepExperiment):
         return {}  # Each of its runs has its own.
-    return {"seed": config.seed, "precision": config.precision}
+    # A study's seeds, if it has any, are its own and several: they stand in its config.
+    seed = {"seed": config.seed} if isinstance(config, Experiment) else {}
+    return {**seed, "precision": config.precision}
 
 
 def _version(package: str) -> str | None:

@@ -57,6 +57,8 @@ def _add_radius(axes: Axes, data: xr.Dataset, color: str, position: int) -> None
         markersize=7,
         color=color,
         markeredgecolor="white",
+        # The others have the colour of their landscape, which the legend names.
+        label="ball of radius 0, at rest" if rough else None,
         gid=f"rest-{radius:g}",
         zorder=6,
     )

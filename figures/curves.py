@@ -1,5 +1,6 @@
 """Curves of a results tree over the step: which there are, how each looks, what part is shown."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ _MARKED = 60
 _LOG_RANGE = 30.0
 # After a divergence the axis ends this factor above where the curves began.
 _DIVERGED_RANGE = 1e4
+# A formula of no more characters, 2/eta, needs no fraction bar.
+_SHORT_LABEL = 4
+_GREEK = {"beta": "β", "eta": "η", "rho": "ρ"}
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,25 @@ def label_axes(axes: Axes, tree: xr.DataTree, name: str, variable: str, *, x: bo
     units = next((data.attrs.get("units", "") for data in found if data is not None), "")
     units = str(units).replace("^2", "²")
     axes.set_ylabel(f"{name}\n({units})" if units not in ("", "1", name) else name)
+
+
+def critical_label(tree: xr.DataTree) -> str:
+    """The formula of the critical sharpness, as a fraction if it is longer than 2/eta.
+
+    Args:
+        tree: the results; their `critical_label` is the formula in words, factors with a space
+            between them.
+    """
+    label = str(tree.attrs.get("critical_label", "2/eta"))
+    label = re.sub("[a-z]+", lambda word: _GREEK.get(word[0], word[0]), label)
+    above, bar, below = label.partition("/")
+    if not bar or len(label) <= _SHORT_LABEL:
+        return label
+    if below.startswith("(") and below.endswith(")"):
+        below = below[1:-1]
+    # In a formula a space is nothing: between factors, which no sign parts, it is a thin one.
+    above, below = (re.sub(r"(?<!\+) (?!\+)", r"\\,", part) for part in (above, below))
+    return rf"$\frac{{{above}}}{{{below}}}$"
 
 
 def has_diverged(tree: xr.DataTree) -> bool:

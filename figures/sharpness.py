@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 
 from figures import curves
 
-_SHORT_LABEL = 4
-
 
 def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
     """The discrete run's second and later eigenvalues, as one legend entry."""
@@ -54,18 +52,6 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
     return True
 
 
-def _critical_label(tree: xr.DataTree) -> str:
-    """The formula of the critical sharpness, as a fraction if it is longer than 2/eta."""
-    label = str(tree.attrs.get("critical_label", "2/eta"))
-    # In this order, since the one word ends in the other.
-    label = label.replace("beta", "β").replace("eta", "η").replace(" ", "")
-    above, bar, below = label.partition("/")
-    if not bar or len(label) <= _SHORT_LABEL:
-        return label
-    bare = below.startswith("(") and below.endswith(")")
-    return rf"$\frac{{{above}}}{{{below[1:-1] if bare else below}}}$"
-
-
 def add_critical(axes: Axes, tree: xr.DataTree) -> list[float]:
     """Draw the line at the optimizer's critical sharpness (2/eta), if that is known.
 
@@ -84,7 +70,7 @@ def add_critical(axes: Axes, tree: xr.DataTree) -> list[float]:
         )
         # Beside the frame, where no curve can run through it.
         axes.annotate(
-            _critical_label(tree),
+            curves.critical_label(tree),
             (1.0, value),
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import DISCRETE, nothing_to_draw
+from figures.curves import DISCRETE, critical_label, nothing_to_draw
 from figures.style import add_legend, new_figure, style
 from figures.swept import (
     SEED,
@@ -41,11 +41,17 @@ def draw(tree: xr.DataTree) -> Figure:
         tree: results of a sweep.
 
     Raises:
-        ValueError: if it has no such quantity, or more than two axes besides `seed`.
+        ValueError: if it has no such quantity, more than one number of it for a run and a
+            trajectory, or more than two axes besides `seed`.
     """
     quantity = str(tree.attrs.get("quantity", ""))
     data = swept(tree, "sweep", quantity)
     over = axes_of(tree)
+    further = [str(dim) for dim in data[quantity].dims if dim not in (*over, "trajectory")]
+    if further:
+        # Their mean would be one of unlike numbers: conclusions of a study, steps of a run.
+        needs = f"one number for each run and trajectory; '{quantity}' has one for each"
+        raise nothing_to_draw("sweep", f"{needs} {' and '.join(further)} too", tree)
     if len(over) > 1 and SEED in over and data[quantity].dtype.kind == "f":
         over = [axis for axis in over if axis != SEED]
     if len(over) > 2:
@@ -84,15 +90,14 @@ def _draw_curves(
     figure = new_figure(3.8)
     axes = figure.add_subplot()
     x, names = positions(data, axis)
-    order = np.argsort(x)
     for position, (label, values) in enumerate(shown):
-        _draw_curve(axes, x[order], values.transpose(axis, ...).values[order], label, position)
+        _draw_curve(axes, x, values.transpose(axis, ...).values, label, position)
     if quantity.endswith("sharpness") and _CRITICAL in data and quantity != _CRITICAL:
-        critical = data[_CRITICAL].transpose(axis, ...).values[order]
+        critical = data[_CRITICAL].transpose(axis, ...).values
         critical = critical.reshape(len(critical), -1).mean(axis=1)
-        symbol = str(tree.attrs.get("critical_label", "2/eta")).replace("eta", "η")
+        symbol = critical_label(tree)
         look: dict[str, Any] = {"color": "0.3", "linestyle": (0, (3, 2)), "linewidth": 1.0}
-        axes.plot(x[order], critical, label=f"critical sharpness, {symbol}", gid="critical", **look)
+        axes.plot(x, critical, label=f"critical sharpness, {symbol}", gid="critical", **look)
     if names:
         axes.set_xticks(x, names)
     elif scale_of(tree, axis) == "log" or (x.min() > 0 and x.max() > _LOG_RANGE * x.min()):
@@ -108,7 +113,7 @@ def _draw_curves(
 
 
 def _draw_curve(axes: Axes, x: np.ndarray, values: np.ndarray, label: str, position: int) -> None:
-    """Draw one trajectory; with further dimensions, their mean and a band of all."""
+    """Draw one trajectory; with several seeds, their mean and a band of all."""
     name = "discrete optimizer" if label == DISCRETE else label.replace("_", " ")
     look = _look(label, position)
     if values.dtype.kind not in "if":

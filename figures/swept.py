@@ -30,7 +30,7 @@ _OTHER_FILLS = ("#F4F4F4", "#A6CDE8", "#3D86BD", "#12355B")
 
 
 def swept(tree: xr.DataTree, figure: str, quantity: str) -> xr.Dataset:
-    """The dataset of a sweep that has the quantity.
+    """The dataset of a sweep that has the quantity, along axes of numbers in ascending order.
 
     Args:
         tree: the results.
@@ -45,7 +45,9 @@ def swept(tree: xr.DataTree, figure: str, quantity: str) -> xr.Dataset:
     data = tree[GROUP].to_dataset()
     # Text as zarr stores it is of a type that numpy neither sorts nor casts.
     texts = [name for name, variable in data.variables.items() if variable.dtype.kind == "T"]
-    return data.assign({name: data[name].astype(object) for name in texts})
+    data = data.assign({name: data[name].astype(object) for name in texts})
+    numeric = [axis for axis in axes_of(tree) if data[axis].dtype.kind in "if"]
+    return data.sortby(numeric)
 
 
 def axes_of(tree: xr.DataTree) -> list[str]:

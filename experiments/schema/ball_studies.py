@@ -4,7 +4,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
-from .base import NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Size, SmallSize, refuse
+from .base import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Size,
+    SmallSize,
+    building,
+    refuse,
+)
 from .study_base import AbstractStudyTable, Distinct
 from .supervised import SupervisedTable
 
@@ -216,7 +225,8 @@ class BallNetworkTable(AbstractStudyTable):
 
         from ..studies.ball_network import BallNetwork
 
-        potential = self.potential.build().potential
+        with building("potential"):
+            potential = self.potential.build().potential
         return BallNetwork(
             potential=potential,
             params=potential.init(jax.random.key(self.init_seed)),

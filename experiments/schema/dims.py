@@ -15,6 +15,7 @@ from .base import (
     Size,
     SmallSize,
     Table,
+    building,
     refuse,
 )
 from .data import TwoOrMore
@@ -111,12 +112,21 @@ class DimsPathsTable(AbstractStudyTable):
                 raise refuse(f"frictions[{index}].label", message)
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _there_is_one_start(self) -> "DimsPathsTable":
+        if self.potential.start is not None:
+            message = f"given {list(self.potential.start)}; must be left out: all paths begin at"
+            raise refuse("potential.start", f"{message} the study's own start")
+        return self
+
     def build(self) -> Any:
         """Build a `studies.DimsPaths`."""
         from ..studies.dims_paths import DimsPaths
 
+        with building("potential"):
+            potential = self.potential.build().potential
         return DimsPaths(
-            potential=self.potential.build().potential,
+            potential=potential,
             gravity=self.gravity,
             start=self.start,
             velocity=self.velocity,

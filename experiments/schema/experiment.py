@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from .base import MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
-from .figures import STUDY_FIGURES, FigureNames
+from .figures import FigureNames
 from .flows import FlowTable
 from .optimizers import OptimizerTable
 from .potentials import (
@@ -25,6 +25,7 @@ from .potentials import (
     WeierstrassTable,
     WhitleyTable,
 )
+from .studies import STUDY_KINDS
 from .supervised import SupervisedTable
 
 PotentialTable = Annotated[
@@ -136,9 +137,10 @@ class Experiment(Table):
             raise refuse("figures", "given 'central', which needs a flow of kind 'central'")
         if "rod" in self.figures and all(flow.kind != "rod" for flow in self.flows):
             raise refuse("figures", "given 'rod', which needs a flow of kind 'rod'")
-        for name in STUDY_FIGURES:
-            if name in self.figures:
-                raise refuse("figures", f"given {name!r}, which draws the study of that kind")
+        for name in self.figures:
+            if name in STUDY_KINDS:
+                message = f"given {name!r}, which draws a study of kind {STUDY_KINDS[name]!r}"
+                raise refuse("figures", message)
         return self
 
     @pydantic.model_validator(mode="after")

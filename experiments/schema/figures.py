@@ -40,24 +40,5 @@ FigureNames = Annotated[
     tuple[FigureName, ...], pydantic.Field(strict=False), pydantic.AfterValidator(_once)
 ]
 
-STUDY_FIGURES = (
-    "central_scaling",
-    "rod_quartic",
-    "ball_ironing",
-    "ball_minima",
-    "ball_pits",
-    "ball_unreachable",
-    "ball_limit",
-    "ball_network",
-    "dims_ring",
-    "dims_energy",
-    "dims_limit",
-    "dims_valley",
-    "dims_regression",
-    "dims_banana",
-    "dims_uncertainty",
-)
-"""Those that draw a study; a study's table names its own."""
-
 SweepFigureName = Literal["sweep", "phase_diagram"]
 """Those that draw a sweep."""

@@ -5,7 +5,7 @@ bifurcation is. A new kind is one class here, its name in `StudyTable`, and one 
 `experiments/studies/`.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
 
@@ -17,7 +17,7 @@ from .ball_studies import (
     BallPitsTable,
     BallUnreachableTable,
 )
-from .base import Name, PositiveFloat, Seed, Table, refuse
+from .base import Name, PositiveFloat, Table, refuse
 from .dims import (
     DimsBananaTable,
     DimsLimitTable,
@@ -148,12 +148,22 @@ StudyTable = Annotated[
 ]
 
 
+STUDY_KINDS: dict[str, str] = {
+    figure: get_args(table.model_fields["kind"].annotation)[0]
+    for table in get_args(get_args(StudyTable)[0])
+    for figure in table.figures
+}
+"""By the name of each figure that draws a study, the study's kind."""
+
+
 class StudyExperiment(Table):
-    """A validated config with a table `[study]`."""
+    """A validated config with a table `[study]`.
+
+    There is no key `seed` at the top: the table of a study that draws something has its own.
+    """
 
     name: Name
     description: str = ""
-    seed: Seed = 0
     precision: Literal["float32", "float64"] = "float64"
     figures: FigureNames = ()
     study: StudyTable

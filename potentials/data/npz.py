@@ -18,6 +18,8 @@ _EXPECTED = (
 _MANY_CLASSES = 1000
 # A compressed file may hold a thousand times its own size.
 _MOST_BYTES = 2**32
+# One-hot rows are larger than their labels by as many times as there are classes.
+_MOST_NUMBERS = 10**8
 
 
 def load_npz(
@@ -42,7 +44,8 @@ def load_npz(
 
     Raises:
         ValueError: if the file is missing, is no such file or has arrays that do not fit; if
-            there are fewer classes or examples than asked for; or if a value is not finite.
+            there are fewer classes or examples than asked for; if those taken would be one-hot
+            rows of more than 10^8 numbers; or if a value is not finite.
     """
     path = Path(path)
     arrays = _read(path)
@@ -66,18 +69,26 @@ def _dataset(
         )
     inputs = inputs[:, None] if inputs.ndim == 1 else inputs
     if targets.ndim == 1 and targets.dtype.kind in "iub":
-        targets = _label_rows(targets)
-    elif targets.ndim == 1:
-        targets = targets[:, None]
-    if not is_one_hot(targets):
-        if classes is not None:
-            raise ValueError("classes must be left out: the targets are a regression.")
+        labels, available = _labels(targets)
+    elif is_one_hot(targets):
+        labels, available = targets.argmax(axis=1), targets.shape[1]
+    elif classes is not None:
+        raise ValueError("classes must be left out: the targets are a regression.")
+    else:
         taken = first(len(inputs), examples, "the file")
-        return Dataset(inputs[taken], targets[taken])
-    available = targets.shape[1]
+        rows = targets[:, None] if targets.ndim == 1 else targets
+        return Dataset(inputs[taken], rows[taken])
     kept = available if classes is None else classes
-    taken = select(targets.argmax(axis=1), examples, kept, available, source="the file")
-    return Dataset(inputs[taken], targets[taken, :kept], kept)
+    chosen = select(labels, examples, kept, available, source="the file")
+    if not len(chosen):
+        raise ValueError(f"classes: no example of the first {kept} classes.")
+    if len(chosen) * kept > _MOST_NUMBERS:
+        raise ValueError(
+            f"targets of {len(chosen)} examples in {kept} classes would be one-hot rows of "
+            f"{len(chosen) * kept} numbers, must be at most {_MOST_NUMBERS}: take fewer examples "
+            f"or classes."
+        )
+    return Dataset(inputs[chosen], one_hot(labels[chosen], kept), kept)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -144,11 +155,18 @@ def _check_numbers(key: str, array: np.ndarray) -> None:
         raise ValueError(f"{key} must be finite, got nan or inf.")
 
 
-def _label_rows(labels: np.ndarray) -> np.ndarray:
-    largest = int(labels.max())
-    if largest >= max(len(labels), _MANY_CLASSES):
+def _labels(targets: np.ndarray) -> tuple[np.ndarray, int]:
+    """Whole numbers as labels, and how many classes they show.
+
+    Raises:
+        ValueError: if one is negative, or too large to be meant as a label.
+    """
+    smallest, largest = int(targets.min()), int(targets.max())
+    if smallest < 0:
+        raise ValueError(f"labels must lie in 0, 1, ..., got {smallest}.")
+    if largest >= max(len(targets), _MANY_CLASSES):
         raise ValueError(
             f"whole-number targets are labels 0, 1, ..., but the largest is {largest}; "
             f"store the targets of a regression as floats."
         )
-    return one_hot(labels, max(2, largest + 1))
+    return targets.astype(np.int64), max(2, largest + 1)

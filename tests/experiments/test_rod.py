@@ -161,7 +161,7 @@ def test_the_rod_figures_need_what_they_draw() -> None:
     """Better told now than after the run."""
     with pytest.raises(ConfigError, match="figures: given 'rod', which needs a flow of kind 'rod'"):
         config(ROD, flows=[], figures=["rod"])
-    with pytest.raises(ConfigError, match="figures: given 'rod_quartic', which draws the study"):
+    with pytest.raises(ConfigError, match="given 'rod_quartic', which draws a study of kind"):
         config(ROD, figures=["rod_quartic"])
 
 

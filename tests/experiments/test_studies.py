@@ -1,5 +1,6 @@
 """Studies: their parts, their conclusions, and that a run of one is a run like any other."""
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import tomli_w
 import xarray as xr
 
 import flows
-from experiments import ConfigError, DirectoryError, load, run
+from experiments import ConfigError, DirectoryError, load, load_config, run
+from experiments.build import build_study
 from experiments.cli import main
+from experiments.directory import read_environment
 from experiments.loader import validate
 from experiments.schema import StudyExperiment
 from experiments.studies import CentralScaling
-from tests.experiments.configs import STUDY, write
+from experiments.sweep.grid import load_sweep
+from tests.experiments.configs import STUDY, VALLEY, write
 from tests.experiments.runs import assert_same_results
 
 PARTS = ("deviation-0.01", "deviation-0.001", "energy-0", "energy-1")
@@ -62,6 +66,10 @@ def conclusions(tree: xr.DataTree) -> Mapping[str, tuple[float, float]]:
 
 def test_a_study_directory_holds_its_parts_and_its_conclusions(done: Path) -> None:
     """One group each, with units on every variable, beside config and environment."""
+    # Nothing is drawn at random, and a study that draws something has a seed in its own table.
+    assert "precision" in read_environment(done)
+    for held in (read_environment(done), tomllib.loads((done / "config.toml").read_text())):
+        assert "seed" not in held
     assert {entry.name for entry in done.iterdir()} == {
         "config.toml",
         "environment.json",
@@ -196,6 +204,26 @@ def test_the_command_line_runs_shows_and_draws_a_study(
     assert "energy-0: stopped at step 7" in capsys.readouterr().err
 
 
+def test_a_study_names_the_key_of_what_its_potential_cannot_be() -> None:
+    """As an experiment does: a key that the config has."""
+    loaded = load_config("ball-digits-mlp", ["study.potential.data.examples=100000"])
+    assert isinstance(loaded, StudyExperiment)
+    with pytest.raises(ConfigError, match=r"study\.potential\.data: examples must be at most"):
+        build_study(loaded, "mine")
+    says = r"study\.potential\.start: given \[1\.0, 2\.0\]; must be left out"
+    with pytest.raises(ConfigError, match=says):
+        load_config("dims-energy", ["study.potential.start=[1.0, 2.0]"])
+
+
+def test_a_seed_that_would_have_no_effect_is_refused() -> None:
+    """A study's own seed is in its table; a sweep over another would repeat one run."""
+    with pytest.raises(ConfigError, match=r"seed: unknown key \(allowed here: .*study\)"):
+        load_config("dims-ring", ["seed=7"])
+    with pytest.raises(ConfigError, match="seed: unknown key"):
+        load_sweep("dims-regression", (), ("seed=0:10",))
+    assert load_sweep("dims-regression", (), ("study.seed=0:10",)).sweep.names == ("seed",)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -220,5 +248,7 @@ def test_a_study_is_no_experiment(tmp_path: Path) -> None:
         validate({**STUDY, "steps": 3})
     with pytest.raises(ConfigError, match="figures: given 'loss'; a study of this kind has cen"):
         validate({**STUDY, "figures": ["loss"]})
+    with pytest.raises(ConfigError, match=r"figures: given 'dims_valley', .* kind 'dims_paths'"):
+        validate({**VALLEY, "figures": ["dims_valley"]})
     with pytest.raises(ConfigError, match="study: given 3; must be a table"):
         validate({**STUDY, "study": 3})

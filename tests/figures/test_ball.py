@@ -21,6 +21,17 @@ def test_the_ironed_landscapes_are_drawn_with_paths_and_resting_places():
     np.testing.assert_array_equal(lines_of(lower)["rest-0.1"].get_xdata(), [0.4])
 
 
+def test_every_colour_of_the_ironed_landscapes_is_in_the_legend():
+    """The resting place of radius 0 has not the colour of the landscape it is on."""
+    figure = figures.draw("ball_ironing", BALLS["ball_ironing"])
+    (legend,) = figure.legends
+    explained = {line.get_color() for line in legend.get_lines()}
+    drawn = {line.get_color() for axes in figure.axes for line in axes.get_lines()}
+    assert drawn == explained
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels.count("ball of radius 0, at rest") == 1
+
+
 def test_the_counts_of_minima_are_on_logarithmic_axes():
     """The count without a ball is a level line."""
     (axes,) = figures.draw("ball_minima", BALLS["ball_minima"]).axes

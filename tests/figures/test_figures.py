@@ -1,3 +1,5 @@
+from typing import get_args
+
 import matplotlib
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import figures
+from experiments.schema.optimizers import OptimizerTable
 from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
@@ -85,22 +88,34 @@ def test_the_critical_line_stands_at_two_over_the_learning_rate():
         assert [text.get_text() for text in axes.texts] == ["2/η"]
 
 
-@pytest.mark.parametrize(
-    ("label", "shown"),
-    [
-        ("2/eta", "2/η"),
-        ("2(1 + beta)/eta", r"$\frac{2(1+β)}{η}$"),
-        ("2(1 + beta)/((1 + 2 beta) eta)", r"$\frac{2(1+β)}{(1+2β)η}$"),
-    ],
-)
+FORMULAS = {
+    "2/eta": "2/η",
+    "2(1 + beta)/eta": r"$\frac{2(1 + β)}{η}$",
+    "2(1 + beta)/((1 + 2 beta) eta)": r"$\frac{2(1 + β)}{(1 + 2\,β)\,η}$",
+    "2/(eta + 2 a rho)": r"$\frac{2}{η + 2\,a\,ρ}$",
+}
+
+
+@pytest.mark.parametrize(("label", "shown"), list(FORMULAS.items()))
 def test_the_critical_line_is_named_by_the_optimizers_own_formula(label, shown, tmp_path):
-    """Momentum moves the threshold, and a long formula is a fraction."""
+    """Momentum moves the threshold, and a long formula is a fraction; in a sweep's legend too."""
     attrs = {"critical_sharpness": 1.5, "critical_label": label}
     figure = figures.draw(
         "sharpness", tree(attrs, discrete=trajectory([0, 1], sharpness=[1.0, 1.1]))
     )
     assert [text.get_text() for text in figure.axes[0].texts] == [shown]
     figures.save(figure, tmp_path / "one.png")
+    swept = sweep_trees.curves()
+    swept.attrs["critical_label"] = label
+    figure = figures.draw("sweep", swept)
+    assert figure.legends[0].get_texts()[-1].get_text() == f"critical sharpness, {shown}"
+    figures.save(figure, tmp_path / "two.png")
+
+
+def test_the_formula_of_every_optimizer_is_one_that_figures_are_tested_with():
+    """So that none is drawn with words for its symbols."""
+    tables = get_args(get_args(OptimizerTable)[0])
+    assert {table.critical_label for table in tables} == set(FORMULAS)
 
 
 def test_no_critical_line_is_drawn_where_the_threshold_is_unknown():

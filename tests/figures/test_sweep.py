@@ -85,6 +85,33 @@ def test_what_a_figure_lacks_is_said():
         figures.draw("sweep", tree(empty, "final_loss", ("linear",)))
 
 
+def test_axes_of_numbers_are_drawn_in_ascending_order():
+    """Whatever order they were given in: cells of a map would overlap, a curve run back."""
+    for name, results in (("sweep", curves(seeds=2)), ("phase_diagram", diagram())):
+        shuffled = results.copy()
+        data = results["sweep"].to_dataset().isel(learning_rate=[2, 0, 1])
+        shuffled["sweep"] = xr.DataTree(data)
+        one, other = (figures.draw(name, tree).axes[0] for tree in (results, shuffled))
+        for a, b in zip(one.get_lines(), other.get_lines(), strict=True):
+            assert_trees_close(np.asarray(a.get_xydata()), np.asarray(b.get_xydata()))
+        for a, b in zip(one.collections, other.collections, strict=True):
+            if isinstance(a, QuadMesh) and isinstance(b, QuadMesh):
+                assert_trees_close(np.asarray(a.get_array()), np.asarray(b.get_array()))
+                corners = np.asarray(b.get_coordinates())
+                assert_trees_close(np.asarray(a.get_coordinates()), corners)
+                assert (np.diff(corners[..., 0], axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("dim", ["quantity", "step", "mode"])
+def test_no_mean_is_drawn_of_unlike_numbers(dim: str):
+    """Of conclusions, of steps or of modes: of seeds alone."""
+    data = xr.Dataset({"measured": (("radius", dim), [[1.0, 1000.0], [2.0, 3000.0]])})
+    results = tree(data.assign_coords(radius=[0.1, 0.2]), "measured", ("linear",))
+    results.attrs["axes"], results.attrs["keys"] = ["radius"], ["study.radius"]
+    with pytest.raises(ValueError, match=f"'measured' has one for each {dim} too"):
+        figures.draw("sweep", results)
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_borders_lie_between_the_middles(scale: str):
     """One more than there are values, each inside its own cell."""

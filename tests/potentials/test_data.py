@@ -1,5 +1,6 @@
 """Digits, synthetic data, a user's npz file, and labels."""
 
+import tracemalloc
 import zipfile
 
 import hypothesis
@@ -153,6 +154,30 @@ def test_npz_regression_targets_stay_numbers(save):
     assert rows.num_classes is None
 
 
+def test_one_hot_rows_are_made_of_the_examples_taken_alone(save):
+    """A million labels of a thousand classes, of which 100 are wanted: not 8 GB on the way."""
+    count = 10**6
+    labels = (np.arange(count) % 1000).astype(np.int16)
+    path = save(inputs=np.zeros(count, np.uint8), targets=labels)
+    tracemalloc.start()
+    data = load_npz(path, examples=100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert data.targets.shape == (100, 1000)
+    # The labels as they are read and as int64, masks of them, and the indices of all.
+    assert peak < 50 * count
+    assert load_npz(path, examples=6, classes=3).targets.shape == (6, 3)
+
+
+def test_one_hot_rows_of_a_small_file_do_not_fill_the_memory(save):
+    """30,000 classes of one example each are 240 kB as labels, 7.2 GB as rows."""
+    path = save(inputs=np.zeros(30_000, np.uint8), targets=np.arange(30_000))
+    message = "30000 examples in 30000 classes would be one-hot rows of 900000000 numbers, must"
+    with pytest.raises(ValueError, match=message):
+        load_npz(path)
+    assert load_npz(path, examples=10).targets.shape == (10, 30_000)
+
+
 @pytest.mark.parametrize(
     ("arrays", "options", "message"),
     [
@@ -171,6 +196,7 @@ def test_npz_regression_targets_stay_numbers(save):
         ({"inputs": np.ones(2), "targets": np.array([0, 10**9])}, {}, "regression as floats"),
         ({"inputs": np.ones(2), "targets": np.array([0, 1])}, {"classes": 3}, "classes must be at"),
         ({"inputs": np.ones(2), "targets": np.array([0, 1])}, {"examples": 3}, "examples must be"),
+        ({"inputs": np.ones(2), "targets": np.array([2, 3])}, {"classes": 2}, "no example of the"),
         ({"inputs": np.ones(2), "targets": np.ones(2)}, {"classes": 2}, "classes must be left out"),
     ],
 )
