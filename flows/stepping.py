@@ -186,8 +186,12 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     """Return the solver, with Krylov inner solves if it is implicit and the state is large.
 
     diffrax's implicit solvers build the Jacobian by default, which is P x P. Beyond the dense
-    limit GMRES on Jacobian-vector products takes its place, unless another linear solver was
-    chosen.
+    limit GMRES on Jacobian-vector products takes its place in the root finders of the Newton
+    family, with the tolerances that they have; other root finders, and those for which another
+    linear solver was chosen, stay as they are.
+
+    Raises:
+        ValueError: If it is no solver of diffrax, or not one for a single ordinary equation.
     """
     if not isinstance(solver, diffrax.AbstractSolver):
         raise ValueError(f"solver must be a diffrax solver such as Tsit5(); got {solver!r}.")
@@ -200,12 +204,20 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     if not isinstance(solver, diffrax.AbstractImplicitSolver) or size <= DENSE_LIMIT:
         return solver
     finder = solver.root_finder
-    if not isinstance(getattr(finder, "linear_solver", None), lx.AutoLinearSolver):
+    if type(finder) not in (diffrax.VeryChord, optimistix.Chord, optimistix.Newton):
+        return solver
+    if not isinstance(finder.linear_solver, lx.AutoLinearSolver):
         return solver
     krylov = lx.GMRES(rtol=_KRYLOV_TOLERANCE, atol=_KRYLOV_TOLERANCE)
-    # diffrax's own finder keeps a factorised Jacobian, and has none for products alone.
+    # The two kinds of chord keep a factorised Jacobian, and have none for products alone.
     newton = diffrax.with_stepsize_controller_tols(optimistix.Newton)(linear_solver=krylov)
+    # Numbers, or diffrax's marks for what the controller's tolerances take the place of.
+    newton = eqx.tree_at(_tolerances, newton, _tolerances(finder))
     return eqx.tree_at(lambda s: s.root_finder, solver, newton, is_leaf=lambda x: x is finder)
+
+
+def _tolerances(finder: Any) -> tuple[Any, Any, Any]:
+    return finder.rtol, finder.atol, finder.norm
 
 
 def _tableau(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau | None:
