@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from .batches import in_batches
+from .controllers import OverflowGuard
 from .dims import DissipativeFlow, DissipativeState
 from .friction import Viscous
 from .potential import Potential
@@ -99,7 +100,7 @@ def _geodesics(
             dt0=None,
             y0=DissipativeState(params, velocity),
             args=potential,
-            stepsize_controller=controller,
+            stepsize_controller=OverflowGuard(controller),
             max_steps=max_solver_steps,
             throw=False,
         )

@@ -1,7 +1,7 @@
 """What diffrax needs to integrate a flow in segments: the clock, the controller, the costs."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -12,12 +12,12 @@ import optimistix
 from jaxtyping import Array, Float, PyTree
 
 from .compilation import traced_once
+from .controllers import OverflowGuard
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
 from .projection import ProjectedSolver
 from .results import RESULTS, choose
-from .trees import all_finite
 
 # Smallest step that an adaptive controller may fall to before the run counts as failed, relative
 # to the length of a segment, in units of the rounding error.
@@ -61,7 +61,7 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
     is rejected down to `smallest` ends the run, so that a flow that blows up does not spin.
     """
 
-    controller: diffrax.AbstractAdaptiveStepSizeController
+    controller: OverflowGuard
     smallest: Float[Array, ""]
     rtol: Any
     atol: Any
@@ -72,15 +72,14 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         controller: diffrax.AbstractAdaptiveStepSizeController,
         smallest: Float[Array, ""],
     ):
-        self.controller = controller
+        self.controller = OverflowGuard(controller)
         self.smallest = smallest
         # Implicit solvers take their tolerances from here.
         self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
 
     def wrap(self, direction: Any) -> "StepMemory":
         """Wrap the controller."""
-        wrapped = cast(diffrax.AbstractAdaptiveStepSizeController, self.controller.wrap(direction))
-        return StepMemory(wrapped, self.smallest)
+        return StepMemory(self.controller.wrap(direction).controller, self.smallest)
 
     def init(
         self,
@@ -111,10 +110,6 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         controller_state: MemoryState,
     ) -> tuple[Any, Any, Any, Any, MemoryState, RESULTS]:
         """Let the controller adapt, and remember what it proposes."""
-        # An overflow makes diffrax's controllers compute inf / inf, and a step size that is nan.
-        finite = all_finite((y1_candidate, y_error))
-        y1_candidate = jax.tree.map(lambda a, b: jnp.where(finite, a, b), y1_candidate, y0)
-        y_error = jax.tree.map(lambda e: jnp.where(finite, e, jnp.inf), y_error)
         keep, next_t0, next_t1, made_jump, inner, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner
         )

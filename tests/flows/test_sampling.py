@@ -275,6 +275,40 @@ def test_geodesics_are_followed_for_a_time_and_told_where_they_end_early():
     assert not bool(jnp.any(arrived))
 
 
+def wall(w):
+    """Flat up to 10, where it rises by e every 1/300; it overflows at 12.4."""
+    return jnp.exp(300 * (w - 10))
+
+
+def test_steps_that_overflow_are_rejected_by_geodesics():
+    """They climb the wall of THEORY's graph for the length that they were given."""
+    speeds, time = jnp.asarray([1.0, 0.5, -1.0]), 50.0
+    ends, arrived = exponential_map(wall, jnp.zeros(()), speeds, time=time)
+    assert bool(jnp.all(arrived))
+    # Length of the graph up to slope u: (sqrt(1 + u^2) - arsinh(1/u)) / 300; u0 = 300 exp(-3000).
+    start = (1 - (np.log(2 / 300) + 3000)) / 300
+    slopes = 300 * wall(ends[:2])
+    lengths = (jnp.sqrt(1 + slopes**2) - jnp.arcsinh(1 / slopes)) / 300 - start
+    # Tolerances of 1e-8 in some hundreds of steps, of the position, times the slope of 12000.
+    assert_trees_close(lengths, time * speeds[:2], rtol=1e-4)
+    assert_trees_close(ends[2], jnp.asarray(-50.0), rtol=1e-12)
+
+
+def test_samples_that_overflow_come_to_rest_for_any_gravity():
+    """Particles thrown at a wall come back in few steps; mapped over gravity without a jit."""
+
+    def thrown(gravity):
+        found = sample_minima(
+            wall, jnp.zeros(()), jax.random.key(0), 4, speed=40.0, gravity=gravity, tolerance=1e-6
+        )
+        return found.converged, found.params, found.stats["solver_steps"]
+
+    converged, ends, steps = jax.vmap(thrown)(jnp.asarray([1.0, 100.0]))
+    assert bool(jnp.all(converged))
+    assert float(jnp.max(ends)) < 10 < float(jnp.max(ends - 2 * jnp.minimum(ends, 0)))
+    assert int(jnp.max(steps)) < 2000
+
+
 @pytest.mark.parametrize(
     ("velocities", "message"),
     [
