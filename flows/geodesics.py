@@ -86,6 +86,7 @@ def _geodesics(
     flow = DissipativeFlow(0.0, Viscous(0.0))
     dtype = jax.tree.leaves(params)[0].dtype
     solver, controller = flow.integrator(dtype)
+    assert isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     time = time.astype(dtype)
 
     def field(t: Any, state: DissipativeState, args: Any) -> DissipativeState:

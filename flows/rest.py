@@ -116,7 +116,7 @@ class RestProblem(eqx.Module):
     max_time: Float[Array, ""]
     minimum: Float[Array, ""]
     solver: diffrax.AbstractSolver
-    controller: diffrax.AbstractStepSizeController
+    controller: diffrax.AbstractAdaptiveStepSizeController
     max_solver_steps: int = eqx.field(static=True)
 
     def energy(self, state: DissipativeState) -> tuple[Float[Array, ""], Float[Array, ""]]:

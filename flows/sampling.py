@@ -137,7 +137,7 @@ def _sample(
 
 def _integrator(
     flow: DissipativeFlow, params: Params, solver: Any, controller: Any
-) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+) -> tuple[diffrax.AbstractSolver, diffrax.AbstractAdaptiveStepSizeController]:
     """The solver and the controller to use, the flow's own in place of None.
 
     Raises:

@@ -198,7 +198,7 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
         )
     if not isinstance(solver, diffrax.AbstractImplicitSolver) or size <= DENSE_LIMIT:
         return solver
-    finder = solver.root_finder
+    finder: Any = solver.root_finder
     if type(finder) not in (diffrax.VeryChord, optimistix.Chord, optimistix.Newton):
         return solver
     if not isinstance(finder.linear_solver, lx.AutoLinearSolver):

@@ -280,7 +280,7 @@ def wall(w):
     return jnp.exp(300 * (w - 10))
 
 
-def test_steps_that_overflow_are_rejected_by_geodesics():
+def test_geodesics_climb_a_wall_whose_slope_overflows_when_squared():
     """They climb the wall for the length that they were given."""
     speeds, time = jnp.asarray([0.5, 1.0, 2.0, 3.0, 5.0, 8.0, -1.0]), 50.0
     ends, arrived = exponential_map(wall, jnp.zeros(()), speeds, time=time, max_solver_steps=2000)
@@ -294,7 +294,7 @@ def test_steps_that_overflow_are_rejected_by_geodesics():
     assert_trees_close(ends[-1], jnp.asarray(-50.0), rtol=1e-12)
 
 
-def test_samples_that_overflow_come_to_rest_for_any_gravity():
+def test_samples_thrown_at_a_wall_come_to_rest_for_any_gravity():
     """Particles thrown at a wall come back in few steps; mapped over gravity without a jit."""
 
     def thrown(gravity):
