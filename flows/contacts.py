@@ -54,8 +54,8 @@ class ContactSearch(eqx.Module):
         """Return by how much distances may differ that count as equal."""
         return _EQUAL[str(reach.dtype)] * reach
 
-    def spacing(self, size: int) -> int:
-        """Return the grid points per parameter."""
+    def points_per_parameter(self, size: int) -> int:
+        """Return how many points the grid has along each parameter."""
         return _CANDIDATES[size] if self.candidates is None else self.candidates
 
     def __call__(
@@ -85,7 +85,7 @@ class ContactSearch(eqx.Module):
             return _contacts(jax.tree.map(lambda a: a[None], one), one.cost, reach, band)
         points = self._starts(surface, x, y, reach, last)
         found = jax.vmap(lambda start: self._refined(surface, x, y, start))(points)
-        grid = Cost(gradients=self.spacing(size) ** size)
+        grid = Cost(gradients=self.points_per_parameter(size) ** size)
         spent = jax.tree.map(lambda a: jnp.sum(a, dtype=a.dtype), found.cost)
         return _contacts(found, spent + grid, reach, band)
 
@@ -104,7 +104,7 @@ class ContactSearch(eqx.Module):
 
     def _grid(self, size: int) -> np.ndarray:
         """Return the grid of the square around the unit disc, coordinates last."""
-        count = self.spacing(size)
+        count = self.points_per_parameter(size)
         if count**size > _MOST_CANDIDATES:
             raise ValueError(
                 f"candidates must be at most {int(_MOST_CANDIDATES ** (1 / size))} per parameter "
@@ -117,7 +117,7 @@ class ContactSearch(eqx.Module):
         self, surface: Surface, x: Vector, y: Scalar, reach: Scalar, last: Vector
     ) -> Float[Array, "start parameter"]:
         """Return the lowest local minima of the distance on a grid, and the last contact."""
-        count, size = self.spacing(x.size), x.size
+        count, size = self.points_per_parameter(x.size), x.size
         grid = self._grid(size)
         # A contact lies within the disc; a little more, so that minima at its edge are inside.
         inside = jnp.asarray((grid**2).sum(-1) <= (1 + 3 / (count - 1)) ** 2)

@@ -1,9 +1,18 @@
-"""Default tolerances of adaptive steps."""
+"""Adaptive steps: tolerances by default, and a controller that outlives an overflow."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import diffrax
+import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from .results import RESULTS, choose
+from .trees import all_finite
+
+# Smallest step that a controller may fall to, relative to the time, in units of the rounding error.
+_SMALLEST_STEP = 16
 
 
 def default_controller(dtype: Any) -> diffrax.PIDController:
@@ -15,3 +24,63 @@ def default_controller(dtype: Any) -> diffrax.PIDController:
     if jnp.finfo(dtype).bits > 32:
         return diffrax.PIDController(rtol=1e-8, atol=1e-10)
     return diffrax.PIDController(rtol=1e-5, atol=1e-7)
+
+
+class OverflowGuard(diffrax.AbstractAdaptiveStepSizeController):
+    """An adaptive controller for which a step that overflows is one to be made shorter.
+
+    From a step that is not finite diffrax's controllers compute inf / inf, and from then on a step
+    size that is nan. A step that is rejected until it no longer moves the clock ends the run.
+    """
+
+    controller: diffrax.AbstractAdaptiveStepSizeController
+    rtol: Any
+    atol: Any
+    norm: Callable[[PyTree[Any]], Any]
+
+    def __init__(self, controller: diffrax.AbstractAdaptiveStepSizeController):
+        self.controller = controller
+        # Implicit solvers take their tolerances from here.
+        self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
+
+    def wrap(self, direction: Any) -> "OverflowGuard":
+        """Wrap the controller."""
+        wrapped = self.controller.wrap(direction)
+        return OverflowGuard(cast(diffrax.AbstractAdaptiveStepSizeController, wrapped))
+
+    def init(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        dt0: Any,
+        args: Any,
+        func: Callable[..., Any],
+        error_order: Any,
+    ) -> tuple[Any, Any]:
+        """Let the controller choose the first step."""
+        return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+
+    def adapt_step_size(
+        self,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        y1_candidate: Any,
+        args: Any,
+        y_error: Any,
+        error_order: Any,
+        controller_state: Any,
+    ) -> tuple[Any, Any, Any, Any, Any, RESULTS]:
+        """Let the controller adapt, to an infinite error where the step is not finite."""
+        finite = all_finite((y1_candidate, y_error))
+        y1_candidate = jax.tree.map(lambda a, b: jnp.where(finite, a, b), y1_candidate, y0)
+        y_error = jax.tree.map(lambda e: jnp.where(finite, e, jnp.inf), y_error)
+        keep, next_t0, next_t1, made_jump, state, result = self.controller.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+        )
+        smallest = _SMALLEST_STEP * jnp.finfo(jnp.result_type(t0)).eps * jnp.abs(next_t0)
+        stuck = ~keep & (next_t1 - next_t0 <= smallest)
+        result = choose(jnp.asarray(stuck), RESULTS.dt_min_reached, result)
+        return keep, next_t0, next_t1, made_jump, state, result

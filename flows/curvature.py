@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .eigensolver import block_eigenpairs
 from .packing import pairs
 from .potential import Potential
 from .trees import Params
-from .validation import positive_integer
+from .validation import as_params, positive_integer, proper_fraction
 
 # Above this many parameters nothing of size P x P is built.
 DENSE_LIMIT = 512
@@ -164,7 +164,7 @@ def _dense_eigenpairs(product: Callable[[Modes], Modes], size: int, count: int, 
 
 def top_eigenpairs(
     potential: Potential,
-    params: Params,
+    params: PyTree[Any],
     count: int = 1,
     *,
     start: Modes | None = None,
@@ -185,16 +185,23 @@ def top_eigenpairs(
         start: Guess of the eigenvectors, (count or more, P); rows beyond `count` speed up the
             convergence of the others.
         tolerance: Residual at which a pair counts as converged, relative to the largest
-            eigenvalue; `default_tolerance` of the dtype if not given.
-        max_products: Bound on the products of the iteration. A pair that has not converged by
-            then is returned all the same: its residual says how good it is, `converged` that it
-            is not.
+            eigenvalue, between 0 and 1; `default_tolerance` of the dtype if not given.
+        max_products: Bound on the products of the iteration, which makes those with the start in
+            any case. A pair that has not converged by then is returned all the same: its residual
+            says how good it is, `converged` that it is not.
         dense_limit: Largest P at which the Hessian itself is built.
 
+    Returns:
+        The `count` pairs of the largest eigenvalues; each eigenvector's largest entry is positive.
+
     Raises:
-        ValueError: If `count` or `start` does not fit the parameters.
+        ValueError: If `params` is no pytree of finite floats, `count` or `start` does not fit it,
+            or `tolerance` or `max_products` is no number of its kind.
     """
-    count = positive_integer("count", count)
+    params, count = as_params(params), positive_integer("count", count)
+    max_products = positive_integer("max_products", max_products)
+    if tolerance is not None:
+        tolerance = proper_fraction("tolerance", tolerance)
     size = sum(x.size for x in jax.tree.leaves(params))
     if count > size:
         raise ValueError(f"count must be at most the number of parameters, {size}; got {count}.")

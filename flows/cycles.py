@@ -1,9 +1,11 @@
 """Which cycle a discrete path has settled on: none, a fixed point, or one of a longer period."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from .validation import positive_integer
 
 # A path that turns around a point more slowly than this settles within a few hundred steps.
 _TOLERANCE = 0.02
@@ -23,7 +25,7 @@ class Cycle(NamedTuple):
 
 
 def cycle(
-    path: Float[Array, "T P"],
+    path: Any,
     *,
     longest: int = 16,
     at_rest: float = 0.01,
@@ -36,7 +38,7 @@ def cycle(
     w_{t+p} differs from w_t by at most `tolerance` times the amplitude.
 
     Args:
-        path: Every step of the path, w_0 first; at least `2 * longest` points.
+        path: Every step of the path, floats (T, P), w_0 first; at least `2 * longest` points.
         longest: The longest period that is told from no period.
         at_rest: Amplitude of a path at rest, in units of its distance from the start.
         tolerance: How well a cycle repeats itself, in units of its amplitude.
@@ -45,8 +47,15 @@ def cycle(
         The period and the amplitude; a path that is not finite has period 0 and amplitude nan.
 
     Raises:
-        ValueError: If the path is too short.
+        ValueError: If the path is no array of floats with two axes or is too short, or `longest`
+            is no integer of at least 1.
     """
+    longest, path = positive_integer("longest", longest), jnp.asarray(path)
+    if path.ndim != 2 or not jnp.issubdtype(path.dtype, jnp.floating):
+        raise ValueError(
+            "path must be an array of floats of shape (T, P), also for P = 1: path[:, None]; got "
+            f"{path.dtype} of shape {path.shape}."
+        )
     if path.shape[0] < 2 * longest:
         raise ValueError(
             f"path has {path.shape[0]} points; a period up to {longest} needs {2 * longest}."

@@ -18,6 +18,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Real
 
 from .controllers import default_controller
@@ -101,10 +102,14 @@ class DissipativeFlow(AbstractFlow):
         del t
         velocity = state.velocity
         gradient, product = jax.jvp(jax.grad(args), (state.position,), (velocity,))
-        squares = squared_norm(gradient)
-        force = (dot(velocity, product) + self.gravity.astype(squares.dtype)) / (1 + squares)
+        # In units of a steep slope, whose square may overflow: its force would count as none.
+        entries = [jnp.max(jnp.abs(x), initial=1) for x in jax.tree.leaves(gradient)]
+        unit = lax.stop_gradient(jnp.max(jnp.stack(entries)))
+        slope = scaled(1 / unit, gradient)
+        weight = dot(velocity, product) + self.gravity.astype(unit.dtype)
+        force = (weight / unit) / (1 / unit**2 + squared_norm(slope))
         rate = self.friction.rate(squared_norm(velocity) + dot(gradient, velocity) ** 2)
-        return DissipativeState(velocity, add_scaled(scaled(-rate, velocity), -force, gradient))
+        return DissipativeState(velocity, add_scaled(scaled(-rate, velocity), -force, slope))
 
     def params(self, state: DissipativeState) -> Params:
         """Return w(t)."""

@@ -189,7 +189,7 @@ def block_eigenpairs(
 
     def unconverged(state: _State) -> Bool[Array, ""]:
         bound = jnp.asarray(tolerance, start.dtype) * jnp.max(jnp.abs(state.values[:wanted]))
-        more = (state.products < max_products) & ~state.stalled
+        more = (state.products < max(max_products, count)) & ~state.stalled
         return more & jnp.any(state.residuals > bound)
 
     def cycle(state: _State) -> _State:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from .batches import in_batches
+from .controllers import OverflowGuard
 from .dims import DissipativeFlow, DissipativeState
 from .friction import Viscous
 from .potential import Potential
@@ -85,6 +86,7 @@ def _geodesics(
     flow = DissipativeFlow(0.0, Viscous(0.0))
     dtype = jax.tree.leaves(params)[0].dtype
     solver, controller = flow.integrator(dtype)
+    assert isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     time = time.astype(dtype)
 
     def field(t: Any, state: DissipativeState, args: Any) -> DissipativeState:
@@ -99,7 +101,7 @@ def _geodesics(
             dt0=None,
             y0=DissipativeState(params, velocity),
             args=potential,
-            stepsize_controller=controller,
+            stepsize_controller=OverflowGuard(controller),
             max_steps=max_solver_steps,
             throw=False,
         )

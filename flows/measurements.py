@@ -110,8 +110,8 @@ class Curvature(AbstractMeasurement):
         every: Measure at every n-th saved step.
         tolerance: Residual at which an eigenpair is accepted, relative to the sharpness. The
             relative error of an eigenvalue is about the tolerance's square over the relative gap.
-        max_products: Bound on the products of one measurement; `eigenvalue_residuals` tell when
-            it bites.
+        max_products: Bound on the products of one measurement, beyond those with the eigenvectors
+            that it starts from; `eigenvalue_residuals` tell when it bites.
 
     Raises:
         ValueError: If an argument is not a positive number of its kind, or there are fewer

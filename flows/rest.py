@@ -12,6 +12,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from .controllers import OverflowGuard
 from .dims import DissipativeFlow, DissipativeState
 from .potential import Potential
 from .results import RESULTS, choose
@@ -115,7 +116,7 @@ class RestProblem(eqx.Module):
     max_time: Float[Array, ""]
     minimum: Float[Array, ""]
     solver: diffrax.AbstractSolver
-    controller: diffrax.AbstractStepSizeController
+    controller: diffrax.AbstractAdaptiveStepSizeController
     max_solver_steps: int = eqx.field(static=True)
 
     def energy(self, state: DissipativeState) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -157,7 +158,7 @@ class RestProblem(eqx.Module):
             dt0=None,
             y0=start,
             args=self,
-            stepsize_controller=self.controller,
+            stepsize_controller=OverflowGuard(self.controller),
             event=self.event,
             max_steps=self.max_solver_steps,
             throw=False,

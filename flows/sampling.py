@@ -137,7 +137,7 @@ def _sample(
 
 def _integrator(
     flow: DissipativeFlow, params: Params, solver: Any, controller: Any
-) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+) -> tuple[diffrax.AbstractSolver, diffrax.AbstractAdaptiveStepSizeController]:
     """The solver and the controller to use, the flow's own in place of None.
 
     Raises:
@@ -172,23 +172,24 @@ def _check_start(problem: RestProblem, params: Params) -> None:
         ValueError: If the loss at the start is not finite, or `minimum` above it.
     """
     loss = _loss(problem.potential, params)
-    if is_traced((loss, problem.minimum, problem.tolerance)):
+    gravity, minimum, tolerance = problem.flow.gravity, problem.minimum, problem.tolerance
+    if is_traced((loss, gravity, minimum, tolerance)):
         return
     if not np.isfinite(float(loss)):
         raise ValueError(f"params must have a finite loss; got {float(loss)}.")
-    excess = float(loss) - float(problem.minimum)
+    excess = float(loss) - float(minimum)
     # The rounding of a loss that cancels to its minimum.
-    rounding = 100 * float(jnp.finfo(loss.dtype).eps) * max(1.0, abs(float(problem.minimum)))
+    rounding = 100 * float(jnp.finfo(loss.dtype).eps) * max(1.0, abs(float(minimum)))
     if excess < -rounding:
         raise ValueError(
             f"minimum must be at most the loss at params, {float(loss):g}; got "
-            f"{float(problem.minimum):g}. It is the smallest loss that there is."
+            f"{float(minimum):g}. It is the smallest loss that there is."
         )
-    energy = float(problem.flow.gravity) * excess
-    if energy > float(problem.tolerance):
+    energy = float(gravity) * excess
+    if energy > float(tolerance):
         warnings.warn(
             f"params is not at a minimum: its loss is {excess:.3g} above `minimum`, an energy of "
-            f"{energy:.3g} where the tolerance is {float(problem.tolerance):.3g}. Its particles "
+            f"{energy:.3g} where the tolerance is {float(tolerance):.3g}. Its particles "
             "fall first, and rest on whichever minima they reach.",
             UserWarning,
             stacklevel=3,

@@ -1,7 +1,7 @@
 """What diffrax needs to integrate a flow in segments: the clock, the controller, the costs."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, PyTree
 
 from .chebyshev import ChebyshevState
 from .compilation import traced_once
+from .controllers import OverflowGuard
 from .cost import Cost
 from .curvature import DENSE_LIMIT
 from .flow import AbstractFlow
 from .projection import ProjectedSolver, ProjectedState
 from .results import RESULTS, choose
-from .trees import all_finite
 
 # Smallest step that an adaptive controller may fall to before the run counts as failed, relative
 # to the length of a segment, in units of the rounding error.
@@ -62,7 +62,7 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
     is rejected down to `smallest` ends the run, so that a flow that blows up does not spin.
     """
 
-    controller: diffrax.AbstractAdaptiveStepSizeController
+    controller: OverflowGuard
     smallest: Float[Array, ""]
     rtol: Any
     atol: Any
@@ -73,15 +73,14 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         controller: diffrax.AbstractAdaptiveStepSizeController,
         smallest: Float[Array, ""],
     ):
-        self.controller = controller
+        self.controller = OverflowGuard(controller)
         self.smallest = smallest
         # Implicit solvers take their tolerances from here.
         self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
 
     def wrap(self, direction: Any) -> "StepMemory":
         """Wrap the controller."""
-        wrapped = cast(diffrax.AbstractAdaptiveStepSizeController, self.controller.wrap(direction))
-        return StepMemory(wrapped, self.smallest)
+        return StepMemory(self.controller.wrap(direction).controller, self.smallest)
 
     def init(
         self,
@@ -112,10 +111,6 @@ class StepMemory(diffrax.AbstractAdaptiveStepSizeController):
         controller_state: MemoryState,
     ) -> tuple[Any, Any, Any, Any, MemoryState, RESULTS]:
         """Let the controller adapt, and remember what it proposes."""
-        # An overflow makes diffrax's controllers compute inf / inf, and a step size that is nan.
-        finite = all_finite((y1_candidate, y_error))
-        y1_candidate = jax.tree.map(lambda a, b: jnp.where(finite, a, b), y1_candidate, y0)
-        y_error = jax.tree.map(lambda e: jnp.where(finite, e, jnp.inf), y_error)
         keep, next_t0, next_t1, made_jump, inner, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner
         )
@@ -187,8 +182,12 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     """Return the solver, with Krylov inner solves if it is implicit and the state is large.
 
     diffrax's implicit solvers build the Jacobian by default, which is P x P. Beyond the dense
-    limit GMRES on Jacobian-vector products takes its place, unless another linear solver was
-    chosen.
+    limit GMRES on Jacobian-vector products takes its place in the root finders of the Newton
+    family, with the tolerances that they have; other root finders, and those for which another
+    linear solver was chosen, stay as they are.
+
+    Raises:
+        ValueError: If it is no solver of diffrax, or not one for a single ordinary equation.
     """
     if not isinstance(solver, diffrax.AbstractSolver):
         raise ValueError(f"solver must be a diffrax solver such as Tsit5(); got {solver!r}.")
@@ -200,13 +199,21 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
         )
     if not isinstance(solver, diffrax.AbstractImplicitSolver) or size <= DENSE_LIMIT:
         return solver
-    finder = solver.root_finder
-    if not isinstance(getattr(finder, "linear_solver", None), lx.AutoLinearSolver):
+    finder: Any = solver.root_finder
+    if type(finder) not in (diffrax.VeryChord, optimistix.Chord, optimistix.Newton):
+        return solver
+    if not isinstance(finder.linear_solver, lx.AutoLinearSolver):
         return solver
     krylov = lx.GMRES(rtol=_KRYLOV_TOLERANCE, atol=_KRYLOV_TOLERANCE)
-    # diffrax's own finder keeps a factorised Jacobian, and has none for products alone.
+    # The two kinds of chord keep a factorised Jacobian, and have none for products alone.
     newton = diffrax.with_stepsize_controller_tols(optimistix.Newton)(linear_solver=krylov)
+    # Numbers, or diffrax's marks for what the controller's tolerances take the place of.
+    newton = eqx.tree_at(_tolerances, newton, _tolerances(finder))
     return eqx.tree_at(lambda s: s.root_finder, solver, newton, is_leaf=lambda x: x is finder)
+
+
+def _tolerances(finder: Any) -> tuple[Any, Any, Any]:
+    return finder.rtol, finder.atol, finder.norm
 
 
 def _tableau(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau | None:

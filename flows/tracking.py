@@ -65,6 +65,9 @@ def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
     Args:
         flow: As for `distance`.
         discrete: As for `distance`.
+
+    Raises:
+        ValueError: As for `distance`.
     """
     centres, midpoints = _common("tracking_error", flow, discrete)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), midpoints)

@@ -1,7 +1,8 @@
 """Losses of one example; `SupervisedPotential` takes their mean over the examples.
 
 A criterion is any function `(prediction, target) -> scalar` of one example's prediction and
-target. These two take the same targets, so that a classifier may be trained with either.
+target. These take the same targets, so that a classifier may be trained with any of them. Those in
+`OF_PROBABILITIES` compare probabilities: logits as predictions, and targets that sum to 1.
 """
 
 import jax
@@ -64,6 +65,10 @@ def kl_divergence(
     """
     entropy = -jnp.sum(jax.scipy.special.xlogy(target, target))
     return cross_entropy(prediction, target) - entropy
+
+
+OF_PROBABILITIES = (cross_entropy, kl_divergence)
+"""The criteria whose targets are probabilities of classes."""
 
 
 def _check_shapes(name: str, prediction: Array, target: Array, hint: str = "") -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxtyping import ArrayLike as ShapedArrayLike
 
 from potentials import checks
-from potentials.criteria import cross_entropy
+from potentials.criteria import OF_PROBABILITIES
 from potentials.data.dataset import is_one_hot
 from potentials.networks import AbstractNetwork
 from potentials.potential import AbstractPotential
@@ -40,22 +40,22 @@ class SupervisedPotential(AbstractPotential):
             random numbers or state. It is mapped over the examples.
         inputs: examples, shape (examples, ...).
         targets: their targets, shape (examples, ...), as the criterion takes them.
-        criterion: `mse`, `cross_entropy` or any function (prediction, target) -> scalar of one
-            example. Compared by identity when JAX looks for an earlier compilation: define it
-            once, rather than a new lambda for each potential.
+        criterion: `mse`, `cross_entropy`, `kl_divergence` or any function (prediction, target) ->
+            scalar of one example. Compared by identity when JAX looks for an earlier compilation:
+            define it once, rather than a new lambda for each potential.
         chunk_size: how many examples are evaluated at a time; None for all. The loss and its
             derivatives then hold the model's intermediate values of one chunk only, and compute
             those of the forward pass twice. Same result to rounding; any number of examples.
         build: `build(key)` gives a model like `model` with fresh weights, for `init`. Not needed
             for networks of this package. Compared by identity, as the criterion is.
         classification: whether `accuracy` has a meaning. By default inferred: one-hot rows as
-            targets (two classes or more), or `cross_entropy` as criterion.
+            targets (two classes or more), or `cross_entropy` or `kl_divergence` as criterion.
 
     Raises:
         ValueError: if inputs and targets differ in length or are empty, have entries that are not
-            finite, do not suit the model or the criterion (for `cross_entropy`: are no
-            probabilities), the model has no float arrays, or `chunk_size` is not a whole number
-            >= 1.
+            finite, do not suit the model or the criterion (for `cross_entropy` and
+            `kl_divergence`: are no probabilities), the model has no float arrays, or `chunk_size`
+            is not a whole number >= 1.
     """
 
     params: PyTree
@@ -98,10 +98,11 @@ class SupervisedPotential(AbstractPotential):
         self.chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
         self.build = build
         prediction = self._check_example()
-        if criterion is cross_entropy and not checks.is_traced(self.targets):
-            _check_probabilities(np.asarray(self.targets))
+        of_probabilities = criterion in OF_PROBABILITIES
+        if of_probabilities and not checks.is_traced(self.targets):
+            _check_probabilities(np.asarray(self.targets), self.criterion)
         if classification is None:
-            classification = criterion is cross_entropy or (
+            classification = of_probabilities or (
                 not checks.is_traced(self.targets) and is_one_hot(np.asarray(self.targets))
             )
         comparable = prediction.ndim == 1 and prediction.shape == self.targets.shape[1:]
@@ -280,15 +281,15 @@ def _examples(name: str, value: Any) -> Array:
     return array
 
 
-def _check_probabilities(targets: np.ndarray) -> None:
+def _check_probabilities(targets: np.ndarray, criterion: Any) -> None:
     """Raise a ValueError unless each row is a probability distribution, to rounding."""
     wrong = (targets < 0).any(axis=1) | (np.abs(targets.sum(axis=1) - 1) > _PROBABILITY)
     if wrong.any():
         index = int(np.argmax(wrong))
         row = np.array2string(targets[index], threshold=6, precision=4)
         raise ValueError(
-            "targets must be probabilities that sum to 1 for cross_entropy, as one-hot rows are; "
-            f"got {row} for the example of index {index}. mse takes any numbers."
+            f"targets must be probabilities that sum to 1 for {criterion.__name__}, as one-hot "
+            f"rows are; got {row} for the example of index {index}. mse takes any numbers."
         )
 
 

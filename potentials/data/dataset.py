@@ -131,11 +131,17 @@ def smoothed(targets: ArrayLike, smoothing: float) -> np.ndarray:
         smoothing: the share of the uniform distribution, above 0 and below 1.
 
     Raises:
-        ValueError: if `smoothing` is out of range.
+        ValueError: if `smoothing` is out of range, or `targets` are no rows of numbers, as integer
+            labels are not.
     """
     if not 0 < smoothing < 1:
         raise ValueError(f"smoothing must be above 0 and below 1, got {smoothing!r}.")
     rows = np.asarray(targets)
+    if rows.ndim != 2 or rows.dtype.kind not in "iufb":
+        raise ValueError(
+            f"targets must be rows of probabilities, of shape (examples, classes), got "
+            f"{rows.dtype} of shape {rows.shape}; turn labels into rows with one_hot."
+        )
     return (1 - smoothing) * rows + smoothing / rows.shape[1]
 
 

@@ -649,6 +649,12 @@ def test_cycles_are_told_by_their_period() -> None:
     assert np.isnan(found.amplitude[-1])
     with pytest.raises(ValueError, match="needs 32"):
         flows.cycle(jnp.zeros((31, 1)))
+    with pytest.raises(ValueError, match=r"path must .* of shape \(T, P\).* got float64"):
+        flows.cycle(jnp.zeros(40))
+    with pytest.raises(ValueError, match=r"path must be .* got int"):
+        flows.cycle(jnp.zeros((40, 1), int))
+    with pytest.raises(ValueError, match="longest must be an integer of at least 1"):
+        flows.cycle(jnp.zeros((40, 1)), longest=0)
 
 
 def test_workers_are_at_least_one(tmp_path: Path) -> None:

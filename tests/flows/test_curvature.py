@@ -218,9 +218,32 @@ def test_float32_eigenpairs_stay_in_float32(float32):
         ({"count": 0}, "count must be an integer of at least 1"),
         ({"count": 4}, "count must be at most the number of parameters, 3"),
         ({"count": 2, "start": jnp.zeros((1, 3))}, "start must have shape"),
+        ({"params": [1, 2]}, r"params\[0\] must be a float array; got dtype int"),
+        ({"tolerance": 0.0}, "tolerance must be a number between 0 and 1"),
+        ({"max_products": 0}, "max_products must be an integer of at least 1"),
     ],
 )
-def test_wrong_sizes_are_refused(options, message):
+def test_wrong_arguments_are_refused(options, message):
     """The message names the argument and what is allowed."""
     with pytest.raises(ValueError, match=message):
-        top_eigenpairs(lambda w: jnp.sum(w**2), jnp.ones(3), **options)
+        top_eigenpairs(lambda w: jnp.sum(w**2), **{"params": jnp.ones(3), **options})
+
+
+def test_the_products_with_the_start_are_made_whatever_their_bound():
+    """Rayleigh and Ritz on the start alone; of parameters in a list of numbers."""
+    rates = np.arange(1.0, 9.0)
+    start = np.asarray(jax.random.normal(jax.random.key(1), (3, 8)))
+    found = top_eigenpairs(
+        lambda w: 0.5 * sum(rate * x**2 for rate, x in zip(rates, w, strict=True)),
+        [1.0] * 8,
+        3,
+        start=jnp.asarray(start),
+        max_products=2,
+        dense_limit=0,
+    )
+    rows = np.linalg.qr(start.T)[0]
+    expected = np.linalg.eigvalsh(rows.T @ (rates[:, None] * rows))[::-1]
+    assert_trees_close(found.values, jnp.asarray(expected), rtol=1e-12)
+    assert int(found.hvps) == 3
+    assert not bool(jnp.any(found.converged))
+    assert bool(jnp.all(jnp.isfinite(found.residuals)))

@@ -1,12 +1,16 @@
 """Gradient flow against exact solutions and against the optimizer that it models."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
+import optimistix
 import pytest
 
 from flows import GradientDescent, GradientFlow, iterate, simulate
+from flows.stepping import matrix_free
 from potentials import Quadratic, ScalarProduct
 from tests.helpers import assert_trees_close
 
@@ -153,6 +157,49 @@ def test_implicit_solvers_need_no_jacobian_of_many_parameters():
     ]
     # Some twenty steps of error 1e-7 each, of numbers up to 1.
     assert_trees_close(ends[0], ends[1], rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [diffrax.VeryChord, optimistix.Chord, optimistix.Newton])
+def test_a_root_finder_keeps_its_tolerances_without_a_jacobian(method):
+    """Numbers stay numbers, and marks of the controller's tolerances stay marks, each by itself."""
+    explicit = method(rtol=1e-6, atol=1e-7, norm=optimistix.rms_norm)
+    marked = diffrax.with_stepsize_controller_tols(method)()
+    for finder in (explicit, marked, eqx.tree_at(lambda f: f.rtol, marked, 1e-6)):
+        found = matrix_free(diffrax.Kvaerno3(root_finder=finder), 600).root_finder
+        assert isinstance(found, optimistix.Newton)
+        assert isinstance(found.linear_solver, lx.GMRES)
+        assert (found.rtol, found.atol, found.norm) == (finder.rtol, finder.atol, finder.norm)
+
+
+@pytest.mark.parametrize(
+    "finder",
+    [
+        diffrax.VeryChord(rtol=1e-6, atol=1e-6, linear_solver=lx.GMRES(rtol=1e-2, atol=1e-2)),
+        optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-6),
+    ],
+)
+def test_a_chosen_linear_solver_or_another_root_finder_stays(finder):
+    """Beyond 512 parameters too."""
+    solver = diffrax.Kvaerno3(root_finder=finder)
+    assert matrix_free(solver, 600) is solver
+
+
+def test_implicit_steps_of_a_fixed_size_need_no_controller_for_many_parameters():
+    """With tolerances of its own, implicit Euler divides each of 600 coordinates by 1 + dt rate."""
+    rates = jnp.linspace(0.5, 2.0, 600)
+    trajectory = simulate(
+        GradientFlow(GradientDescent(1.0)),
+        lambda w: 0.5 * jnp.sum(rates * w**2),
+        jnp.ones(600),
+        2,
+        save_every=2,
+        solver=diffrax.ImplicitEuler(root_finder=diffrax.VeryChord(rtol=1e-9, atol=1e-9)),
+        stepsize_controller=diffrax.ConstantStepSize(),
+        dt0=0.5,
+        measurements=(),
+    )
+    # Four steps, each solved to 1e-9.
+    assert_trees_close(trajectory.params[-1], (1 + 0.5 * rates) ** -4, rtol=0.0, atol=1e-8)
 
 
 def test_implicit_solver_takes_few_steps_where_the_flow_is_stiff():

@@ -275,6 +275,41 @@ def test_geodesics_are_followed_for_a_time_and_told_where_they_end_early():
     assert not bool(jnp.any(arrived))
 
 
+def wall(w):
+    """Flat up to 10, where it rises by e every 1/300; it overflows at 12.4."""
+    return jnp.exp(300 * (w - 10))
+
+
+def test_geodesics_climb_a_wall_whose_slope_overflows_when_squared():
+    """They climb the wall for the length that they were given."""
+    speeds, time = jnp.asarray([0.5, 1.0, 2.0, 3.0, 5.0, 8.0, -1.0]), 50.0
+    ends, arrived = exponential_map(wall, jnp.zeros(()), speeds, time=time, max_solver_steps=2000)
+    assert bool(jnp.all(arrived))
+    # Length of the graph up to slope u: (sqrt(1 + u^2) - arsinh(1/u)) / 300; u0 = 300 exp(-3000).
+    start = (1 - (np.log(2 / 300) + 3000)) / 300
+    slopes = 300 * wall(ends[:-1])
+    lengths = (jnp.sqrt(1 + slopes**2) - jnp.arcsinh(1 / slopes)) / 300 - start
+    # Tolerances of 1e-8 of the position 10, in a few hundred steps, times slopes of up to 1e5.
+    assert_trees_close(lengths, time * speeds[:-1], rtol=1e-3)
+    assert_trees_close(ends[-1], jnp.asarray(-50.0), rtol=1e-12)
+
+
+def test_samples_thrown_at_a_wall_come_to_rest_for_any_gravity():
+    """Particles thrown at a wall come back in few steps; mapped over gravity without a jit."""
+
+    def thrown(gravity):
+        found = sample_minima(
+            wall, jnp.zeros(()), jax.random.key(0), 32, speed=40.0, gravity=gravity, tolerance=1e-6
+        )
+        return found.converged, found.params, found.stats["solver_steps"]
+
+    converged, ends, steps = jax.vmap(thrown)(jnp.asarray([1.0, 100.0]))
+    assert bool(jnp.all(converged))
+    assert float(jnp.max(ends)) < 10
+    # 432 without an overflow, in a run of four.
+    assert int(jnp.max(steps)) < 2000
+
+
 @pytest.mark.parametrize(
     ("velocities", "message"),
     [

@@ -15,6 +15,7 @@ from potentials import (
     cast,
     chebyshev,
     cross_entropy,
+    kl_divergence,
     mse,
     one_hot,
     parameter_count,
@@ -310,25 +311,27 @@ def test_data_that_do_not_fit_are_refused(inputs, targets, criterion, message):
         SupervisedPotential(model, inputs, targets, criterion)
 
 
+@pytest.mark.parametrize("criterion", [cross_entropy, kl_divergence])
 @pytest.mark.parametrize(
     ("row", "fits"),
     [
         ([0.0, 1.0, 0.0], True),
         ([0.1, 0.85, 0.05], True),
         ([0.5, 1.0, 0.0], False),
-        ([-0.5, 1.5, 0.0], False),
+        ([1.5, -0.5, 0.0], False),
         ([0.0, 0.0, 0.0], False),
     ],
 )
-def test_cross_entropy_takes_probabilities(row, fits):
-    """One-hot rows and soft labels, and no targets of a regression."""
+def test_losses_of_logits_take_probabilities(row, fits, criterion):
+    """One-hot rows and soft labels, which are of classes, and no targets of a regression."""
     model = MLP((4, 3), key=jax.random.key(0))
     targets = jnp.asarray([[0.0, 0.0, 1.0], row])
     if fits:
-        SupervisedPotential(model, jnp.ones((2, 4)), targets, cross_entropy)
+        assert SupervisedPotential(model, jnp.ones((2, 4)), targets, criterion).has_accuracy
         return
-    with pytest.raises(ValueError, match=r"targets must be probabilities .* of index 1\. mse"):
-        SupervisedPotential(model, jnp.ones((2, 4)), targets, cross_entropy)
+    message = rf"targets must be probabilities .* {criterion.__name__}, .* of index 1\. mse"
+    with pytest.raises(ValueError, match=message):
+        SupervisedPotential(model, jnp.ones((2, 4)), targets, criterion)
 
 
 def test_a_model_without_weights_is_refused():

@@ -52,6 +52,9 @@ def test_smoothed_targets_are_probabilities():
     for share in (0.0, 1.0):
         with pytest.raises(ValueError, match="smoothing must be above 0 and below 1"):
             smoothed(rows, share)
+    for labels in ([0, 1, 2], [["a", "b"]]):
+        with pytest.raises(ValueError, match=r"targets must be rows of probabilities.*one_hot"):
+            smoothed(labels, 0.1)
 
 
 def test_the_generated_regression_has_a_gap_and_follows_its_curve():
