@@ -120,6 +120,7 @@ class SolverTable(Table):
     def _solver(self) -> Any:
         import diffrax
         import jax.numpy as jnp
+        import optimistix
 
         if self.kind == "rkc":
             import flows
@@ -130,4 +131,5 @@ class SolverTable(Table):
             return solver()
         # Fixed steps bring no tolerance that the stages' equations could be solved to.
         tolerance = float(jnp.sqrt(jnp.finfo(jnp.zeros(()).dtype).eps))
-        return solver(root_finder=diffrax.VeryChord(rtol=tolerance, atol=tolerance))
+        # Nothing shortens them either where diffrax's own finder, a chord, does not converge.
+        return solver(root_finder=optimistix.Newton(rtol=tolerance, atol=tolerance))

@@ -41,7 +41,7 @@ STEPS = 2
 # Configs that a process runs one after another.
 _SHARD = 200
 # What takes memory and time may be this large, which takes minutes; tests take this much of it.
-_MOST_SIZE, _LARGE_SIZE = 10**6, 10**4
+_MOST_SIZE, _LARGE_SIZE = 10**6, 10**3
 # Seconds after which a config counts as hanging.
 _LIMIT = 300.0
 # In the place of a number, a word, a list or a table; most of them are wrong in most places.

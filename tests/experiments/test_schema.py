@@ -4,14 +4,17 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 
 import figures
+import flows
 from experiments import ConfigError, builtin_names, load_config
 from experiments.loader import MAX_BYTES, to_toml, validate
 from experiments.schema import Experiment
 from experiments.schema.figures import FigureName, SweepFigureName
 from tests.experiments.configs import NETWORK, VALLEY, config, write
+from tests.helpers import assert_trees_close
 
 BAD = [
     # (assignment, key named, what else the message must say)
@@ -310,3 +313,22 @@ def test_relative_data_paths_become_absolute(monkeypatch: Any, tmp_path: Path) -
     data = {"kind": "npz", "path": "mine.npz"}
     loaded = config(NETWORK, potential={**NETWORK["potential"], "data": data})
     assert loaded.potential.model_dump()["data"]["path"] == str(tmp_path / "mine.npz")
+
+
+def test_fixed_implicit_steps_of_a_config_are_solved_with_newtons_method() -> None:
+    """Where a chord does not converge there is no shorter step to fall back on."""
+    solver = {"kind": "kvaerno5", "dt0": 0.5}
+    table = config(VALLEY, flows=[{"kind": "gradient", "solver": solver}]).flows[0]
+    start = jnp.asarray([1.0, 2.0, -1.5, 0.3])
+
+    def potential(params: Any) -> Any:
+        return jnp.sum(params**4) / 4 + jnp.sum(params**2) / 2
+
+    run = flows.simulate(
+        flows.GradientFlow(flows.GradientDescent(0.3)), potential, start, 10, save_every=10,
+        **table.solver.arguments(),
+    )  # fmt: skip
+    # w^2 / (1 + w^2) decays as exp(-2 eta t); at first a step is twice the time of w = 2's decay.
+    share = start**2 / (1 + start**2) * jnp.exp(-6.0)
+    expected = jnp.sign(start) * jnp.sqrt(share / (1 - share))
+    assert_trees_close(run.params[-1], expected, rtol=1e-3, atol=0.0)
