@@ -22,7 +22,7 @@ _HEADINGS = (
     "final\nsharpness",
     "highest\nsharpness",
     "tracking\nerror",
-    "gradient\nevals",
+    "gradient\nequivalents",
     "time",
 )
 

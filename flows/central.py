@@ -88,7 +88,7 @@ class CentralFlow(AbstractProjectedFlow):
             min(P, 4). "auto" starts with these and repeats a segment with more where the smallest
             comes so close; not inside `jax.jit` or `jax.vmap`.
         relaxation: tau, in steps, above 0.
-        correction: Add the backward-error term (THEORY 1, arXiv 2009.11162) to the centre:
+        correction: Add the backward-error term of gradient flow (arXiv 2009.11162) to the centre:
             dw/dt = -eta (I + (eta/2) H) [ g + (1/2) grad <H, Sigma> ], with A and B to match.
         directions: Whether the observables hold the eigenvectors of Sigma.
 
