@@ -41,7 +41,7 @@ def test_the_python_blocks_of_the_readme_run_in_jaxs_own_precision(float32, caps
             exec(compile(code, "README.md", "exec"), names)
         # The one line outside of a block, in the names of the block that it is about.
         further = eval(going_on[1], spaces[0])
-    assert further.steps.tolist() == list(range(50, 101))
+    assert further.steps.tolist() == list(range(51, 101))
     printed = capsys.readouterr().out
     assert printed.count("\n") >= len(BLOCKS)
     assert not re.search(r"\b(nan|inf)\b", printed)
