@@ -126,7 +126,8 @@ def sweep(
     set_
         KEY=VALUE to change a key of all runs.
     out
-        The directory; by default the experiment's name in `runs/`.
+        The directory; by default the sweep's name in `runs/`: the config's, followed by `-sweep`
+        if it has no table `[sweep]` of its own.
     resume
         Go on with an earlier sweep of the same config: runs that ended are not run again.
     overwrite

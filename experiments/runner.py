@@ -6,7 +6,7 @@ from .build import build, build_study, precision
 from .directory import continued, prepare, writing
 from .experiment_share import ExperimentShare
 from .memory import enough_memory
-from .schema import RunConfig, StudyExperiment
+from .schema import Experiment, RunConfig, StudyExperiment, SweepExperiment
 from .session import Result, Session
 from .share import AbstractShare
 from .study_share import StudyShare
@@ -41,8 +41,16 @@ def run(
     Raises:
         ConfigError: if data are missing or values do not fit together.
         DirectoryError: if the directory cannot be used or written.
+        ValueError: if `config` is neither an experiment nor a study.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
+    if not isinstance(config, Experiment | StudyExperiment):
+        sweep = isinstance(config, SweepExperiment)
+        given = f"{config.name!r}, a sweep: give it to run_sweep" if sweep else repr(config)
+        raise ValueError(
+            'config must be an experiment or a study, as load_run_config("valley") reads it; got '
+            f"{given}."
+        )
     path = Path(directory) if directory is not None else Path("runs") / config.name
     config = continued(path, config) if resume else config
     blamed = "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows"

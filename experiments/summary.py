@@ -24,7 +24,7 @@ _HEADINGS = (
     "final\nsharpness",
     "max\nsharpness",
     "tracking\nerror",
-    "gradient\nevals",
+    "gradient\nequivalents",
     "time",
 )
 

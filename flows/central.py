@@ -60,6 +60,7 @@ from .variables import STEPS, Variable
 
 # The complementarity solver's limit, and what `rank="auto"` may grow to.
 _MOST_MODES = 16
+# Where no rank is given, and what `rank="auto"` grows from; or all that there are.
 _FIRST_MODES = 4
 
 # A watched eigenvalue this close to the threshold could hide others that are not watched.
@@ -83,11 +84,12 @@ class CentralFlow(AbstractProjectedFlow):
     Attributes:
         optimizer: The gradient descent that is modelled.
         rank: How many eigenvalues to watch, 1 to min(P, 16): all that may reach 2/eta. If the
-            smallest of them comes within 5% of 2/eta, a warning says so. "auto" starts with 4 and
-            repeats a segment with two more where that happens, with twice as many where they are
-            above 2/eta by more; not inside `jax.jit` or `jax.vmap`.
+            smallest of them comes within 5% of 2/eta, a warning says so. None, the default, is
+            min(P, 4). "auto" starts with these and repeats a segment with two more where the
+            smallest comes so close, with twice as many where it is above 2/eta by more; not inside
+            `jax.jit` or `jax.vmap`.
         relaxation: tau, in steps, above 0.
-        correction: Add the backward-error term (THEORY 1, arXiv 2009.11162) to the centre:
+        correction: Add the backward-error term of gradient flow (arXiv 2009.11162) to the centre:
             dw/dt = -eta (I + (eta/2) H) [ g + (1/2) grad <H, Sigma> ], with A and B to match.
         directions: Whether the observables hold the eigenvectors of Sigma.
 
@@ -96,7 +98,7 @@ class CentralFlow(AbstractProjectedFlow):
     """
 
     optimizer: GradientDescent
-    rank: int | str = eqx.field(static=True)
+    rank: int | str | None = eqx.field(static=True)
     relaxation: Float[Array, ""]
     correction: bool = eqx.field(static=True)
     directions: bool = eqx.field(static=True)
@@ -112,7 +114,7 @@ class CentralFlow(AbstractProjectedFlow):
     def __init__(
         self,
         optimizer: Any,
-        rank: Any = _FIRST_MODES,
+        rank: Any = None,
         relaxation: Any = 0.25,
         correction: Any = False,
         directions: Any = False,
@@ -121,7 +123,7 @@ class CentralFlow(AbstractProjectedFlow):
             raise ValueError(
                 f"optimizer must be a GradientDescent: Central Flow models it; got {optimizer!r}."
             )
-        if rank != "auto":
+        if rank is not None and rank != "auto":
             rank = positive_integer("rank", rank)
             if rank > _MOST_MODES:
                 raise ValueError(f'rank must be at most {_MOST_MODES}, or "auto"; got {rank}.')
@@ -148,11 +150,11 @@ class CentralFlow(AbstractProjectedFlow):
         """Return the state at `params`, with random modes: `project` finds the eigenvectors.
 
         Raises:
-            ValueError: If `rank` is above the number of parameters.
+            ValueError: If a `rank` was given that is above the number of parameters.
         """
         del potential
         flat, _ = ravel_pytree(params)
-        count = min(_FIRST_MODES, flat.size) if self.grows else int(self.rank)
+        count = self.rank if isinstance(self.rank, int) else min(_FIRST_MODES, flat.size)
         if count > flat.size:
             raise ValueError(
                 f"rank must be at most the number of parameters, {flat.size}; got {count}."

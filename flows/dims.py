@@ -2,7 +2,7 @@
 
 The particle moves on the graph of the loss L over the parameters w, whose metric is G = I + g g^T
 with the gradient g. Its kinetic energy is v^T G v / 2, its potential energy grav L, and friction
-damps its velocity at a rate r (arXiv 2605.15459; THEORY.md section 6):
+damps its velocity at a rate r (arXiv 2605.15459):
 
     dw/dt = v,    dv/dt = -g (v^T H v + grav) / (1 + |g|^2) - r v,    dE/dt = -r v^T G v.
 

@@ -2,7 +2,7 @@
 
 Every law here acts against the velocity and depends on its length alone, so that it is one number:
 the rate r of the deceleration -r v, with r a function of the speed |v|_G in the metric of the
-landscape. The power it dissipates is r |v|_G^2 (arXiv 2605.15459; THEORY.md section 6).
+landscape. The power it dissipates is r |v|_G^2 (arXiv 2605.15459).
 """
 
 import abc

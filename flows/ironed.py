@@ -1,6 +1,6 @@
 """The ironed landscape: what a ball's centre rolls on.
 
-It is the greyscale dilation of the landscape by the ball (arXiv 2505.19527; THEORY 5),
+It is the greyscale dilation of the landscape by the ball (arXiv 2505.19527),
 
     y_c(x) = sup over |q - x| <= rho of F(q) + sqrt(rho^2 - |q - x|^2),
 

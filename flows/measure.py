@@ -6,12 +6,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from .cost import Cost
 from .measurements import AbstractMeasurement, LossAndGradient
 from .potential import Potential
+from .trajectory import Trajectory
 from .trees import Params
 
 
@@ -82,7 +84,7 @@ class PathState(eqx.Module):
 
 
 def measure(
-    measurements: Any, potential: Potential, params: Params, state: PathState | None = None
+    measurements: Any, potential: Potential, params: PyTree[Any], state: PathState | None = None
 ) -> tuple[dict[str, Array], PathState]:
     """Measure along any path of parameters, such as the midpoints of an optimizer.
 
@@ -96,9 +98,27 @@ def measure(
         The observables by name, leading axis T, and the state to go on with.
 
     Raises:
-        ValueError: If the measurements are none, or do not fit the parameters.
+        ValueError: If the measurements are none, or do not fit the parameters, or `params` are not
+            arrays with a common leading axis.
     """
-    return _measure(check_measurements(measurements), potential, params, state)
+    checked = check_measurements(measurements)
+    return _measure(checked, potential, _check_path(params), state)
+
+
+def _check_path(params: PyTree[Any]) -> Params:
+    allowed = "params must be arrays with a common leading axis T of at least 1, a row per point"
+    if isinstance(params, Trajectory):
+        raise ValueError(f"{allowed}; got a Trajectory: pass trajectory.params.")
+    leaves = jax.tree.leaves(params)
+    for leaf in leaves:
+        if not eqx.is_array(leaf) and not isinstance(leaf, np.ndarray):
+            raise ValueError(f"{allowed}; got {leaf!r}.")
+    shapes = sorted({leaf.shape for leaf in leaves})
+    lengths = {shape[:1] for shape in shapes}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        given = f"shapes {', '.join(map(str, shapes))}" if shapes else "none"
+        raise ValueError(f"{allowed}; got {given}.")
+    return params
 
 
 @eqx.filter_jit

@@ -23,6 +23,8 @@ from .variables import GRADIENT, LOSS, NONE, SHARPNESS, Variable
 Measured = tuple[dict[str, Array], PyTree[Array], Cost]
 Modes = Float[Array, "mode parameter"]
 
+# Eigenvalues, where no number is given; or all that there are.
+_FEW = 3
 
 _LOSS_AND_GRADIENT = {
     "loss": Variable(LOSS, "loss at the parameters"),
@@ -96,6 +98,10 @@ class LossAndGradient(AbstractMeasurement):
         return {"loss": loss, "gradient_norm": norm(gradient)}, state, Cost(gradients=1)
 
 
+def _number_of_eigenvalues(value: Any) -> int | None:
+    return None if value is None else positive_integer("eigenvalues", value)
+
+
 class Curvature(AbstractMeasurement):
     """The largest eigenvalues of the Hessian, each followed along the path.
 
@@ -106,7 +112,7 @@ class Curvature(AbstractMeasurement):
     are not finite, the values are nan.
 
     Attributes:
-        eigenvalues: How many.
+        eigenvalues: How many, 1 to P, the number of parameters. None, the default, is min(P, 3).
         every: Measure at every n-th saved step.
         tolerance: Residual at which an eigenpair is accepted, relative to the sharpness. The
             relative error of an eigenvalue is about the tolerance's square over the relative gap.
@@ -118,9 +124,7 @@ class Curvature(AbstractMeasurement):
             parameters than eigenvalues.
     """
 
-    eigenvalues: int = eqx.field(
-        static=True, default=3, converter=partial(positive_integer, "eigenvalues")
-    )
+    eigenvalues: int | None = eqx.field(static=True, default=None, converter=_number_of_eigenvalues)
     every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
     tolerance: float = eqx.field(
         static=True, default=1e-3, converter=partial(proper_fraction, "tolerance")
@@ -136,19 +140,19 @@ class Curvature(AbstractMeasurement):
 
     @property
     def label(self) -> str:
-        """With the number of eigenvalues."""
-        return f"Curvature({self.eigenvalues})"
+        """With the number of eigenvalues, if it was given."""
+        return f"Curvature({'' if self.eigenvalues is None else self.eigenvalues})"
 
     def init(self, potential: Potential, params: Params) -> ModeHistory:
         """Return a random block; the first measurement replaces it with eigenvectors."""
         del potential
         flat, _ = ravel_pytree(params)
-        if self.eigenvalues > flat.size:
+        count = min(_FEW, flat.size) if self.eigenvalues is None else self.eigenvalues
+        if count > flat.size:
             raise ValueError(
-                f"eigenvalues must be at most the number of parameters, {flat.size}; got "
-                f"{self.eigenvalues}."
+                f"eigenvalues must be at most the number of parameters, {flat.size}; got {count}."
             )
-        modes = random_modes(self.eigenvalues, flat.size, flat.dtype)
+        modes = random_modes(count, flat.size, flat.dtype)
         return ModeHistory(
             points=jnp.zeros((HISTORY + 1, flat.size), flat.dtype),
             modes=jnp.broadcast_to(modes, (HISTORY + 1, *modes.shape)),
@@ -159,13 +163,14 @@ class Curvature(AbstractMeasurement):
         self, potential: Potential, params: Params, state: ModeHistory, index: Int[Array, ""]
     ) -> Measured:
         """Return `sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
+        count = state.modes.shape[1]
 
         def measured(state: ModeHistory) -> Measured:
             flat, _ = ravel_pytree(params)
             pairs = top_eigenpairs(
                 potential,
                 params,
-                self.eigenvalues,
+                count,
                 start=state.predict(flat),
                 tolerance=self.tolerance,
                 max_products=self.max_products,
@@ -176,7 +181,7 @@ class Curvature(AbstractMeasurement):
             return values, state.append(flat, pairs.vectors), cost
 
         def skipped(state: ModeHistory) -> Measured:
-            nothing = jnp.full(self.eigenvalues, jnp.nan, state.modes.dtype)
+            nothing = jnp.full(count, jnp.nan, state.modes.dtype)
             return self._values(nothing[0], nothing, nothing), state, Cost()
 
         due = (index % self.every == 0) & all_finite(params)

@@ -1,7 +1,7 @@
 """Samples of the set of minima: particles thrown from a trained point that come to rest on it.
 
 Dissipative mechanics with gravity and viscous friction brings every particle to rest on the
-critical set (arXiv 2605.15459; THEORY.md section 6). From one trained point, random velocities
+critical set (arXiv 2605.15459). From one trained point, random velocities
 thus give different points of the same set of minima, or of others that they can reach.
 """
 

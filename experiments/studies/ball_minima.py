@@ -11,7 +11,8 @@ import potentials
 
 from .study import AbstractStudy, Conclusion
 
-# Interior local minima of the sum of 100 sines on [0, 2.1] (THEORY 5).
+# Interior local minima on [0, 2.1], by radius, of the ironed f(t) = sum over k = 1..100 of
+# sin(k^2 t) / k^2, which goes on beyond both ends; counted on grids of spacing down to 1e-6.
 _KNOWN = {0.0: 1562, 0.003: 203, 0.01: 69, 0.03: 25, 0.1: 9, 0.3: 3}
 
 

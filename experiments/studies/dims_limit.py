@@ -1,8 +1,8 @@
 """The overdamped limit: with strong friction the mechanics is a Riemannian gradient flow.
 
 In the time s = t / gamma the particle follows dw/ds = -grav g / (1 + |g|^2) as gamma -> infinity,
-with an error of order 2 in 1/gamma from rest, and of order 1 with a fixed initial velocity
-(THEORY.md section 6).
+with an error of order 2 in 1/gamma from rest, and of order 1 with a fixed initial velocity: the
+equation of motion of arXiv 2605.15459 with the inertia as the small term.
 """
 
 from collections.abc import Mapping

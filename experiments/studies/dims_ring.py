@@ -1,7 +1,8 @@
 """Where particles come to rest on a circle of minima, for several initial speeds.
 
-Along the circle only friction acts: the angular momentum decays as r^2 phi' = v exp(-gamma t)
-(THEORY.md section 6), so that a particle ends about v / (gamma r) radians from where it started.
+Along the circle only friction acts (arXiv 2605.15459): the loss depends on the radius alone, so
+that the angular momentum decays as r^2 phi' = v exp(-gamma t). Hence a particle ends about
+v / (gamma r) radians from where it started.
 """
 
 from collections.abc import Mapping

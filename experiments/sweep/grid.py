@@ -11,6 +11,8 @@ from ..loader import assign, read_tables, validate, validate_run
 from ..schema import RunConfig, SweepExperiment
 from .over import axis
 
+SUFFIX = "-sweep"
+"""What the name of a config that is no sweep by itself ends in when it is swept."""
 # Of those whose config is wrong; a list of thousands would say no more.
 _SHOWN = 5
 
@@ -44,11 +46,17 @@ def load_sweep(
         overrides: assignments `"a.b=value"`, as for `load_config`.
         over: axes `"KEY=VALUES"`, in place of those in the config's own table `[sweep]`.
 
+    Returns:
+        The config. Where it has no table `[sweep]`, its name ends in `-sweep`, so that the
+        directory of the sweep is by default not that of a run of the config by itself.
+
     Raises:
         ConfigError: if it is no config, has no axes, or one of its runs cannot be run.
     """
     where, data = read_tables(source, overrides)
     if over:
+        if "sweep" not in data and isinstance(data.get("name"), str):
+            data["name"] += SUFFIX
         table = data.get("sweep", {})
         axes = [axis(text) for text in over]
         data["sweep"] = {**table, "over": axes} if isinstance(table, dict) else table

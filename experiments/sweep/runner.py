@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..directory import prepare, writing
 from ..memory import enough_memory
-from ..schema import SweepExperiment
+from ..schema import Experiment, StudyExperiment, SweepExperiment
 from ..session import Result, Session
 from .grid import points
 from .share import SweepShare
@@ -31,7 +31,8 @@ def run_sweep(
 
     Args:
         config: the sweep, from `load_sweep`.
-        directory: where to; by default the sweep's name in `runs/`.
+        directory: where to; by default the sweep's name in `runs/`, which for an experiment that
+            was swept with axes given to `load_sweep` is the experiment's name and `-sweep`.
         overwrite: replace an earlier sweep that is there.
         resume: go on with an earlier sweep of the same config that is there: runs that ended are
             not run again, those that failed are, and those whose results are damaged are begun
@@ -48,9 +49,16 @@ def run_sweep(
         ConfigError: if a run cannot be run; the message says which.
         DirectoryError: if the directory cannot be used or written.
         UserError: if no scheduler answers at that address.
-        ValueError: if there are no workers.
+        ValueError: if `config` is no sweep, or there are no workers.
         KeyboardInterrupt: on Ctrl-C, after the runs that had ended were gathered.
     """
+    if not isinstance(config, SweepExperiment):
+        known = isinstance(config, Experiment | StudyExperiment)
+        given = f"{config.name!r}, of one run: give it to run" if known else repr(config)
+        raise ValueError(
+            'config must be a sweep, as load_sweep("valley", over=("seed=0:4",)) reads it; got '
+            f"{given}."
+        )
     if workers < 1:
         raise ValueError(f"workers must be at least 1; got {workers}.")
     path = Path(directory) if directory is not None else Path("runs") / config.name

@@ -84,6 +84,8 @@ def test_run_show_and_figure_work_on_one_directory(call: Any, valley: Path, tmp_
     code, out, _ = call("show", tmp_path / "run")
     assert code == 0
     assert "tracking" in out
+    # A Hessian-vector product counts as two of them, so that they are no number of evaluations.
+    assert "equivalents" in out
 
     picture.unlink()
     assert call("figure", tmp_path / "run")[0] == 0

@@ -1,6 +1,7 @@
 """Sweeps: what their axes say, what goes through one program, what is gathered, how they go on."""
 
 import csv
+import inspect
 import itertools
 import shutil
 import threading
@@ -152,6 +153,36 @@ def test_a_sweep_without_axes_and_a_run_of_a_sweep_are_refused(
     assert "--over KEY=VALUES" in capsys.readouterr().err
     assert main(["run", "phase-diagram", "--out", str(tmp_path / "out")]) == 2
     assert "eosflows sweep" in capsys.readouterr().err
+
+
+def test_run_and_run_sweep_refuse_what_they_do_not_run(tmp_path: Path) -> None:
+    """With the function that reads or runs it."""
+    # Without the type checker of the tests, as users call them.
+    running, sweeping = inspect.unwrap(run), inspect.unwrap(run_sweep)
+    for function, given, says in (
+        (running, "valley", r'load_run_config\("valley"\) reads it; got \'valley\''),
+        (running, load_config("phase-diagram"), "got 'phase-diagram', a sweep: give it to run_sw"),
+        (sweeping, "valley", r'load_sweep\("valley", .*\) reads it; got \'valley\''),
+        (sweeping, load_config("valley"), "got 'valley', of one run: give it to run"),
+    ):
+        with pytest.raises(ValueError, match=f"config must be .*{says}"):
+            function(given, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_swept_experiment_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """So that its directory is not that of the experiment; what is a sweep already keeps its."""
+    over = ("seed=0:2",)
+    named = load_sweep("valley", over=over)
+    assert named.name == "valley-sweep"
+    assert {point.config.name for point in points(named)} == {"valley-sweep"}
+    rates = ("optimizer.learning_rate=0.1,0.2",)
+    assert load_sweep("threshold-sweep", over=rates).name == "threshold-sweep"
+    again = write(tmp_path / "config.toml", to_toml(named))
+    assert load_sweep(again) == load_sweep(again, over=over) == named
+    nameless = write(tmp_path / "nameless.toml", "steps = 3")
+    with pytest.raises(ConfigError, match="name: missing"):
+        load_sweep(nameless, over=over)
 
 
 def test_two_axes_of_one_key_and_too_many_runs_are_refused() -> None:

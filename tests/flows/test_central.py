@@ -261,6 +261,15 @@ def test_wrong_arguments(arguments, message):
         valley_run(CentralFlow(**{"optimizer": OPTIMIZER, **arguments}), 10, 10)
 
 
+def test_as_many_eigenvalues_as_there_are_are_watched_up_to_four():
+    """Without a rank it starts as with that one, which any number of parameters has."""
+    for size in (1, 2, 4, 6):
+        params = jnp.ones(size)
+        given = CentralFlow(OPTIMIZER, rank=min(size, 4))
+        start = CentralFlow(OPTIMIZER).init(Quadratic(params), params)
+        assert_trees_close(start, given.init(Quadratic(params), params), rtol=0.0, atol=0.0)
+
+
 def test_network_run_holds_its_eigenvalues_at_the_threshold():
     """Beyond the dense limit, with the iterative eigenvectors: lambda_1 <= 2/eta after contact."""
     key = jax.random.key(0)

@@ -216,3 +216,29 @@ def test_any_path_can_be_measured_in_pieces():
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
     assert_trees_close(joined, whole, rtol=1e-12, atol=1e-12)
     assert bool(jnp.all(jnp.isnan(whole["sharpness"][1::2])))
+
+
+def test_a_path_to_measure_is_arrays_with_a_common_leading_axis():
+    """What is none is refused with what to pass instead."""
+    run = iterate(OPTIMIZER, VALLEY, START, 9)
+    for params, message in (
+        (run, r"params must be arrays .* got a Trajectory: pass trajectory\.params"),
+        ({"a": jnp.ones(3), "b": jnp.ones((2, 3))}, r"common leading axis .*\(2, 3\), \(3,\)"),
+        (jnp.asarray(1.0), r"params must be arrays .* got shapes \(\)"),
+        (jnp.ones((0, 2)), r"T of at least 1.* got shapes \(0, 2\)"),
+        ([1.0, 2.0], r"params must be arrays .* got 1\.0"),
+        ({}, "params must be arrays .* got none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure(Curvature(1), VALLEY, params)
+
+
+def test_as_many_eigenvalues_as_there_are_are_tracked_up_to_three():
+    """Where no number is given, whatever the number of parameters, also where none is measured."""
+    curvature = Curvature(every=2)
+    for size, count in ((1, 1), (2, 2), (3, 3), (4, 3)):
+        assert curvature.init(VALLEY, jnp.ones(size)).modes.shape[1:] == (count, size)
+    spectrum = jnp.asarray([3.0, 1.0])
+    values, _ = measure(curvature, Quadratic(spectrum), jnp.ones((2, 2)))
+    assert_trees_close(values["eigenvalues"][0], spectrum, rtol=1e-10, atol=0.0)
+    assert bool(jnp.all(jnp.isnan(values["eigenvalues"][1])))
