@@ -9,7 +9,7 @@ import numpy as np
 import optimistix
 import pytest
 
-from flows import GradientDescent, GradientFlow, iterate, simulate
+from flows import GradientDescent, GradientFlow, RungeKuttaChebyshev, iterate, simulate
 from flows.stepping import matrix_free
 from potentials import Quadratic, ScalarProduct
 from tests.helpers import assert_trees_close
@@ -91,6 +91,7 @@ def _slopes(errors: np.ndarray) -> np.ndarray:
     [
         (diffrax.Euler(), 1),
         (diffrax.Heun(), 2),
+        (RungeKuttaChebyshev(spectral_radius=1.0), 2),
         (diffrax.Bosh3(), 3),
         (diffrax.Dopri5(), 5),
         (diffrax.Tsit5(), 5),
@@ -121,6 +122,29 @@ def test_fixed_step_solvers_converge_at_their_order(solver, order):
     # The next order bends the slope in proportion to the step: extrapolate that away.
     slopes = _slopes(errors)
     assert abs(2 * slopes[1] - slopes[0] - order) < 0.1, (errors, slopes)
+
+
+def test_chebyshev_steps_damp_what_is_stiff_and_follow_what_is_slow():
+    """A step h with h rho = 0.59 s^2, s = 24 stages: every rate up to rho decays."""
+    rho, slow = 340.0, jnp.asarray([1e-4, 1e-5])
+    rates = jnp.concatenate([jnp.linspace(0.01, 1.0, 100), slow])
+    run = simulate(
+        GradientFlow(GradientDescent(rho)),
+        Quadratic(rates),
+        jnp.ones(102),
+        4,
+        solver=RungeKuttaChebyshev(spectral_radius=rho, most_stages=24),
+        stepsize_controller=diffrax.ConstantStepSize(),
+        dt0=1.0,
+        measurements=(),
+    )
+    # The scheme's damping is a third of 2/13 per step.
+    factors = run.params[1:, :100] / run.params[:-1, :100]
+    assert float(jnp.max(jnp.abs(factors))) < 1 - 0.3 * 2 / 13
+    exact = jnp.exp(-rho * slow[None, :] * jnp.arange(5.0)[:, None])
+    # A scheme of order two errs by less than (h lambda)^3 / 6 per step, and h lambda is 0.034.
+    assert_trees_close(run.params[:, 100:], exact, rtol=4 * 0.034**3 / 6, atol=0.0)
+    assert int(run.stats["solver_steps"]) == 4
 
 
 @pytest.mark.parametrize(("correction", "order"), [(False, 1), (True, 2)])
