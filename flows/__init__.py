@@ -48,10 +48,12 @@ from .segments import kept_rows
 from .simulate import simulate
 from .tracking import distance, tracking_error
 from .trajectory import Neighbours, Trajectory, concatenate
-from .variables import Variable
+from .variables import STEPS, TIME, Variable
 
 __all__ = [
     "RESULTS",
+    "STEPS",
+    "TIME",
     "AbstractCheckedOptimizer",
     "AbstractFlow",
     "AbstractFollowedFlow",

@@ -1,5 +1,6 @@
 """Runs that are killed, interrupted or out of disk space at any moment, and go on."""
 
+import contextlib
 import errno
 import io
 import os
@@ -32,7 +33,8 @@ from tests.experiments.runs import assert_same_results, noting_what_is_synchroni
 
 # Many checkpoints, and nothing that takes long to compile.
 BARE = {key: value for key, value in VALLEY.items() if key != "curvature"}
-LONG = {**BARE, "steps": 40, "checkpoint": {"every": 2}}
+EVERY = 2
+LONG = {**BARE, "steps": 40, "checkpoint": {"every": EVERY}}
 
 # Imports once, and forks for each run before JAX has started a thread: each is a process of its
 # own, and a dozen of them start in a second. Compiled programs are kept on the disk.
@@ -50,7 +52,9 @@ for line in sys.stdin:
     print(os.waitpid(process, 0)[1], flush=True)
 """
 
-Start = Callable[[Path, Path, float | None, int], tuple[int, float]]
+# After how many more checkpoints a run is sent a signal, and how many seconds later.
+Moment = tuple[int, float]
+Start = Callable[[Path, Path, Moment | None, int], int]
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +72,21 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         assert starter.stdout
         stdin, stdout = starter.stdin, starter.stdout
 
-        def begin(file: Path, out: Path, after: float | None, number: int) -> tuple[int, float]:
+        def begin(file: Path, out: Path, moment: Moment | None, number: int) -> int:
+            before = _newest(out)
             print(f"run {file} --out {out} --resume --no-figures", file=stdin, flush=True)
-            process, started = int(stdout.readline()), time.perf_counter()
-            if after is not None:
-                time.sleep(after)
-                os.kill(process, number)
+            process = int(stdout.readline())
+            if moment is not None:
+                with contextlib.suppress(ProcessLookupError):  # It has come to its end before.
+                    while _newest(out) < before + EVERY * moment[0]:
+                        os.kill(process, 0)
+                        time.sleep(1e-3)
+                    time.sleep(moment[1])
+                    os.kill(process, number)
             # What a run says on stdout comes in between.
             for line in stdout:
                 if line.strip().isdigit():
-                    return int(line), time.perf_counter() - started
+                    return int(line)
             raise AssertionError("the starter ended")
 
         yield begin
@@ -98,28 +107,39 @@ def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(
 ) -> None:
     """SIGKILL at random moments of a run in a process of its own; then SIGINT, which exits 130."""
     file = write(tmp_path / "valley.toml", to_toml(config(LONG)))
-    # The first compiles the programs; the second tells how long a run then takes.
+    # Compiles the programs.
     start(file, tmp_path / "first", None, 0)
-    _, seconds = start(file, tmp_path / "second", None, 0)
-    assert_same_results(whole, tmp_path / "second")
     moments = random.Random(0)
-    kept = 0
-    for _ in range(10):
-        # Much of a run is its start: in the rest of this time a few checkpoints are written.
-        after = moments.uniform(0.2, 0.6) * seconds
-        status, _ = start(file, tmp_path / "run", after, signal.SIGKILL)
+    killed = kept = 0
+    out = tmp_path / "run-0"
+    while killed < 10:
+        # While it starts, or goes back to its checkpoint, or computes and stores.
+        checkpoints = moments.randrange(2)
+        moment = checkpoints, moments.uniform(0.0, 0.02 if checkpoints else 0.5)
+        status = start(file, out, moment, signal.SIGKILL)
+        if status == 0:
+            # It has come to its end: the other kills are those of another run.
+            assert_same_results(whole, out)
+            out, kept = tmp_path / f"run-{killed}", 0
+            continue
         assert os.WTERMSIG(status) == signal.SIGKILL
-        before, kept = kept, _rows(tmp_path / "run")
-        # Nothing that was stored is lost, but for what came after the last checkpoint: two rows, or
-        # before the first one these and the start.
-        assert kept >= before - 2 or before <= 3
-    status, _ = start(file, tmp_path / "run", 0.6 * seconds, signal.SIGINT)
+        killed += 1
+        before, kept = kept, _rows(out)
+        # Nothing that was stored is lost, but for what came after the last checkpoint, or before
+        # the first one that and the start.
+        assert kept >= before - EVERY or before <= EVERY + 1
+    status = start(file, out, (1, 0.0), signal.SIGINT)
     if status != 0:  # It may have come to its end before.
         assert os.waitstatus_to_exitcode(status) == 130
-        assert load(tmp_path / "run").attrs["status"] == "interrupted"
-    status, _ = start(file, tmp_path / "run", None, 0)
-    assert status == 0
-    assert_same_results(whole, tmp_path / "run")
+        assert load(out).attrs["status"] == "interrupted"
+    assert start(file, out, None, 0) == 0
+    assert_same_results(whole, out)
+
+
+def _newest(path: Path) -> int:
+    """The step of the newest checkpoint, 0 if there is none."""
+    names = (entry.stem for entry in path.glob("checkpoint/step-*.ckpt"))
+    return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 
 def _rows(path: Path) -> int:
