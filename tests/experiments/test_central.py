@@ -176,5 +176,7 @@ def test_the_central_figure_needs_a_central_flow() -> None:
     """Better told now than after the run."""
     with pytest.raises(ConfigError, match="figures: given 'central', which needs a flow of kind"):
         config(figures=["central"])
-    with pytest.raises(ConfigError, match="figures: given 'central_scaling', which draws the stud"):
+    with pytest.raises(
+        ConfigError, match="figures: given 'central_scaling', which draws a study of kind"
+    ):
         config(figures=["central_scaling"])
