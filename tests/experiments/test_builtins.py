@@ -33,7 +33,7 @@ TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]
 STUDIES = {
     "ball-minima": (["weierstrass_sine"], ["study.points=20001", "study.radii=[0.03]"]),
     "ball-ironing": (["radius-0.1"], ["study.points=20001", "study.terms=8"]),
-    "ball-pits": (["ground"], []),
+    "ball-pits": (["ground", "radius-0.02", "radius-1"], ["study.horizon=5.0", "study.saves=5"]),
     "ball-unreachable": (["quadratic"], ["study.points=2", "study.horizon=0.5"]),
     "ball-limit": (["learning_rate"], ["study.horizon=0.2", "study.steps=[4, 8, 16]"]),
     "ball-digits-mlp": (
@@ -62,6 +62,14 @@ STUDIES = {
             "study.tolerance=1e-2",
         ],
     ),
+}
+# How close the balls come to what is predicted of them, in so small a study: orders are measured
+# far from the limit, and a coarse grid misses minima that are closest to each other.
+AGREEMENT = {
+    "ball-limit": {"rel": 0.15},
+    "ball-unreachable": {"abs": 1e-9},
+    "ball-ironing": {"abs": 0.0},
+    "ball-minima": {"rel": 0.05},
 }
 OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *RUN, *UNABRIDGED}
 
@@ -118,13 +126,22 @@ def test_studies_compute_their_parts(name: str) -> None:
         study = config.study.build()
         assert {*parts} <= {*study.parts}
         found = {part: study.compute(part) for part in parts or study.parts}
-        measured = [conclusion.measured for conclusion in study.conclude(found)]
+        conclusions = study.conclude(found)
+    for one in conclusions:
+        if name in AGREEMENT and one.predicted is not None:
+            assert one.measured == pytest.approx(one.predicted, **AGREEMENT[name]), one.quantity
+    if name == "ball-pits":
+        # A small ball falls into the pits that are nearest, a large one rolls over all of them.
+        apart, together = (one.measured for one in conclusions)
+        assert apart > 0.1
+        assert together < 1e-6
     if name == "dims-uncertainty":
         check_uncertainty(found, study)
     for data in found.values():
         # What a data set has not, such as other images, is not a number.
         assert not any(np.isinf(variable.values).any() for variable in data.values())
-    assert np.isfinite(measured).all()
+    assert conclusions
+    assert np.isfinite([one.measured for one in conclusions]).all()
 
 
 def check_uncertainty(found: dict[str, xr.Dataset], study: AbstractStudy) -> None:
