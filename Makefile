@@ -33,14 +33,17 @@ $(BIN)/python:
 	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv." >&2; \
 	  rm -rf $(VENV); exit 1; }
 
+# Python compiles what it imports; to compile all that is installed takes half a minute.
+INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
+
 # The build backend is installed first and used without isolation, so that it too is the version of constraints.txt.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt hatchling editables
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	$(INSTALL) hatchling editables
+	$(INSTALL) --no-build-isolation --editable '.[test]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test,dev]'
+	$(INSTALL) --no-build-isolation --editable '.[test,dev]'
 	@touch $@
 
 demo: $(VENV)/.installed
