@@ -15,6 +15,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 # A silent promotion is how a float32 run turns into float64, and an (n,) into an (n, n).
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Where each operation of a program comes from: to write it down takes a twentieth of the time.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 matplotlib.use("Agg")
 # Tracing makes many small objects that live on: looking through them all so often takes a tenth of
 # the time.

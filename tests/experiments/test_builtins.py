@@ -203,7 +203,7 @@ def test_quartic_descent_settles_on_the_two_cycle(tmp_path: Path) -> None:
 
 def test_quadratic_stability_grows_along_the_sharp_direction_alone(tmp_path: Path) -> None:
     """Each coordinate follows (1 - eta lambda)^t."""
-    config = load_config("quadratic-stability")
+    config = load_config("quadratic-stability", ["flows=[]", "figures=[]"])
     tree = run(config, tmp_path / "run", draw=False, progress=False).tree()
     steps = values(tree, "discrete", "step")[:, None]
     rates = 1 - 0.1 * np.array([20.2, 2.0])
