@@ -183,7 +183,11 @@ class CentralFlow(AbstractProjectedFlow):
         # Where no eigenvalue is near 2/eta, A is positive: one would have to cross the whole gap
         # within a relaxation time. Only there may the third derivatives be left out.
         gap = jnp.clip(0.2 * self.relaxation.astype(flat.dtype), _MARGIN, 1.0)
-        near = pairs.values[0] > (1 - gap) * self._threshold(flat.dtype)
+        remote = (1 - gap) * self._threshold(flat.dtype)
+        near = pairs.values[0] > remote
+        # Nor do eigenvectors matter there: those of a Hessian without positive eigenvalues have no
+        # scale that their residuals could be small to.
+        unused = pairs.values[0] + jnp.max(pairs.residuals) < remote
         size = count * (count + 1) // 2
 
         def slopes() -> tuple[Pairs, Pairs | None]:
@@ -203,9 +207,9 @@ class CentralFlow(AbstractProjectedFlow):
             derivatives=derivatives,
             responses=responses,
             near=near,
-            converged=jnp.all(pairs.converged),
+            converged=jnp.all(pairs.converged) | unused,
             cost=Cost(
-                gradients=1,
+                gradients=1 + jnp.where(near, int(self.correction), 0),
                 hvps=pairs.hvps + jnp.where(near, size if self.correction else 0, 0),
                 third_derivatives=jnp.where(near, size, 0),
             ),

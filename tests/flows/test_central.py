@@ -260,6 +260,25 @@ def test_where_second_derivatives_end_so_does_the_run_with_what_came_before():
     assert_trees_close(kept.params, expected, rtol=1e-4, atol=0.0)
 
 
+@pytest.mark.parametrize("size", [3, 600])
+def test_where_no_curvature_is_positive_there_is_gradient_flow(size):
+    """The top eigenvalues are zero to rounding, and their eigenvectors, any, matter to nothing."""
+    normal = jax.random.normal(jax.random.key(1), (size,)) / jnp.sqrt(size)
+    flow, start = CentralFlow(OPTIMIZER, rank=1), jnp.ones(size)
+
+    def concave(w):
+        return -0.5 * (normal @ w) ** 2
+
+    @jax.jit
+    def at(w):
+        state, failure = flow.project(flow.init(concave, w), concave)
+        return failure, flow.vector_field(0.0, state, concave).params
+
+    failure, velocity = at(start)
+    assert int(failure) == 0
+    assert_trees_close(velocity, ETA * (normal @ start) * normal, rtol=1e-12)
+
+
 @alone
 def test_it_jits_vmaps_and_differentiates():
     """One program for several learning rates and starts, and derivatives of the field."""
