@@ -105,6 +105,7 @@ class CentralFlow(AbstractProjectedFlow):
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
+    shaping: ClassVar[tuple[str, ...]] = ("rank", "correction")
     failures: ClassVar[tuple[str, ...]] = (
         "the eigenvectors of the Hessian did not converge: is the potential twice differentiable "
         "there?",
