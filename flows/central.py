@@ -79,7 +79,8 @@ class CentralFlow(AbstractProjectedFlow):
     One evaluation costs a gradient, a few Hessian-vector products for the eigenvectors (their
     iteration starts from those of the last accepted step) and, only while an eigenvalue is near
     2/eta, rank (rank + 1) / 2 third derivatives. Above 512 parameters nothing of size P x P is
-    built. The relaxation time does not change the solution, only how stiff the approach to it is.
+    built, and an eigenvalue that overtakes the watched ones is seen by what its eigenvector shares
+    with theirs: not at all where the loss decouples exactly. The relaxation time does not change the solution, only how stiff the approach to it is.
 
     Attributes:
         optimizer: The gradient descent that is modelled.
@@ -310,8 +311,9 @@ class CentralFlow(AbstractProjectedFlow):
         eigenvalues = jnp.diagonal(unpack(model.curvature, count))
         threshold = self._threshold(eigenvalues.dtype)
         above = jnp.maximum(eigenvalues[0] - threshold, 0)
-        # The turn of the eigenvectors that brings them closest to the earlier ones.
-        left, _, right = jnp.linalg.svd(state.modes @ modes.T)
+        # The turn of the eigenvectors that brings them closest to the earlier ones: Sigma does not
+        # depend on it, and it has no derivative where their overlaps are equal.
+        left, _, right = jnp.linalg.svd(lax.stop_gradient(state.modes @ modes.T))
         turn = left @ right
         return CentralFlowState(
             params=state.params,
