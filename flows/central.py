@@ -80,7 +80,8 @@ class CentralFlow(AbstractProjectedFlow):
     iteration starts from those of the last accepted step) and, only while an eigenvalue is near
     2/eta, rank (rank + 1) / 2 third derivatives. Above 512 parameters nothing of size P x P is
     built, and an eigenvalue that overtakes the watched ones is seen by what its eigenvector shares
-    with theirs: not at all where the loss decouples exactly. The relaxation time does not change the solution, only how stiff the approach to it is.
+    with theirs: not at all where the loss decouples exactly. The relaxation time does not change
+    the solution, only how stiff the approach to it is.
 
     Attributes:
         optimizer: The gradient descent that is modelled.
