@@ -79,7 +79,9 @@ class CentralFlow(AbstractProjectedFlow):
     One evaluation costs a gradient, a few Hessian-vector products for the eigenvectors (their
     iteration starts from those of the last accepted step) and, only while an eigenvalue is near
     2/eta, rank (rank + 1) / 2 third derivatives. Above 512 parameters nothing of size P x P is
-    built. The relaxation time does not change the solution, only how stiff the approach to it is.
+    built, and an eigenvalue that overtakes the watched ones is seen by what its eigenvector shares
+    with theirs: not at all where the loss decouples exactly. The relaxation time does not change
+    the solution, only how stiff the approach to it is.
 
     Attributes:
         optimizer: The gradient descent that is modelled.
@@ -105,6 +107,7 @@ class CentralFlow(AbstractProjectedFlow):
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
+    shaping: ClassVar[tuple[str, ...]] = ("rank", "correction")
     failures: ClassVar[tuple[str, ...]] = (
         "the eigenvectors of the Hessian did not converge: is the potential twice differentiable "
         "there?",
@@ -183,7 +186,11 @@ class CentralFlow(AbstractProjectedFlow):
         # Where no eigenvalue is near 2/eta, A is positive: one would have to cross the whole gap
         # within a relaxation time. Only there may the third derivatives be left out.
         gap = jnp.clip(0.2 * self.relaxation.astype(flat.dtype), _MARGIN, 1.0)
-        near = pairs.values[0] > (1 - gap) * self._threshold(flat.dtype)
+        remote = (1 - gap) * self._threshold(flat.dtype)
+        near = pairs.values[0] > remote
+        # Nor do eigenvectors matter there: those of a Hessian without positive eigenvalues have no
+        # scale that their residuals could be small to.
+        unused = pairs.values[0] + jnp.max(pairs.residuals) < remote
         size = count * (count + 1) // 2
 
         def slopes() -> tuple[Pairs, Pairs | None]:
@@ -203,9 +210,9 @@ class CentralFlow(AbstractProjectedFlow):
             derivatives=derivatives,
             responses=responses,
             near=near,
-            converged=jnp.all(pairs.converged),
+            converged=jnp.all(pairs.converged) | unused,
             cost=Cost(
-                gradients=1,
+                gradients=1 + jnp.where(near, int(self.correction), 0),
                 hvps=pairs.hvps + jnp.where(near, size if self.correction else 0, 0),
                 third_derivatives=jnp.where(near, size, 0),
             ),
@@ -305,8 +312,9 @@ class CentralFlow(AbstractProjectedFlow):
         eigenvalues = jnp.diagonal(unpack(model.curvature, count))
         threshold = self._threshold(eigenvalues.dtype)
         above = jnp.maximum(eigenvalues[0] - threshold, 0)
-        # The turn of the eigenvectors that brings them closest to the earlier ones.
-        left, _, right = jnp.linalg.svd(state.modes @ modes.T)
+        # The turn of the eigenvectors that brings them closest to the earlier ones: Sigma does not
+        # depend on it, and it has no derivative where their overlaps are equal.
+        left, _, right = jnp.linalg.svd(lax.stop_gradient(state.modes @ modes.T))
         turn = left @ right
         return CentralFlowState(
             params=state.params,

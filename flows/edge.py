@@ -119,7 +119,8 @@ class EdgeSolver(AbstractFlowSolver):
         self, y0: CentralFlowState, potential: Potential
     ) -> tuple[CentralFlowState, EdgeState]:
         """Evaluate the model at the start, and put the state right there."""
-        flow = self.flow
+        # What is above the threshold here may decay from here.
+        flow, y0 = self.flow, dataclasses.replace(y0, allowance=jnp.full_like(y0.allowance, -1))
         model, modes = flow.model(potential, y0.params, y0.modes)
         found = flow.respond(potential, y0.params, model)
         spent = model.cost + Cost(gradients=1, hvps=int(flow.correction))

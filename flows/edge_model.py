@@ -58,7 +58,7 @@ class EdgeModel(eqx.Module):
         derivatives: dH_ij = grad_w (u_i^T H u_j) there, (n, P); zero where not near.
         responses: (I + (eta/2) H) dH_ij there with the flow's `correction`, else None.
         near: Whether an eigenvalue is near 2/eta.
-        converged: Whether the modes are eigenvectors to tolerance.
+        converged: Whether the modes are eigenvectors to tolerance, or not needed.
         cost: What it took.
     """
 

@@ -35,12 +35,15 @@ class AbstractFlow(eqx.Module):
         variables: Metadata of each entry of `observables`.
         iterates_at: The observable, flat parameters (P,), that says where the iterates are, for a
             flow whose `params` are elsewhere; None where the iterates are around `params`.
+        shaping: Attributes of the flow that shape its state or what a solver made for it keeps: a
+            run goes on with the same ones. "auto" goes on from any.
     """
 
     midpoint: eqx.AbstractClassVar[Midpoint | None]
     time_unit: eqx.AbstractClassVar[str]
     variables: eqx.AbstractClassVar[Mapping[str, Variable]]
     iterates_at: ClassVar[str | None] = None
+    shaping: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:

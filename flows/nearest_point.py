@@ -250,7 +250,7 @@ def _line_search(
         # All at once: a loop would cost more, to compile above all.
         lengths = jnp.asarray(0.5, y.dtype) ** jnp.arange(_HALVINGS).astype(y.dtype)
         below = jax.vmap(squared)(lengths) <= bound
-        return lengths[jnp.argmax(below.at[-1].set(True))], jnp.asarray(_HALVINGS, jnp.int32)
+        return lengths[jnp.argmax(below.at[-1].set(True))], jnp.asarray(_HALVINGS + 1, jnp.int32)
     # A not-a-number is too far too.
     trials, length, _ = lax.while_loop(
         lambda s: (s[0] < _HALVINGS) & ~(s[2] <= bound),

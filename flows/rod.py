@@ -88,6 +88,7 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
 
     midpoint: ClassVar[Midpoint] = "two_point"
     time_unit: ClassVar[str] = STEPS
+    shaping: ClassVar[tuple[str, ...]] = ("rank", "alignment", "dense_limit")
     failures: ClassVar[tuple[str, ...]] = (
         "the directional derivative DF . F of the optimizer's map at the rods is not finite though "
         "the map is: the optimizer or the potential is not smooth there",

@@ -105,9 +105,9 @@ class RodSolver(AbstractFlowSolver):
             terms = diffrax.ODETerm(self.flow.vector_field)
             zero = jnp.zeros((), y0.covariance.dtype)
             inner = self.dense.init(terms, zero, zero + _FIRST_STEP, y0, potential)
-            return y0, RodSolverState(inner, self.flow.cost, failure)
+            return y0, RodSolverState(inner, self._projected(self.flow.cost), failure)
         slope = self.flow.slope(y0, potential)
-        return y0, RodSolverState(slope, self._spent(slope.points), failure)
+        return y0, RodSolverState(slope, self._projected(self._spent(slope.points)), failure)
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: RodState, args: Potential) -> RodSolverState:
         """Evaluate the slope at the start."""
@@ -138,6 +138,7 @@ class RodSolver(AbstractFlowSolver):
             result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
             if spent is not None:
                 spent = spent + self.flow.cost * (self.dense.tableau.num_stages - 1)
+            spent = self._projected(spent)
             return y1, error, {**info, "y1": y1}, RodSolverState(inner, spent, failure), result
         field, point, unravel = self._field(y0, args)
         done = self._stepped(field, t1 - t0, point, inner)
@@ -186,6 +187,10 @@ class RodSolver(AbstractFlowSolver):
 
     def _spent(self, points: Array) -> Cost:
         return self.flow.point_cost * points
+
+    def _projected(self, spent: Cost | None) -> Cost | None:
+        """Add what a projection evaluates, the map and a derivative of it at the centre."""
+        return None if spent is None else spent + self.flow.point_cost
 
 
 def error_norm(error: Any) -> Array:

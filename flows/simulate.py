@@ -13,7 +13,16 @@ from .measure import check_measurements, labels
 from .potential import Potential
 from .projection import AbstractFlowSolver, AbstractProjectedFlow, ProjectedSolver
 from .segments import Progress, run_segments, segment_length
-from .simulation import SimulationProblem, SimulationState, advance, begin, common_dtype, reset
+from .simulation import (
+    SimulationProblem,
+    SimulationState,
+    advance,
+    begin,
+    common_dtype,
+    numbers,
+    reset,
+    same_numbers,
+)
 from .stepping import (
     StepMemory,
     choose_adjoint,
@@ -64,7 +73,8 @@ def simulate(
         steps: How long to run: optimizer steps, or the flow's own time if it has one.
         state: `trajectory.state` of an earlier run to go on from, with the same kinds of flow,
             solver and controller and the same measurements. The new trajectory then starts after
-            it: the time that `state` stands at is not saved again.
+            it: the time that `state` stands at is not saved again. The flow's numbers may differ:
+            what the solver knows of the field is then found anew (not inside `jax.jit`).
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
@@ -112,7 +122,7 @@ def simulate(
         params = as_params(params)
         shape = params
     elif isinstance(state, SimulationState):
-        check_origin(state.origin, flow=type(flow).__name__)
+        check_origin(state.origin, **_flow_origin(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)
     else:
         raise ValueError(
@@ -133,7 +143,7 @@ def simulate(
     solver = matrix_free(solver, size)
     controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
     origin = {
-        "flow": type(flow).__name__,
+        **_flow_origin(flow),
         "solver": type(solver).__name__,
         "stepsize_controller": type(controller).__name__,
         "measurements": labels(measurements),
@@ -175,6 +185,8 @@ def simulate(
         state, first = begin(problem, params)
         while (again := review(state, state)) is not None:
             state, first = begin(problem, params, again)
+    elif not is_traced((state, flow)) and not same_numbers(state.numbers, numbers(flow)):
+        state = reset(problem, state, state.flow)
     return run_segments(
         one_segment,
         state,
@@ -185,6 +197,13 @@ def simulate(
         throw=throw,
         name=type(flow).__name__,
     )
+
+
+def _flow_origin(flow: AbstractFlow) -> dict[str, str]:
+    """Return what must be the same of a flow for a run to go on."""
+    given = {name: getattr(flow, name) for name in flow.shaping}
+    shaping = {f"flow.{name}": repr(x) for name, x in given.items()}
+    return {"flow": type(flow).__name__, **shaping}
 
 
 def _fitted(solver: Any, flow: AbstractFlow, smallest: Float[Array, ""]) -> diffrax.AbstractSolver:

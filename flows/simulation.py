@@ -50,6 +50,7 @@ class SimulationState(eqx.Module):
         result: Whether a failure has happened.
         stopped_at: At which time; nan if none has.
         failure: Which of the trajectory's `failures` it was, from 1; 0 if none.
+        numbers: Those of the flow, for which the solver's state was found.
         origin: What the run was made with.
     """
 
@@ -64,6 +65,7 @@ class SimulationState(eqx.Module):
     result: RESULTS
     stopped_at: Float[Array, ""]
     failure: Int[Array, ""]
+    numbers: PyTree[Any]
     origin: Origin = eqx.field(static=True)
 
 
@@ -189,6 +191,19 @@ class SimulationProblem(eqx.Module):
         }
 
 
+def numbers(flow: AbstractFlow) -> PyTree[Any]:
+    """Return the arrays of a flow: learning rate, relaxation, ..."""
+    return eqx.filter(flow, eqx.is_array)
+
+
+def same_numbers(before: PyTree[Any], after: PyTree[Any]) -> bool:
+    """Return whether two flows of a kind have the same numbers, outside of compiled code."""
+    pairs = jax.tree.leaves(before), jax.tree.leaves(after)
+    if len(pairs[0]) != len(pairs[1]):
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(*pairs, strict=True))
+
+
 def common_dtype(state: PyTree[Any]) -> Any:
     """Return the dtype that holds all leaves."""
     return jnp.result_type(*(x.dtype for x in jax.tree.leaves(state)))
@@ -255,6 +270,7 @@ def begin(
         result=result,
         stopped_at=jnp.where(result == RESULTS.successful, jnp.nan, time),
         failure=failure,
+        numbers=numbers(flow),
         origin=problem.origin,
     )
     at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
@@ -332,6 +348,7 @@ def advance(
         result=choose(ended, state.result, result),
         stopped_at=jnp.where(failed, stopped, state.stopped_at),
         failure=jnp.where(failed, failure, state.failure),
+        numbers=state.numbers,
         origin=state.origin,
     )
     before, after = (solver_cost(s, problem.flow.cost) for s in (state.solver, solver_state))
@@ -362,6 +379,7 @@ def reset(problem: SimulationProblem, state: SimulationState, flow_state: Any) -
         result=choose(failed, RESULTS.nonlinear_divergence, state.result),
         stopped_at=jnp.where(failed, state.time, state.stopped_at),
         failure=jnp.where(failed, failure, state.failure),
+        numbers=numbers(problem.flow),
     )
 
 

@@ -263,7 +263,7 @@ def check_potential(potential: Any, params: Any) -> None:
 
 
 def check_origin(origin: Origin, **given: str) -> None:
-    """Check that a run goes on with what its state was made with.
+    """Check that a run goes on with what its state was made with, or with "auto".
 
     Args:
         origin: What the state was made with, by argument.
@@ -274,7 +274,7 @@ def check_origin(origin: Origin, **given: str) -> None:
     """
     before = dict(origin)
     for name, kind in given.items():
-        if kind != before[name]:
+        if kind not in (before[name], repr("auto")):
             raise ValueError(
                 f"{name} must be {before[name]}, as in the run that `state` comes from; got {kind}."
             )

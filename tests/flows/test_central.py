@@ -1,5 +1,7 @@
 """Central Flow against the numbers of THEORY 2 and 4, its invariant, and its own predictions."""
 
+import dataclasses
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -260,6 +262,25 @@ def test_where_second_derivatives_end_so_does_the_run_with_what_came_before():
     assert_trees_close(kept.params, expected, rtol=1e-4, atol=0.0)
 
 
+@pytest.mark.parametrize("size", [3, 600])
+def test_where_no_curvature_is_positive_there_is_gradient_flow(size):
+    """The top eigenvalues are zero to rounding, and their eigenvectors, any, matter to nothing."""
+    normal = jax.random.normal(jax.random.key(1), (size,)) / jnp.sqrt(size)
+    flow, start = CentralFlow(OPTIMIZER, rank=1), jnp.ones(size)
+
+    def concave(w):
+        return -0.5 * (normal @ w) ** 2
+
+    @jax.jit
+    def at(w):
+        state, failure = flow.project(flow.init(concave, w), concave)
+        return failure, flow.vector_field(0.0, state, concave).params
+
+    failure, velocity = at(start)
+    assert int(failure) == 0
+    assert_trees_close(velocity, ETA * (normal @ start) * normal, rtol=1e-12)
+
+
 @alone
 def test_it_jits_vmaps_and_differentiates():
     """One program for several learning rates and starts, and derivatives of the field."""
@@ -282,6 +303,25 @@ def test_it_jits_vmaps_and_differentiates():
     step, direction = 1e-6, jnp.asarray([0.6, 0.8])
     difference = (field(point + step * direction) - field(point - step * direction)) / (2 * step)
     assert_trees_close(jax.jvp(field, (point,), (direction,))[1], difference, rtol=1e-5, atol=1e-6)
+
+
+def test_it_differentiates_backwards_where_eigenvectors_stand_still():
+    """An Euler step between separate wells: whichever the basis of two modes, a plane is in it."""
+    flow, spectrum = CentralFlow(OPTIMIZER, rank=2), jnp.asarray([3.0, 1.0])
+
+    def potential(w):
+        return 0.5 * jnp.sum(spectrum * w**2) + jnp.sum(w**4) / 12
+
+    def end(w):
+        state = dataclasses.replace(flow.init(potential, w), modes=jnp.eye(2))
+        rate = flow.vector_field(0.0, state, potential)
+        moved = jax.tree.map(lambda y, f: y + 0.25 * f, state, rate)
+        state, _ = flow.project(moved, potential)
+        return (state.params @ state.modes.T) @ state.modes
+
+    slope = jax.jit(jax.jacrev(end))(jnp.ones(2))
+    expected = jnp.diag(1 - 0.25 * ETA * (spectrum + 1))
+    assert_trees_close(slope, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(

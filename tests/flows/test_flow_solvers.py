@@ -81,6 +81,32 @@ def test_in_single_precision_too_a_long_run_tells_what_failed(float32):
         simulate(flow, kinked, jnp.asarray([1.0, 0.3]), 300)
 
 
+def test_a_run_goes_on_with_another_learning_rate():
+    """At the edge, which is lower then; what would change the state's shape is refused."""
+    flow = CentralFlow(GradientDescent(0.3), rank=1)
+    state = simulate(flow, VALLEY, START, 20, save_every=20).state
+    faster = CentralFlow(GradientDescent(0.32), rank=1)
+    run = simulate(faster, VALLEY, None, 20, save_every=20, state=state)
+    edge = run.observables["watched_eigenvalues"][-1]
+    assert_trees_close(edge, jnp.asarray([2 / 0.32]), rtol=1e-6, atol=0.0)
+    for name, value in (("rank", 2), ("correction", True)):
+        other = CentralFlow(flow.optimizer, **{"rank": 1, name: value})
+        with pytest.raises(ValueError, match=rf"flow\.{name} must be \w+, as in .* got {value}"):
+            simulate(other, VALLEY, None, 20, save_every=20, state=state)
+
+
+def test_a_fixed_step_starts_with_the_learning_rate_of_the_run():
+    """And not with the slope that the run before ended with, which no error estimate would see."""
+    options = {"solver": diffrax.Tsit5(), "stepsize_controller": FIXED, "dt0": 0.25}
+    potential, start = Quadratic(jnp.asarray([1.0, 0.5])), jnp.ones(2)
+    first = simulate(GradientFlow(GradientDescent(0.1)), potential, start, 2, **options)
+    flow = GradientFlow(GradientDescent(0.5))
+    run = simulate(flow, potential, None, 2, state=first.state, **options)
+    # exp(-0.1 2) to start from, and 2 steps more at the other rate.
+    expected = jnp.exp(-jnp.asarray([1.0, 0.5]) * 1.2)
+    assert_trees_close(run.params[-1], expected, rtol=1e-7, atol=0.0)
+
+
 def softening(params):
     """Three curvatures 1 + w_3 of the same size, which lead up to and beyond 2/eta = 2."""
     return 0.5 * (1 + params[3]) * jnp.sum(params[:3] ** 2) + 0.05 * (params[3] - 1.2) ** 2

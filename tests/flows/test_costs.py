@@ -1,0 +1,110 @@
+"""What the solvers made for a flow say that they spent, against evaluations of the loss."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flows import (
+    BallCentreFlow,
+    BallSolver,
+    CentralFlow,
+    GradientDescent,
+    RodFlow,
+    RodSolver,
+    RollingBall,
+    simulate,
+)
+from potentials import SharpValley
+
+pytestmark = pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
+
+OPTIMIZER = GradientDescent(0.3)
+STEPS = 3
+
+
+class Counted(eqx.Module):
+    """A sharp valley among other parameters that counts how often it is evaluated."""
+
+    seen: list = eqx.field(static=True)
+
+    def __call__(self, params):
+        jax.debug.callback(lambda: self.seen.append(None))
+        return SharpValley(0.01)(params[:2]) + 0.5 * jnp.sum(params[2:] ** 2)
+
+
+def start(size):
+    """Near the edge of stability of the valley."""
+    return jnp.concatenate([jnp.asarray([0.02, 6.65]), jnp.full(size - 2, 0.1)])
+
+
+def evaluations(potential, function, *arguments):
+    """What a function returns, and how often it evaluates the potential."""
+    jax.effects_barrier()
+    potential.seen.clear()
+    value = jax.block_until_ready(function(*arguments))
+    jax.effects_barrier()
+    return value, len(potential.seen)
+
+
+def step_cost(solver, size):
+    """What the second step of length one says that it cost, and how often it evaluates."""
+    potential, zero = Counted([]), jnp.zeros(())
+    terms = diffrax.ODETerm(solver.flow.vector_field)
+
+    @jax.jit
+    def begin(params):
+        return solver.start(solver.flow.init(potential, params), potential)
+
+    @jax.jit
+    def step(y0, state):
+        never = jnp.asarray(False)
+        done = solver.step(terms, zero, zero + 1, y0, potential, state, never)
+        return done[0], done[3]
+
+    # The first step of diffrax's own methods makes the evaluation that the others start with.
+    here = step(*begin(start(size)))
+    (_, state), evaluated = evaluations(potential, step, *here)
+    return state.cost - here[1].cost, evaluated
+
+
+def test_what_central_flow_spends_at_the_edge_is_what_it_evaluates():
+    """Per step: a gradient a stage, and the model with its responses, in the stats of a run."""
+    flow, potential = CentralFlow(OPTIMIZER, rank=1, correction=True), Counted([])
+    fixed = diffrax.ConstantStepSize()
+    options = {"save_every": STEPS, "measurements": (), "stepsize_controller": fixed, "dt0": 1.0}
+    first = simulate(flow, potential, start(3), STEPS, **options)
+
+    def go_on(state):
+        return simulate(flow, potential, None, STEPS, state=state, **options)
+
+    run, evaluated = evaluations(potential, go_on, first.state)
+    observe = eqx.filter_jit(flow.observables)
+    _, observed = evaluations(potential, observe, run.state.flow, potential)
+    stats = {name: int(value) for name, value in run.stats.items()}
+    assert stats["solver_steps"] == stats["third_derivative_evaluations"] == STEPS
+    # A product needs no evaluation of its own: it is linear in what the gradient left.
+    counted = stats["gradient_evaluations"] + stats["third_derivative_evaluations"]
+    assert counted == evaluated - observed
+    # One with each of the three unit vectors, one with the third derivative, one in each stage.
+    stages = stats["gradient_evaluations"] - 2 * STEPS
+    assert stats["hvp_evaluations"] == STEPS * (3 + 1) + stages
+
+
+@pytest.mark.parametrize("dense_limit", [512, 0])
+def test_what_rod_flow_spends_is_what_it_evaluates(dense_limit):
+    """In either form, with the projections: a gradient and a product at each point."""
+    flow = RodFlow(OPTIMIZER, dense_limit=dense_limit, alignment=False)
+    cost, evaluated = step_cost(RodSolver(flow, diffrax.Tsit5()), 3)
+    # The product there is a derivative of the map, which evaluates it again.
+    assert int(cost.gradients) + int(cost.hvps) == evaluated
+    assert int(cost.gradients) == int(cost.hvps) > 4
+
+
+def test_what_the_ball_spends_is_what_it_evaluates():
+    """Beyond what is searched at once: a gradient an iteration, and the values of line searches."""
+    flow = BallCentreFlow(RollingBall(0.05, 0.05), curvature=False)
+    cost, evaluated = step_cost(BallSolver(flow), 20)
+    assert int(cost.gradients) == evaluated > 6
+    assert int(cost.hvps) > 0
