@@ -21,7 +21,7 @@ from .files import synchronise_folder, write_bytes
 from .loader import to_toml
 from .schema import Config, Experiment
 
-FORMAT = 5
+FORMAT = 6
 # Up to it the checksum was of the states alone.
 _STATES_ALONE = 4
 # The newest, and the one before in case the newest turns out to be damaged.

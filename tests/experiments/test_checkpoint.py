@@ -103,7 +103,7 @@ def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
         return change
 
     file = write(tmp_path, 4)
-    for number in (3, 4, FORMAT + 1):
+    for number in (3, 4, 5, FORMAT + 1):
         alter(file, as_of(number))
         says = rf"step-0000000004\.ckpt: has format {number}, this program reads format {FORMAT}"
         with pytest.raises(DirectoryError, match=says):
