@@ -118,6 +118,7 @@ class ExperimentShare(AbstractShare):
                     f"{self._path}: the store lost rows of {label} that its checkpoint "
                     f"counts on ({store.rows(label)} of {count}); run again with --overwrite"
                 )
+        store.check()
         checkpoint.forget(self._path, self._lockstep.steps_done)
         store.reopen(self._rows)
         store.update("", {"status": RUNNING, "message": ""})

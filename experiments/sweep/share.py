@@ -98,6 +98,8 @@ class SweepShare(AbstractShare):
         """
         try:
             store = earlier_store(self._path)
+            if store is not None and is_complete(store) and SWEEP not in load(self._path):
+                raise DirectoryError(f"{self._path}: the results have no group {SWEEP!r}")
         except DirectoryError as error:
             warn(f"{error}; what ran in one program is run again")
             store = None

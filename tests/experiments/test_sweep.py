@@ -452,7 +452,7 @@ def test_the_damaged_store_of_a_sweep_is_made_anew(
         with pytest.raises(KeyboardInterrupt):
             quietly(config, tmp_path)
     assert computed == ["batch", "batch"]
-    for torn in ("batch-00000/loss/c/0/0/0", "zarr.json"):
+    for torn in ("batch-00000/loss/c/0/0/0", "batch-00000/step/c/0", "zarr.json"):
         file = tmp_path / "results.zarr" / torn
         file.write_bytes(file.read_bytes()[:7])
         with monkeypatch.context() as patched:
@@ -461,7 +461,23 @@ def test_the_damaged_store_of_a_sweep_is_made_anew(
                 quietly(config, tmp_path, resume=True)
         assert "what ran in one program is run again" in capsys.readouterr().err
         assert (gathered(tmp_path)["status"].values == "finished").all()
-    assert len(computed) == 6
+    assert len(computed) == 8
+
+
+def test_a_finished_sweep_whose_results_are_damaged_is_gathered_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Torn, or gone; its runs need not run again."""
+    config = sweep(LENGTHS, steps=[4, 8])
+    quietly(config, tmp_path)
+    whole = gathered(tmp_path)
+    group = tmp_path / "results.zarr" / SWEEP
+    chunk = group / "loss" / "c" / "0" / "0" / "0"
+    for damage in (lambda: chunk.write_bytes(b"x"), lambda: shutil.rmtree(group)):
+        damage()
+        assert quietly(config, tmp_path, resume=True).status == "finished"
+        assert "run again" in capsys.readouterr().err
+        xr.testing.assert_identical(gathered(tmp_path), whole)
 
 
 def test_runs_that_fail_in_one_program_are_run_by_themselves(
