@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, DirectoryError
+from .errors import ConfigError, DamagedError, DirectoryError
+from .explain import show
 from .files import write_text
 from .loader import load_config, to_toml
 from .progress import warn
@@ -156,10 +157,16 @@ def differences(old: Config, new: Config) -> list[str]:
     """The keys in which two configs differ, each with both values."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
-        f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+        _difference(key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
+
+
+def _difference(key: str, before: Any, after: Any) -> str:
+    # A swept list may be of 100,000 values.
+    was, now = show(before), show(after)
+    return f"{key} was {was}, is {now}" if was != now else f"{key} is not what it was after {was}"
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
@@ -203,7 +210,7 @@ def _check_same_config(path: Path, config: Config) -> bool:
     earlier = _earlier_config(path)
     changed = differences(earlier, config)
     if changed and not (extends(config, earlier) and len(changed) == 1):
-        raise DirectoryError(
+        raise DamagedError(
             f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"
         )
     return bool(changed)
@@ -214,7 +221,7 @@ def _earlier_config(path: Path) -> Config:
         return load_config(path / CONFIG)
     except ConfigError as error:
         # Of the earlier run's file: the one that the user gave is fine.
-        raise DirectoryError(
+        raise DamagedError(
             f"{path}: cannot resume, it is not known with which config it ran; replace it "
             f"(--overwrite) or choose another folder (--out)\n{error}"
         ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from .drawing import draw_figures
+from .drawing import draw_figures, outdated
 from .environment import EnvironmentFile
 from .interrupts import deferred_interrupts
 from .progress import AbstractProgress, show_progress, warn
@@ -59,7 +59,7 @@ class Session:
             self._store.update("", {"status": RUNNING, "message": ""})
 
     def run(self, *, draw: bool, progress: bool) -> Result:
-        """Compute what is left, if anything is, and draw the config's figures.
+        """Compute what is left, if anything is, and draw the config's figures that are not there.
 
         However it ends, the store then holds no rows but those that were computed.
 
@@ -74,9 +74,10 @@ class Session:
             length, done = self._share.length, self._share.done(self._store)
             with show_progress(length, done, progress, self._share.unit) as bar:
                 self._compute(bar)
-            if draw:
-                for problem in draw_figures(self._path, self._config.figures):
-                    warn(problem)
+        if draw:
+            # A run that is complete may have been interrupted while they were drawn.
+            for problem in draw_figures(self._path, outdated(self._path, self._config.figures)):
+                warn(problem)
         attributes = self._store.attributes()
         return Result(self._path, str(attributes["status"]), str(attributes.get("message", "")))
 

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .errors import DirectoryError
+from .errors import DamagedError, DirectoryError
 from .files import synchronise_folder, synchronise_tree
 from .parallel_writes import write_rows
 
@@ -85,7 +85,7 @@ class Store:
             return cls(path)
         except Exception as error:
             # Torn metadata and torn chunks surface as whatever their decoder raises.
-            raise DirectoryError(f"{path}: not a readable results store ({error})") from error
+            raise DamagedError(f"{path}: not a readable results store ({error})") from error
 
     def rows(self, group: str) -> int:
         """How many rows of a trajectory are written; 0 if it has no group yet."""
@@ -95,14 +95,14 @@ class Store:
         """Read all chunks, so that a torn one is found before anything is computed.
 
         Raises:
-            DirectoryError: if one cannot be read; the message names the array.
+            DamagedError: if one cannot be read; the message names the array.
         """
         for group, arrays in self._arrays.items():
             for name, array in arrays.items():
                 try:
                     _read_through(array)
                 except Exception as error:
-                    raise DirectoryError(
+                    raise DamagedError(
                         f"{self.path}: {group}/{name} is damaged ({error}); run again with "
                         "--overwrite"
                     ) from error
@@ -116,7 +116,7 @@ class Store:
             length: how many rows the finished trajectory has, to lay the arrays out.
 
         Raises:
-            DirectoryError: if the store has other variables.
+            DamagedError: if the store has other variables.
             ValueError: if there are too many rows.
         """
         if group not in self._arrays:
@@ -125,7 +125,7 @@ class Store:
         along = {str(name) for name in rows.variables if "step" in rows[name].dims} - {"step"}
         known = {name for name, array in arrays.items() if _dims(array)[:1] == ("step",)} - {"step"}
         if along != known:
-            raise DirectoryError(
+            raise DamagedError(
                 f"{self.path}: {group} has the variables {sorted(known)}, the run gives "
                 f"{sorted(along)}; --overwrite begins again"
             )
