@@ -206,7 +206,7 @@ def test_the_keys_of_a_sweep_that_differ_are_told_in_short(
     assert main([*words, "--over", "seed=0:40", "--resume"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "cannot resume, the config is another one: sweep.over[0].values is not what" in said
-    assert "38" not in said
+    assert "37, 38" not in said
 
 
 def test_two_axes_of_one_key_and_too_many_runs_are_refused() -> None:
@@ -295,7 +295,7 @@ def test_one_program_stops_at_the_checkpoints_as_a_run_by_itself_does(tmp_path: 
     assert (alone["message"].values == one["message"].values).all()
     for name in ("loss", "distance"):
         # To rounding: one solver step more or less would show at its tolerance, 1e-8.
-        np.testing.assert_allclose(one[name], alone[name], rtol=1e-11, atol=1e-13)
+        assert_trees_close(one[name].values, alone[name].values, rtol=1e-11, atol=1e-13)
 
 
 def test_the_dataset_has_the_swept_values_as_coordinates(together: Path) -> None:
