@@ -21,6 +21,8 @@ from .files import synchronise_folder, write_bytes
 from .loader import to_toml
 from .schema import Config, Experiment
 
+FINGERPRINT = "config_fingerprint"
+"""The attribute of the results that holds `fingerprint` of the config that they belong to."""
 FORMAT = 5
 # Up to it the checksum was of the states alone.
 _STATES_ALONE = 4

@@ -496,16 +496,19 @@ def test_the_damaged_store_of_a_sweep_is_made_anew(
         with pytest.raises(KeyboardInterrupt):
             quietly(config, tmp_path)
     assert computed == ["batch", "batch"]
-    for torn in ("batch-00000/loss/c/0/0/0", "batch-00000/step/c/0", "zarr.json"):
+    batch = "batch-00000"
+    for torn in (f"{batch}/loss/c/0/0/0", f"{batch}/step/c/0", f"{batch}/step", "zarr.json"):
         file = tmp_path / "results.zarr" / torn
-        file.write_bytes(file.read_bytes()[:7])
+        shutil.rmtree(file) if file.is_dir() else file.write_bytes(file.read_bytes()[:7])
         with monkeypatch.context() as patched:
             patched.setattr(share_module, "run_points", failing)
             with pytest.raises(KeyboardInterrupt):
                 quietly(config, tmp_path, resume=True)
-        assert "what ran in one program is run again" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        lost = "batch-00000 lost coordinates; its runs are run again"
+        assert (lost if torn.endswith("step") else "what ran in one program is run again") in said
         assert (gathered(tmp_path)["status"].values == "finished").all()
-    assert len(computed) == 8
+    assert len(computed) == 9
 
 
 def test_a_finished_sweep_whose_results_are_damaged_is_gathered_again(
@@ -652,6 +655,23 @@ def test_a_run_that_cannot_be_gone_on_with_is_begun_anew(
         assert quietly(config, tmp_path, resume=True).status == "finished"
         assert f"run 0 is begun anew: {folder}" in capsys.readouterr().err
         xr.testing.assert_identical(gathered(tmp_path), whole)
+
+
+def test_a_sweep_whose_config_was_changed_in_its_directory_is_refused(tmp_path: Path) -> None:
+    """Else results of other values would count as those of the new ones, run by run too."""
+    base = {**LENGTHS, "steps": 4}
+    quietly(sweep(base, optimizer__learning_rate=[0.1]), tmp_path)
+    changed = sweep(base, optimizer__learning_rate=[0.2])
+    write(tmp_path / "config.toml", to_toml(changed))
+    with pytest.raises(DirectoryError, match=r"cannot resume, config\.toml was changed after"):
+        quietly(changed, tmp_path, resume=True)
+    assert float(gathered(tmp_path)["learning_rate"][0]) == 0.1
+    (tmp_path / "results.zarr").rename(tmp_path / "checkpoint")
+    assert quietly(changed, tmp_path, resume=True).status == "finished"
+    new = load(tmp_path / "runs" / "00000")
+    assert new.attrs["learning_rate"] == 0.2
+    loss = float(new["discrete"].to_dataset()["loss"][-1])
+    assert float(gathered(tmp_path)["final_loss"][0, 0]) == loss
 
 
 def test_the_threads_of_a_worker_run_one_task_after_the_other(
