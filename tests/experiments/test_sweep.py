@@ -123,6 +123,8 @@ def test_an_axis_says_its_values(text: str, values: tuple[Any, ...]) -> None:
         ("seed=", "expected KEY=VALUES"),
         ("seed=0:0", "0 values; must be from 1"),
         ("seed=0:9:0", "its step must not be 0"),
+        ("seed=0,1,0", "sweep.over[0].values: given 0 twice"),
+        ("optimizer.learning_rate=1,1.0", "given 1.0 twice"),
         (f"seed=0:{10**9}", "values; must be from 1"),
         (f"seed={'9' * 5000}:3", "too long"),
         ("seed=linspace(0,1)", "linspace"),
