@@ -40,7 +40,7 @@ class AxisTable(Table):
             twice = _repeated(self.values)
             if twice:
                 message = (
-                    f"given {twice[0]!r} twice; once is allowed, since it tells the runs apart"
+                    f"given {show(twice[0])} twice; once is allowed, since it tells the runs apart"
                 )
                 raise refuse("values", message)
             return self
