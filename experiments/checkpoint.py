@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 
 from .directory import CHECKPOINT
-from .errors import DirectoryError
+from .errors import DamagedError
 from .files import synchronise_folder, write_bytes
 from .loader import to_toml
 from .schema import Config, Experiment
 
+FINGERPRINT = "config_fingerprint"
+"""The attribute of the results that holds `fingerprint` of the config that they belong to."""
 FORMAT = 6
 # Up to it the checksum was of the states alone.
 _STATES_ALONE = 4
@@ -44,14 +46,14 @@ class Checkpoint(NamedTuple):
                 `jax.ShapeDtypeStruct`s.
 
         Raises:
-            DirectoryError: if the states are of another structure, shape or type.
+            DamagedError: if the states are of another structure, shape or type.
         """
         try:
             return eqx.tree_deserialise_leaves(io.BytesIO(self.payload), like(self.record))
         except Exception as error:
             # Each kind of misfit raises something else; for the user all are one.
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DirectoryError(
+            raise DamagedError(
                 f"{self.path}: does not fit this version of the program ({message})"
             ) from error
 
@@ -134,7 +136,7 @@ def read(
         The checkpoint; None if there is none, so that the run has to begin again.
 
     Raises:
-        DirectoryError: if the newest whole one belongs to another config or format.
+        DamagedError: if the newest whole one belongs to another config or format.
     """
     files = _files(directory / CHECKPOINT)
     damaged = False
@@ -146,11 +148,11 @@ def read(
             damaged = True
             continue
         if header["format"] != FORMAT:
-            raise DirectoryError(
+            raise DamagedError(
                 f"{path}: has format {header['format']}, this program reads format {FORMAT}"
             )
         if header["fingerprint"] != fingerprint(config):
-            raise DirectoryError(f"{path}: belongs to another config")
+            raise DamagedError(f"{path}: belongs to another config")
         if not usable(header["record"]["step"]):
             continue
         if damaged:

@@ -2,18 +2,25 @@
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, DirectoryError
+from .errors import ConfigError, DamagedError, DirectoryError
+from .explain import show
 from .files import write_text
 from .loader import load_config, to_toml
 from .progress import warn
 from .schema import Config, Experiment, RunConfig
 from .schema.experiment import CheckpointTable
 from .store import RESULTS
+
+try:
+    import fcntl
+except ImportError:  # Not on Windows.
+    fcntl = None
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
@@ -25,6 +32,49 @@ RESULTS_CSV = "results-csv"
 PROGRAM = "eosflows"
 _EXPORTS = (RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
 _ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS, RUNS, *_EXPORTS})
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from running in a folder while a block of code does.
+
+    However the block's process ends, the folder is free then. Where the file system knows no locks
+    it is not kept.
+
+    Args:
+        path: the run directory; made if it does not exist, and removed if it stays empty.
+
+    Raises:
+        DirectoryError: if a process runs there already, or it cannot be made.
+    """
+    if fcntl is None or path.is_symlink() or (path.exists() and not path.is_dir()):
+        yield  # What is no folder is refused by `prepare`.
+        return
+    made = not path.exists()
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path, os.O_RDONLY)
+    try:
+        _lock(folder, path)
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # It is not empty.
+                    path.rmdir()
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, path: Path) -> None:
+    assert fcntl is not None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = f"{path}: a run is going on there; wait for its end or choose another folder"
+        raise DirectoryError(f"{message} (--out)") from None
+    except OSError:
+        pass  # Not every file system can do this.
 
 
 def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> bool:
@@ -107,10 +157,16 @@ def differences(old: Config, new: Config) -> list[str]:
     """The keys in which two configs differ, each with both values."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
-        f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+        _difference(key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
+
+
+def _difference(key: str, before: Any, after: Any) -> str:
+    # A swept list may be of 100,000 values.
+    was, now = show(before), show(after)
+    return f"{key} was {was}, is {now}" if was != now else f"{key} is not what it was after {was}"
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
@@ -125,8 +181,11 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 
 def _check_is_run(path: Path, *, alone: bool) -> None:
     """Check that a folder is a run directory, and if `alone`, that nothing else is in it."""
+    names = {entry.name for entry in path.iterdir()}
     strangers = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry))
-    if (strangers and alone) or not read_environment(path):
+    # A kill may come while the mark itself is written, the first of all files.
+    marked = names == {f".{ENVIRONMENT}.partial"} or read_environment(path)
+    if (strangers and alone) or not marked:
         found = f" (it holds {', '.join(strangers[:3])})" if strangers else ""
         raise DirectoryError(
             f"{path}: is not empty and is no run directory of ours{found}; choose another (--out)"
@@ -151,7 +210,7 @@ def _check_same_config(path: Path, config: Config) -> bool:
     earlier = _earlier_config(path)
     changed = differences(earlier, config)
     if changed and not (extends(config, earlier) and len(changed) == 1):
-        raise DirectoryError(
+        raise DamagedError(
             f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"
         )
     return bool(changed)
@@ -162,7 +221,7 @@ def _earlier_config(path: Path) -> Config:
         return load_config(path / CONFIG)
     except ConfigError as error:
         # Of the earlier run's file: the one that the user gave is fine.
-        raise DirectoryError(
+        raise DamagedError(
             f"{path}: cannot resume, it is not known with which config it ran; replace it "
             f"(--overwrite) or choose another folder (--out)\n{error}"
         ) from error
@@ -212,4 +271,4 @@ def _delete_run(path: Path) -> None:
         # The mark goes last, so that an interrupted deletion can be finished later.
         if entry.name != ENVIRONMENT:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    (path / ENVIRONMENT).unlink()
+    (path / ENVIRONMENT).unlink(missing_ok=True)

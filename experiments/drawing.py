@@ -7,12 +7,28 @@ import figures
 
 from .directory import FIGURES, writing
 from .errors import DirectoryError
-from .store import load
+from .store import RESULTS, load
 
 
 def figure_names() -> tuple[str, ...]:
     """The names of all figures that there are."""
     return tuple(figures.FIGURES)
+
+
+def outdated(directory: Path, names: Sequence[str]) -> list[str]:
+    """Those of some figures that are not there, or are older than the results.
+
+    Args:
+        directory: the run directory.
+        names: of the figures.
+    """
+    written = (directory / RESULTS / "zarr.json").stat().st_mtime_ns
+    files = {name: directory / FIGURES / f"{name}.png" for name in names}
+    return [
+        name
+        for name, file in files.items()
+        if not file.exists() or file.stat().st_mtime_ns < written
+    ]
 
 
 def draw_figures(directory: Path, names: Sequence[str]) -> list[str]:
@@ -43,5 +59,7 @@ def draw_figures(directory: Path, names: Sequence[str]) -> list[str]:
             except ValueError as error:
                 problems.append(f"figure {name!r} was not drawn: {error}")
             else:
-                figures.save(figure, folder / f"{name}.png")
+                # In one piece: half a figure would count as drawn.
+                temporary = folder / f".{name}.partial.png"
+                figures.save(figure, temporary).replace(folder / f"{name}.png")
     return problems

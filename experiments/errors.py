@@ -17,6 +17,10 @@ class DirectoryError(UserError):
     """A run directory or results store cannot be used as asked."""
 
 
+class DamagedError(DirectoryError):
+    """An earlier run cannot be gone on with, and can be begun anew."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a config: which key, what was given, what is allowed."""

@@ -9,7 +9,7 @@ import xarray as xr
 
 from . import checkpoint, summary
 from .build import Built
-from .errors import DirectoryError
+from .errors import DamagedError
 from .interrupts import deferred_interrupts
 from .landscape import landscape
 from .lockstep import Lockstep
@@ -114,10 +114,11 @@ class ExperimentShare(AbstractShare):
         rows = {track.label: int(counts[track.label]) for track in self._lockstep.tracks}
         for label, count in rows.items():
             if store.rows(label) < count:
-                raise DirectoryError(
+                raise DamagedError(
                     f"{self._path}: the store lost rows of {label} that its checkpoint "
                     f"counts on ({store.rows(label)} of {count}); run again with --overwrite"
                 )
+        store.check()
         checkpoint.forget(self._path, self._lockstep.steps_done)
         store.reopen(self._rows)
         store.update("", {"status": RUNNING, "message": ""})

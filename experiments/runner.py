@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .build import build, build_study, precision
-from .directory import continued, prepare, writing
+from .directory import claimed, continued, prepare, writing
 from .experiment_share import ExperimentShare
 from .memory import enough_memory
 from .schema import Experiment, RunConfig, StudyExperiment, SweepExperiment
@@ -57,10 +57,11 @@ def run(
     with precision(config.precision), enough_memory(config.name, blamed):
         # Built first: what cannot be built leaves no trace in the directory.
         share = _share(path, config)
-        there = prepare(path, config, overwrite=overwrite, resume=resume)
-        with writing(path):
-            session = Session(path, config, share, there)
-            return session.run(draw=draw, progress=progress)
+        with claimed(path):
+            there = prepare(path, config, overwrite=overwrite, resume=resume)
+            with writing(path):
+                session = Session(path, config, share, there)
+                return session.run(draw=draw, progress=progress)
 
 
 def _share(path: Path, config: RunConfig) -> AbstractShare:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import xarray as xr
 
-from .drawing import draw_figures
+from .checkpoint import FINGERPRINT, fingerprint
+from .directory import CONFIG
+from .drawing import draw_figures, outdated
 from .environment import EnvironmentFile
+from .errors import DamagedError, DirectoryError
 from .interrupts import deferred_interrupts
 from .progress import AbstractProgress, show_progress, warn
 from .schema import Config
@@ -47,11 +50,16 @@ class Session:
         config: the config.
         share: what is to be computed.
         there: whether there is an earlier share to go on with.
+
+    Raises:
+        DirectoryError: if it cannot be gone on with.
     """
 
     def __init__(self, path: Path, config: Config, share: AbstractShare, there: bool):
         self._path, self._config, self._share = path, config, share
         self._environment = EnvironmentFile(path, config)
+        if there:
+            self._check_results_are_of_the_config()
         earlier = share.restore() if there else None
         self._store = self._create() if earlier is None else earlier
         if not is_complete(self._store):
@@ -59,7 +67,7 @@ class Session:
             self._store.update("", {"status": RUNNING, "message": ""})
 
     def run(self, *, draw: bool, progress: bool) -> Result:
-        """Compute what is left, if anything is, and draw the config's figures.
+        """Compute what is left, if anything is, and draw the config's figures that are not there.
 
         However it ends, the store then holds no rows but those that were computed.
 
@@ -74,9 +82,10 @@ class Session:
             length, done = self._share.length, self._share.done(self._store)
             with show_progress(length, done, progress, self._share.unit) as bar:
                 self._compute(bar)
-            if draw:
-                for problem in draw_figures(self._path, self._config.figures):
-                    warn(problem)
+        if draw:
+            # A run that is complete may have been interrupted while they were drawn.
+            for problem in draw_figures(self._path, outdated(self._path, self._config.figures)):
+                warn(problem)
         attributes = self._store.attributes()
         return Result(self._path, str(attributes["status"]), str(attributes.get("message", "")))
 
@@ -102,6 +111,23 @@ class Session:
         self._store.finish({"status": status, "message": message})
         self._environment.write()
 
+    def _check_results_are_of_the_config(self) -> None:
+        """Notice a change of the `config.toml` that is there, which the config was compared with.
+
+        Raises:
+            DamagedError: if the results were begun with another config.
+        """
+        try:
+            told = Store.open(self._path / RESULTS).attributes().get(FINGERPRINT)
+        except DirectoryError:
+            return  # The share says so, or does without.
+        if told not in (None, fingerprint(self._config)):
+            raise DamagedError(
+                f"{self._path}: cannot resume, {CONFIG} was changed after the results there were "
+                "begun, or they are of another version of the program; undo that, replace them "
+                "(--overwrite) or choose another folder (--out)"
+            )
+
     def _create(self) -> Store:
         results, config = self._path / RESULTS, self._config
         if results.exists() or results.is_symlink():
@@ -112,5 +138,6 @@ class Session:
             "title": config.description or config.name,
             "status": RUNNING,
             "message": "",
+            FINGERPRINT: fingerprint(config),
         }
         return Store.create(results, {**attributes, **self._share.attributes})

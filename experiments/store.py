@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-import zarr.errors
 
-from .errors import DirectoryError
+from .errors import DamagedError, DirectoryError
 from .files import synchronise_folder, synchronise_tree
 from .parallel_writes import write_rows
 
 RESULTS = "results.zarr"
+# What the names of files end in that are being written, zarr's and ours.
+_UNFINISHED = ".partial"
 # Attributes that the root of every store of ours has.
 _MARKS = frozenset({"name", "status"})
 # Large enough that a run has few files, small enough that an append rewrites little.
@@ -50,7 +51,7 @@ class Store:
         self._synchronised = 0
         for name, group in self._root.groups():
             arrays = dict(group.arrays())
-            if "step" in arrays:
+            if "step" in arrays and not name.startswith("."):
                 self._arrays[name] = arrays
                 self._rows[name] = _written(np.asarray(arrays["step"][:]))
 
@@ -82,12 +83,29 @@ class Store:
         _check_folder(path)
         try:
             return cls(path)
-        except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-            raise DirectoryError(f"{path}: not a readable results store ({error})") from error
+        except Exception as error:
+            # Torn metadata and torn chunks surface as whatever their decoder raises.
+            raise DamagedError(f"{path}: not a readable results store ({error})") from error
 
     def rows(self, group: str) -> int:
         """How many rows of a trajectory are written; 0 if it has no group yet."""
         return self._rows.get(group, 0)
+
+    def check(self) -> None:
+        """Read all chunks, so that a torn one is found before anything is computed.
+
+        Raises:
+            DamagedError: if one cannot be read; the message names the array.
+        """
+        for group, arrays in self._arrays.items():
+            for name, array in arrays.items():
+                try:
+                    _read_through(array)
+                except Exception as error:
+                    raise DamagedError(
+                        f"{self.path}: {group}/{name} is damaged ({error}); run again with "
+                        "--overwrite"
+                    ) from error
 
     def append(self, group: str, rows: xr.Dataset, length: int) -> None:
         """Write the next rows of a trajectory.
@@ -98,7 +116,7 @@ class Store:
             length: how many rows the finished trajectory has, to lay the arrays out.
 
         Raises:
-            DirectoryError: if the store has other variables.
+            DamagedError: if the store has other variables.
             ValueError: if there are too many rows.
         """
         if group not in self._arrays:
@@ -107,7 +125,7 @@ class Store:
         along = {str(name) for name in rows.variables if "step" in rows[name].dims} - {"step"}
         known = {name for name, array in arrays.items() if _dims(array)[:1] == ("step",)} - {"step"}
         if along != known:
-            raise DirectoryError(
+            raise DamagedError(
                 f"{self.path}: {group} has the variables {sorted(known)}, the run gives "
                 f"{sorted(along)}; --overwrite begins again"
             )
@@ -135,17 +153,24 @@ class Store:
         self._rows[group] = min(rows, self._rows[group])
 
     def write(self, group: str, dataset: xr.Dataset) -> None:
-        """Write a whole group at once, in place of one that is there (for the landscape)."""
-        self.delete(group)
-        self._create(group, dataset, {})
+        """Write a whole group at once, in place of one that is there (for the landscape).
+
+        It is there in one piece: a reader, or a crash, finds the old one, none or the new one.
+        """
+        # No label begins with a dot.
+        unfinished = f".{group}{_UNFINISHED}"
+        self.delete(unfinished)
+        self._create(unfinished, dataset, {})
         for name, variable in dataset.variables.items():
-            self._arrays[group][str(name)][...] = variable.values
-        del self._arrays[group]
+            self._arrays[unfinished][str(name)][...] = variable.values
+        del self._arrays[unfinished]
+        self.delete(group)
+        (self.path / unfinished).rename(self.path / group)
 
     def delete(self, group: str) -> None:
         """Remove a group and all that is in it; nothing happens if it is not there."""
-        if group in self._root:
-            del self._root[group]
+        # Also what is left of one whose deletion a kill cut short, which counts as no group.
+        del self._root[group]
         self._rows.pop(group, None)
         self._arrays.pop(group, None)
 
@@ -192,9 +217,11 @@ class Store:
 
         What a kill in the middle of a write left behind is removed.
         """
-        for torn in self.path.rglob("*.partial"):
+        for torn in list(self.path.rglob(f"*{_UNFINISHED}")):
             if torn.is_file():  # A label may end so, too.
                 torn.unlink()
+            elif torn.name.startswith("."):
+                shutil.rmtree(torn)
         _forget_consolidated(self.path)
         for arrays in self._arrays.values():
             for array in arrays.values():
@@ -202,8 +229,7 @@ class Store:
                     array.resize((length, *array.shape[1:]))
 
     def _lay_out(self, group: str, rows: xr.Dataset, length: int) -> None:
-        if group in self._root:  # A crash came between the group and its arrays.
-            del self._root[group]
+        self.delete(group)  # A crash may have come between the group and its arrays.
         self._create(group, rows, {"step": length})
         for name, variable in rows.variables.items():
             if "step" not in variable.dims:
@@ -252,21 +278,23 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
         _check_folder(path)
         path = path / RESULTS
     _check_folder(path)
-    dropped = [] if params else ["params"]
     try:
-        with xr.open_datatree(
-            path, engine="zarr", consolidated=False, drop_variables=dropped
-        ) as tree:
-            ours = tree.attrs.keys() >= _MARKS
-            nodes = tree.subtree if ours else ()
-            groups = {node.path: _read(node) for node in nodes}
+        root = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+        ours = root.attrs.keys() >= _MARKS
+        nodes = dict(root.members(max_depth=None)) if ours else {}
+        groups = {
+            name: _read(node, () if params else ("params",))
+            for name, node in sorted(nodes.items())
+            if isinstance(node, zarr.Group) and not name.startswith(".")
+        }
+        whole = xr.DataTree.from_dict({"/": _read(root, ()), **groups})
     except Exception as error:
         # A torn chunk surfaces as whatever the codec raises; all of it means the same to a reader.
         message = str(error) or type(error).__name__
         raise DirectoryError(f"{path}: the results cannot be read ({message})") from error
     if not ours:
         raise DirectoryError(f"{path}: no results of an eosflows run")
-    return xr.DataTree.from_dict(groups)
+    return whole
 
 
 def has_begun(path: Path) -> bool:
@@ -276,7 +304,7 @@ def has_begun(path: Path) -> bool:
     """
     if not path.is_dir():
         return path.exists()
-    return not all(entry.name.endswith(".partial") for entry in path.iterdir())
+    return not all(entry.name.endswith(_UNFINISHED) for entry in path.iterdir())
 
 
 def remove(path: Path) -> None:
@@ -289,17 +317,32 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def _read(node: xr.DataTree) -> xr.Dataset:
-    """The written rows of a group, in memory; text as Python's strings, which numpy can compare."""
-    data = _trim(node.to_dataset(inherit=False)).load()
-    texts = [name for name, variable in data.variables.items() if variable.dtype.kind == "T"]
-    return data.assign({name: data[name].astype(object) for name in texts})
+def _read(group: zarr.Group, dropped: Sequence[str]) -> xr.Dataset:
+    """The written rows of a group, in memory; text as Python's strings, which numpy can compare.
+
+    Not by xarray, to which arrays of unlike lengths are an error: for a moment they are, while a
+    run is laid out, given more rows or cut.
+    """
+    arrays = {name: array for name, array in sorted(group.arrays()) if name not in dropped}
+    # A group without steps is being laid out, if anything in it runs along them.
+    rows = _written(np.asarray(arrays["step"][:])) if "step" in arrays else 0
+    variables = {}
+    for name, array in arrays.items():
+        dims = _dims(array)
+        values = np.asarray(array[:rows] if dims[:1] == ("step",) else array[...])
+        values = values.astype(object) if values.dtype.kind == "T" else values
+        variables[name] = (dims, values, dict(array.attrs))
+    return xr.Dataset(variables, attrs=dict(group.attrs))
 
 
-def _trim(dataset: xr.Dataset) -> xr.Dataset:
-    if "step" not in dataset.dims:
-        return dataset
-    return dataset.isel(step=slice(0, _written(dataset["step"].values)))
+def _read_through(array: zarr.Array) -> None:
+    """Read an array a chunk's rows at a time, and keep nothing of it."""
+    if not array.shape:
+        array.__getitem__(...)
+        return
+    rows = array.chunks[0]
+    for start in range(0, array.shape[0], rows):
+        array.__getitem__(slice(start, start + rows))
 
 
 def _written(steps: np.ndarray) -> int:
@@ -313,7 +356,7 @@ def _forget_consolidated(path: Path) -> None:
     file = path / "zarr.json"
     metadata = json.loads(file.read_text("utf-8"))
     if metadata.pop("consolidated_metadata", None) is not None:
-        temporary = file.with_suffix(".partial")
+        temporary = file.with_suffix(_UNFINISHED)
         temporary.write_text(json.dumps(metadata), "utf-8")
         temporary.replace(file)
 

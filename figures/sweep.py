@@ -94,10 +94,11 @@ def _draw_curves(
         _draw_curve(axes, x, values.transpose(axis, ...).values, label, position)
     if quantity.endswith("sharpness") and _CRITICAL in data and quantity != _CRITICAL:
         critical = data[_CRITICAL].transpose(axis, ...).values
-        critical = critical.reshape(len(critical), -1).mean(axis=1)
+        critical = _mean(critical.reshape(len(critical), -1))
         symbol = critical_label(tree)
         look: dict[str, Any] = {"color": "0.3", "linestyle": (0, (3, 2)), "linewidth": 1.0}
-        axes.plot(x, critical, label=f"critical sharpness, {symbol}", gid="critical", **look)
+        if np.isfinite(critical).any():  # Not every optimizer has one.
+            axes.plot(x, critical, label=f"critical sharpness, {symbol}", gid="critical", **look)
     if names:
         axes.set_xticks(x, names)
     elif scale_of(tree, axis) == "log" or (x.min() > 0 and x.max() > _LOG_RANGE * x.min()):
@@ -122,13 +123,19 @@ def _draw_curve(axes: Axes, x: np.ndarray, values: np.ndarray, label: str, posit
     rows = values.reshape(len(values), -1).astype(float)
     finite = np.isfinite(rows)
     count = finite.sum(axis=1)
-    mean = np.full(len(rows), np.nan)
-    np.divide(np.where(finite, rows, 0).sum(axis=1), count, out=mean, where=count > 0)
-    axes.plot(x, mean, label=name or "runs", gid=f"{label}/curve", **look)
+    axes.plot(x, _mean(rows), label=name or "runs", gid=f"{label}/curve", **look)
     if rows.shape[1] > 1:
         low = np.where(count > 0, np.where(finite, rows, np.inf).min(axis=1), np.nan)
         high = np.where(count > 0, np.where(finite, rows, -np.inf).max(axis=1), np.nan)
         axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what is finite; nan where nothing is."""
+    finite = np.isfinite(values)
+    count = finite.sum(axis=-1)
+    total = np.where(finite, values, 0).sum(axis=-1)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def _look(label: str, position: int) -> dict[str, Any]:
@@ -186,11 +193,7 @@ def _draw_map(
     borders: Any,
 ) -> None:
     numbers = values.transpose(*over, ...).values.astype(float)
-    numbers = numbers.reshape(*numbers.shape[:2], -1)
-    finite = np.isfinite(numbers)
-    count = finite.sum(axis=2)
-    mean = np.full(count.shape, np.nan)
-    np.divide(np.where(finite, numbers, 0).sum(axis=2), count, out=mean, where=count > 0)
+    mean = _mean(numbers.reshape(*numbers.shape[:2], -1))
     positive = mean[np.isfinite(mean)]
     wide = positive.min() > 0 and positive.max() > _LOG_RANGE * positive.min()
     mesh = axes.pcolormesh(
@@ -206,10 +209,10 @@ def _draw_map(
     figure.colorbar(mesh, ax=axes, label=described(data[quantity]))
     if quantity.endswith("sharpness") and _CRITICAL in data and min(mean.shape) > 1:
         critical = data[_CRITICAL].transpose(*over, ...).values
-        critical = critical.reshape(*critical.shape[:2], -1).mean(axis=2)
+        critical = _mean(critical.reshape(*critical.shape[:2], -1))
         x, y = (positions(data, axis)[0] for axis in over)
         ratio = mean / critical
         inside = ratio[np.isfinite(ratio)]
-        if inside.min() < 1 < inside.max():
+        if inside.size and inside.min() < 1 < inside.max():
             lines = axes.contour(x, y, ratio.T, levels=[1.0], colors="#B2182B", linestyles="--")
             axes.clabel(lines, fmt={1.0: "critical"})

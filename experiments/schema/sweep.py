@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 
+from ..explain import show
 from .base import Name, PositiveInt, Table, refuse
 from .figures import SweepFigureName
 
@@ -36,6 +37,12 @@ class AxisTable(Table):
             given = [name for name, value in ends.items() if value is not None]
             if given:
                 raise refuse(given[0], "given beside values; must be left out")
+            twice = _repeated(self.values)
+            if twice:
+                message = (
+                    f"given {show(twice[0])} twice; once is allowed, since it tells the runs apart"
+                )
+                raise refuse("values", message)
             return self
         missing = [name for name, value in ends.items() if value is None]
         if missing:
@@ -133,6 +140,19 @@ class SweepExperiment(Table):
     def figures(self) -> tuple[str, ...]:
         """The figures of the sweep as a whole; its runs draw none."""
         return self.sweep.figures
+
+
+def _repeated(values: tuple[Any, ...]) -> list[Any]:
+    """The values that are there before; 1 and 1.0 are one."""
+    seen: set[Any] = set()
+    found = []
+    for value in values:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        key = value if number else repr(value)
+        if key in seen:
+            found.append(value)
+        seen.add(key)
+    return found
 
 
 def _shortest(parts: list[str], others: list[list[str]]) -> str:

@@ -74,11 +74,12 @@ class _Family(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What the runs of a batch share besides what is built."""
+    """What the runs of a batch share besides what is built; `segment` is counted in saves."""
 
     precision: str
     steps: int
     save_every: int
+    segment: int
     cycle: bool
 
 
@@ -108,7 +109,7 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
         leaves, structure = jax.tree.flatten(arrays)
         config = point.config
         assert isinstance(config, Experiment)
-        plan = _Plan(config.precision, config.steps, config.save_every, tells_cycle(config))
+        plan = _plan(config)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         others, outline = jax.tree.flatten(static)
         key = (plan, structure, shapes, outline, *others)
@@ -131,6 +132,11 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
         for part in parts:
             made.append(_batch(f"batch-{len(made):05d}", part, series))
     return made, sorted(alone, key=lambda point: point.number)
+
+
+def _plan(config: Experiment) -> _Plan:
+    segment = config.checkpoint.every // config.save_every
+    return _Plan(config.precision, config.steps, config.save_every, segment, tells_cycle(config))
 
 
 def _built(point: Point, memos: dict[str, dict[Any, Any]]) -> Built | None:
@@ -207,6 +213,8 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     }
     start = built.potential, built.params, plan.steps
     discrete = flows.iterate(built.optimizer, *start, **options)
+    # As a run by itself, which stops a flow's solver, and counts its steps, at each checkpoint.
+    options["segment"] = plan.segment
     rods = {"half_difference": half_lengths(discrete)} if has_rods(built) else {}
     tracks = {DISCRETE: _track(discrete, rods)}
     for one in built.flows:

@@ -15,6 +15,7 @@ SUFFIX = "-sweep"
 """What the name of a config that is no sweep by itself ends in when it is swept."""
 # Of those whose config is wrong; a list of thousands would say no more.
 _SHOWN = 5
+_LARGEST = np.iinfo(np.int64).max
 
 
 class Point(NamedTuple):
@@ -111,7 +112,7 @@ def coordinates(config: SweepExperiment) -> dict[str, tuple[np.ndarray, dict[str
 
 def _array(values: tuple[Any, ...]) -> np.ndarray:
     """Numbers as numbers; anything else as text."""
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+    if all(type(value) is int and abs(value) <= _LARGEST for value in values):
         return np.asarray(values, np.int64)
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return np.asarray(values, float)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..directory import prepare, writing
+from ..directory import claimed, prepare, writing
 from ..memory import enough_memory
 from ..schema import Experiment, StudyExperiment, SweepExperiment
 from ..session import Result, Session
@@ -65,6 +65,7 @@ def run_sweep(
     with enough_memory(config.name, "sweep"):
         # Built first: what cannot be built leaves no trace in the directory, and deletes nothing.
         share = SweepShare(path, config, points(config), Workers(workers, scheduler))
-        there = prepare(path, config, overwrite=overwrite, resume=resume)
-        with writing(path):
-            return Session(path, config, share, there).run(draw=draw, progress=progress)
+        with claimed(path):
+            there = prepare(path, config, overwrite=overwrite, resume=resume)
+            with writing(path):
+                return Session(path, config, share, there).run(draw=draw, progress=progress)

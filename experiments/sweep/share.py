@@ -5,8 +5,9 @@ from typing import Any
 
 import xarray as xr
 
+from ..checkpoint import FINGERPRINT, fingerprint
 from ..directory import CHECKPOINT, RUNS
-from ..errors import DirectoryError
+from ..errors import DamagedError, DirectoryError
 from ..interrupts import deferred_interrupts
 from ..progress import AbstractProgress, warn
 from ..schema import Experiment, SweepExperiment
@@ -98,6 +99,8 @@ class SweepShare(AbstractShare):
         """
         try:
             store = earlier_store(self._path)
+            if store is not None and is_complete(store) and SWEEP not in load(self._path):
+                raise DirectoryError(f"{self._path}: the results have no group {SWEEP!r}")
         except DirectoryError as error:
             warn(f"{error}; what ran in one program is run again")
             store = None
@@ -200,7 +203,12 @@ class SweepShare(AbstractShare):
         except DirectoryError as error:
             warn(f"{error}; what ran in one program is run again")
             return
-        self._of_batches = {batch.name: tree[batch.name].to_dataset() for batch in done}
+        for batch in done:
+            data = tree[batch.name].to_dataset()
+            if set(data.dims) <= set(data.coords):
+                self._of_batches[batch.name] = data
+            else:
+                warn(f"{self._path}: {batch.name} lost coordinates; its runs are run again")
 
     def _read(self, point: Point) -> None:
         """Read the cells of a run that has ended; note if there are results of no use."""
@@ -211,6 +219,9 @@ class SweepShare(AbstractShare):
             return
         try:
             tree = load(folder)
+            expected = fingerprint(point.config)
+            if tree.attrs.get(FINGERPRINT, expected) != expected:
+                raise DamagedError(f"{folder}: the results are those of another config")
             if tree.attrs["status"] in ENDED:
                 cells = cells_of_run(tree, point, self._config.sweep.series)
                 self._of_runs[point.number] = cells

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import UserError
+from ..errors import DamagedError, UserError
 from ..loader import to_toml, validate_run
+from ..progress import warn
 from ..runner import run
 from .grid import Point
 
@@ -31,7 +32,7 @@ class Task(NamedTuple):
         number: of the run in its sweep.
         config: as TOML.
         directory: the run directory.
-        anew: begin anew what is there; else go on with it.
+        anew: begin anew what is there; else go on with it, if that is possible.
     """
 
     number: int
@@ -98,20 +99,24 @@ def run_task(task: Task) -> Outcome:
         How it ended; every failure is a message, for one run's failure must not end the others.
     """
     try:
-        config = validate_run(tomllib.loads(task.config))
         with _ONE_RUN:
-            run(
-                config,
-                task.directory,
-                overwrite=task.anew,
-                resume=not task.anew,
-                draw=False,
-                progress=False,
-            )
+            try:
+                _run(task)
+            except DamagedError as error:
+                if task.anew:
+                    raise
+                warn(f"run {task.number} is begun anew: {error}")
+                _run(task._replace(anew=True))
     except Exception as error:
         # Whatever it is, it is this run's alone.
         return Outcome(task.number, reason(error))
     return Outcome(task.number, "")
+
+
+def _run(task: Task) -> None:
+    config = validate_run(tomllib.loads(task.config))
+    resume = not task.anew
+    run(config, task.directory, overwrite=task.anew, resume=resume, draw=False, progress=False)
 
 
 def reason(error: BaseException) -> str:

@@ -165,6 +165,25 @@ def test_a_run_without_a_checkpoint_to_go_on_from_says_that_it_begins_again(
     assert checkpoints(tmp_path) == [4, 8]
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("loss", "discrete/loss is damaged"), ("step", "not a")]
+)
+def test_a_run_with_a_torn_chunk_is_told_before_it_goes_on(
+    name: str, says: str, begins: list[int], tmp_path: Path
+) -> None:
+    """Nothing is computed that could not be stored, and nothing that is there is changed."""
+    base = {**BARE, "flows": []}
+    quietly(config(base, steps=4), tmp_path)
+    chunk = tmp_path / "results.zarr" / "discrete" / name / "c" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:7])
+    begins.clear()
+    for _ in range(2):
+        with pytest.raises(DirectoryError, match=f"results.zarr: {says}"):
+            quietly(config(base, steps=8), tmp_path, resume=True)
+    assert begins == []
+    assert checkpoints(tmp_path) == [4]
+
+
 def test_the_command_that_lengthens_a_run_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

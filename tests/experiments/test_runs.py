@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import DirectoryError, experiment_share, load, load_config
+import figures
+from experiments import DirectoryError, experiment_share, load, load_config, run
 from experiments import lockstep as lockstep_module
+from experiments.directory import claimed, prepare
 from experiments.interrupts import deferred_interrupts
 from experiments.lockstep import Lockstep, Segment
 from experiments.schema import Experiment
@@ -62,6 +64,54 @@ def test_a_run_directory_holds_what_the_design_says(valley: Path) -> None:
     assert {"python", "device", "versions", "commit", "seed", "precision"} <= set(environment)
     assert environment["versions"]["jax"] == jax.__version__
     assert environment["wall_time"] > 0
+
+
+def test_a_directory_in_which_a_run_is_going_on_is_refused(valley: Path, tmp_path: Path) -> None:
+    """Whatever is to be done with it; afterwards it is free, and gone if nothing was written."""
+    before = sorted(valley.rglob("*"))
+    with claimed(valley), claimed(tmp_path / "new" / "run"):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            for path in (valley, tmp_path / "new" / "run"):
+                with pytest.raises(DirectoryError, match=f"{path}: a run is going on"):
+                    quietly(config(), path, **options)
+    assert sorted(valley.rglob("*")) == before
+    assert not (tmp_path / "new" / "run").exists()
+    assert quietly(config(), valley, resume=True).status == "finished"
+
+
+def test_figures_that_an_interrupt_prevented_are_drawn_when_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is complete, and only those that are not there or older than the results."""
+    loaded = config(flows=[], curvature=None, steps=4, figures=["loss"])
+    drawn: list[str] = []
+    save = figures.save
+
+    def interrupted(figure: Any, path: Path) -> Path:
+        drawn.append(path.name)
+        save(figure, path)
+        if len(drawn) == 1:
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(figures, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(loaded, tmp_path, progress=False)
+    assert not (tmp_path / "figures" / "loss.png").exists()
+    for _ in range(2):
+        assert run(loaded, tmp_path, progress=False, resume=True).status == "finished"
+        assert [entry.name for entry in (tmp_path / "figures").iterdir()] == ["loss.png"]
+    assert len(drawn) == 2
+    os.utime(tmp_path / "figures" / "loss.png", (0, 0))
+    run(loaded, tmp_path, progress=False, resume=True)
+    assert len(drawn) == 3
+
+
+def test_a_run_killed_while_it_marks_its_directory_is_begun_again(tmp_path: Path) -> None:
+    """Its first file is half written."""
+    (tmp_path / ".environment.json.partial").write_text("{")
+    assert not prepare(tmp_path, config(), overwrite=False, resume=True)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"config.toml", "environment.json"}
 
 
 def test_the_store_has_the_documented_groups_and_variables(valley: Path) -> None:

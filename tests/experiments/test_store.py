@@ -1,5 +1,6 @@
 """The results store: what it promises at every moment of a run."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def rows(start: int, stop: int, step_dtype: Any = np.int32) -> xr.Dataset:
         {"step": ("step", steps, {"units": "optimizer steps"})},
         {"label": "discrete"},
     )
+
+
+def ground(count: int) -> xr.Dataset:
+    """A group that is no trajectory."""
+    return rows(0, count).drop_vars("step").rename_dims(step="x0")
 
 
 @pytest.fixture
@@ -218,3 +224,65 @@ def test_a_damaged_chunk_is_told(store: Store) -> None:
     chunk.write_bytes(chunk.read_bytes()[:5])
     with pytest.raises(DirectoryError, match="cannot be read"):
         load(store.path.parent)
+
+
+def test_a_torn_chunk_is_found_before_a_run_goes_on(store: Store) -> None:
+    """By the array's name; without its steps a store cannot even be opened."""
+    store.append("discrete", rows(0, 4), LENGTH)
+    store.write("landscape", ground(2))
+    store.check()
+    for name in ("loss", "step"):
+        chunk = store.path / "discrete" / name / "c" / "0"
+        chunk.write_bytes(chunk.read_bytes()[:5])
+        with pytest.raises(DirectoryError, match="discrete/loss is damaged"):
+            store.check()
+    with pytest.raises(DirectoryError, match="not a readable results store"):
+        Store.open(store.path)
+
+
+@pytest.mark.filterwarnings("ignore:Object at .* is not recognized")
+@pytest.mark.parametrize("group", ["landscape", "discrete"])
+def test_a_group_whose_deletion_was_cut_short_is_replaced(group: str, store: Store) -> None:
+    """Of which the arrays are left, and not what makes them a group."""
+    store.append("discrete", rows(0, 4), LENGTH)
+    store.write("landscape", ground(2))
+    (store.path / group / "zarr.json").unlink()
+    again = Store.open(store.path)
+    again.write("landscape", ground(3))
+    again.append("discrete", rows(0 if group == "discrete" else 4, 6), LENGTH)
+    assert load(store.path)["landscape"].sizes["x0"] == 3
+    xr.testing.assert_equal(load(store.path)["discrete"].to_dataset(), rows(0, 6))
+
+
+def test_a_group_that_is_written_at_once_is_there_in_one_piece(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader, or a run that goes on after a kill, finds the earlier one."""
+    earlier, later = (rows(0, count).drop_vars("params") for count in (2, 3))
+    store.write("sweep", earlier)
+
+    def kill(*arguments: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Array, "__setitem__", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            store.write("sweep", later)
+    xr.testing.assert_identical(load(store.path)["sweep"].to_dataset(), earlier)
+    assert set(load(store.path).children) == {"sweep"}
+    again = Store.open(store.path)
+    again.reopen()
+    assert {entry.name for entry in store.path.iterdir()} == {"sweep", "zarr.json"}
+    again.write("sweep", later)
+    xr.testing.assert_identical(load(store.path)["sweep"].to_dataset(), later)
+
+
+def test_a_store_is_readable_while_it_is_laid_out_and_resized(store: Store) -> None:
+    """One array after the other: no row is there that was not written, and none is missing."""
+    discrete = store.path / "discrete"
+    store.append("discrete", rows(0, 4), LENGTH)
+    for length in (LENGTH + 5, 4):
+        zarr.open_array(discrete / "loss", mode="r+").resize((length,))
+        xr.testing.assert_equal(load(store.path)["discrete"].to_dataset(), rows(0, 4))
+    shutil.rmtree(discrete / "step")
+    assert load(store.path)["discrete"].sizes["step"] == 0

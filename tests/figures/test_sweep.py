@@ -48,6 +48,29 @@ def test_a_sweep_over_two_keys_is_a_map():
     assert axes.get_xscale() == "log"
 
 
+def test_an_optimizer_without_a_critical_sharpness_has_no_line_of_it():
+    """As adaptive ones; of several seeds the ones that have it count."""
+    dims = ("learning_rate", "radius")
+    data = xr.Dataset(
+        {
+            "final_sharpness": (dims, np.arange(6.0).reshape(3, 2)),
+            "critical_sharpness": (dims, np.full((3, 2), np.nan)),
+        },
+        {"learning_rate": RATES, "radius": [1.0, 2.0]},
+    )
+    (axes, _) = figures.draw("sweep", tree(data, "final_sharpness", ("log", "linear"))).axes
+    assert [type(one) for one in axes.collections] == [QuadMesh]
+    (axes,) = figures.draw(
+        "sweep", tree(data.isel(radius=0, drop=True), "final_sharpness", ("log",))
+    ).axes
+    assert [str(line.get_gid()) for line in axes.get_lines()] == ["/curve"]
+    data["critical_sharpness"][:, 1] = 3.0
+    data = data.rename(radius="seed")
+    (axes,) = figures.draw("sweep", tree(data, "final_sharpness", ("log", "linear"))).axes
+    (line,) = (line for line in axes.get_lines() if line.get_gid() == "critical")
+    assert_trees_close(np.asarray(line.get_ydata()), np.full(3, 3.0))
+
+
 def test_words_are_a_map_with_a_legend():
     """From light to dark in the order in which a learning rate meets them."""
     figure = figures.draw("sweep", diagram())
