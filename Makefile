@@ -37,8 +37,11 @@ $(BIN)/python:
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 # The build backend is installed first and used without isolation, so that it too is the version of constraints.txt.
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.backend: constraints.txt | $(BIN)/python
 	$(INSTALL) hatchling editables
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.backend
 	$(INSTALL) --no-build-isolation --editable '.[test]'
 	@touch $@
 
@@ -55,8 +58,9 @@ demo: $(VENV)/.installed
 
 # Two processes share the cores: more threads of BLAS or of the compiler would wait for each other.
 # Each takes a run of neighbouring tests, which share compiled programs. Most of the time is
-# compilation, twice as fast without the emitters that make a step faster.
-TEST_XLA_FLAGS := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+# compilation, twice as fast without the emitters and the passes that make a step faster.
+TEST_XLA_FLAGS := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 \
+  --xla_llvm_disable_expensive_passes=true
 test: $(VENV)/.installed
 	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
 
@@ -68,7 +72,7 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
-wheel: $(VENV)/.installed
+wheel: $(VENV)/.backend
 	rm -rf dist
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
