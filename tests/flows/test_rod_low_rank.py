@@ -39,8 +39,9 @@ def test_both_forms_agree_on_a_network_at_the_edge():
     """Over 40 steps with two rods: the centre to 1e-4 of the way, Sigma to 4e-3.
 
     These are the errors of the dense form, whose tolerance is a hundred times its own here, to
-    save time: at its own, over 100 steps, they agree to 7e-6 and 1.9e-4, and with tolerances of the factor that are
-    10 and 100 times as small to 1.3e-6 and 4e-5, and 4.5e-7 and 1e-5. So it is the solver's error.
+    save time: at its own, over 100 steps, they agree to 7e-6 and 1.9e-4, and with tolerances of the
+    factor that are 10 and 100 times as small to 1.3e-6 and 4e-5, and 4.5e-7 and 1e-5. So it is the
+    solver's error.
     """
     runs = []
     for limit in (512, 0):
