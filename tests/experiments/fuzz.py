@@ -43,7 +43,7 @@ _SHARD = 200
 # What takes memory and time may be this large, which takes minutes; tests take this much of it.
 _MOST_SIZE, _LARGE_SIZE = 10**6, 10**3
 # Seconds after which a config counts as hanging: a Central Flow of all 16 ranks, on a network of a
-# thousand units far above the edge, computes for more than 20 minutes.
+# thousand units far above the edge, computes for ten minutes on two cores.
 _LIMIT = 3600.0
 # In the place of a number, a word, a list or a table; most of them are wrong in most places.
 _WRONG = [
