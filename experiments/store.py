@@ -9,11 +9,10 @@ power cut, they are cut off.
 """
 
 import json
-import math
 import shutil
 import time
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from . import layout
 from .errors import DamagedError, DirectoryError
 from .files import synchronise_folder, synchronise_tree
 from .parallel_writes import write_rows
@@ -30,9 +30,6 @@ RESULTS = "results.zarr"
 _UNFINISHED = ".partial"
 # Attributes that the root of every store of ours has.
 _MARKS = frozenset({"name", "status"})
-# Large enough that a run has few files, small enough that an append rewrites little.
-_CHUNK_ROWS = 4096
-_CHUNK_BYTES = 2**22
 _TICK = 10**8
 
 
@@ -53,7 +50,7 @@ class Store:
             arrays = dict(group.arrays())
             if "step" in arrays and not name.startswith("."):
                 self._arrays[name] = arrays
-                self._rows[name] = _written(np.asarray(arrays["step"][:]))
+                self._rows[name] = layout.written(np.asarray(arrays["step"][:]))
 
     @classmethod
     def create(cls, path: Path, attributes: Mapping[str, Any]) -> "Store":
@@ -69,7 +66,7 @@ class Store:
         if path.exists() or path.is_symlink():
             raise DirectoryError(f"{path}: exists already")
         # In one piece: a group without its attributes is none of ours.
-        zarr.create_group(path, zarr_format=3, attributes=_plain(attributes))
+        zarr.create_group(path, zarr_format=3, attributes=layout.plain(attributes))
         synchronise_folder(path.parent)
         return cls(path)
 
@@ -84,8 +81,11 @@ class Store:
         try:
             return cls(path)
         except Exception as error:
-            # Torn metadata and torn chunks surface as whatever their decoder raises.
-            raise DamagedError(f"{path}: not a readable results store ({error})") from error
+            # Torn metadata and torn chunks surface as whatever their decoder raises. What the file
+            # system refuses may be whole.
+            refused = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            kind = DirectoryError if refused else DamagedError
+            raise kind(f"{path}: not a readable results store ({error})") from error
 
     def rows(self, group: str) -> int:
         """How many rows of a trajectory are written; 0 if it has no group yet."""
@@ -123,7 +123,7 @@ class Store:
             self._lay_out(group, rows, length)
         arrays = self._arrays[group]
         along = {str(name) for name in rows.variables if "step" in rows[name].dims} - {"step"}
-        known = {name for name, array in arrays.items() if _dims(array)[:1] == ("step",)} - {"step"}
+        known = {name for name, array in arrays.items() if layout.has_steps(array)} - {"step"}
         if along != known:
             raise DamagedError(
                 f"{self.path}: {group} has the variables {sorted(known)}, the run gives "
@@ -177,7 +177,7 @@ class Store:
     def update(self, group: str, attributes: Mapping[str, Any]) -> None:
         """Set attributes of a group; `""` is the root."""
         node = self._root[group] if group else self._root
-        node.attrs.update(_plain(attributes))
+        node.attrs.update(layout.plain(attributes))
 
     def attributes(self, group: str = "") -> dict[str, Any]:
         """The attributes of a group; `""` is the root."""
@@ -195,7 +195,7 @@ class Store:
         """
         for group, rows in self._rows.items():
             for array in self._arrays[group].values():
-                if _dims(array)[:1] == ("step",) and array.shape[0] != rows:
+                if layout.has_steps(array) and array.shape[0] != rows:
                     array.resize((rows, *array.shape[1:]))
         # A run whose end is on the disk is not gone on with: all that it wrote must be there.
         self.synchronise()
@@ -225,7 +225,7 @@ class Store:
         _forget_consolidated(self.path)
         for arrays in self._arrays.values():
             for array in arrays.values():
-                if _dims(array)[:1] == ("step",) and array.shape[0] < length:
+                if layout.has_steps(array) and array.shape[0] < length:
                     array.resize((length, *array.shape[1:]))
 
     def _lay_out(self, group: str, rows: xr.Dataset, length: int) -> None:
@@ -237,7 +237,7 @@ class Store:
         self._rows[group] = 0
 
     def _create(self, group: str, dataset: xr.Dataset, sizes: Mapping[str, int]) -> None:
-        node = self._root.create_group(group, attributes=_plain(dataset.attrs))
+        node = self._root.create_group(group, attributes=layout.plain(dataset.attrs))
         arrays: dict[str, zarr.Array] = {}
         # `step` last: without it the group does not count as laid out.
         names = sorted(dataset.variables, key=lambda name: (name == "step", str(name)))
@@ -250,11 +250,11 @@ class Store:
             arrays[str(name)] = node.create_array(
                 str(name),
                 shape=shape,
-                dtype=_dtype(variable.dtype),
-                chunks=_chunks(shape, variable.dims, variable.dtype),
-                fill_value=_fill(variable.dtype),
+                dtype=layout.stored_dtype(variable.dtype),
+                chunks=layout.chunks(shape, variable.dims, variable.dtype),
+                fill_value=layout.fill(variable.dtype),
                 dimension_names=[str(dim) for dim in variable.dims],
-                attributes=_plain(variable.attrs),
+                attributes=layout.plain(variable.attrs),
             )
         self._arrays[group] = arrays
 
@@ -325,13 +325,12 @@ def _read(group: zarr.Group, dropped: Sequence[str]) -> xr.Dataset:
     """
     arrays = {name: array for name, array in sorted(group.arrays()) if name not in dropped}
     # A group without steps is being laid out, if anything in it runs along them.
-    rows = _written(np.asarray(arrays["step"][:])) if "step" in arrays else 0
+    rows = layout.written(np.asarray(arrays["step"][:])) if "step" in arrays else 0
     variables = {}
     for name, array in arrays.items():
-        dims = _dims(array)
-        values = np.asarray(array[:rows] if dims[:1] == ("step",) else array[...])
+        values = np.asarray(array[:rows] if layout.has_steps(array) else array[...])
         values = values.astype(object) if values.dtype.kind == "T" else values
-        variables[name] = (dims, values, dict(array.attrs))
+        variables[name] = (layout.dims(array), values, dict(array.attrs))
     return xr.Dataset(variables, attrs=dict(group.attrs))
 
 
@@ -343,12 +342,6 @@ def _read_through(array: zarr.Array) -> None:
     rows = array.chunks[0]
     for start in range(0, array.shape[0], rows):
         array.__getitem__(slice(start, start + rows))
-
-
-def _written(steps: np.ndarray) -> int:
-    """The number of leading entries of a `step` array that are not its fill value."""
-    empty = np.isnan(steps) if steps.dtype.kind == "f" else steps < 0
-    return int(np.argmax(empty)) if empty.any() else len(steps)
 
 
 def _forget_consolidated(path: Path) -> None:
@@ -368,43 +361,3 @@ def _check_folder(path: Path) -> None:
         raise DirectoryError(f"{path}: is a file, not a folder of results")
     if not path.exists():
         raise DirectoryError(f"{path}: no such folder of results")
-
-
-def _dims(array: zarr.Array) -> tuple[str | None, ...]:
-    return tuple(getattr(array.metadata, "dimension_names", None) or ())
-
-
-def _chunks(
-    shape: Sequence[int], dims: Sequence[Hashable], dtype: np.dtype[Any]
-) -> tuple[int, ...]:
-    if not shape:
-        return ()
-    row = max(1, math.prod(shape[1:]) * dtype.itemsize)
-    # What is appended to comes in few rows at a time, what is written at once in all.
-    most = _CHUNK_ROWS if dims[0] == "step" else shape[0]
-    rows = max(1, min(shape[0], most, _CHUNK_BYTES // row))
-    return (rows, *(max(1, size) for size in shape[1:]))
-
-
-def _fill(dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "f":
-        return np.nan
-    if dtype.kind == "i":
-        return -1
-    return "" if dtype.kind in "UO" else dtype.type(0)
-
-
-def _dtype(dtype: np.dtype[Any]) -> Any:
-    return str if dtype.kind in "UO" else dtype
-
-
-def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes as JSON can hold them; one that is None or not finite is left out."""
-    plain: dict[str, Any] = {}
-    for name, value in attributes.items():
-        if hasattr(value, "tolist"):
-            value = value.tolist()
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            continue
-        plain[str(name)] = value
-    return plain
