@@ -10,6 +10,7 @@ import xarray as xr
 import zarr
 
 from experiments import DirectoryError, load
+from experiments.errors import DamagedError
 from experiments.share import earlier_store
 from experiments.store import RESULTS, Store
 from tests.experiments.configs import values
@@ -286,3 +287,22 @@ def test_a_store_is_readable_while_it_is_laid_out_and_resized(store: Store) -> N
         xr.testing.assert_equal(load(store.path)["discrete"].to_dataset(), rows(0, 4))
     shutil.rmtree(discrete / "step")
     assert load(store.path)["discrete"].sizes["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "damaged"), [(PermissionError("not yours"), False), (FileNotFoundError("gone"), True)]
+)
+def test_what_the_file_system_refuses_is_not_called_damaged(
+    error: OSError, damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be whole, so that nothing is begun anew for it."""
+    path = tmp_path / RESULTS
+    Store.create(path, {"name": "mine", "status": "running"})
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(zarr, "open_group", refuse)
+    with pytest.raises(DirectoryError, match="not a readable results store") as caught:
+        Store.open(path)
+    assert isinstance(caught.value, DamagedError) is damaged
