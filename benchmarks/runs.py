@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import checkpoint, load_run_config, run
-from experiments.store import Store
+from experiments import load_run_config, run
+from experiments.run_directory import checkpoint
+from experiments.store.store import Store
 from experiments.sweep import load_sweep, points, run_sweep
 
 from .rows import Measured, row

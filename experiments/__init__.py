@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, DirectoryError, UserError
-from .loader import builtin_names, load_config, load_run_config
-from .schema import Experiment
+from .config.loader import builtin_names, load_config, load_run_config
+from .system.errors import ConfigError, DirectoryError, UserError
+from .tables import Experiment
 
 if TYPE_CHECKING:
-    from .exports import export
-    from .runner import Result, run
-    from .store import load
+    from .report.exports import export
+    from .runs.runner import Result, run
+    from .store.store import load
     from .sweep import load_sweep, run_sweep
 
 __all__ = [
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Result": "runner",
-    "export": "exports",
-    "load": "store",
+    "Result": "runs.runner",
+    "export": "report.exports",
+    "load": "store.store",
     "load_sweep": "sweep",
-    "run": "runner",
+    "run": "runs.runner",
     "run_sweep": "sweep",
 }
 

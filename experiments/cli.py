@@ -12,8 +12,8 @@ import rich.console
 import rich.table
 import rich.text
 
-from .errors import ConfigError, UserError
-from .loader import builtin_descriptions, load_config, load_run_config
+from .config.loader import builtin_descriptions, load_config, load_run_config
+from .system.errors import ConfigError, UserError
 
 # An option without the `--no-...` that would turn it off.
 Switch = Annotated[bool, cyclopts.Parameter(negative=())]
@@ -82,7 +82,8 @@ def run(
         Draw nothing; `eosflows figure` can do it later.
     """
     config = load_run_config(experiment, set_)
-    from . import runner, status
+    from .runs import runner
+    from .store import status
 
     try:
         result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
@@ -143,7 +144,7 @@ def sweep(
     from .sweep.grid import load_sweep
 
     config = load_sweep(experiment, set_, over)
-    from .status import FINISHED
+    from .store.status import FINISHED
     from .sweep import run_sweep
 
     result = run_sweep(
@@ -187,8 +188,8 @@ def figure(directory: Path, /, *names: str) -> int:
     names
         Of the figures; by default those of the run's config.
     """
-    from .directory import CONFIG, FIGURES
-    from .drawing import draw_figures, figure_names
+    from .report.drawing import draw_figures, figure_names
+    from .run_directory.directory import CONFIG, FIGURES
 
     unknown = [name for name in names if name not in figure_names()]
     if unknown:
@@ -230,7 +231,7 @@ def export(
     overwrite
         Replace an earlier export there.
     """
-    from .exports import export
+    from .report.exports import export
 
     path = export(directory, to, out, overwrite=overwrite)
     _out().print(f"results in {path}", highlight=False, soft_wrap=True, markup=False)
@@ -292,7 +293,8 @@ def _call(words: list[str]) -> int:
 
 
 def _show(directory: Path) -> None:
-    from . import store, summary
+    from .report import summary
+    from .store import store
 
     _out().print(summary.table(store.load(directory, params=False)))
 
@@ -305,7 +307,7 @@ def _out() -> rich.console.Console:
 def _note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
     """Show a library's warning as one line of ours, without the source line that it comes from."""
     del where, options
-    from .progress import warn
+    from .system.progress import warn
 
     warn(f"{' '.join(str(message).split())} ({category.__name__})")
 

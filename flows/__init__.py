@@ -1,54 +1,49 @@
 """Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
 
-from .ball import BallCentreFlow, BallCentreState
-from .ball_contact import BallContactFlow
-from .ball_solver import BallSolver
-from .central import CentralFlow
-from .chebyshev import RungeKuttaChebyshev
-from .complementarity import Complementarity, gram_operator, solve_complementarity
-from .cost import Cost
-from .curvature import (
-    Eigenpairs,
-    follow_modes,
-    hvp,
-    linearise_gradient,
-    third_derivative,
-    third_derivatives,
-    top_eigenpairs,
-)
-from .cycles import Cycle, cycle
-from .dims import DissipativeFlow, DissipativeState
-from .edge import EdgeSolver
-from .flow import AbstractFlow, AbstractFollowedFlow, Midpoint
-from .friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
-from .geodesics import exponential_map
-from .gradient import GradientFlow
-from .ironed import Ironed, ironed
-from .iterate import iterate
-from .measure import measure
-from .measurements import AbstractMeasurement, Curvature, LossAndGradient, ScalarMeasurement
-from .momentum import HeavyBall, Nesterov
-from .optax_optimizer import OptaxOptimizer
-from .optimizers import (
+from .ball.contact_flow import BallContactFlow
+from .ball.flow import BallCentreFlow, BallCentreState
+from .ball.ironed import Ironed, ironed
+from .ball.rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
+from .ball.solver import BallSolver
+from .central.flow import CentralFlow
+from .central.solver import CentralSolver
+from .core.cost import Cost
+from .core.flow import AbstractFlow, AbstractFollowedFlow, Midpoint
+from .core.optimizer import (
     AbstractCheckedOptimizer,
     AbstractIncrementalOptimizer,
     AbstractOptimizer,
-    GradientDescent,
 )
-from .potential import Potential
-from .projection import AbstractProjectedFlow
-from .rest import MinimaSamples, random_velocities
-from .results import RESULTS, SimulationError
-from .rod import RodFlow
-from .rod_solver import RodSolver
-from .rod_state import DenseRodState, LowRankRodState
-from .rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
-from .sampling import sample_minima
-from .segments import kept_rows
-from .simulate import simulate
-from .tracking import distance, tracking_error
-from .trajectory import Neighbours, Trajectory, concatenate
-from .variables import STEPS, TIME, Variable
+from .core.potential import Potential
+from .core.results import RESULTS, SimulationError
+from .core.trajectory import Neighbours, Trajectory, concatenate
+from .core.variables import STEPS, TIME, Variable
+from .curvature.derivatives import hvp, linearise_gradient, third_derivative, third_derivatives
+from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
+from .gradient.flow import GradientFlow
+from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
+from .measurements.along_path import measure
+from .measurements.base import AbstractMeasurement
+from .measurements.curvature import Curvature
+from .measurements.cycles import Cycle, cycle
+from .measurements.loss import LossAndGradient, ScalarMeasurement
+from .measurements.tracking import distance, tracking_error
+from .mechanics.flow import DissipativeFlow, DissipativeState
+from .mechanics.friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
+from .mechanics.geodesics import exponential_map
+from .mechanics.sampling import sample_minima
+from .mechanics.settling import MinimaSamples, random_velocities
+from .optimizers.gradient_descent import GradientDescent
+from .optimizers.momentum import HeavyBall, Nesterov
+from .optimizers.optax_optimizer import OptaxOptimizer
+from .rod.flow import RodFlow
+from .rod.solver import RodSolver
+from .rod.state import DenseRodState, LowRankRodState
+from .runs.iterate import iterate
+from .runs.segments import kept_rows
+from .runs.simulate import simulate
+from .solvers.chebyshev import RungeKuttaChebyshev
+from .solvers.projection import AbstractProjectedFlow
 
 __all__ = [
     "RESULTS",
@@ -67,6 +62,7 @@ __all__ = [
     "BallContactFlow",
     "BallSolver",
     "CentralFlow",
+    "CentralSolver",
     "Complementarity",
     "Cost",
     "Coulomb",
@@ -75,7 +71,6 @@ __all__ = [
     "DenseRodState",
     "DissipativeFlow",
     "DissipativeState",
-    "EdgeSolver",
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",

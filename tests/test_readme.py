@@ -9,7 +9,7 @@ import pytest
 
 from experiments import load
 from experiments.cli import main
-from experiments.loader import to_toml, validate
+from experiments.config.loader import to_toml, validate
 from tests.experiments.configs import VALLEY
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import flows
 import potentials
 from experiments import load_config, validation
 from experiments.cli import main
-from experiments.schema import Experiment
+from experiments.tables import Experiment
 from experiments.validation import CHECKS, Check, Measured, run_check
 from experiments.validation.checks import checks
 from experiments.validation.edge import hovering

@@ -36,7 +36,7 @@ class CentralScaling(AbstractStudy):
     Args:
         learning_rate: eta.
         horizon: epsilon times the steps of each run.
-        relaxation: of the Central Flow, in steps.
+        relaxation_time: of the Central Flow, in steps.
         epsilons: slopes of the valleys (zeta = 1) whose deviations are measured.
         zetas: asymmetries of the valleys whose energies are measured.
         energy_epsilon: slope of those.
@@ -47,13 +47,13 @@ class CentralScaling(AbstractStudy):
         *,
         learning_rate: float,
         horizon: float,
-        relaxation: float,
+        relaxation_time: float,
         epsilons: tuple[float, ...],
         zetas: tuple[float, ...],
         energy_epsilon: float,
     ):
         self._optimizer = flows.GradientDescent(learning_rate)
-        self._flow = flows.CentralFlow(self._optimizer, rank=2, relaxation=relaxation)
+        self._flow = flows.CentralFlow(self._optimizer, rank=2, relaxation_time=relaxation_time)
         self._learning_rate = learning_rate
         self._horizon = horizon
         self._energy_epsilon = energy_epsilon

@@ -9,7 +9,7 @@ import xarray as xr
 
 import flows
 
-from ..landscape import landscape
+from ..compare.landscape import landscape
 from .study import AbstractStudy, Conclusion
 
 

@@ -15,12 +15,12 @@ from jaxtyping import Array, Bool, Float
 
 import flows
 
-from ..build import Built, build, precision
-from ..lockstep import DISCRETE, DISPLACEMENT, DISTANCE, displacements, has_rods
-from ..oscillation import HALF, half_lengths
-from ..progress import warn
-from ..schema import AbstractToyTable, Experiment
-from ..status import DIVERGED, FINISHED
+from ..compare.oscillation import HALF, half_lengths
+from ..config.build import Built, build, precision
+from ..runs.tracks import DISCRETE, DISPLACEMENT, DISTANCE, displacements, has_rods
+from ..store.status import DIVERGED, FINISHED
+from ..system.progress import warn
+from ..tables import AbstractToyTable, Experiment
 from .cells import LONGEST_PERIOD, gather_tracks, tells_cycle
 from .grid import Point
 
@@ -99,9 +99,9 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
     """
     families: dict[Any, _Family] = {}
     alone: list[Point] = []
-    memos: dict[str, dict[Any, Any]] = {}
+    caches: dict[str, dict[Any, Any]] = {}
     for point in points:
-        built = _built(point, memos)
+        built = _built(point, caches)
         if built is None:
             alone.append(point)
             continue
@@ -139,7 +139,7 @@ def _plan(config: Experiment) -> _Plan:
     return _Plan(config.precision, config.steps, config.save_every, segment, tells_cycle(config))
 
 
-def _built(point: Point, memos: dict[str, dict[Any, Any]]) -> Built | None:
+def _built(point: Point, caches: dict[str, dict[Any, Any]]) -> Built | None:
     """What a run is made of; None if it is to be run by itself."""
     config = point.config
     if not isinstance(config, Experiment) or not isinstance(config.potential, AbstractToyTable):
@@ -148,7 +148,7 @@ def _built(point: Point, memos: dict[str, dict[Any, Any]]) -> Built | None:
         return None
     with precision(config.precision):
         try:
-            return build(config, config.name, memos.setdefault(config.precision, {}))
+            return build(config, config.name, caches.setdefault(config.precision, {}))
         except Exception:
             return None  # Run by itself, it fails by itself and is recorded with the reason.
 
@@ -229,7 +229,9 @@ def _run(built: Built, plan: _Plan) -> _Ran:
 
 def _track(trajectory: flows.Trajectory, more: dict[str, Float[Array, " T"]]) -> _Track:
     kept = flows.kept_rows(trajectory)
-    bare = dataclasses.replace(trajectory, params=(), observables={}, beside=None, state=None)
+    bare = dataclasses.replace(
+        trajectory, params=(), observables={}, neighbour_source=None, state=None
+    )
     return _Track(bare, {**trajectory.observables, **more}, kept)
 
 

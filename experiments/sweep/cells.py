@@ -15,12 +15,12 @@ import xarray as xr
 
 import flows
 
-from ..build import precision
-from ..lockstep import DISCRETE
-from ..schema import Experiment
-from ..status import DIVERGED, FAILED, FINISHED
-from ..summary import CONCLUSIONS
-from ..trajectory_summary import DESCRIPTIONS, summarise
+from ..config.build import precision
+from ..report.summary import CONCLUSIONS
+from ..report.trajectory_summary import DESCRIPTIONS, summarise
+from ..runs.tracks import DISCRETE
+from ..store.status import DIVERGED, FAILED, FINISHED
+from ..tables import Experiment
 from .grid import Point
 
 MISSING = "missing"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from ..schema import SweepExperiment
-from ..status import DIVERGED, ENDED
+from ..store.status import DIVERGED, ENDED
+from ..tables import SweepExperiment
 from .cells import MISSING, describe
 from .grid import coordinates
 

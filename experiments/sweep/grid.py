@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, Problem
-from ..loader import assign, read_tables, validate, validate_run
-from ..schema import RunConfig, SweepExperiment
+from ..config.loader import assign, read_tables, validate, validate_run
+from ..system.errors import ConfigError, Problem
+from ..tables import RunConfig, SweepExperiment
 from .over import axis
 
 SUFFIX = "-sweep"

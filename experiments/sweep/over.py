@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from ..errors import ConfigError, Problem
-from ..loader import parse_value
+from ..config.loader import parse_value
+from ..system.errors import ConfigError, Problem
 
 _RANGE = re.compile(r"^(-?\d+):(-?\d+)(?::(-?\d+))?$")
 _SPACED = re.compile(r"^(linspace|geomspace)\((.*)\)$")

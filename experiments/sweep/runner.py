@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ..directory import claimed, prepare, writing
-from ..memory import enough_memory
-from ..schema import Experiment, StudyExperiment, SweepExperiment
-from ..session import Result, Session
+from ..run_directory.directory import claimed, prepare, writing
+from ..runs.session import Result, Session
+from ..system.memory import enough_memory
+from ..tables import Experiment, StudyExperiment, SweepExperiment
 from .grid import points
-from .share import SweepShare
+from .task import SweepTask
 from .workers import Workers
 
 
@@ -64,7 +64,7 @@ def run_sweep(
     path = Path(directory) if directory is not None else Path("runs") / config.name
     with enough_memory(config.name, "sweep"):
         # Built first: what cannot be built leaves no trace in the directory, and deletes nothing.
-        share = SweepShare(path, config, points(config), Workers(workers, scheduler))
+        share = SweepTask(path, config, points(config), Workers(workers, scheduler))
         with claimed(path):
             there = prepare(path, config, overwrite=overwrite, resume=resume)
             with writing(path):

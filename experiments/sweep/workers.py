@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DamagedError, UserError
-from ..loader import to_toml, validate_run
-from ..progress import warn
-from ..runner import run
+from ..config.loader import to_toml, validate_run
+from ..runs.runner import run
+from ..system.errors import DamagedError, UserError
+from ..system.progress import warn
 from .grid import Point
 
 # A worker of dask may have several threads, but what a run does to its process is the process's:

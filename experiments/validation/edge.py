@@ -4,9 +4,9 @@ import numpy as np
 
 import flows
 
-from ..build import build, precision
-from ..loader import load_config
-from ..schema import Experiment
+from ..config.build import build, precision
+from ..config.loader import load_config
+from ..tables import Experiment
 from .checks import Measured, checks
 
 _EXPERIMENT = "digits-mlp"

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 import flows
 import potentials
 
-from ..build import precision
+from ..config.build import precision
 from .checks import Measured, checks
 from .motion import SUBSTEP, flow_step, optimizer_step, repeated
 from .optimizers import NAMES, optimizer, rod_flow

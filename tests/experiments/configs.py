@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.loader import validate
-from experiments.schema import Experiment
+from experiments.config.loader import validate
+from experiments.tables import Experiment
 
 VALLEY: dict[str, Any] = {
     "name": "tiny-valley",

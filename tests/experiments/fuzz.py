@@ -29,10 +29,10 @@ import pydantic
 import tomli_w
 
 from experiments import ConfigError, cli, load
-from experiments.build import build, build_study, precision
-from experiments.loader import validate
-from experiments.lockstep import Lockstep
-from experiments.schema import Experiment, StudyExperiment
+from experiments.config.build import build, build_study, precision
+from experiments.config.loader import validate
+from experiments.runs.tracks import Tracks
+from experiments.tables import Experiment, StudyExperiment
 
 # Keys that the schema fills in itself before it validates, by name.
 _FILLED = {"precision", "save_params", "checkpoint", "label", "solver", "every"}
@@ -268,7 +268,7 @@ def untraceable(config: dict[str, Any]) -> str:
                 build_study(valid, "config")
             else:
                 built = build(valid, "config")
-                for track in Lockstep(valid, built).tracks:
+                for track in Tracks(valid, built).tracks:
                     eqx.filter_eval_shape(_two_steps, track.advance, built.params)
     except ConfigError as error:
         return "" if all(problem.key for problem in error.problems) else str(error)

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from experiments import load, run
-from experiments.schema import Experiment
+from experiments.tables import Experiment
 
 # Differ between any two runs: seconds on a clock.
 CLOCKS = ("wall_time",)

@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from experiments.errors import ConfigError
-from experiments.loader import validate
-from experiments.schema.base import BuildError
-from experiments.schema.optimizers import RollingBallTable
+from experiments.config.loader import validate
+from experiments.system.errors import ConfigError
+from experiments.tables.base import BuildError
+from experiments.tables.optimizers import RollingBallTable
 from tests.experiments.configs import VALLEY
 
 BALL: dict[str, Any] = {"kind": "rolling_ball", "learning_rate": 0.1, "radius": 0.3}

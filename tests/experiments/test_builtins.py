@@ -10,10 +10,10 @@ import xarray as xr
 from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
-from experiments.build import build, precision
-from experiments.schema import Config, StudyExperiment, SweepExperiment
+from experiments.config.build import build, precision
 from experiments.studies.study import AbstractStudy
 from experiments.sweep import points
+from experiments.tables import Config, StudyExperiment, SweepExperiment
 from experiments.uncertainty import METHODS
 from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values

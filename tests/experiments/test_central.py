@@ -8,8 +8,8 @@ import pytest
 
 import flows
 from experiments import ConfigError, load
-from experiments.build import build, precision
-from experiments.lockstep import Lockstep
+from experiments.config.build import build, precision
+from experiments.runs.tracks import Tracks
 from tests.experiments.configs import CENTRAL, config, values
 from tests.experiments.runs import assert_same_results, quietly
 from tests.experiments.test_runs import interrupted_at
@@ -106,7 +106,7 @@ def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
     loaded = config(CENTRAL, potential=potential, flows=[auto], curvature=None)
     with precision(loaded.precision):
         built = build(loaded, "mine")
-        lockstep = Lockstep(loaded, built)
+        lockstep = Tracks(loaded, built)
         lockstep.accept(lockstep.advance(4))
         (_, track) = lockstep.tracks
         record = lockstep.record()
@@ -159,9 +159,12 @@ def test_the_solver_of_a_central_flow_is_its_own_unless_the_config_says_otherwis
         ({"rank": "many"}, r"given 'many'; must be a whole number"),
         ({"rank": 2.0}, r"given 2\.0; must be a whole number"),
         ({"rank": True}, r"given true; must be a whole number"),
-        ({"relaxation": 0.0}, r"flows\[0\]\.relaxation: given 0\.0; must be greater than 0"),
+        (
+            {"relaxation_time": 0.0},
+            r"flows\[0\]\.relaxation_time: given 0\.0; must be greater than 0",
+        ),
         ({"correction": 1}, r"flows\[0\]\.correction: given 1; must be true or false"),
-        ({"relaxaton": 1.0}, r"did you mean 'relaxation'"),
+        ({"relaxaton": 1.0}, r"did you mean 'relaxation_time'"),
         ({"solver": {"spectral_radius": 1.0, "kind": "tsit5"}}, r"goes with kind = 'rkc' alone"),
         ({"solver": {"kind": "rkc"}}, r"flows\[0\]\.solver\.spectral_radius: missing; rkc needs"),
     ],

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import DirectoryError, checkpoint
-from experiments.checkpoint import FORMAT
+from experiments import DirectoryError
+from experiments.run_directory import checkpoint
+from experiments.run_directory.checkpoint import FORMAT
 from tests.experiments.configs import config
 
 STATES = {"w": np.arange(3.0)}

@@ -14,8 +14,8 @@ import xarray as xr
 
 from experiments import DirectoryError, builtin_names
 from experiments.cli import main
-from experiments.lockstep import Lockstep
-from experiments.store import RESULTS, Store
+from experiments.runs.tracks import Tracks
+from experiments.store.store import RESULTS_FOLDER, Store
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,7 +234,7 @@ def test_show_names_no_step_of_a_killed_study_or_sweep(
 ) -> None:
     """Their groups have rows along `step` as well, which say nothing about how far they are."""
     marks = {"name": "mine", "status": "running", "kind": kind, "axes": ["seed"]}
-    store = Store.create(tmp_path / RESULTS, marks)
+    store = Store.create(tmp_path / RESULTS_FOLDER, marks)
     store.append("group", xr.Dataset(coords={"step": np.arange(9, dtype=np.int32)}), 9)
     code, out, _ = call("show", tmp_path)
     assert code == 0
@@ -246,7 +246,7 @@ def test_a_librarys_warning_is_shown_in_one_line(
     call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without the line of source that raised it."""
-    from experiments import store
+    from experiments.store import store
 
     def load(*words: Any, **options: Any) -> None:
         warnings.warn("first line\n  second line", RuntimeWarning, stacklevel=2)
@@ -332,16 +332,16 @@ def test_an_interrupted_run_exits_with_130(
     call: Any, valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its table can be shown, and it can be resumed."""
-    original = Lockstep.advance
+    original = Tracks.advance
     calls = iter(range(100))
 
-    def advance(self: Lockstep, *arguments: Any) -> Any:
+    def advance(self: Tracks, *arguments: Any) -> Any:
         if next(calls) == 1:
             raise KeyboardInterrupt
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lockstep, "advance", advance)
+        patch.setattr(Tracks, "advance", advance)
         code, _, err = call("run", valley, "--out", tmp_path / "run", "--no-figures")
     assert code == 130
     assert "--resume" in err

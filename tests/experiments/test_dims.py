@@ -13,10 +13,10 @@ import xarray as xr
 
 import flows
 from experiments import ConfigError
-from experiments.build import build, precision
-from experiments.loader import to_toml, validate
-from experiments.schema import Experiment
+from experiments.config.build import build, precision
+from experiments.config.loader import to_toml, validate
 from experiments.studies.dims_ring import DimsRing
+from experiments.tables import Experiment
 from tests.experiments.configs import config, values
 from tests.experiments.runs import quietly
 

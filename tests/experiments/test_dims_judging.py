@@ -10,12 +10,12 @@ import xarray as xr
 
 import potentials
 from experiments import ConfigError, load_config
-from experiments.build import build_study, precision
-from experiments.schema import StudyExperiment
+from experiments.config.build import build_study, precision
 from experiments.studies import inference
 from experiments.studies.dims_banana import DimsBanana
 from experiments.studies.dims_ring import DimsRing
 from experiments.studies.dims_uncertainty import METRICS, DimsUncertainty, split_examples
+from experiments.tables import StudyExperiment
 from experiments.uncertainty import Fit
 
 SETTINGS: dict[str, Any] = {

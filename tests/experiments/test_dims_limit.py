@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import flows
-from experiments.build import precision
+from experiments.config.build import precision
 from experiments.studies import dims_limit
 from experiments.studies.dims_limit import DimsLimit, order_in_inverse
 

@@ -9,12 +9,12 @@ import xarray as xr
 import flows
 import potentials
 from experiments import load_config
-from experiments.build import precision
-from experiments.schema import StudyExperiment
+from experiments.config.build import precision
 from experiments.studies import inference
 from experiments.studies.dims_paths import DimsPaths
 from experiments.studies.dims_regression import DimsRegression
 from experiments.studies.dims_uncertainty import load_examples, split_examples
+from experiments.tables import StudyExperiment
 
 SETTINGS: dict[str, Any] = {
     "hidden": 4,

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import DirectoryError, export, exports, load
+from experiments import DirectoryError, export, load
 from experiments.cli import main
-from experiments.store import RESULTS, Store
+from experiments.report import exports
+from experiments.store.store import RESULTS_FOLDER, Store
 from tests.experiments.runs import noting_what_is_synchronised
 
 
@@ -45,7 +46,7 @@ def trajectory(count: int, dtype: Any = np.float64) -> xr.Dataset:
 def run(tmp_path: Path) -> Path:
     """A run directory with results that were stored by hand."""
     (tmp_path / "run").mkdir()
-    store = Store.create(tmp_path / "run" / RESULTS, {"name": "mine", "status": "running"})
+    store = Store.create(tmp_path / "run" / RESULTS_FOLDER, {"name": "mine", "status": "running"})
     store.append("discrete", trajectory(7), 9)
     store.append("a.flow", trajectory(5, np.float32), 5)
     store.append("empty", trajectory(0), 3)
@@ -146,9 +147,9 @@ def test_an_export_is_replaced_only_on_request(run: Path, call: Any, to: str, na
     code, said = call("export", run, "--to", to)
     assert code == 2
     assert f"{run / name}: exists already; replace it (--overwrite)" in " ".join(said.split())
-    Store.open(run / RESULTS).update("", {"learning_rate": 0.7})
+    Store.open(run / RESULTS_FOLDER).update("", {"learning_rate": 0.7})
     assert call("export", run, "--to", to, "--overwrite")[0] == 0
-    assert sorted(path.name for path in run.iterdir()) == sorted([name, RESULTS])
+    assert sorted(path.name for path in run.iterdir()) == sorted([name, RESULTS_FOLDER])
     if to == "netcdf":
         with xr.open_datatree(run / name) as tree:
             assert tree.attrs["learning_rate"] == 0.7
@@ -213,7 +214,7 @@ def test_nothing_but_an_export_is_replaced(run: Path, tmp_path: Path, call: Any)
         ("netcdf", link, "is a link"),
         ("csv", text, "is a file; this format is written to a folder"),
         ("csv", folder, "is no folder that an export wrote"),
-        ("csv", run / RESULTS, "is no folder that an export wrote"),
+        ("csv", run / RESULTS_FOLDER, "is no folder that an export wrote"),
         ("csv", Path("/"), "names no folder"),
         ("csv", Path("~nobody-of-this-name/x"), "no home folder of that user"),
         ("netcdf", text / "below", "cannot be written"),
@@ -253,12 +254,12 @@ def test_a_locked_folder_is_told(run: Path, tmp_path: Path, call: Any) -> None:
 
 def test_a_run_directory_may_hold_its_exports(run: Path) -> None:
     """It is still one of ours: the run can be gone on with, and replaced with its exports."""
-    from experiments.directory import prepare
+    from experiments.run_directory.directory import prepare
     from tests.experiments.configs import config
 
     path = run.parent / "ours"
     prepare(path, config(), overwrite=False, resume=False)
-    (run / RESULTS).rename(path / RESULTS)
+    (run / RESULTS_FOLDER).rename(path / RESULTS_FOLDER)
     export(path, "csv")
     export(path, "netcdf")
     assert prepare(path, config(), overwrite=False, resume=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from experiments import ConfigError
-from experiments.loader import validate
-from experiments.schema import Experiment
+from experiments.config.loader import validate
+from experiments.tables import Experiment
 from tests.experiments.fuzz import collect, misbehaviour, untraceable
 
 COUNT = int(os.environ.get("EOSFLOWS_FUZZ", "200"))

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tomli_w
 
-from experiments.checkpoint import write as write_checkpoint
 from experiments.cli import main
-from experiments.directory import prepare
-from experiments.loader import MAX_BYTES
-from experiments.store import RESULTS, Store
+from experiments.config.loader import MAX_BYTES
+from experiments.run_directory.checkpoint import write as write_checkpoint
+from experiments.run_directory.directory import prepare
+from experiments.store.store import RESULTS_FOLDER, Store
 from tests.experiments.configs import NETWORK, VALLEY, config, write
 from tests.potentials.cifar_batches import write_folder
 
@@ -159,17 +159,17 @@ def test_more_memory_than_there_is_is_told(
     """And the store says why it ends where it does."""
     import jax
 
-    from experiments.lockstep import Lockstep
+    from experiments.runs.tracks import Tracks
 
     def exhaust(*words: Any) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nx")
 
     file = write(tmp_path / "mine.toml", TEXT)
     with monkeypatch.context() as patch:
-        patch.setattr(Lockstep, "advance", exhaust)
+        patch.setattr(Tracks, "advance", exhaust)
         said = refused("run", file, "--out", tmp_path / "run")
     assert "more memory than there is would be needed (RESOURCE_EXHAUSTED: Out of memory" in said
-    attributes = Store.open(tmp_path / "run" / RESULTS).attributes()
+    attributes = Store.open(tmp_path / "run" / RESULTS_FOLDER).attributes()
     assert attributes["status"] == "failed"
     assert attributes["message"].startswith("at step 0: RESOURCE_EXHAUSTED")
 
@@ -179,7 +179,7 @@ def run(tmp_path: Path) -> Path:
     """A run directory whose results are stored by hand, and its config beside it."""
     path = tmp_path / "run"
     prepare(path, config(), overwrite=False, resume=False)
-    store = Store.create(path / RESULTS, {"name": "tiny-valley", "status": "running"})
+    store = Store.create(path / RESULTS_FOLDER, {"name": "tiny-valley", "status": "running"})
     import xarray as xr
 
     rows = xr.Dataset({"loss": ("step", np.arange(5.0))}, {"step": np.arange(5, dtype=np.int32)})
@@ -205,29 +205,29 @@ def test_a_store_that_is_a_link_or_a_file_is_refused(
 ) -> None:
     """By every command, and what the link leads to stays as it is."""
     elsewhere = tmp_path / "elsewhere"
-    shutil.move(run / RESULTS, elsewhere)
+    shutil.move(run / RESULTS_FOLDER, elsewhere)
     before = sorted(elsewhere.rglob("*"))
-    (run / RESULTS).symlink_to(elsewhere)
+    (run / RESULTS_FOLDER).symlink_to(elsewhere)
     resume = ["run", tmp_path / "mine.toml", "--out", run, "--resume"]
     overwrite = [*resume[:-1], "--overwrite"]
     for words in (*readers(run), resume, overwrite):
         said = refused(*words)
-        assert RESULTS in said
+        assert RESULTS_FOLDER in said
         assert "is a link" in said
     assert sorted(elsewhere.rglob("*")) == before
-    (run / RESULTS).unlink()
-    write(run / RESULTS, "no folder")
+    (run / RESULTS_FOLDER).unlink()
+    write(run / RESULTS_FOLDER, "no folder")
     for words in (*readers(run), resume):
-        assert f"{run / RESULTS}: is a file, not a folder of results" in refused(*words)
+        assert f"{run / RESULTS_FOLDER}: is a file, not a folder of results" in refused(*words)
 
 
 def test_a_store_with_a_torn_chunk_is_told(run: Path, refused: Any) -> None:
     """Cut off, emptied, or of something else."""
-    chunk = run / RESULTS / "discrete" / "loss" / "c" / "0"
+    chunk = run / RESULTS_FOLDER / "discrete" / "loss" / "c" / "0"
     for content in (chunk.read_bytes()[:7], b"", b"x" * 1000):
         chunk.write_bytes(content)
         for words in readers(run):
-            assert f"{run / RESULTS}: the results cannot be read" in refused(*words)
+            assert f"{run / RESULTS_FOLDER}: the results cannot be read" in refused(*words)
 
 
 def test_metadata_of_a_huge_array_are_told(run: Path, refused: Any) -> None:
@@ -235,12 +235,12 @@ def test_metadata_of_a_huge_array_are_told(run: Path, refused: Any) -> None:
     import json
 
     for name in ("loss", "step"):
-        file = run / RESULTS / "discrete" / name / "zarr.json"
+        file = run / RESULTS_FOLDER / "discrete" / name / "zarr.json"
         metadata = json.loads(file.read_text())
         metadata["shape"] = metadata["chunk_grid"]["configuration"]["chunk_shape"] = [2**52]
         file.write_text(json.dumps(metadata))
     for words in readers(run):
-        assert f"{run / RESULTS}: the results cannot be read" in refused(*words)
+        assert f"{run / RESULTS_FOLDER}: the results cannot be read" in refused(*words)
 
 
 def test_a_config_that_is_a_folder_is_told(run: Path, refused: Any, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_config_that_is_a_folder_is_told(run: Path, refused: Any, tmp_path: Pa
     words = ["run", tmp_path / "mine.toml", "--out", run]
     assert "holds a run already" in refused(*words)
     assert f"{run / 'config.toml'}: a folder" in refused(*words, "--resume")
-    shutil.rmtree(run / RESULTS)
+    shutil.rmtree(run / RESULTS_FOLDER)
     shutil.rmtree(run / "checkpoint")
     assert f"{run / 'config.toml'}: a folder" in refused(*words, "--resume")
     assert f"{tmp_path}: a folder; expected a TOML file" in refused("run", tmp_path)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from experiments import DirectoryError
-from experiments.loader import to_toml
-from experiments.lockstep import Lockstep, Segment
+from experiments.config.loader import to_toml
+from experiments.runs.tracks import Segment, Tracks
 from tests.experiments.configs import VALLEY, config, write
 from tests.experiments.runs import assert_same_results, quietly
 
@@ -20,13 +20,13 @@ BARE = {key: value for key, value in VALLEY.items() if key != "curvature"}
 def begins(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """At which steps segments begin that are computed from now on."""
     noted: list[int] = []
-    original: Callable[..., Segment] = Lockstep.advance
+    original: Callable[..., Segment] = Tracks.advance
 
-    def advance(self: Lockstep, *arguments: Any) -> Segment:
+    def advance(self: Tracks, *arguments: Any) -> Segment:
         noted.append(self.steps_done)
         return original(self, *arguments)
 
-    monkeypatch.setattr(Lockstep, "advance", advance)
+    monkeypatch.setattr(Tracks, "advance", advance)
     return noted
 
 
@@ -190,15 +190,15 @@ def test_the_command_that_lengthens_a_run_can_be_repeated(
     """After an interrupt, though the config that is there has the steps and the interval by now."""
     longer = config({key: value for key, value in BARE.items() if key != "checkpoint"})
     quietly(config(BARE, steps=4), tmp_path / "run")
-    original: Callable[..., Segment] = Lockstep.advance
+    original: Callable[..., Segment] = Tracks.advance
 
-    def advance(self: Lockstep, *arguments: Any) -> Segment:
+    def advance(self: Tracks, *arguments: Any) -> Segment:
         if self.steps_done == 8:
             raise KeyboardInterrupt
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lockstep, "advance", advance)
+        patch.setattr(Tracks, "advance", advance)
         with pytest.raises(KeyboardInterrupt):
             quietly(longer, tmp_path / "run", resume=True)
     assert quietly(longer, tmp_path / "run", resume=True).status == "finished"

@@ -8,9 +8,9 @@ import pytest
 
 import flows
 from experiments import ConfigError, load
-from experiments.build import build, precision
 from experiments.cli import main
-from experiments.loader import to_toml, validate
+from experiments.config.build import build, precision
+from experiments.config.loader import to_toml, validate
 from tests.experiments.configs import ROD, config, values
 from tests.experiments.runs import assert_same_results, quietly
 from tests.experiments.test_runs import interrupted_at
@@ -121,7 +121,10 @@ def test_a_flow_that_does_not_model_the_optimizer_is_refused(kind: str) -> None:
         ({"rank": "auto", "share": 1.0}, r"share: given 1\.0; must be less than 1"),
         ({"alignment": 1}, r"alignment: given 1; must be true or false"),
         ({"dense_limit": -1}, r"dense_limit: given -1; must be at least 0"),
-        ({"relaxation": 1.0}, r"relaxation: unknown key .*allowed here: .*rank, share, solver"),
+        (
+            {"relaxation_time": 1.0},
+            r"relaxation_time: unknown key .*allowed here: .*rank, share, solver",
+        ),
     ],
 )
 def test_a_rod_flow_with_bad_values_is_refused(table: dict[str, Any], says: str) -> None:

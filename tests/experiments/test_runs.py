@@ -15,13 +15,14 @@ import pytest
 import xarray as xr
 
 import figures
-from experiments import DirectoryError, experiment_share, load, load_config, run
-from experiments import lockstep as lockstep_module
-from experiments.directory import claimed, prepare
-from experiments.interrupts import deferred_interrupts
-from experiments.lockstep import Lockstep, Segment
-from experiments.schema import Experiment
-from experiments.store import Store
+from experiments import DirectoryError, load, load_config, run
+from experiments.run_directory.directory import claimed, prepare
+from experiments.runs import experiment_task as experiment_share
+from experiments.runs import tracks as lockstep_module
+from experiments.runs.tracks import Segment, Tracks
+from experiments.store.store import Store
+from experiments.system.interrupts import deferred_interrupts
+from experiments.tables import Experiment
 from tests.experiments.configs import DIVERGING, NETWORK, VALLEY, config, values
 from tests.experiments.runs import assert_same_results, quietly
 
@@ -41,15 +42,15 @@ def interrupted_at(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseExcep
     """
     if isinstance(error, RuntimeError):
         monkeypatch.setattr(Store, "finish", lambda self, attributes: None)
-    original: Callable[..., Segment] = Lockstep.advance
+    original: Callable[..., Segment] = Tracks.advance
     calls = iter(range(1, 10**6))
 
-    def advance(self: Lockstep, *arguments: Any) -> Segment:
+    def advance(self: Tracks, *arguments: Any) -> Segment:
         if next(calls) == count:
             raise error
         return original(self, *arguments)
 
-    monkeypatch.setattr(Lockstep, "advance", advance)
+    monkeypatch.setattr(Tracks, "advance", advance)
 
 
 def test_a_run_directory_holds_what_the_design_says(valley: Path) -> None:
@@ -157,7 +158,7 @@ def test_segments_do_not_show_in_the_results(valley: Path) -> None:
 def test_the_tracking_error_is_that_of_the_whole_run(valley: Path) -> None:
     """Summed up piece by piece it equals `flows.tracking_error` of the uncut trajectories."""
     import flows
-    from experiments.build import build, precision
+    from experiments.config.build import build, precision
 
     loaded = config()
     with precision(loaded.precision):
@@ -204,7 +205,7 @@ def test_rows_after_the_last_checkpoint_are_dropped_on_resume(
     valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash between the store and the checkpoint leaves rows that the state does not know."""
-    from experiments import checkpoint
+    from experiments.run_directory import checkpoint
 
     original = checkpoint.write
 
@@ -305,18 +306,18 @@ def test_an_interrupt_finishes_the_segment_and_a_second_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C while the second of three is computed, once and twice."""
-    original: Callable[..., Segment] = Lockstep.advance
+    original: Callable[..., Segment] = Tracks.advance
     before = signal.getsignal(signal.SIGINT)
     for presses, steps in ((1, 8), (2, 4)):
 
-        def advance(self: Lockstep, *arguments: Any, presses: int = presses) -> Segment:
+        def advance(self: Tracks, *arguments: Any, presses: int = presses) -> Segment:
             if self.steps_done == 4:
                 for _ in range(presses):
                     os.kill(os.getpid(), signal.SIGINT)
             return original(self, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Lockstep, "advance", advance)
+            patch.setattr(Tracks, "advance", advance)
             with pytest.raises(KeyboardInterrupt):
                 quietly(config(), tmp_path / str(presses))
         assert "Ctrl-C again: at once" in capsys.readouterr().err
@@ -518,6 +519,6 @@ def test_memory_bounds_the_segments(
 
 def test_the_label_of_the_optimizer_is_reserved() -> None:
     """The schema and the runner speak of one name."""
-    from experiments.schema.flows import RESERVED_LABELS
+    from experiments.tables.flows import RESERVED_LABELS
 
     assert lockstep_module.DISCRETE in RESERVED_LABELS

@@ -10,9 +10,9 @@ import pytest
 import figures
 import flows
 from experiments import ConfigError, builtin_names, load_config
-from experiments.loader import MAX_BYTES, to_toml, validate
-from experiments.schema import Experiment
-from experiments.schema.figures import FigureName, SweepFigureName
+from experiments.config.loader import MAX_BYTES, to_toml, validate
+from experiments.tables import Experiment
+from experiments.tables.figures import FigureName, SweepFigureName
 from tests.experiments.configs import NETWORK, VALLEY, config, write
 from tests.helpers import assert_trees_close
 

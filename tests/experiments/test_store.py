@@ -10,9 +10,9 @@ import xarray as xr
 import zarr
 
 from experiments import DirectoryError, load
-from experiments.errors import DamagedError
-from experiments.share import earlier_store
-from experiments.store import RESULTS, Store
+from experiments.runs.task import earlier_store
+from experiments.store.store import RESULTS_FOLDER, Store
+from experiments.system.errors import DamagedError
 from tests.experiments.configs import values
 
 LENGTH = 11
@@ -41,7 +41,7 @@ def ground(count: int) -> xr.Dataset:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""
-    return Store.create(tmp_path / RESULTS, {"name": "mine", "status": "running"})
+    return Store.create(tmp_path / RESULTS_FOLDER, {"name": "mine", "status": "running"})
 
 
 def test_pieces_come_back_as_the_whole(store: Store) -> None:
@@ -146,9 +146,9 @@ def test_what_is_not_finite_is_no_attribute(store: Store) -> None:
 
 def test_a_link_or_a_file_in_place_of_results_is_refused(tmp_path: Path, store: Store) -> None:
     """Nothing outside the folder is read, written or deleted through a link."""
-    from experiments.store import remove
+    from experiments.store.store import remove
 
-    link = tmp_path / "elsewhere" / RESULTS
+    link = tmp_path / "elsewhere" / RESULTS_FOLDER
     link.parent.mkdir()
     link.symlink_to(store.path)
     for action in (load, Store.open, remove):
@@ -167,7 +167,7 @@ def test_a_link_or_a_file_in_place_of_results_is_refused(tmp_path: Path, store: 
 def test_results_of_another_program_are_refused(tmp_path: Path) -> None:
     """A tree of any other origin."""
     foreign = xr.DataTree.from_dict({"/a": xr.Dataset({"x": ("t", [1.0])})})
-    foreign.to_zarr(tmp_path / RESULTS, consolidated=False)
+    foreign.to_zarr(tmp_path / RESULTS_FOLDER, consolidated=False)
     with pytest.raises(DirectoryError, match="no results of an eosflows run"):
         load(tmp_path)
 
@@ -186,7 +186,7 @@ def test_a_store_has_its_attributes_from_its_first_moment(
     with monkeypatch.context() as patch:
         patch.setattr(zarr, "create_group", create_and_die)
         with pytest.raises(RuntimeError, match="killed"):
-            Store.create(tmp_path / RESULTS, marks)
+            Store.create(tmp_path / RESULTS_FOLDER, marks)
     earlier = earlier_store(tmp_path)
     assert earlier is not None
     assert earlier.attributes() == marks
@@ -195,7 +195,7 @@ def test_a_store_has_its_attributes_from_its_first_moment(
 
 def test_a_folder_in_which_nothing_was_written_yet_is_no_store(tmp_path: Path) -> None:
     """A run begins again then; but where only the metadata are lost it says so."""
-    path = tmp_path / RESULTS
+    path = tmp_path / RESULTS_FOLDER
     assert earlier_store(tmp_path) is None
     path.mkdir()
     assert earlier_store(tmp_path) is None
@@ -296,7 +296,7 @@ def test_what_the_file_system_refuses_is_not_called_damaged(
     error: OSError, damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be whole, so that nothing is begun anew for it."""
-    path = tmp_path / RESULTS
+    path = tmp_path / RESULTS_FOLDER
     Store.create(path, {"name": "mine", "status": "running"})
 
     def refuse(*arguments: Any, **options: Any) -> Any:

@@ -12,13 +12,13 @@ import xarray as xr
 
 import flows
 from experiments import ConfigError, DirectoryError, load, load_config, run
-from experiments.build import build_study
 from experiments.cli import main
-from experiments.directory import read_environment
-from experiments.loader import validate
-from experiments.schema import StudyExperiment
+from experiments.config.build import build_study
+from experiments.config.loader import validate
+from experiments.run_directory.directory import read_environment
 from experiments.studies import CentralScaling
 from experiments.sweep.grid import load_sweep
+from experiments.tables import StudyExperiment
 from tests.experiments.configs import STUDY, VALLEY, write
 from tests.experiments.runs import assert_same_results
 
@@ -146,7 +146,7 @@ def test_a_part_that_was_torn_by_a_crash_is_computed_again(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part counts only once all of it is written."""
-    from experiments.store import Store
+    from experiments.store.store import Store
 
     original = Store.update
 

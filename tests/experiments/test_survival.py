@@ -17,17 +17,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import DirectoryError, checkpoint, load
-from experiments.loader import to_toml, validate
-from experiments.progress import show_progress
-from experiments.schema import StudyExperiment, SweepExperiment
-from experiments.status import FINISHED
-from experiments.store import RESULTS, Store
+from experiments import DirectoryError, load
+from experiments.config.loader import to_toml, validate
+from experiments.run_directory import checkpoint
+from experiments.runs.study_task import StudyTask
+from experiments.store.status import FINISHED
+from experiments.store.store import RESULTS_FOLDER, Store
 from experiments.studies import AbstractStudy, Conclusion
-from experiments.study_share import StudyShare
-from experiments.sweep import share as sweep_share
+from experiments.sweep import task as sweep_share
 from experiments.sweep.batch import Batch
 from experiments.sweep.workers import Workers
+from experiments.system.progress import show_progress
+from experiments.tables import StudyExperiment, SweepExperiment
 from tests.experiments.configs import STUDY, VALLEY, config, values, write
 from tests.experiments.runs import assert_same_results, noting_what_is_synchronised, quietly
 
@@ -206,7 +207,7 @@ def test_rows_are_on_the_disk_before_what_counts_on_them(
     original, update = checkpoint.write, Store.update
 
     def write_checked(directory: Path, *arguments: Any) -> None:
-        check(directory / RESULTS)
+        check(directory / RESULTS_FOLDER)
         counted.append("checkpoint")
         original(directory, *arguments)
 
@@ -250,7 +251,7 @@ def test_a_part_and_a_batch_are_on_the_disk_before_they_count_as_complete(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A power cut that keeps the one and loses the other would leave holes for good."""
-    store = Store.create(tmp_path / RESULTS, {"name": "mine", "status": "running"})
+    store = Store.create(tmp_path / RESULTS_FOLDER, {"name": "mine", "status": "running"})
     check = noting_what_is_synchronised(monkeypatch)
     complete: list[str] = []
     update = Store.update
@@ -265,13 +266,13 @@ def test_a_part_and_a_batch_are_on_the_disk_before_they_count_as_complete(
     if kind == "study":
         loaded = validate(STUDY)
         assert isinstance(loaded, StudyExperiment)
-        share = StudyShare(tmp_path, loaded, _Study())
+        share = StudyTask(tmp_path, loaded, _Study())
     else:
         batch = Batch("batch-00000", (), lambda: _Study().compute("loss"))
         monkeypatch.setattr(sweep_share, "batches", lambda points, series: ([batch], []))
         loaded = validate({**BARE, "sweep": {"over": [{"key": "seed", "values": [0, 1]}]}})
         assert isinstance(loaded, SweepExperiment)
-        share = sweep_share.SweepShare(tmp_path, loaded, [], Workers())
+        share = sweep_share.SweepTask(tmp_path, loaded, [], Workers())
     with show_progress(share.length, 0, False) as silence:
         share.compute(store, silence)
     assert complete == (["first", "second"] if kind == "study" else ["batch-00000"])

@@ -19,16 +19,15 @@ import xarray as xr
 
 import flows
 from experiments import ConfigError, DirectoryError, export, load, load_config, run
-from experiments.build import precision
 from experiments.cli import main
-from experiments.directory import prepare
-from experiments.loader import to_toml, validate, validate_run
-from experiments.schema import SweepExperiment
-from experiments.store import Store
-from experiments.summary import SWEEP, table
+from experiments.config.build import precision
+from experiments.config.loader import to_toml, validate, validate_run
+from experiments.report.summary import SWEEP, table
+from experiments.run_directory.directory import prepare
+from experiments.store.store import Store
 from experiments.sweep import batch as batch_module
 from experiments.sweep import load_sweep, points, run_sweep
-from experiments.sweep import share as share_module
+from experiments.sweep import task as share_module
 from experiments.sweep import workers as workers_module
 from experiments.sweep.batch import batches
 from experiments.sweep.cells import cells_of_run
@@ -36,6 +35,7 @@ from experiments.sweep.gather import gather
 from experiments.sweep.grid import coordinates
 from experiments.sweep.over import axis
 from experiments.sweep.workers import Outcome, Task, Workers, run_points, run_task
+from experiments.tables import SweepExperiment
 from tests.experiments.configs import NETWORK, VALLEY, write
 from tests.helpers import assert_trees_close
 

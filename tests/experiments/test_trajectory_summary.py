@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.trajectory_summary import DESCRIPTIONS, summarise
+from experiments.report.trajectory_summary import DESCRIPTIONS, summarise
 
 NAN, INF = np.nan, np.inf
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import figures
-from experiments.schema.optimizers import OptimizerTable
+from experiments.tables.optimizers import OptimizerTable
 from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS

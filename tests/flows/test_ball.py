@@ -20,7 +20,7 @@ from flows import (
     iterate,
     simulate,
 )
-from flows.contacts import ContactSearch
+from flows.ball.contacts import ContactSearch
 from potentials import Quadratic, WeierstrassSine
 from tests.helpers import assert_trees_close
 

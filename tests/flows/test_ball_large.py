@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from flows import BallCentreFlow, RollingBall, principal_curvature, simulate
-from flows.nearest_point import nearest_point
+from flows.ball.nearest_point import nearest_point
 from potentials import Quadratic
 from tests.helpers import assert_trees_close
 

@@ -22,7 +22,7 @@ from flows import (
     simulate,
     tracking_error,
 )
-from flows.edge_interpolation import EdgeInterpolation
+from flows.central.interpolation import CentralInterpolation
 from potentials import Quadratic, SharpValley, SharpValley2
 from tests.helpers import assert_trees_close
 
@@ -43,29 +43,29 @@ def valley_run(flow, steps=1000, save_every=50, **options):
 
 
 @alone
-@pytest.mark.parametrize("relaxation", [0.25, 1.0, 5.0])
-def test_the_valley_ends_where_theory_says_whatever_the_relaxation(relaxation):
+@pytest.mark.parametrize("relaxation_time", [0.25, 1.0, 5.0])
+def test_the_valley_ends_where_theory_says_whatever_the_relaxation(relaxation_time):
     """THEORY 2 gives the end point to seven decimals, and it does not depend on tau."""
-    run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation=relaxation))
+    run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation_time=relaxation_time))
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
 
 @alone
 @pytest.mark.slow
-@pytest.mark.parametrize("relaxation", [0.25, 1.0, 5.0])
+@pytest.mark.parametrize("relaxation_time", [0.25, 1.0, 5.0])
 @pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Dopri8(), diffrax.Kvaerno3()])
-def test_any_solver_integrates_it(solver, relaxation):
+def test_any_solver_integrates_it(solver, relaxation_time):
     """Explicit, high-order and implicit solvers of diffrax end at the same point."""
-    run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation=relaxation), solver=solver)
+    run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation_time=relaxation_time), solver=solver)
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
 
 @alone
-@pytest.mark.parametrize("relaxation", [0.25, 1.0])
-def test_euler_with_steps_of_the_relaxation_time_works_too(relaxation):
+@pytest.mark.parametrize("relaxation_time", [0.25, 1.0])
+def test_euler_with_steps_of_the_relaxation_time_works_too(relaxation_time):
     """It is the time stepping of the paper's authors."""
-    flow = CentralFlow(OPTIMIZER, rank=1, relaxation=relaxation)
-    run = valley_run(flow, solver=diffrax.Euler(), dt0=relaxation)
+    flow = CentralFlow(OPTIMIZER, rank=1, relaxation_time=relaxation_time)
+    run = valley_run(flow, solver=diffrax.Euler(), dt0=relaxation_time)
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
 
@@ -181,7 +181,9 @@ def test_a_start_above_the_threshold_relaxes_to_it():
     """The excess decays as exp(-t / tau), for any solver, and then the threshold holds."""
     start = jnp.asarray([0.01, 7.5])
     for options in ({}, {"solver": diffrax.Tsit5()}):
-        run = simulate(CentralFlow(OPTIMIZER, rank=1, relaxation=4.0), VALLEY, start, 20, **options)
+        run = simulate(
+            CentralFlow(OPTIMIZER, rank=1, relaxation_time=4.0), VALLEY, start, 20, **options
+        )
         excess = run.observables["watched_eigenvalues"][:, 0] - 2 / ETA
         expected = excess[0] * jnp.exp(-jnp.arange(21.0) / 4.0)
         assert_trees_close(excess, expected, rtol=0.0, atol=2e-3)
@@ -193,7 +195,7 @@ def test_between_steps_parameters_bend_and_the_rest_goes_straight():
     before = flow.init(VALLEY, START)
     after = jax.tree.map(lambda x: x + 1.0, before)
     slopes = jnp.asarray([0.5, -1.0]), jnp.asarray([2.0, 3.0])
-    between = EdgeInterpolation(2.0, 4.0, before, after, *slopes)
+    between = CentralInterpolation(2.0, 4.0, before, after, *slopes)
     assert_trees_close(between.evaluate(2.0), before)
     assert_trees_close(between.evaluate(4.0), after)
     assert_trees_close(between.evaluate(3.0).modes, before.modes + 0.5, rtol=1e-14, atol=1e-14)
@@ -331,8 +333,8 @@ def test_it_differentiates_backwards_where_eigenvectors_stand_still():
         ({"rank": 17}, "rank must be at most 16"),
         ({"rank": "all"}, "rank must be an integer of at least 1; got 'all'"),
         ({"rank": 3}, "rank must be at most the number of parameters, 2; got 3"),
-        ({"relaxation": 0.0}, "relaxation must be a finite number above 0; got 0.0"),
-        ({"relaxation": -1}, "relaxation must be a finite number above 0; got -1"),
+        ({"relaxation_time": 0.0}, "relaxation_time must be a finite number above 0; got 0.0"),
+        ({"relaxation_time": -1}, "relaxation_time must be a finite number above 0; got -1"),
         ({"correction": 1}, "correction must be True or False; got 1"),
         ({"optimizer": 0.1}, "optimizer must be a GradientDescent"),
     ],

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flows import compilation
-from flows.compilation import compiled_once, traced_once
+from flows.core import compilation
+from flows.core.compilation import compiled_once, traced_once
 from tests.helpers import assert_trees_close
 
 X = jnp.linspace(0.1, 2.0, 16)

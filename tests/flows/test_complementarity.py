@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from flows.complementarity import Complementarity, gram_operator, solve_complementarity
+from flows.linear_algebra.complementarity import (
+    Complementarity,
+    gram_operator,
+    solve_complementarity,
+)
 from tests.helpers import assert_trees_close, finite_difference_jvp
 
 solve = jax.jit(solve_complementarity)

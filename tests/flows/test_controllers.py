@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from flows import RESULTS
-from flows.controllers import OverflowGuard
+from flows.solvers.controllers import OverflowGuard
 
 PID = diffrax.PIDController(rtol=1e-6, atol=1e-8)
 

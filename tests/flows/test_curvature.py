@@ -17,8 +17,8 @@ from flows import (
     third_derivatives,
     top_eigenpairs,
 )
-from flows.curvature import Eigenpairs
-from flows.eigensolver import block_eigenpairs
+from flows.curvature.eigenpairs import Eigenpairs
+from flows.linear_algebra.eigensolver import block_eigenpairs
 from tests.helpers import assert_trees_close, finite_difference_jvp
 
 

@@ -8,15 +8,15 @@ from jax import lax
 
 from flows import (
     CentralFlow,
-    EdgeSolver,
+    CentralSolver,
     GradientDescent,
     GradientFlow,
     RodFlow,
     RungeKuttaChebyshev,
     SimulationError,
-    central,
     simulate,
 )
+from flows.central import flow as central
 from potentials import Quadratic, SharpValley
 from tests.helpers import assert_trees_close
 
@@ -38,12 +38,12 @@ def test_a_solver_is_used_for_the_flow_of_the_run_and_no_other_kind():
     """Whichever flow of its kind it holds: the run's learning rate is the run's flow's."""
     flow = CentralFlow(GradientDescent(0.3), rank=1)
     own = simulate(flow, VALLEY, START, 20, save_every=20)
-    other = simulate(flow, VALLEY, START, 20, save_every=20, solver=EdgeSolver(SLOW))
+    other = simulate(flow, VALLEY, START, 20, save_every=20, solver=CentralSolver(SLOW))
     assert_trees_close(other.params, own.params, rtol=0.0, atol=0.0)
     with pytest.raises(ValueError, match=r"solver must be one for GradientFlow.*made for Central"):
-        simulate(GradientFlow(GradientDescent(0.1)), VALLEY, START, 20, solver=EdgeSolver(SLOW))
+        simulate(GradientFlow(GradientDescent(0.1)), VALLEY, START, 20, solver=CentralSolver(SLOW))
     with pytest.raises(ValueError, match="most_stages must be at least 2; got 1"):
-        EdgeSolver(SLOW, most_stages=1)
+        CentralSolver(SLOW, most_stages=1)
 
 
 def test_a_fixed_step_that_fails_ends_the_run_with_the_reason():

@@ -10,7 +10,7 @@ import optimistix
 import pytest
 
 from flows import GradientDescent, GradientFlow, RungeKuttaChebyshev, iterate, simulate
-from flows.stepping import matrix_free
+from flows.solvers.choice import matrix_free
 from potentials import Quadratic, ScalarProduct
 from tests.helpers import assert_trees_close
 

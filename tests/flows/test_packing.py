@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from flows import solve_complementarity, third_derivatives
-from flows.complementarity import gram_operator, solve_packed_complementarity
-from flows.curvature import third_derivative_pairs
-from flows.packing import congruence, modes_of, pack, pack_operator, unpack
+from flows.curvature.derivatives import third_derivative_pairs
+from flows.linear_algebra.complementarity import gram_operator, solve_packed_complementarity
+from flows.linear_algebra.packed_symmetric import congruence, modes_of, pack, pack_operator, unpack
 from tests.helpers import assert_trees_close
 
 K = 3

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from flows import GradientDescent, HeavyBall, LowRankRodState, RodFlow, simulate
-from flows.factored import truncated
+from flows.linear_algebra.low_rank_sums import truncated
 from potentials import Quadratic, Quartic
 from tests.helpers import assert_trees_close
 

@@ -16,7 +16,7 @@ from flows import (
     iterate,
     simulate,
 )
-from flows.segments import segment_length
+from flows.runs.segments import segment_length
 from tests.helpers import assert_trees_close
 
 START = {"a": jnp.ones(3), "b": jnp.full((2, 2), 0.3)}

@@ -17,7 +17,7 @@ from flows import (
     random_velocities,
     sample_minima,
 )
-from flows.rest import RestProblem
+from flows.mechanics.settling import SettlingProblem
 from potentials import Quadratic as Bowl
 from potentials import Ring
 from tests.helpers import assert_trees_close
@@ -223,7 +223,7 @@ def test_a_loss_above_zero_is_measured_from_its_minimum():
 def test_the_energy_has_the_slope_in_it_and_rest_the_rounding_of_the_loss():
     """v^T G v / 2 + gravity (L - minimum) with G = I + g g^T, where g is not zero."""
     solver, controller = DissipativeFlow(2.0, Viscous(1.0)).integrator(jnp.float64)
-    problem = RestProblem(
+    problem = SettlingProblem(
         flow=DissipativeFlow(2.0, Viscous(1.0)),
         potential=Ring(),
         tolerance=jnp.asarray(1e-30),

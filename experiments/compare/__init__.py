@@ -1,0 +1,1 @@
+"""How flows compare with the optimizer: distances, oscillation, landscape."""

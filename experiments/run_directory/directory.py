@@ -1,0 +1,274 @@
+"""A run directory: what is in it, when it may be used, and what of it may be deleted."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config.explain import show
+from ..config.loader import load_config, to_toml
+from ..store.store import RESULTS_FOLDER
+from ..system.errors import ConfigError, DamagedError, DirectoryError
+from ..system.files import write_text
+from ..system.progress import warn
+from ..tables import Config, Experiment, RunConfig
+from ..tables.experiment import CheckpointTable
+
+try:
+    import fcntl
+except ImportError:  # Not on Windows.
+    fcntl = None
+
+CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
+CHECKPOINT = "checkpoint"
+FIGURES = "figures"
+RUNS = "runs"
+RESULTS_NETCDF = "results.nc"
+RESULTS_CSV = "results-csv"
+PROGRAM = "eosflows"
+_EXPORTS = (RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
+_ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS_FOLDER, RUNS, *_EXPORTS})
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from running in a folder while a block of code does.
+
+    However the block's process ends, the folder is free then. Where the file system knows no locks
+    it is not kept.
+
+    Args:
+        path: the run directory; made if it does not exist, and removed if it stays empty.
+
+    Raises:
+        DirectoryError: if a process runs there already, or it cannot be made.
+    """
+    if fcntl is None or path.is_symlink() or (path.exists() and not path.is_dir()):
+        yield  # What is no folder is refused by `prepare`.
+        return
+    made = not path.exists()
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path, os.O_RDONLY)
+    try:
+        _lock(folder, path)
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # It is not empty.
+                    path.rmdir()
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, path: Path) -> None:
+    assert fcntl is not None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = f"{path}: a run is going on there; wait for its end or choose another folder"
+        raise DirectoryError(f"{message} (--out)") from None
+    except OSError:
+        pass  # Not every file system can do this.
+
+
+def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> bool:
+    """Make a folder ready for a run.
+
+    Args:
+        path: the run directory; made if it does not exist.
+        config: what is going to run there.
+        overwrite: delete an earlier run that is there. Nothing but a run directory is deleted.
+        resume: go on with an earlier run that is there, which must have the same config, but may
+            have had fewer steps; begin if it was stopped before its config was written.
+
+    Returns:
+        Whether an earlier run is there to go on with.
+
+    Raises:
+        DirectoryError: if the folder holds another run or something else, is a file or a link, or
+            cannot be written.
+    """
+    if overwrite and resume:
+        raise DirectoryError("--overwrite and --resume exclude each other")
+    if path.is_symlink():
+        raise DirectoryError(f"{path}: is a link; a run is not written through one")
+    with writing(path):
+        if path.exists() and not path.is_dir():
+            raise DirectoryError(f"{path}: is a file; the output must be a folder")
+        if path.exists() and any(path.iterdir()):
+            going_on = resume and _has_begun(path)
+            _check_is_run(path, alone=not going_on)
+            if going_on:
+                if _check_same_config(path, config):
+                    write_text(path / CONFIG, to_toml(config))
+                return True
+            if not (overwrite or resume):
+                raise DirectoryError(
+                    f"{path}: holds a run already; go on with it (--resume), replace it "
+                    "(--overwrite) or choose another folder (--out)"
+                )
+            _delete_run(path)
+        path.mkdir(parents=True, exist_ok=True)
+        # The environment goes first: it is what a run directory is recognised by.
+        write_environment(path, {})
+        write_text(path / CONFIG, to_toml(config))
+    return False
+
+
+def write_environment(path: Path, environment: dict[str, Any]) -> None:
+    """Write `environment.json`, marked as ours."""
+    text = json.dumps({"program": PROGRAM, **environment}, indent=2)
+    write_text(path / ENVIRONMENT, text + "\n")
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Read `environment.json`; empty if it is not there or not ours."""
+    try:
+        environment = json.loads((path / ENVIRONMENT).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(environment, dict) or environment.get("program") != PROGRAM:
+        return {}
+    return environment
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one sentence what stood in the way of writing to a run directory.
+
+    Raises:
+        DirectoryError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = error.filename if error.filename is not None else path
+        raise DirectoryError(f"{path}: cannot be written ({reason}: {where})") from error
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys in which two configs differ, each with both values."""
+    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    return [
+        _difference(key, before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _difference(key: str, before: Any, after: Any) -> str:
+    # A swept list may be of 100,000 values.
+    was, now = show(before), show(after)
+    return f"{key} was {was}, is {now}" if was != now else f"{key} is not what it was after {was}"
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+    elif isinstance(value, tuple | list) and any(isinstance(item, dict) for item in value):
+        items = [(f"{key}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return {key: value}
+    return {path: leaf for name, item in items for path, leaf in _flat(item, name).items()}
+
+
+def _check_is_run(path: Path, *, alone: bool) -> None:
+    """Check that a folder is a run directory, and if `alone`, that nothing else is in it."""
+    names = {entry.name for entry in path.iterdir()}
+    strangers = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry))
+    # A kill may come while the mark itself is written, the first of all files.
+    marked = names == {f".{ENVIRONMENT}.partial"} or read_environment(path)
+    if (strangers and alone) or not marked:
+        found = f" (it holds {', '.join(strangers[:3])})" if strangers else ""
+        raise DirectoryError(
+            f"{path}: is not empty and is no run directory of ours{found}; choose another (--out)"
+        )
+    links = sorted(entry.name for entry in path.iterdir() if entry.is_symlink())
+    if links:
+        raise DirectoryError(f"{path}: {links[0]} is a link; a run is not written through one")
+
+
+def _is_ours(entry: Path) -> bool:
+    # A crash in the middle of `write_bytes` leaves the temporary file.
+    return entry.name in _ENTRIES or entry.name in {f".{name}.partial" for name in _ENTRIES}
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether there is more than what is written before the config."""
+    return any((path / name).exists() for name in _ENTRIES - {ENVIRONMENT})
+
+
+def _check_same_config(path: Path, config: Config) -> bool:
+    """Check that a run may be gone on with, and tell whether it is to take more steps now."""
+    earlier = _earlier_config(path)
+    changed = differences(earlier, config)
+    if changed and not (extends(config, earlier) and len(changed) == 1):
+        raise DamagedError(
+            f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"
+        )
+    return bool(changed)
+
+
+def _earlier_config(path: Path) -> Config:
+    try:
+        return load_config(path / CONFIG)
+    except ConfigError as error:
+        # Of the earlier run's file: the one that the user gave is fine.
+        raise DamagedError(
+            f"{path}: cannot resume, it is not known with which config it ran; replace it "
+            f"(--overwrite) or choose another folder (--out)\n{error}"
+        ) from error
+
+
+def extends(config: Config, earlier: Config) -> bool:
+    """Whether a config asks for more steps of an experiment than an earlier one."""
+    if not (isinstance(config, Experiment) and isinstance(earlier, Experiment)):
+        return False
+    return config.steps > earlier.steps
+
+
+def continued(path: Path, config: RunConfig) -> RunConfig:
+    """The config to go on with where an earlier run may be.
+
+    An adaptive solver stops at every checkpoint. So, unless the config asks for an interval of its
+    own, it stays that of the earlier run, though the default for more steps is another one: the
+    results are those of one run of all steps.
+
+    Args:
+        path: the run directory, which need not exist.
+        config: what the user asks for.
+    """
+    try:
+        earlier = load_config(path / CONFIG)
+    except ConfigError:
+        return config  # `prepare` says what is wrong with it.
+    if not (isinstance(config, Experiment) and isinstance(earlier, Experiment)):
+        return config
+    wanted, begun = config.checkpoint, earlier.checkpoint
+    # With as many steps, the earlier run is one that was lengthened by this very command.
+    if config.steps < earlier.steps or wanted == begun or wanted != _default_checkpoint(config):
+        return config
+    warn(
+        f"{path}: checkpoint.every stays {begun.every}, with which the run began "
+        f"(for {config.steps} steps it is {wanted.every} by default)"
+    )
+    return config.model_copy(update={"checkpoint": begun})
+
+
+def _default_checkpoint(config: Experiment) -> CheckpointTable:
+    return Experiment.model_validate({**config.model_dump(), "checkpoint": {}}).checkpoint
+
+
+def _delete_run(path: Path) -> None:
+    for entry in path.iterdir():
+        # The mark goes last, so that an interrupted deletion can be finished later.
+        if entry.name != ENVIRONMENT:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    (path / ENVIRONMENT).unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""What a run ran with: versions, device, commit, precision."""
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ..tables import Config, Experiment, SweepExperiment
+from .directory import read_environment, write_environment
+
+_PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
+
+
+class EnvironmentFile:
+    """`environment.json`, whose wall time adds up over the shares of a run.
+
+    Args:
+        path: the run directory.
+        config: what runs there.
+    """
+
+    def __init__(self, path: Path, config: Config):
+        self._path, self._config = path, config
+        self._begin = time.perf_counter()
+        self._before = read_environment(path)
+        self._content: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Describe this process's share of the run, and write it."""
+        self._content = describe(self._config)
+        if "started" in self._before:
+            self._content["started"] = self._before["started"]
+            self._content["resumed"] = int(self._before.get("resumed", 0)) + 1
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, with the seconds up to now."""
+        earlier = float(self._before.get("wall_time", 0.0))
+        seconds = earlier + time.perf_counter() - self._begin
+        write_environment(self._path, {**self._content, "wall_time": seconds})
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """Describe where a run takes place, at its start.
+
+    Args:
+        config: what is going to run.
+
+    Returns:
+        What `environment.json` holds, but for the wall time, in seconds.
+    """
+    device = jax.devices()[0]
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **_of_one_run(config),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "versions": {name: _version(name) for name in ("eosflows", *_PACKAGES)},
+        "commit": _commit(),
+    }
+
+
+def _of_one_run(config: Config) -> dict[str, Any]:
+    if isinstance(config, SweepExperiment):
+        return {}  # Each of its runs has its own.
+    # A study's seeds, if it has any, are its own and several: they stand in its config.
+    seed = {"seed": config.seed} if isinstance(config, Experiment) else {}
+    return {**seed, "precision": config.precision}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # A checkout that runs without having been installed.
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that runs; None for an installed copy or without git."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

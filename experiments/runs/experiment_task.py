@@ -1,0 +1,181 @@
+"""Run an experiment: the optimizer and its flows in segments that are stored as they go."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ..compare.landscape import landscape
+from ..config.build import Built
+from ..report import summary
+from ..run_directory import checkpoint
+from ..store.status import RUNNING, ending, is_complete
+from ..store.store import RESULTS_FOLDER, Store, load
+from ..system.errors import DamagedError
+from ..system.interrupts import deferred_interrupts
+from ..system.progress import AbstractProgress, warn
+from ..tables import Experiment
+from .task import AbstractTask
+from .tracks import Tracks
+
+# What a segment may hold in memory, all trajectories together, in bytes.
+_SEGMENT_BYTES = 2**29
+
+
+class ExperimentTask(AbstractTask):
+    """One process's share of an experiment.
+
+    Args:
+        path: the run directory, prepared.
+        config: the config.
+        built: what it stands for.
+    """
+
+    unit = "steps"
+
+    def __init__(self, path: Path, config: Experiment, built: Built):
+        self._path, self._config, self._built = path, config, built
+        self._tracks = Tracks(config, built)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The learning rate, and the optimizer's critical sharpness with its formula."""
+        return {
+            "learning_rate": self._config.optimizer.learning_rate,
+            "critical_sharpness": float(np.asarray(self._built.optimizer.critical_sharpness)),
+            "critical_label": self._config.optimizer.critical_label,
+            "time_label": "step",
+        }
+
+    @property
+    def length(self) -> int:
+        """The optimizer's steps."""
+        return self._config.steps
+
+    def done(self, store: Store) -> int:
+        """At which step all trajectories are."""
+        del store
+        return self._tracks.steps_done
+
+    def place(self, store: Store) -> str:
+        """At which step."""
+        return f"at step {self.done(store)}"
+
+    def compute(self, store: Store, bar: AbstractProgress) -> None:
+        """Advance to the end of the run, storing each segment."""
+        while self._left and not self._tracks.stopped:
+            with deferred_interrupts(_say_that_it_finishes):
+                self._advance(store, bar)
+
+    def _advance(self, store: Store, bar: AbstractProgress) -> None:
+        """Compute the next segment and store it."""
+        segment = self._tracks.advance(self._next_segment(), bar.working_on)
+        for track in self._tracks.tracks:
+            if track.label in segment.warnings and not track.warning:
+                warn(f"{track.label}: {segment.warnings[track.label]}")
+        with deferred_interrupts():
+            self._tracks.accept(segment)
+            self._append(store, segment.rows)
+            if self._checkpoint_is_due():
+                self._checkpoint(store)
+        bar.reached(self._tracks.steps_done)
+
+    def keep(self, store: Store) -> None:
+        """Write a checkpoint of the last segment."""
+        if self._tracks.steps_done and not self._checkpoint_is_due():
+            self._checkpoint(store)
+
+    def conclude(self, store: Store) -> tuple[str, str]:
+        """Write summary numbers and the landscape."""
+        if self._config.save_params and self._built.size == 2:
+            tree = load(self._path)
+            groups = [node.dataset for node in tree.children.values()]
+            paths = [data["params"].values for data in groups if "params" in data]
+            ground = landscape(self._built.potential, self._built.params, paths)
+            store.write("landscape", ground)
+        for row in summary.rows(load(self._path, params=False)):
+            store.update(row.label, summary.attributes(row))
+        return ending(
+            [f"{track.label} {track.message}" for track in self._tracks.tracks if track.message]
+        )
+
+    def restore(self) -> Store | None:
+        """Go back to the last checkpoint; None, to begin again, if there is none."""
+        found = checkpoint.read(self._path, self._config, warn, self._can_go_on_from)
+        if found is None:
+            checkpoint.forget(self._path, -1)
+            return None
+        store = Store.open(self._path / RESULTS_FOLDER)
+        self._tracks.restore(found.record, found.states(self._tracks.states_like))
+        if is_complete(store) and (self._tracks.stopped or not self._left):
+            return store
+        counts = found.record["rows"]
+        rows = {track.label: int(counts[track.label]) for track in self._tracks.tracks}
+        for label, count in rows.items():
+            if store.rows(label) < count:
+                raise DamagedError(
+                    f"{self._path}: the store lost rows of {label} that its checkpoint "
+                    f"counts on ({store.rows(label)} of {count}); run again with --overwrite"
+                )
+        store.check()
+        checkpoint.forget(self._path, self._tracks.steps_done)
+        store.reopen(self._rows)
+        store.update("", {"status": RUNNING, "message": ""})
+        for label, count in rows.items():
+            store.truncate(label, count)
+        return store
+
+    @property
+    def _rows(self) -> int:
+        return self._config.steps // self._config.save_every + 1
+
+    def _next_segment(self) -> int:
+        """Steps up to the next checkpoint, or fewer if they would not fit into memory."""
+        every = self._config.checkpoint.every
+        return min(every - self._tracks.steps_done % every, self._left, self._longest_segment)
+
+    @property
+    def _longest_segment(self) -> int:
+        """Steps whose rows fit into memory."""
+        itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(self._built.params))
+        # A discrete row holds the iterate and its two neighbours.
+        vectors = 3 + sum(table.vectors for table in self._config.flows)
+        row = self._built.size * itemsize * vectors
+        return max(1, _SEGMENT_BYTES // row) * self._config.save_every
+
+    def _can_go_on_from(self, step: int) -> bool:
+        """Whether a segment of the run ends there."""
+        return step == self._config.steps or self._is_boundary(step)
+
+    def _is_boundary(self, step: int) -> bool:
+        """Whether a segment ends there, be the run as long as it is or longer."""
+        return step % self._config.checkpoint.every % self._longest_segment == 0
+
+    @property
+    def _left(self) -> int:
+        return self._config.steps - self._tracks.steps_done
+
+    def _checkpoint_is_due(self) -> bool:
+        if self._left == 0 or self._tracks.stopped:
+            return True
+        return self._tracks.steps_done % self._config.checkpoint.every == 0
+
+    def _append(self, store: Store, rows: dict[str, xr.Dataset]) -> None:
+        for track in self._tracks.tracks:
+            if track.label in rows:
+                store.append(track.label, rows[track.label], self._rows)
+                store.update(track.label, track.attributes_so_far)
+
+    def _checkpoint(self, store: Store) -> None:
+        rows = {track.label: store.rows(track.label) for track in self._tracks.tracks}
+        record = {**self._tracks.record(), "rows": rows}
+        # The rows first: a checkpoint counts on them.
+        store.synchronise()
+        states = self._tracks.states()
+        checkpoint.write(self._path, self._config, record, states, self._is_boundary)
+
+
+def _say_that_it_finishes() -> None:
+    warn("interrupted; the steps up to the next checkpoint are finished (Ctrl-C again: at once)")

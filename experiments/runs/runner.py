@@ -1,0 +1,70 @@
+"""Run an experiment or a study."""
+
+from pathlib import Path
+
+from ..config.build import build, build_study, precision
+from ..run_directory.directory import claimed, continued, prepare, writing
+from ..system.memory import enough_memory
+from ..tables import Experiment, RunConfig, StudyExperiment, SweepExperiment
+from .experiment_task import ExperimentTask
+from .session import Result, Session
+from .study_task import StudyTask
+from .task import AbstractTask
+
+
+def run(
+    config: RunConfig,
+    directory: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    draw: bool = True,
+    progress: bool = True,
+) -> Result:
+    """Run an experiment or a study, and store what it gives.
+
+    JAX's precision is set to the config's for the time of the run, and restored.
+
+    Args:
+        config: the experiment or study, from `load_run_config`.
+        directory: the run directory; by default the experiment's name in `runs/`.
+        overwrite: replace an earlier run that is there.
+        resume: go on with an earlier run of the same config that is there, from its last
+            checkpoint; begin if there is none. The results equal those of an uninterrupted run.
+            With more `steps` than before, a finished run goes on too.
+        draw: draw the config's figures at the end.
+        progress: show a progress bar on stderr, if that is a terminal.
+
+    Returns:
+        How it ended. A trajectory that diverges stops, keeps its rows and does not stop the others.
+
+    Raises:
+        ConfigError: if data are missing or values do not fit together.
+        DirectoryError: if the directory cannot be used or written.
+        ValueError: if `config` is neither an experiment nor a study.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
+    """
+    if not isinstance(config, Experiment | StudyExperiment):
+        sweep = isinstance(config, SweepExperiment)
+        given = f"{config.name!r}, a sweep: give it to run_sweep" if sweep else repr(config)
+        raise ValueError(
+            'config must be an experiment or a study, as load_run_config("valley") reads it; got '
+            f"{given}."
+        )
+    path = Path(directory) if directory is not None else Path("runs") / config.name
+    config = continued(path, config) if resume else config
+    blamed = "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows"
+    with precision(config.precision), enough_memory(config.name, blamed):
+        # Built first: what cannot be built leaves no trace in the directory.
+        share = _share(path, config)
+        with claimed(path):
+            there = prepare(path, config, overwrite=overwrite, resume=resume)
+            with writing(path):
+                session = Session(path, config, share, there)
+                return session.run(draw=draw, progress=progress)
+
+
+def _share(path: Path, config: RunConfig) -> AbstractTask:
+    if isinstance(config, StudyExperiment):
+        return StudyTask(path, config, build_study(config, config.name))
+    return ExperimentTask(path, config, build(config, config.name))

@@ -1,0 +1,124 @@
+"""Run a study: its parts one by one, each stored as soon as it is there."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import flows
+
+from ..report.summary import CONCLUSIONS
+from ..store.status import ending
+from ..store.store import Store, load
+from ..studies import AbstractStudy, Conclusion
+from ..system.interrupts import deferred_interrupts
+from ..system.progress import AbstractProgress
+from ..tables import StudyExperiment
+from .task import AbstractTask, earlier_store
+
+
+class StudyTask(AbstractTask):
+    """One process's share of a study.
+
+    Args:
+        path: the run directory, prepared.
+        config: the config.
+        study: what it stands for.
+    """
+
+    unit = "parts"
+
+    def __init__(self, path: Path, config: StudyExperiment, study: AbstractStudy):
+        self._path, self._config, self._study = path, config, study
+        self._messages: dict[str, str] = {}
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The study's own, and its kind."""
+        kinds = {"kind": "study", "study_kind": self._config.study.kind}
+        return {**kinds, **self._study.attributes}
+
+    @property
+    def length(self) -> int:
+        """The number of parts."""
+        return len(self._study.parts)
+
+    def done(self, store: Store) -> int:
+        """How many parts are stored, or have failed."""
+        return sum(self._is_done(store, part) for part in self._study.parts)
+
+    def place(self, store: Store) -> str:
+        """After how many parts."""
+        return f"after {self.done(store)} of {self.length} parts"
+
+    def restore(self) -> Store | None:
+        """Open the store of the parts that are done, if there is one."""
+        return earlier_store(self._path)
+
+    def compute(self, store: Store, bar: AbstractProgress) -> None:
+        """Compute the parts that are not there.
+
+        Raises:
+            KeyboardInterrupt: between two parts, or in a part, which is then lost.
+        """
+        for part in self._study.parts:
+            if self._is_done(store, part):
+                continue
+            bar.working_on(part)
+            try:
+                dataset = self._study.compute(part)
+            except flows.SimulationError as error:
+                self._messages[part] = f"{part}: {error}"
+            else:
+                with deferred_interrupts():
+                    store.write(part, dataset)
+                    # Only now does it count: a crash may have come in the middle.
+                    store.synchronise()
+                    store.update(part, {"complete": True})
+            bar.reached(self.done(store))
+
+    def keep(self, store: Store) -> None:
+        """Do nothing: a part is stored at once, or lost."""
+
+    def conclude(self, store: Store) -> tuple[str, str]:
+        """Write the conclusions."""
+        tree = load(self._path)
+        parts = [part for part in self._study.parts if part in tree.children]
+        conclusions = self._study.conclude({part: tree[part].to_dataset() for part in parts})
+        store.write(CONCLUSIONS, _dataset(conclusions))
+        return ending(list(self._messages.values()))
+
+    def _is_done(self, store: Store, part: str) -> bool:
+        return part in self._messages or bool(store.attributes_of(part).get("complete"))
+
+
+def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:
+    def column(values: Iterable[float | None]) -> np.ndarray:
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+    what = {"units": "1", "long_name": "what was measured"}
+    return xr.Dataset(
+        {
+            "measured": (
+                "quantity",
+                np.array([one.measured for one in conclusions], dtype=float),
+                {"units": "as `quantity` says", "long_name": "value that the study measured"},
+            ),
+            "predicted": (
+                "quantity",
+                column(one.predicted for one in conclusions),
+                {"units": "as `quantity` says", "long_name": "what theory says; nan if nothing"},
+            ),
+            "standard_error": (
+                "quantity",
+                column(one.standard_error for one in conclusions),
+                {
+                    "units": "as `quantity` says",
+                    "long_name": "standard error of the mean over seeds; nan if it is none",
+                },
+            ),
+        },
+        {"quantity": ("quantity", np.array([one.quantity for one in conclusions], object), what)},
+    )

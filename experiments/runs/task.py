@@ -1,0 +1,85 @@
+"""The abstraction of a share: what one process does of a run, whatever is run."""
+
+import abc
+from pathlib import Path
+from typing import Any
+
+from ..store.status import is_complete
+from ..store.store import RESULTS_FOLDER, Store, has_begun
+from ..system.progress import AbstractProgress
+
+
+class AbstractTask(abc.ABC):
+    """One process's share of a run: it begins or goes on, and computes and stores.
+
+    `Session` makes the store, and brings the run to its end.
+    """
+
+    unit: str
+    """What progress is counted in."""
+
+    @property
+    @abc.abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the results' root, besides name, description, title and status."""
+
+    @property
+    @abc.abstractmethod
+    def length(self) -> int:
+        """How much there is to do in all, in `unit`."""
+
+    @abc.abstractmethod
+    def done(self, store: Store) -> int:
+        """How much is done, in `unit`."""
+
+    @abc.abstractmethod
+    def place(self, store: Store) -> str:
+        """Where the run stands, in words."""
+
+    @abc.abstractmethod
+    def restore(self) -> Store | None:
+        """Go back to where the earlier share can be gone on with.
+
+        Returns:
+            Its store, open for writing unless the run is complete; None to begin again.
+
+        Raises:
+            DirectoryError: if it cannot be gone on with.
+        """
+
+    @abc.abstractmethod
+    def compute(self, store: Store, bar: AbstractProgress) -> None:
+        """Compute and store what is left.
+
+        Raises:
+            KeyboardInterrupt: at any moment at which nothing is written.
+        """
+
+    @abc.abstractmethod
+    def keep(self, store: Store) -> None:
+        """Bring what was computed before an interrupt to where a resumed run finds it."""
+
+    @abc.abstractmethod
+    def conclude(self, store: Store) -> tuple[str, str]:
+        """Write what is known only at the end.
+
+        Returns:
+            The status with which the run ends, and what there is to say about it.
+        """
+
+
+def earlier_store(path: Path) -> Store | None:
+    """Open the store that an earlier share of a run left, for writing unless the run is complete.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        The store; None if there is none yet.
+    """
+    if not has_begun(path / RESULTS_FOLDER):
+        return None
+    store = Store.open(path / RESULTS_FOLDER)
+    if not is_complete(store):
+        store.reopen()
+    return store

@@ -1,0 +1,1 @@
+"""The machine that a run is on: files, memory, signals, progress, and errors for people."""

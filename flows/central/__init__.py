@@ -1,0 +1,1 @@
+"""Central Flow (arXiv 2410.24206)."""

@@ -1,0 +1,61 @@
+"""Central Flow between the steps of its solver."""
+
+import dataclasses
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..core.trees import Params
+from .state import CentralFlowState
+
+
+def cubic_move(s: Array, chord: Array, k0: Array, k1: Array) -> Array:
+    """Return where a cubic is after a share `s` of a step, from its start.
+
+    Args:
+        s: 0 to 1.
+        chord: Where it leads in all.
+        k0: Its slope at the start, times the step's length.
+        k1: At the end.
+    """
+    bend = (1 - 2 * s) * chord + (s - 1) * k0 + s * k1
+    return s * chord + s * (s - 1) * bend
+
+
+class CentralInterpolation(diffrax.AbstractLocalInterpolation):
+    """Cubic (Hermite) in the parameters, linear in the rest of the state.
+
+    Attributes:
+        t0: Where the step starts.
+        t1: Where it ends.
+        y0: The state at its start.
+        y1: At its end.
+        k0: Velocity of the parameters at its start, times its length.
+        k1: At its end.
+    """
+
+    t0: Any
+    t1: Any
+    y0: CentralFlowState
+    y1: CentralFlowState
+    k0: Params
+    k1: Params
+
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> CentralFlowState:
+        """Return the state at `t0`, or how much it changes from there to `t1`."""
+        del left
+        if t1 is not None:
+            return jax.tree.map(lambda a, b: b - a, self.evaluate(t0), self.evaluate(t1))
+        passed = jnp.asarray((t0 - self.t0) / (self.t1 - self.t0))
+
+        def linear(y0: Array, y1: Array) -> Array:
+            return y0 + passed.astype(y0.dtype) * (y1 - y0)
+
+        def cubic(y0: Array, y1: Array, k0: Array, k1: Array) -> Array:
+            return y0 + cubic_move(passed.astype(y0.dtype), y1 - y0, k0, k1)
+
+        params = jax.tree.map(cubic, self.y0.params, self.y1.params, self.k0, self.k1)
+        return dataclasses.replace(jax.tree.map(linear, self.y0, self.y1), params=params)

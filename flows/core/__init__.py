@@ -1,0 +1,1 @@
+"""What every room builds on: flows, optimizers, trajectories, parameters, costs."""

@@ -1,0 +1,1 @@
+"""Derivatives of a loss and the top of its Hessian."""

@@ -1,0 +1,1 @@
+"""Symmetric eigenproblems and complementarity problems, with no knowledge of losses."""

@@ -1,0 +1,1 @@
+"""What is measured along a trajectory, and how well a flow tracks an optimizer."""

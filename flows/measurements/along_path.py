@@ -1,0 +1,144 @@
+"""Make measurements along saved steps, or along any path of parameters."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..core.cost import Cost
+from ..core.potential import Potential
+from ..core.trajectory import Trajectory
+from ..core.trees import Params
+from .base import AbstractMeasurement
+from .loss import LossAndGradient
+
+
+def check_measurements(measurements: Any) -> tuple[AbstractMeasurement, ...]:
+    """Return the measurements as a tuple, `(LossAndGradient(),)` for None.
+
+    Raises:
+        ValueError: If one is not a measurement.
+    """
+    if measurements is None:
+        return (LossAndGradient(),)
+    if isinstance(measurements, AbstractMeasurement):
+        return (measurements,)
+    listed = isinstance(measurements, Iterable) and not isinstance(measurements, str)
+    given: tuple[Any, ...] = tuple(measurements) if listed else (measurements,)
+    for one in given:
+        if not isinstance(one, AbstractMeasurement):
+            kind = f"the class {one.__name__}: call it" if isinstance(one, type) else repr(one)
+            raise ValueError(
+                "measurements must be a sequence of measurements such as LossAndGradient() or "
+                f"Curvature(); got {kind}."
+            )
+    return given
+
+
+def labels(measurements: tuple[AbstractMeasurement, ...]) -> str:
+    """Return what must be the same for a run to go on with these measurements."""
+    return f"({', '.join(one.label for one in measurements)})"
+
+
+def losses(
+    measurements: tuple[AbstractMeasurement, ...], observables: dict[str, Array]
+) -> Float[Array, "..."] | None:
+    """Return the loss along the saved steps; None if it was not measured."""
+    measured = any(isinstance(one, LossAndGradient) for one in measurements)
+    return observables["loss"] if measured else None
+
+
+def measure_all(
+    measurements: tuple[AbstractMeasurement, ...],
+    potential: Potential,
+    params: Params,
+    states: tuple[Any, ...],
+    index: Int[Array, ""],
+) -> tuple[dict[str, Array], tuple[Any, ...], Cost]:
+    """Make all measurements at one saved step."""
+    values: dict[str, Array] = {}
+    next_states = []
+    cost = Cost()
+    for measurement, state in zip(measurements, states, strict=True):
+        found, state, spent = measurement.measure(potential, params, state, index)
+        values.update(found)
+        next_states.append(state)
+        cost = cost + spent
+    return values, tuple(next_states), cost
+
+
+class PathState(eqx.Module):
+    """Where `measure` stands on a path.
+
+    Attributes:
+        measurements: The state of each measurement.
+        index: How many points were measured before.
+    """
+
+    measurements: tuple[Any, ...]
+    index: Int[Array, ""]
+
+
+def measure(
+    measurements: Any, potential: Potential, params: PyTree[Any], state: PathState | None = None
+) -> tuple[dict[str, Array], PathState]:
+    """Measure along any path of parameters, such as the midpoints of an optimizer.
+
+    Args:
+        measurements: What to measure; `(LossAndGradient(),)` if None.
+        potential: The loss.
+        params: The points, a pytree of arrays with leading axis T.
+        state: What an earlier call on the path up to here returned; None at its start.
+
+    Returns:
+        The observables by name, leading axis T, and the state to go on with.
+
+    Raises:
+        ValueError: If the measurements are none, or do not fit the parameters, or `params` are not
+            arrays with a common leading axis.
+    """
+    checked = check_measurements(measurements)
+    return _measure(checked, potential, _check_path(params), state)
+
+
+def _check_path(params: PyTree[Any]) -> Params:
+    allowed = "params must be arrays with a common leading axis T of at least 1, a row per point"
+    if isinstance(params, Trajectory):
+        raise ValueError(f"{allowed}; got a Trajectory: pass trajectory.params.")
+    leaves = jax.tree.leaves(params)
+    for leaf in leaves:
+        if not eqx.is_array(leaf) and not isinstance(leaf, np.ndarray):
+            raise ValueError(f"{allowed}; got {leaf!r}.")
+    shapes = sorted({leaf.shape for leaf in leaves})
+    lengths = {shape[:1] for shape in shapes}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        given = f"shapes {', '.join(map(str, shapes))}" if shapes else "none"
+        raise ValueError(f"{allowed}; got {given}.")
+    return params
+
+
+@eqx.filter_jit
+def _measure(
+    measurements: tuple[AbstractMeasurement, ...],
+    potential: Potential,
+    params: Params,
+    state: PathState | None,
+) -> tuple[dict[str, Array], PathState]:
+    if state is None:
+        first = jax.tree.map(lambda x: x[0], params)
+        states = tuple(m.init(potential, first) for m in measurements)
+        state = PathState(states, jnp.zeros((), jnp.int32))
+
+    def one(state: PathState, point: Params) -> tuple[PathState, dict[str, Array]]:
+        values, states, _ = measure_all(
+            measurements, potential, point, state.measurements, state.index
+        )
+        return PathState(states, state.index + 1), values
+
+    state, observables = lax.scan(one, state, params)
+    return observables, state

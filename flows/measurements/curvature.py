@@ -1,0 +1,132 @@
+"""The Hessian's largest eigenvalues, measured along a trajectory."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Int
+
+from ..core.cost import Cost
+from ..core.potential import Potential
+from ..core.trees import Params, all_finite
+from ..core.validation import positive_integer, proper_fraction
+from ..core.variables import SHARPNESS, Variable
+from ..curvature.eigenpairs import follow_modes, random_modes, top_eigenpairs
+from ..curvature.mode_history import HISTORY, ModeHistory
+from .base import AbstractMeasurement, Measured
+
+# Eigenvalues, where no number is given; or all that there are.
+_FEW = 3
+
+
+_CURVATURE = {
+    "sharpness": Variable(SHARPNESS, "largest eigenvalue of the Hessian of the loss"),
+    "eigenvalues": Variable(
+        SHARPNESS, "largest eigenvalues of the Hessian, each mode followed", ("mode",)
+    ),
+    "eigenvalue_residuals": Variable(
+        SHARPNESS, "|H u - lambda u| of each eigenpair, a bound on its error", ("mode",)
+    ),
+}
+
+
+def _number_of_eigenvalues(value: Any) -> int | None:
+    return None if value is None else positive_integer("eigenvalues", value)
+
+
+class Curvature(AbstractMeasurement):
+    """The largest eigenvalues of the Hessian, each followed along the path.
+
+    `eigenvalues` are in the order of the modes: mode i stays the one whose eigenvector continues
+    that of mode i at the measurement before, also where two eigenvalues cross; `sharpness` is the
+    largest. Beyond 512 parameters the eigenvectors at the last four measured points predict those
+    at the next, from which the iteration starts: where the loss decouples exactly, an eigenvalue
+    that overtakes all of them from another part of it is not seen. Between measurements, and where
+    the parameters are not finite, the values are nan.
+
+    Attributes:
+        eigenvalues: How many, 1 to P, the number of parameters. None, the default, is min(P, 3).
+        every: Measure at every n-th saved step.
+        tolerance: Residual at which an eigenpair is accepted, relative to the sharpness. The
+            relative error of an eigenvalue is about the tolerance's square over the relative gap.
+        max_products: Bound on the products of one measurement, beyond those with the eigenvectors
+            that it starts from; `eigenvalue_residuals` tell when it bites.
+
+    Raises:
+        ValueError: If an argument is not a positive number of its kind, or there are fewer
+            parameters than eigenvalues.
+    """
+
+    eigenvalues: int | None = eqx.field(static=True, default=None, converter=_number_of_eigenvalues)
+    every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
+    tolerance: float = eqx.field(
+        static=True, default=1e-3, converter=partial(proper_fraction, "tolerance")
+    )
+    max_products: int = eqx.field(
+        static=True, default=300, converter=partial(positive_integer, "max_products")
+    )
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """`sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
+        return _CURVATURE
+
+    @property
+    def label(self) -> str:
+        """With the number of eigenvalues, if it was given."""
+        return f"Curvature({'' if self.eigenvalues is None else self.eigenvalues})"
+
+    def init(self, potential: Potential, params: Params) -> ModeHistory:
+        """Return a random block; the first measurement replaces it with eigenvectors."""
+        del potential
+        flat, _ = ravel_pytree(params)
+        count = min(_FEW, flat.size) if self.eigenvalues is None else self.eigenvalues
+        if count > flat.size:
+            raise ValueError(
+                f"eigenvalues must be at most the number of parameters, {flat.size}; got {count}."
+            )
+        modes = random_modes(count, flat.size, flat.dtype)
+        return ModeHistory(
+            points=jnp.zeros((HISTORY + 1, flat.size), flat.dtype),
+            modes=jnp.broadcast_to(modes, (HISTORY + 1, *modes.shape)),
+            size=jnp.zeros((), jnp.int32),
+        )
+
+    def measure(
+        self, potential: Potential, params: Params, state: ModeHistory, index: Int[Array, ""]
+    ) -> Measured:
+        """Return `sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
+        count = state.modes.shape[1]
+
+        def measured(state: ModeHistory) -> Measured:
+            flat, _ = ravel_pytree(params)
+            pairs = top_eigenpairs(
+                potential,
+                params,
+                count,
+                start=state.predict(flat),
+                tolerance=self.tolerance,
+                max_products=self.max_products,
+            )
+            pairs = follow_modes(pairs, jnp.where(state.started, state.modes[0], pairs.vectors))
+            values = self._values(pairs.sharpness, pairs.values, pairs.residuals)
+            cost = Cost(gradients=1, hvps=pairs.hvps)
+            return values, state.append(flat, pairs.vectors), cost
+
+        def skipped(state: ModeHistory) -> Measured:
+            nothing = jnp.full(count, jnp.nan, state.modes.dtype)
+            return self._values(nothing[0], nothing, nothing), state, Cost()
+
+        due = (index % self.every == 0) & all_finite(params)
+        return lax.cond(due, measured, skipped, state)
+
+    def _values(self, sharpness: Array, values: Array, residuals: Array) -> dict[str, Array]:
+        return {
+            "sharpness": sharpness,
+            "eigenvalues": values,
+            "eigenvalue_residuals": residuals,
+        }

@@ -1,0 +1,1 @@
+"""Dissipative Riemannian mechanics (arXiv 2605.15459)."""

@@ -1,0 +1,1 @@
+"""Discrete optimizers, and their maps on phase space."""

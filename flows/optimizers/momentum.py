@@ -1,0 +1,142 @@
+"""Gradient descent with momentum: the heavy ball and Nesterov's method, as deep learning runs them.
+
+Both carry m' = beta m + g with the gradient at the current iterate. The heavy ball moves by
+-eta m', Nesterov's method by -eta (g + beta m').
+"""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core.cost import Cost
+from ..core.optimizer import AbstractIncrementalOptimizer
+from ..core.potential import Potential
+from ..core.trees import Params, add_scaled, scaled
+from ..core.validation import fraction, positive
+
+
+class MomentumState(eqx.Module):
+    """State of an optimizer with momentum.
+
+    Attributes:
+        params: The iterate w_t.
+        momentum: m_t, the discounted sum of the gradients before, loss / parameter.
+    """
+
+    params: Params
+    momentum: Params
+
+    def moved(self, change: Params, momentum: Params) -> "MomentumState":
+        """Return the state after a change of the params, with the next momentum."""
+        return MomentumState(jax.tree.map(jnp.add, self.params, change), momentum)
+
+    def increment(self, change: Params, momentum: Params) -> "MomentumState":
+        """Return the difference of `moved` and this state."""
+        return MomentumState(change, jax.tree.map(jnp.subtract, momentum, self.momentum))
+
+
+def _at_rest(params: Params) -> MomentumState:
+    return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
+
+
+class HeavyBall(AbstractIncrementalOptimizer):
+    """The heavy ball, m' = beta m + g, w' = w - eta m'.
+
+    On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / eta (arXiv 2103.00065,
+    appendix B). It is `torch.optim.SGD` with momentum and `optax.sgd(eta, beta)`.
+
+    Attributes:
+        learning_rate: eta, scalar, above 0.
+        momentum: beta, scalar, at least 0 and below 1.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+    """
+
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
+
+    def init(self, params: Params) -> MomentumState:
+        """Return the state at `params`, at rest."""
+        return _at_rest(params)
+
+    def step(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the state after m' = beta m + g and w' = w - eta m'."""
+        return state.moved(*self._change(state, potential))
+
+    def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the move, and m' - m."""
+        return state.increment(*self._change(state, potential))
+
+    def params(self, state: MomentumState) -> Params:
+        """Return the iterate."""
+        return state.params
+
+    @property
+    def critical_sharpness(self) -> Float[Array, ""]:
+        """2 (1 + beta) / eta, in loss / parameter^2."""
+        momentum = self.momentum.astype(self.learning_rate.dtype)
+        return 2 * (1 + momentum) / self.learning_rate
+
+    @property
+    def cost(self) -> Cost:
+        """One gradient."""
+        return Cost(gradients=1)
+
+    def _change(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
+        gradient = jax.grad(potential)(state.params)
+        momentum = add_scaled(gradient, self.momentum, state.momentum)
+        return scaled(-self.learning_rate, momentum), momentum
+
+
+class Nesterov(AbstractIncrementalOptimizer):
+    """Nesterov's method, m' = beta m + g, w' = w - eta (g + beta m'), with g at the iterate w.
+
+    On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / (eta (1 + 2 beta))
+    (arXiv 2103.00065, appendix B). It is `torch.optim.SGD` and `optax.sgd` with `nesterov=True`.
+
+    Attributes:
+        learning_rate: eta, scalar, above 0.
+        momentum: beta, scalar, at least 0 and below 1.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+    """
+
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
+
+    def init(self, params: Params) -> MomentumState:
+        """Return the state at `params`, at rest."""
+        return _at_rest(params)
+
+    def step(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the state after m' = beta m + g and w' = w - eta (g + beta m')."""
+        return state.moved(*self._change(state, potential))
+
+    def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
+        """Return the move, and m' - m."""
+        return state.increment(*self._change(state, potential))
+
+    def params(self, state: MomentumState) -> Params:
+        """Return the iterate."""
+        return state.params
+
+    @property
+    def critical_sharpness(self) -> Float[Array, ""]:
+        """2 (1 + beta) / (eta (1 + 2 beta)), in loss / parameter^2."""
+        momentum = self.momentum.astype(self.learning_rate.dtype)
+        return 2 * (1 + momentum) / (self.learning_rate * (1 + 2 * momentum))
+
+    @property
+    def cost(self) -> Cost:
+        """One gradient."""
+        return Cost(gradients=1)
+
+    def _change(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
+        gradient = jax.grad(potential)(state.params)
+        momentum = add_scaled(gradient, self.momentum, state.momentum)
+        return scaled(-self.learning_rate, add_scaled(gradient, self.momentum, momentum)), momentum

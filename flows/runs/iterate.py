@@ -1,0 +1,332 @@
+"""Run a discrete optimizer in one compiled loop."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..core.cost import Cost
+from ..measurements.along_path import check_measurements, labels, losses, measure_all
+from ..measurements.base import AbstractMeasurement
+from ..core.optimizer import (AbstractCheckedOptimizer, AbstractOptimizer)
+from ..core.potential import Potential
+from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
+from .segments import Progress, run_segments, segment_length
+from ..solvers.counting import (cost_stats)
+from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
+from ..core.trees import Params, all_finite
+from ..core.validation import (
+    Provenance,
+    as_params,
+    check_provenance,
+    check_potential,
+    check_progress,
+    count_saves,
+)
+from ..core.variables import STEPS, Variables, merge_variables
+
+# To start a segment costs as much as ten steps of a small network, and joining segments a copy.
+_MOST_SAVES = 1024
+
+
+class IterationState(eqx.Module):
+    """Where an optimizer's run stands.
+
+    Attributes:
+        optimizer: The optimizer's state one step ahead, at t + 1: midpoints need it.
+        previous: w_{t-1}.
+        params: w_t.
+        step: t.
+        index: How many saves were made before.
+        measurements: The state of each measurement.
+        result: Whether a failure has happened.
+        stopped_at: At which step; nan if none has.
+        failure: Which of the trajectory's `failures` it was, from 1; 0 if the parameters just
+            stopped being finite.
+        provenance: What the run was made with.
+    """
+
+    optimizer: PyTree[Any]
+    previous: Params
+    params: Params
+    step: Int[Array, ""]
+    index: Int[Array, ""]
+    measurements: tuple[Any, ...]
+    result: RESULTS
+    stopped_at: Float[Array, ""]
+    failure: Int[Array, ""]
+    provenance: Provenance = eqx.field(static=True)
+
+
+class _Problem(eqx.Module):
+    optimizer: AbstractOptimizer
+    potential: Potential
+    measurements: tuple[AbstractMeasurement, ...]
+    save_every: int = eqx.field(static=True)
+    variables: Variables = eqx.field(static=True)
+    provenance: Provenance = eqx.field(static=True)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The sentences that a trajectory's `failure` counts."""
+        if isinstance(self.optimizer, AbstractCheckedOptimizer):
+            return (*self.optimizer.failures, LOSS_NOT_FINITE)
+        return (LOSS_NOT_FINITE,)
+
+    def failure(self, optimizer: Any, loss: Array) -> tuple[Int[Array, ""], Float[Array, ""]]:
+        """Return which failure it was, the loss or what the optimizer says, and its number."""
+        own, detail = jnp.zeros((), jnp.int32), jnp.asarray(jnp.nan)
+        if isinstance(self.optimizer, AbstractCheckedOptimizer):
+            own, detail = self.optimizer.failure(optimizer)
+        return jnp.where(loss, len(self.failures), own).astype(jnp.int32), detail
+
+    def spent(self, before: Any, after: Any, taken: int) -> Cost:
+        """Return what steps cost: what the optimizer counted, or the same each."""
+        if isinstance(self.optimizer, AbstractCheckedOptimizer):
+            return self.optimizer.spent(after) - self.optimizer.spent(before)
+        return self.optimizer.cost * taken
+
+    def shift(self, state: IterationState) -> IterationState:
+        """Take one step of the optimizer."""
+        params = self.optimizer.params(state.optimizer)
+        step = state.step + 1
+        failed = (state.result == RESULTS.successful) & ~all_finite(params)
+        return dataclasses.replace(
+            state,
+            optimizer=self.optimizer.step(state.optimizer, self.potential),
+            previous=state.params,
+            params=params,
+            step=step,
+            result=choose(failed, RESULTS.nonfinite, state.result),
+            stopped_at=jnp.where(failed, step.astype(state.stopped_at.dtype), state.stopped_at),
+            failure=jnp.where(
+                failed, self.failure(state.optimizer, jnp.asarray(False))[0], state.failure
+            ),
+        )
+
+    def save(self, state: IterationState) -> tuple[IterationState, Any]:
+        """Take one step and record where it leads."""
+        state = self.shift(state)
+        observables, measurements, cost = measure_all(
+            self.measurements, self.potential, state.params, state.measurements, state.index
+        )
+        following = self.optimizer.params(state.optimizer)
+        row = (state.step, state.params, observables, Neighbours(state.previous, following), cost)
+        state = eqx.tree_at(
+            lambda s: (s.measurements, s.index), state, (measurements, state.index + 1)
+        )
+        return state, row
+
+    def judge(self, state: IterationState, rows: Any) -> IterationState:
+        """Note which of the saved rows is the first that is not finite, if it is the first failure.
+
+        All rows at once, after the loop: in it the check would cost time at each step.
+        """
+        steps, params, observables = rows
+        failed, index, loss = first_failure(params, losses(self.measurements, observables))
+        step = steps[index].astype(state.stopped_at.dtype)
+        first = failed & ~(state.stopped_at <= step)
+        return dataclasses.replace(
+            state,
+            result=choose(first, RESULTS.nonfinite, state.result),
+            stopped_at=jnp.where(first, step, state.stopped_at),
+            failure=jnp.where(first, self.failure(state.optimizer, loss)[0], state.failure),
+        )
+
+    def save_often(self, state: IterationState, count: int) -> tuple[IterationState, Trajectory]:
+        """Take `count` steps and record each.
+
+        On a CPU every small operation of a compiled loop costs a microsecond, so that the loop
+        carries and records as little as possible: the rows are each other's neighbours, and tell
+        afterwards where they stop being finite.
+        """
+
+        def one(carry: Any, index: Int[Array, ""]) -> tuple[Any, Any]:
+            optimizer, measurements, total = carry
+            params = self.optimizer.params(optimizer)
+            observables, measurements, cost = measure_all(
+                self.measurements, self.potential, params, measurements, index
+            )
+            optimizer = self.optimizer.step(optimizer, self.potential)
+            return (optimizer, measurements, total + cost), (params, observables)
+
+        passed = jnp.arange(count, dtype=jnp.int32)
+        (optimizer, measurements, cost), (params, observables) = lax.scan(
+            one, (state.optimizer, state.measurements, Cost()), state.index + passed
+        )
+        rows = (state.step + 1 + passed, params, observables)
+        following = dataclasses.replace(
+            state,
+            optimizer=optimizer,
+            previous=jax.tree.map(lambda x: x[-2], params) if count > 1 else state.params,
+            params=jax.tree.map(lambda x: x[-1], params),
+            step=rows[0][-1],
+            index=state.index + count,
+            measurements=measurements,
+        )
+        following = self.judge(following, rows)
+        neighbour_source = BoundaryIterates(state.params, self.optimizer.params(optimizer))
+        spent = self.spent(state.optimizer, optimizer, count)
+        return following, self.piece(following, rows, neighbour_source, cost, spent)
+
+    def save_seldom(
+        self, state: IterationState, count: int, started: bool
+    ) -> tuple[IterationState, Trajectory]:
+        """Record every so many steps, `count` times; first the start, if not `started`."""
+
+        def one(state: IterationState, _: None) -> tuple[IterationState, Any]:
+            state, _ = lax.scan(
+                lambda s, _: (self.shift(s), None), state, length=self.save_every - 1
+            )
+            return self.save(state)
+
+        taken = (count - (not started)) * self.save_every + (not started)
+        before = state.optimizer
+        if started:
+            state, rows = lax.scan(one, state, length=count)
+        else:
+            state, first = self.save(state)
+            state, rows = lax.scan(one, state, length=count - 1)
+            rows = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, rows)
+        *kept, neighbour_source, costs = rows
+        state = self.judge(state, kept)
+        cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)
+        spent = self.spent(before, state.optimizer, taken)
+        return state, self.piece(state, kept, neighbour_source, cost, spent)
+
+    def piece(
+        self, state: IterationState, rows: Any, neighbour_source: Any, cost: Cost, spent: Cost
+    ) -> Trajectory:
+        """Make a trajectory of stacked rows, whose steps cost `spent`."""
+        steps, params, observables = rows
+        return Trajectory(
+            steps=steps,
+            params=params,
+            observables=observables,
+            state=None,
+            stats=cost_stats(spent, cost),
+            result=state.result,
+            stopped_at=state.stopped_at,
+            failure=state.failure,
+            failures=self.failures,
+            detail=self.failure(state.optimizer, jnp.asarray(False))[1],
+            neighbour_source=neighbour_source,
+            variables=self.variables,
+            midpoint=None,
+            time_unit=STEPS,
+        )
+
+
+@eqx.filter_jit
+def _check(potential: Any, params: Params) -> None:
+    """Check the potential once for each structure of it, as compilations are kept."""
+    check_potential(potential, params)
+
+
+@eqx.filter_jit
+def _begin(problem: _Problem, params: Params, count: int) -> tuple[IterationState, Trajectory]:
+    state = IterationState(
+        optimizer=problem.optimizer.init(params),
+        previous=params,
+        params=params,
+        step=jnp.asarray(-1, jnp.int32),
+        index=jnp.asarray(0, jnp.int32),
+        measurements=tuple(m.init(problem.potential, params) for m in problem.measurements),
+        result=RESULTS.successful,
+        stopped_at=jnp.asarray(jnp.nan),
+        failure=jnp.zeros((), jnp.int32),
+        provenance=problem.provenance,
+    )
+    if problem.save_every == 1:
+        return problem.save_often(state, 1 + count)
+    return problem.save_seldom(state, 1 + count, started=False)
+
+
+@eqx.filter_jit
+def _advance(
+    problem: _Problem, state: IterationState, count: int
+) -> tuple[IterationState, Trajectory]:
+    if problem.save_every == 1:
+        return problem.save_often(state, count)
+    return problem.save_seldom(state, count, started=True)
+
+
+def iterate(
+    optimizer: AbstractOptimizer,
+    potential: Potential,
+    params: PyTree[Any] | None,
+    steps: int,
+    *,
+    state: IterationState | None = None,
+    save_every: int = 1,
+    measurements: Any = None,
+    segment: int | None = None,
+    progress: Progress = False,
+    throw: bool = True,
+) -> Trajectory:
+    """Run a discrete optimizer on a potential.
+
+    Args:
+        optimizer: The map, for example `GradientDescent(0.1)`.
+        potential: The loss: any differentiable function of `params` that returns a scalar.
+        params: The start w_0, any pytree of floats; None to go on from `state`.
+        steps: How many steps to take.
+        state: `trajectory.state` of an earlier run to go on from, with the same kind of optimizer
+            and the same measurements. The new trajectory then starts after it: the step that
+            `state` stands at is not saved again.
+        save_every: Save every so many steps; must divide `steps`. The start is saved too.
+        measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
+        segment: Saves per compiled segment; by default at most 1024 and 32 MiB of parameters.
+        progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
+        throw: Raise if the run fails. Otherwise the trajectory says so.
+
+    Returns:
+        The trajectory, with the iterates next to each saved one for midpoints.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it.
+        SimulationError: If the parameters stop being finite, or the measured loss does; its
+            `trajectory` has all steps before. (Inside `jax.jit` it is a run-time error of
+            equinox.)
+    """
+    if not isinstance(optimizer, AbstractOptimizer):
+        raise ValueError(
+            f"optimizer must be an optimizer such as GradientDescent(0.1); got {optimizer!r}."
+        )
+    if (params is None) == (state is None):
+        raise ValueError("exactly one of params and state must be given, the other be None.")
+    saves, every = count_saves(steps, save_every, whole=True)
+    save_every = int(every)
+    check_progress(progress)
+    measurements = check_measurements(measurements)
+    variables = merge_variables(m.variables for m in measurements)
+    provenance = {"optimizer": type(optimizer).__name__, "measurements": labels(measurements)}
+    if state is None:
+        params = as_params(params)
+    elif isinstance(state, IterationState):
+        check_provenance(state.provenance, **provenance)
+    else:
+        raise ValueError(
+            f"state must be the `.state` of a trajectory of iterate; got {type(state).__name__}."
+        )
+    given = params if state is None else state.params
+    _check(potential, given)
+    problem = _Problem(
+        optimizer, potential, measurements, save_every, variables, tuple(provenance.items())
+    )
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(given))
+    return run_segments(
+        lambda s, count: _advance(problem, s, count),
+        state,
+        None,
+        begin=eqx.Partial(_begin, problem, params) if state is None else None,
+        saves=saves,
+        length=segment_length(segment, saves, size if save_every == 1 else 3 * size, _MOST_SAVES),
+        progress=progress,
+        throw=throw,
+        name=type(optimizer).__name__,
+    )

@@ -1,0 +1,213 @@
+"""Integrate a flow with diffrax, saved on the optimizer's own time grid."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ..core.flow import AbstractFlow, AbstractFollowedFlow
+from ..measurements.along_path import check_measurements, labels
+from ..core.potential import Potential
+from ..solvers.projection import AbstractFlowSolver, AbstractProjectedFlow, ProjectedSolver
+from .segments import Progress, run_segments, segment_length
+from .simulation import (
+    SimulationProblem,
+    SimulationState,
+    advance,
+    begin,
+    common_dtype,
+    hyperparameters,
+    reset,
+    same_hyperparameters,
+)
+from ..solvers.controllers import (StepMemory)
+from ..solvers.choice import (choose_adjoint, choose_controller, matrix_free, smallest_step)
+from ..core.trajectory import Trajectory
+from ..core.trees import is_traced
+from ..core.validation import (
+    as_params,
+    check_provenance,
+    check_potential,
+    check_progress,
+    count_saves,
+    positive,
+    positive_integer,
+)
+from ..core.variables import STEPS, merge_variables
+
+_MAX_SOLVER_STEPS = 4096
+
+
+def simulate(
+    flow: AbstractFlow,
+    potential: Potential,
+    params: PyTree[Any] | None,
+    steps: int | float,
+    *,
+    state: SimulationState | None = None,
+    save_every: int | float = 1,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    dt0: Any = None,
+    measurements: Any = None,
+    segment: int | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    max_solver_steps: int = _MAX_SOLVER_STEPS,
+    progress: Progress = False,
+    throw: bool = True,
+) -> Trajectory:
+    """Integrate a flow on a potential.
+
+    Args:
+        flow: The law of motion, for example `GradientFlow(GradientDescent(0.1))`.
+        potential: The loss: any differentiable function of `params` that returns a scalar.
+        params: The optimizer's start w_0, any pytree of floats; None to go on from `state`.
+        steps: How long to run: optimizer steps, or the flow's own time if it has one.
+        state: `trajectory.state` of an earlier run to go on from, with the same kinds of flow,
+            solver and controller and the same measurements. The new trajectory then starts after
+            it: the time that `state` stands at is not saved again. The flow's numbers may differ:
+            what the solver knows of the field is then found anew (not inside `jax.jit`).
+        save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
+            values are interpolated: they do not shorten the solver's steps.
+        solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
+            `diffrax.Tsit5()`. One that is made for a kind of flow is used for `flow`, whichever
+            it holds.
+        stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
+            the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
+            float32; a constant step for a solver without error estimate.
+        dt0: First (or constant) step size; chosen by an adaptive controller if not given.
+        measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
+        segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
+            most 256 and 32 MiB of parameters.
+        adjoint: How diffrax differentiates through the solve; `RecursiveCheckpointAdjoint()` if
+            not given (reverse mode). Pass `ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
+        max_solver_steps: Bound on the solver steps per save, rejected ones included, on average
+            over a segment.
+        progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
+        throw: Raise if the run fails. Otherwise the trajectory says so.
+
+    Returns:
+        The trajectory of the flow's centre.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it.
+        SimulationError: If the state or the measured loss stops being finite, or the solver
+            fails; its `trajectory` has all saves before. (Inside `jax.jit` it is a run-time error
+            of equinox.)
+    """
+    if not isinstance(flow, AbstractFlow):
+        raise ValueError(
+            f"flow must be a flow such as GradientFlow(GradientDescent(0.1)); got {flow!r}."
+        )
+    if hasattr(flow, "project") and not isinstance(flow, AbstractProjectedFlow):
+        raise ValueError(
+            f"flow must be an AbstractProjectedFlow to be projected; {type(flow).__name__} has a "
+            "method `project` and is none."
+        )
+    if (params is None) == (state is None):
+        raise ValueError("exactly one of params and state must be given, the other be None.")
+    saves, save_every = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
+    check_progress(progress)
+    max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
+    measurements = check_measurements(measurements)
+    if state is None:
+        params = as_params(params)
+        shape = params
+    elif isinstance(state, SimulationState):
+        check_provenance(state.provenance, **_flow_provenance(flow))
+        shape = eqx.filter_eval_shape(flow.params, state.flow)
+    else:
+        raise ValueError(
+            f"state must be the `.state` of a trajectory of simulate; got {type(state).__name__}."
+        )
+    check_potential(potential, shape)
+    dtype = common_dtype(shape)
+    size = sum(x.size for x in jax.tree.leaves(shape))
+    vectors = 1 + (flow.kept_vectors if isinstance(flow, AbstractFollowedFlow) else 0)
+    length = segment_length(segment, saves, vectors * size * jnp.dtype(dtype).itemsize)
+    suited_solver, suited_controller = flow.integrator(dtype)
+    solver = suited_solver if solver is None else solver
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        solved_for = (
+            eqx.filter_eval_shape(flow.init, potential, params) if state is None else state.flow
+        )
+        size = sum(x.size for x in jax.tree.leaves(solved_for))
+    solver = matrix_free(solver, size)
+    controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
+    provenance = {
+        **_flow_provenance(flow),
+        "solver": type(solver).__name__,
+        "stepsize_controller": type(controller).__name__,
+        "measurements": labels(measurements),
+    }
+    if state is not None:
+        check_provenance(state.provenance, **provenance)
+    smallest = smallest_step(dtype, length * save_every)
+    if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
+        controller = StepMemory(controller, smallest)
+    solver = _fitted(solver, flow, smallest)
+    problem = SimulationProblem(
+        flow=flow,
+        potential=potential,
+        measurements=measurements,
+        solver=solver,
+        controller=controller,
+        adjoint=choose_adjoint(adjoint),
+        dt0=None if dt0 is None else positive("dt0", dt0),
+        save_every=save_every,
+        max_solver_steps=max_solver_steps,
+        variables=merge_variables([*(m.variables for m in measurements), flow.variables]),
+        provenance=tuple(provenance.items()),
+    )
+
+    def review(start: SimulationState, end: SimulationState) -> Any:
+        if not isinstance(flow, AbstractProjectedFlow) or is_traced(end):
+            return None
+        return flow.review(start.flow, end.flow)
+
+    def one_segment(state: SimulationState, count: int) -> tuple[SimulationState, Trajectory]:
+        following, piece = advance(problem, state, count)
+        again = review(state, following)
+        if again is None:
+            return following, piece
+        return one_segment(reset(problem, state, again), count)
+
+    first = None
+    if state is None:
+        state, first = begin(problem, params)
+        while (again := review(state, state)) is not None:
+            state, first = begin(problem, params, again)
+    elif not is_traced((state, flow)) and not same_hyperparameters(state.hyperparameters, hyperparameters(flow)):
+        state = reset(problem, state, state.flow)
+    return run_segments(
+        one_segment,
+        state,
+        first,
+        saves=saves,
+        length=length,
+        progress=progress,
+        throw=throw,
+        name=type(flow).__name__,
+    )
+
+
+def _flow_provenance(flow: AbstractFlow) -> dict[str, str]:
+    """Return what must be the same of a flow for a run to go on."""
+    given = {name: getattr(flow, name) for name in flow.structural_fields}
+    structural_fields = {f"flow.{name}": repr(x) for name, x in given.items()}
+    return {"flow": type(flow).__name__, **structural_fields}
+
+
+def _fitted(solver: Any, flow: AbstractFlow, smallest: Float[Array, ""]) -> diffrax.AbstractSolver:
+    """Return the solver as a run of the flow uses it."""
+    if isinstance(solver, AbstractFlowSolver):
+        if type(solver.flow) is not type(flow):
+            raise ValueError(
+                f"solver must be one for {type(flow).__name__}, or for any flow such as Tsit5(); "
+                f"got {type(solver).__name__}, made for {type(solver.flow).__name__}."
+            )
+        return solver.prepared(flow, smallest)
+    return ProjectedSolver(solver, flow) if isinstance(flow, AbstractProjectedFlow) else solver

@@ -1,0 +1,1 @@
+"""Solvers of ordinary differential equations, beside those of diffrax."""

@@ -1,0 +1,173 @@
+"""Flows whose state lives on a surface, and the solver wrapper that keeps it there.
+
+A vector field may need more than it can integrate: eigenvectors that belong to the current point,
+a point on a surface, a factor of low rank. Such a flow carries them in its state with derivative
+zero, or lets them drift within a step, and `project` puts the state right after each accepted step
+of any solver.
+"""
+
+import abc
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..core.flow import AbstractFlow
+from ..core.potential import Potential
+from ..core.results import RESULTS, choose
+
+
+class AbstractProjectedFlow(AbstractFlow):
+    """A flow with a projection after each solver step.
+
+    Attributes:
+        failures: What can go wrong in a projection, a sentence each; `{detail}` stands for the
+            number that `detail` returns.
+    """
+
+    failures: eqx.AbstractClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def project(self, state: Any, potential: Potential) -> tuple[PyTree[Array], Int[Array, ""]]:
+        """Put the state back where it belongs.
+
+        Returns:
+            The state, and 0, or i where `failures[i - 1]` happened.
+        """
+
+    @abc.abstractmethod
+    def detail(self, state: Any) -> Float[Array, ""]:
+        """Return the number that belongs to a failure of the projection; nan if none does."""
+
+    @abc.abstractmethod
+    def review(self, start: Any, end: Any) -> PyTree[Array] | None:
+        """Look at a finished segment, outside of compiled code, and at the start of a run.
+
+        Args:
+            start: The concrete state where the segment started.
+            end: Where it ended; `start` itself at the start of a run.
+
+        Returns:
+            None to go on, or a state, of other shapes perhaps, to repeat the segment from.
+        """
+
+
+def too_long_failure(flow: AbstractProjectedFlow) -> int:
+    """Return the failure of a step that is too long for its solver: next to those of the flow."""
+    return len(flow.failures) + 1
+
+
+class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
+    """A solver made for one kind of projected flow: an accepted step ends where `project` would.
+
+    Its state has the attributes `cost`, a `Cost` that counts what accepted steps have spent since
+    the start, and `failure`, as `project` returns it, or `too_long_failure`. A step that must not
+    be accepted has the result `nonlinear_divergence`, which ends the run where the step size does
+    not adapt, and an infinite error; one that fails for good has no error, so that it always ends
+    the run.
+
+    Attributes:
+        flow: The flow.
+    """
+
+    flow: eqx.AbstractVar[AbstractProjectedFlow]
+
+    @abc.abstractmethod
+    def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "AbstractFlowSolver":
+        """Return the solver for a run.
+
+        Args:
+            flow: The flow of the run, of the kind that the solver is made for.
+            smallest: The step size below which a controller ends the run.
+        """
+
+    @property
+    @abc.abstractmethod
+    def first_step(self) -> Float[Array, ""]:
+        """Length of the first step to try."""
+
+    @abc.abstractmethod
+    def start(self, y0: Any, potential: Potential) -> tuple[Any, Any]:
+        """Return the state put right as `project` would, and the solver's state there."""
+
+
+class ProjectedState(eqx.Module):
+    """State of `ProjectedSolver`: the inner solver's, and how the last projection went."""
+
+    inner: PyTree[Any]
+    failure: Int[Array, ""]
+
+
+class ProjectedSolver(diffrax.AbstractWrappedSolver):
+    """Any solver, followed by the flow's projection.
+
+    A failed projection ends the run: diffrax lets a step return only its own results, so the
+    reason is kept in the solver's state.
+    """
+
+    solver: diffrax.AbstractSolver
+    flow: AbstractProjectedFlow
+
+    @property
+    def root_finder(self) -> Any:
+        """The inner solver's, for an implicit one."""
+        return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def scan_kind(self) -> Any:
+        """The inner solver's, which diffrax replaces for forward-mode differentiation."""
+        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def term_structure(self) -> Any:
+        """The inner solver's."""
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The inner solver's."""
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(self) -> Any:
+        """The inner solver's."""
+        return self.solver.term_compatible_contr_kwargs
+
+    def order(self, terms: Any) -> int | None:
+        """Return the inner solver's order."""
+        return self.solver.order(terms)
+
+    def error_order(self, terms: Any) -> Any:
+        """Return the order of the inner solver's error estimate."""
+        return self.solver.error_order(terms)
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> ProjectedState:
+        """Initialise the inner solver."""
+        inner = self.solver.init(terms, t0, t1, y0, args)
+        return ProjectedState(inner, jnp.zeros((), jnp.int32))
+
+    def step(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        solver_state: ProjectedState,
+        made_jump: Any,
+    ) -> tuple[Any, Any, Any, ProjectedState, RESULTS]:
+        """Take a step and project where it leads."""
+        y1, error, dense_info, inner, result = self.solver.step(
+            terms, t0, t1, y0, args, solver_state.inner, made_jump
+        )
+        y1, failure = self.flow.project(y1, args)
+        # Between steps, what does not move by itself is interpolated to where it was put.
+        dense_info = {**dense_info, "y1": y1} if "y1" in dense_info else dense_info
+        result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
+        return y1, error, dense_info, ProjectedState(inner, failure), result
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        """Return the inner solver's evaluation of the vector field."""
+        return self.solver.func(terms, t0, y0, args)
