@@ -8,7 +8,7 @@ from .ball.solver import BallSolver
 from .central.flow import CentralFlow
 from .central.solver import CentralSolver
 from .core.cost import Cost
-from .core.flow import AbstractFlow, AbstractFollowedFlow, Midpoint
+from .core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow, Midpoint
 from .core.optimizer import (
     AbstractCheckedOptimizer,
     AbstractIncrementalOptimizer,
@@ -43,7 +43,6 @@ from .runs.iterate import iterate
 from .runs.segments import kept_rows
 from .runs.simulate import simulate
 from .solvers.chebyshev import RungeKuttaChebyshev
-from .solvers.projection import AbstractProjectedFlow
 
 __all__ = [
     "RESULTS",

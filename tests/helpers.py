@@ -1,12 +1,28 @@
 """The one way to compare numbers in tests, and finite differences to compare derivatives with."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
+
+
+@contextlib.contextmanager
+def as_users_run() -> Iterator[None]:
+    """Switch the tests' type checks off, which would see a wrong argument before its owner does.
+
+    What a user meets who passes an argument of the wrong type is the sentence of the function or
+    class itself; within this block a test does too.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def _tolerance(dtype: np.dtype) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from ..core.flow import AbstractFlow, Midpoint
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.variables import LOSS, STEPS, Variable
-from ..solvers.controllers import default_controller
 from .rolling_ball import RollingBall
 
 _MOST_PRODUCTS = 200
@@ -105,13 +103,3 @@ class BallContactFlow(AbstractFlow):
     def observables(self, state: BallContactState, potential: Potential) -> dict[str, Array]:
         """Return `predicted_loss`, the loss at the contact."""
         return {"predicted_loss": potential(state.params)}
-
-    def integrator(
-        self, dtype: Any
-    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
-        """Return Tsit5 with the default tolerances of the dtype."""
-        return diffrax.Tsit5(), default_controller(dtype)
-
-    @property
-    def cost(self) -> None:
-        """It varies with the iterations of the linear solve."""

@@ -22,11 +22,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
-from ..core.flow import Midpoint
+from ..core.flow import AbstractEquationFlow, Integrator, Midpoint
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.variables import LOSS, NONE, PARAMETER, STEPS, Variable
-from ..solvers.projection import AbstractProjectedFlow
 from .contacts import Contacts
 from .nearest_point import Surface, Vector, largest_curvature
 from .placement import Placed, place
@@ -79,7 +78,7 @@ class BallCentreState(eqx.Module):
         return BallCentreState(centre, height, contact, zero, zero)
 
 
-class BallCentreFlow(AbstractProjectedFlow):
+class BallCentreFlow(AbstractEquationFlow):
     """The motion of a rolling ball's centre in the limit of small steps (arXiv 2505.19527).
 
     The state is the centre (x, y); with the touching slopes G_i of F = a L at the contacts,
@@ -112,6 +111,7 @@ class BallCentreFlow(AbstractProjectedFlow):
     time_unit: ClassVar[str] = STEPS
     iterates_at: ClassVar[str | None] = "contact"
     failures: ClassVar[tuple[str, ...]] = (NOT_FOUND, CUTS, OFF)
+    failure_detail: ClassVar[str | None] = "detail"
 
     def __init__(self, optimizer: Any, curvature: Any = True):
         if not isinstance(optimizer, RollingBall):
@@ -127,6 +127,11 @@ class BallCentreFlow(AbstractProjectedFlow):
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of the observables."""
         return {**_VARIABLES, **_CURVATURE} if self.curvature else _VARIABLES
+
+    @property
+    def equation(self) -> Any:
+        """The right-hand side."""
+        return self
 
     def init(self, potential: Potential, params: Params) -> BallCentreState:
         """Return the state of a ball that touches at `params`: centre p + rho nu.
@@ -216,14 +221,6 @@ class BallCentreFlow(AbstractProjectedFlow):
         lost = jnp.where(placed.contacts.converged, jnp.where(off, 3, 0), 1)
         return jnp.where(state.fault > 0, state.fault.astype(jnp.int32), lost).astype(jnp.int32)
 
-    def detail(self, state: BallCentreState) -> Float[Array, ""]:
-        """Return the last residual, or the radius that would have been admissible."""
-        return state.detail
-
-    def review(self, start: Any, end: Any) -> None:
-        """Go on."""
-        del start, end
-
     def params(self, state: BallCentreState) -> Params:
         """Return the centre's parameters x."""
         return state.centre
@@ -248,14 +245,8 @@ class BallCentreFlow(AbstractProjectedFlow):
             observed["radius_times_curvature"] = radius * largest_curvature(surface, found.nearest)
         return observed
 
-    def integrator(
-        self, dtype: Any
-    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+    def integrator(self, dtype: Any) -> Integrator:
         """Return the solver made for this flow, at 1e-8 relative in float64, 1e-4 in float32."""
         tolerance = 1e-8 if jnp.finfo(dtype).bits > 32 else 1e-4
         controller = diffrax.PIDController(rtol=tolerance, atol=1e-2 * tolerance)
-        return BallSolver(self), controller
-
-    @property
-    def cost(self) -> None:
-        """It varies; `BallSolver` counts it."""
+        return Integrator(BallSolver(self), controller)

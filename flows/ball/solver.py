@@ -64,7 +64,7 @@ class BallSolver(AbstractFlowSolver):
         ValueError: If `shortest` is not positive.
     """
 
-    flow: Any
+    equation: Any
     shortest: Float[Array, ""] = eqx.field(
         default=_SHORTEST, converter=partial(positive, "shortest")
     )
@@ -75,7 +75,7 @@ class BallSolver(AbstractFlowSolver):
     def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "BallSolver":
         """Return the solver for a flow, which tells what fails before the controller gives up."""
         # An adaptive controller of diffrax shortens a step to no less than a fifth.
-        return BallSolver(flow, jnp.maximum(self.shortest, 5 * smallest))
+        return BallSolver(flow.equation, jnp.maximum(self.shortest, 5 * smallest))
 
     @property
     def first_step(self) -> Float[Array, ""]:
@@ -89,11 +89,11 @@ class BallSolver(AbstractFlowSolver):
 
     def start(self, y0: Any, potential: Potential) -> tuple[Any, BallSolverState]:
         """Put the ball to where it touches, and evaluate its velocity."""
-        placed = self.flow.placed(y0, potential)
-        y0 = self.flow.checked(y0, potential, placed)
-        failure = self.flow.failure(y0, placed)
-        dx, dy = self.flow.rates(placed.contacts)
-        return self.flow.renewed(y0, placed), BallSolverState(dx, dy, placed.cost, failure)
+        placed = self.equation.placed(y0, potential)
+        y0 = self.equation.checked(y0, potential, placed)
+        failure = self.equation.failure(y0, placed)
+        dx, dy = self.equation.rates(placed.contacts)
+        return self.equation.renewed(y0, placed), BallSolverState(dx, dy, placed.cost, failure)
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Potential) -> BallSolverState:
         """Evaluate the velocity at the start."""
@@ -113,7 +113,7 @@ class BallSolver(AbstractFlowSolver):
     ) -> tuple[Any, Any, dict[str, Any], BallSolverState, RESULTS]:
         """Take one step; it is rejected where a contact was not found."""
         del terms, made_jump
-        flow, step = self.flow, t1 - t0
+        flow, step = self.equation, t1 - t0
         x0, unravel = ravel_pytree(y0.centre)
         search, surface = flow.optimizer.search, flow.surface(args, y0)
         radius = flow.radius(x0.dtype)
@@ -184,8 +184,8 @@ class BallSolver(AbstractFlowSolver):
 
     def _band(self, move: Array) -> Float[Array, ""]:
         """Return which distances count as equal after a move."""
-        radius = self.flow.radius(move.dtype)
-        default = self.flow.optimizer.search.band(radius)
+        radius = self.equation.radius(move.dtype)
+        default = self.equation.optimizer.search.band(radius)
         length = 2 * jnp.linalg.norm(lax.stop_gradient(move))
         return jnp.where(length < _CAUGHT * radius, jnp.maximum(length, default), default)
 

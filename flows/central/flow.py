@@ -31,7 +31,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
 
 from ..core.cost import Cost
-from ..core.flow import Midpoint
+from ..core.flow import AbstractEquationFlow, AbstractResizableFlow, Integrator, Midpoint
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.validation import positive, positive_integer
@@ -40,7 +40,6 @@ from ..curvature.derivatives import linearise_gradient, third_derivative_pairs
 from ..curvature.eigenpairs import random_modes, top_eigenpairs
 from ..linear_algebra.packed_symmetric import modes_of, pack, unpack
 from ..optimizers.gradient_descent import GradientDescent
-from ..solvers.projection import AbstractProjectedFlow
 from .observables import DIRECTIONS, PREDICTED, predictions
 from .solver import CentralSolver, solve_where
 from .state import (
@@ -69,7 +68,7 @@ _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
 _VALUES_ALONE = 3
 
 
-class CentralFlow(AbstractProjectedFlow):
+class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
     """Central Flow of gradient descent (arXiv 2410.24206) as a vector field.
 
     One evaluation costs a gradient, a few Hessian-vector products for the eigenvectors (their
@@ -144,6 +143,11 @@ class CentralFlow(AbstractProjectedFlow):
     def grows(self) -> bool:
         """Whether more eigenvalues are watched where that is needed."""
         return self.rank == "auto"
+
+    @property
+    def equation(self) -> Any:
+        """The right-hand side."""
+        return self
 
     def init(self, potential: Potential, params: Params) -> CentralFlowState:
         """Return the state at `params`, with random modes: `project` finds the eigenvectors.
@@ -338,11 +342,6 @@ class CentralFlow(AbstractProjectedFlow):
             excess_at_start=jnp.where(state.excess_at_start < 0, above, state.excess_at_start),
         )
 
-    def detail(self, state: Any) -> Float[Array, ""]:
-        """Return nan: the failures are told without a number."""
-        del state
-        return jnp.asarray(jnp.nan)
-
     def review(self, start: CentralFlowState, end: CentralFlowState) -> CentralFlowState | None:
         """Return a start that watches more eigenvalues, if too few were watched to be sure.
 
@@ -390,20 +389,14 @@ class CentralFlow(AbstractProjectedFlow):
             directions=self.directions,
         )
 
-    def integrator(
-        self, dtype: Any
-    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+    def integrator(self, dtype: Any) -> Integrator:
         """Return the solver made for this flow, at 1e-6 relative in float64, 1e-3 in float32."""
         tolerance = 1e-6 if jnp.finfo(dtype).bits > 32 else 1e-3
         solver = CentralSolver(self)
         controller = diffrax.PIDController(
             rtol=tolerance, atol=1e-2 * tolerance, dtmax=0.999 * solver.longest_step.astype(dtype)
         )
-        return solver, controller
-
-    @property
-    def cost(self) -> None:
-        """It varies; `CentralSolver` counts it."""
+        return Integrator(solver, controller)
 
     def _threshold(self, dtype: Any) -> Float[Array, ""]:
         return 2 / self.optimizer.learning_rate.astype(dtype)

@@ -73,7 +73,7 @@ class CentralSolver(AbstractFlowSolver):
         ValueError: If `most_stages` or `shortest` is out of range.
     """
 
-    flow: Any
+    equation: Any
     most_stages: int = eqx.field(static=True, default=24)
     shortest: Float[Array, ""] = eqx.field(
         default=_SHORTEST, converter=partial(positive, "shortest")
@@ -89,17 +89,17 @@ class CentralSolver(AbstractFlowSolver):
         """Return the solver for a flow, which tells what fails before the controller gives up."""
         # An adaptive controller of diffrax shortens a step to no less than a fifth.
         shortest = jnp.maximum(self.shortest, 5 * smallest)
-        return dataclasses.replace(self, flow=flow, shortest=shortest)
+        return dataclasses.replace(self, equation=flow.equation, shortest=shortest)
 
     @property
     def spectral_radius(self) -> Float[Array, ""]:
         """Bound on the rates of decay: eta lambda at the threshold, and of the relaxation_time."""
-        return self._free_radius + _SAFETY / self.flow.relaxation_time
+        return self._free_radius + _SAFETY / self.equation.relaxation_time
 
     @property
     def _free_radius(self) -> float:
         """Bound on the rates of decay where no eigenvalue is near the threshold."""
-        return _SAFETY * (4 if self.flow.correction else 2)
+        return _SAFETY * (4 if self.equation.correction else 2)
 
     @property
     def longest_step(self) -> Float[Array, ""]:
@@ -109,7 +109,7 @@ class CentralSolver(AbstractFlowSolver):
     @property
     def first_step(self) -> Float[Array, ""]:
         """Short enough for a start above the threshold, which relaxes to it."""
-        return jnp.minimum(0.1, 0.4 * self.flow.relaxation_time)
+        return jnp.minimum(0.1, 0.4 * self.equation.relaxation_time)
 
     def order(self, terms: Any) -> int:
         """Return 2."""
@@ -122,7 +122,7 @@ class CentralSolver(AbstractFlowSolver):
         """Evaluate the model at the start, and put the state right there."""
         # What is above the threshold here may decay from here.
         flow, y0 = (
-            self.flow,
+            self.equation,
             dataclasses.replace(y0, excess_at_start=jnp.full_like(y0.excess_at_start, -1)),
         )
         model, modes = flow.model(potential, y0.params, y0.modes)
@@ -151,7 +151,7 @@ class CentralSolver(AbstractFlowSolver):
     ) -> tuple[Any, Any, dict[str, Any], CentralSolverState, RESULTS]:
         """Take one step; it is rejected where the model was not good enough for it."""
         del terms, made_jump
-        flow, model, f0 = self.flow, solver_state.model, solver_state.slope
+        flow, model, f0 = self.equation, solver_state.model, solver_state.slope
         start, unravel = ravel_pytree(y0.params)
         step = t1 - t0
         relaxation_time = flow.relaxation_time.astype(step.dtype)
@@ -231,7 +231,7 @@ class CentralSolver(AbstractFlowSolver):
             point, curvature, _ = carry
             here = model.at(curvature)
             forces = lax.cond(
-                moving, shortest, lambda: self.flow.slow_forces(potential, unravel(point), here)
+                moving, shortest, lambda: self.equation.slow_forces(potential, unravel(point), here)
             )
             needed = model.near & (above | ~moving)
             solution, slack, residual, solved = solve_where(needed, forces)
@@ -240,7 +240,7 @@ class CentralSolver(AbstractFlowSolver):
             valid = solved & (jnp.max(jnp.abs(push)) < jnp.inf)
             point = jnp.where(moves, jnp.where(valid, point - push, jnp.nan), point)
             curvature = jnp.where(moves, bound * identity - slack, curvature)
-            found = self.flow.response(forces, here, solution, residual, solved)
+            found = self.equation.response(forces, here, solution, residual, solved)
             return (point, curvature, found), None
 
         # The two problems, one after the other in a loop: one copy of the solver to compile.

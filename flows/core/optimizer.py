@@ -53,6 +53,19 @@ class AbstractIncrementalOptimizer(AbstractOptimizer):
         """Return `step(state) - state`, a pytree like `state`, without the cancellation."""
 
 
+class AbstractDescent(AbstractIncrementalOptimizer):
+    """An optimizer whose step is w' = w - eta g(w): the gradient where it is, and no memory.
+
+    What a flow needs to know of it are two numbers, the learning rate eta and the critical
+    sharpness, and that the map's derivative is symmetric: its eigenvalues are real.
+
+    Attributes:
+        learning_rate: eta, scalar, above 0.
+    """
+
+    learning_rate: eqx.AbstractVar[Float[Array, ""]]
+
+
 class AbstractCheckedOptimizer(AbstractOptimizer):
     """An optimizer whose step can fail, and whose steps do not all cost the same.
 

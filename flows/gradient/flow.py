@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 from jaxtyping import Array, Real
@@ -14,7 +13,6 @@ from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, scaled
 from ..core.variables import LOSS, STEPS, Variable
 from ..optimizers.gradient_descent import GradientDescent
-from ..solvers.controllers import default_controller
 
 
 class GradientFlowState(eqx.Module):
@@ -86,12 +84,6 @@ class GradientFlow(AbstractFlow):
     def observables(self, state: GradientFlowState, potential: Potential) -> dict[str, Array]:
         """Return `predicted_loss` = L(w)."""
         return {"predicted_loss": potential(state.params)}
-
-    def integrator(
-        self, dtype: Any
-    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
-        """Return Tsit5 with the default tolerances of the dtype."""
-        return diffrax.Tsit5(), default_controller(dtype)
 
     @property
     def cost(self) -> Cost:

@@ -12,9 +12,8 @@ in the time s = t / gamma, it is a gradient flow in that metric, dw/ds = -grav g
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,6 @@ from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, dot, root, scaled, squared_norm
 from ..core.validation import as_params, non_negative
 from ..core.variables import LOSS, TIME, Variable
-from ..solvers.controllers import default_controller
 from .friction import AbstractFriction, check_friction
 
 _ENERGY = "parameter^2 / time^2"
@@ -129,12 +127,6 @@ class DissipativeFlow(AbstractFlow):
             "dissipated_power": self.friction.rate(squared_speed) * squared_speed,
             "speed": root(squared_speed),
         }
-
-    def integrator(
-        self, dtype: Any
-    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
-        """Return Tsit5 with the default tolerances of the dtype."""
-        return diffrax.Tsit5(), default_controller(dtype)
 
     @property
     def cost(self) -> Cost:

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from ..core.cost import Cost
-from ..core.optimizer import AbstractIncrementalOptimizer
+from ..core.optimizer import AbstractDescent
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, scaled
 from ..core.validation import positive
@@ -23,7 +23,7 @@ class GradientDescentState(eqx.Module):
     params: Params
 
 
-class GradientDescent(AbstractIncrementalOptimizer):
+class GradientDescent(AbstractDescent):
     """Gradient descent, w' = w - eta grad L(w).
 
     On a quadratic it is stable iff the sharpness is below 2/eta, the critical sharpness

@@ -94,3 +94,19 @@ class OptaxOptimizer(AbstractOptimizer):
 def _like(new: Any, old: Array) -> Array:
     new = jnp.asarray(new)
     return new if new.dtype == old.dtype else new.astype(old.dtype)
+
+
+def as_optimizer(value: AbstractOptimizer | optax.GradientTransformation) -> AbstractOptimizer:
+    """Return an optimizer as it is, and an optax transformation as an `OptaxOptimizer`.
+
+    Raises:
+        ValueError: If `value` is neither.
+    """
+    if isinstance(value, AbstractOptimizer):
+        return value
+    if isinstance(value, optax.GradientTransformation):
+        return OptaxOptimizer(value)
+    raise ValueError(
+        "optimizer must be an optimizer such as GradientDescent(0.1), or an optax gradient "
+        f"transformation such as optax.sgd(0.1); got {value!r}."
+    )

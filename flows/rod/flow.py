@@ -24,7 +24,13 @@ from jaxtyping import Array, Float, Int, Real
 
 from ..core.arrays import DENSE_LIMIT
 from ..core.cost import Cost
-from ..core.flow import AbstractFollowedFlow, Midpoint
+from ..core.flow import (
+    AbstractEquationFlow,
+    AbstractFollowedFlow,
+    Integrator,
+    Midpoint,
+    default_controller,
+)
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, all_finite
@@ -34,8 +40,6 @@ from ..curvature.eigenpairs import random_modes
 from ..linear_algebra.low_rank_sums import inner_products
 from ..linear_algebra.symmetric import positive_part
 from ..optimizers.phase_space import check_phase_space, increments
-from ..solvers.controllers import default_controller
-from ..solvers.projection import AbstractProjectedFlow
 from .alignment import alignment, first_modes
 from .equation import RodSlope, is_rough, rod_slope
 from .solver import INTEGRAL, LONGEST_STEP, PROPORTIONAL, SAFETY, RodSolver, error_norm
@@ -55,7 +59,7 @@ _SPARED_SIZE = 100_000
 _SHORT = {"float32": 1e-3, "float64": 1e-6}
 
 
-class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
+class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     """Rod Flow of any smooth optimizer (arXiv 2602.01480, 2605.06821), with one rod or several.
 
     The state is a centre c and a covariance Sigma in the optimizer's phase space, whose dimension
@@ -141,6 +145,11 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
                 SHARPNESS, "largest eigenvalue of the Hessian at the rods' centre"
             )
         return described
+
+    @property
+    def equation(self) -> Any:
+        """The right-hand side."""
+        return self
 
     def init(self, potential: Potential, params: Params) -> RodState:
         """Return the state of the rod between the optimizer's first two states.
@@ -233,15 +242,6 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
         change = jax.jvp(increment, (centre,), (move,))[1]
         return state, (all_finite(state) & is_rough(move, change)).astype(jnp.int32)
 
-    def detail(self, state: Any) -> Float[Array, ""]:
-        """Return nan: the failures are told without a number."""
-        del state
-        return jnp.asarray(jnp.nan)
-
-    def review(self, start: RodState, end: RodState) -> None:
-        """Find nothing to repeat."""
-        del start, end
-
     def params(self, state: RodState) -> Params:
         """Return the centre's parameters."""
         return self.optimizer.params(state.centre)
@@ -309,9 +309,7 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
             return {}, None, Cost()
         return alignment(potential, params, kept, memory)
 
-    def integrator(
-        self, dtype: Any
-    ) -> tuple[diffrax.AbstractSolver, diffrax.AbstractStepSizeController]:
+    def integrator(self, dtype: Any) -> Integrator:
         """Return the solver made for this flow.
 
         Tolerances are the default ones of the dtype for the dense form, and a hundred times as
@@ -327,7 +325,7 @@ class RodFlow(AbstractProjectedFlow, AbstractFollowedFlow):
             icoeff=INTEGRAL,
             safety=SAFETY,
         )
-        return RodSolver(self, diffrax.Tsit5()), controller
+        return Integrator(RodSolver(self, diffrax.Tsit5()), controller)
 
     @property
     def point_cost(self) -> Cost:

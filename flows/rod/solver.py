@@ -61,7 +61,7 @@ class RodSolver(AbstractFlowSolver):
         dense: An explicit Runge-Kutta method for the dense form.
     """
 
-    flow: Any
+    equation: Any
     dense: diffrax.Tsit5
 
     term_structure: ClassVar = diffrax.AbstractTerm
@@ -85,7 +85,7 @@ class RodSolver(AbstractFlowSolver):
     def prepared(self, flow: Any, smallest: Array) -> "RodSolver":
         """Return the solver for a flow; a point without derivative ends it at any step size."""
         del smallest
-        return RodSolver(flow, self.dense)
+        return RodSolver(flow.equation, self.dense)
 
     @property
     def first_step(self) -> Array:
@@ -94,13 +94,13 @@ class RodSolver(AbstractFlowSolver):
 
     def start(self, y0: RodState, potential: Potential) -> tuple[RodState, RodSolverState]:
         """Put the state right, and evaluate the slope there."""
-        y0, failure = self.flow.project(y0, potential)
+        y0, failure = self.equation.project(y0, potential)
         if isinstance(y0, DenseRodState):
-            terms = diffrax.ODETerm(self.flow.vector_field)
+            terms = diffrax.ODETerm(self.equation.vector_field)
             zero = jnp.zeros((), y0.covariance.dtype)
             inner = self.dense.init(terms, zero, zero + _FIRST_STEP, y0, potential)
-            return y0, RodSolverState(inner, self._projected(self.flow.cost), failure)
-        slope = self.flow.slope(y0, potential)
+            return y0, RodSolverState(inner, self._projected(self.equation.cost), failure)
+        slope = self.equation.slope(y0, potential)
         return y0, RodSolverState(slope, self._projected(self._spent(slope.points)), failure)
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: RodState, args: Potential) -> RodSolverState:
@@ -128,10 +128,10 @@ class RodSolver(AbstractFlowSolver):
             y1, error, info, inner, result = self.dense.step(
                 terms, t0, t1, y0, args, inner, made_jump
             )
-            y1, failure = self.flow.project(y1, args)
+            y1, failure = self.equation.project(y1, args)
             result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
             if spent is not None:
-                spent = spent + self.flow.cost * (self.dense.tableau.num_stages - 1)
+                spent = spent + self.equation.cost * (self.dense.tableau.num_stages - 1)
             spent = self._projected(spent)
             return y1, error, {**info, "y1": y1}, RodSolverState(inner, spent, failure), result
         field, point, unravel = self._field(y0, args)
@@ -142,7 +142,7 @@ class RodSolver(AbstractFlowSolver):
         assert spent is not None
         rough = all_finite(y1) & ~done.slope.smooth
         # Of a rejected step nobody reads it: a constant step size rejects none.
-        failure = jnp.where(done.stable, rough.astype(jnp.int32), too_long_failure(self.flow))
+        failure = jnp.where(done.stable, rough.astype(jnp.int32), too_long_failure(self.equation))
         result = choose(failure > 0, RESULTS.nonlinear_divergence, RESULTS.successful)
         # Accepted, so that it ends the run; the estimate of its error is not finite.
         error = jax.tree.map(lambda e: jnp.where(rough & done.stable, 0, e), error)
@@ -158,7 +158,7 @@ class RodSolver(AbstractFlowSolver):
         if isinstance(y0, DenseRodState):
             return self.dense.func(terms, t0, y0, args)
         centre, unravel = flat_centre(y0)
-        move = increments(self.flow.optimizer, args, unravel)(centre)
+        move = increments(self.equation.optimizer, args, unravel)(centre)
         return LowRankRodState(unravel(move), jnp.zeros_like(y0.factor))
 
     def _field(
@@ -170,21 +170,21 @@ class RodSolver(AbstractFlowSolver):
         def field(point: RodPoint) -> RodSlope:
             state = LowRankRodState(unravel(point.centre), point.factor)
             # Every stage is a truncated sum, whose rows are in order.
-            return self.flow.slope(state, potential, ordered=True)
+            return self.equation.slope(state, potential, ordered=True)
 
         return field, RodPoint(centre, y0.factor), unravel
 
     def _stepped(self, field: Any, step: Array, point: RodPoint, slope: RodSlope) -> Stepped:
-        if isinstance(self.flow.optimizer, GradientDescent):
+        if isinstance(self.equation.optimizer, GradientDescent):
             return stabilised(field, step, point, slope, _MOST_STAGES)
         return bogacki_shampine(field, step, point, slope)
 
     def _spent(self, points: Array) -> Cost:
-        return self.flow.point_cost * points
+        return self.equation.point_cost * points
 
     def _projected(self, spent: Cost | None) -> Cost | None:
         """Add what a projection evaluates, the map and a derivative of it at the centre."""
-        return None if spent is None else spent + self.flow.point_cost
+        return None if spent is None else spent + self.equation.point_cost
 
 
 def error_norm(error: Any) -> Array:

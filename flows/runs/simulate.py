@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..core.flow import AbstractFlow, AbstractFollowedFlow
+from ..core.flow import AbstractEquationFlow, AbstractResizableFlow, AbstractFlow, AbstractFollowedFlow
 from ..measurements.along_path import check_measurements, labels
 from ..core.potential import Potential
-from ..solvers.projection import AbstractFlowSolver, AbstractProjectedFlow, ProjectedSolver
+from ..solvers.projection import (AbstractFlowSolver, ProjectedSolver)
+from ..core.flow import AbstractProjectedFlow
 from .segments import Progress, run_segments, segment_length
 from .simulation import (
     SimulationProblem,
@@ -164,7 +165,7 @@ def simulate(
     )
 
     def review(start: SimulationState, end: SimulationState) -> Any:
-        if not isinstance(flow, AbstractProjectedFlow) or is_traced(end):
+        if not isinstance(flow, AbstractResizableFlow) or is_traced(end):
             return None
         return flow.review(start.flow, end.flow)
 
@@ -204,10 +205,12 @@ def _flow_provenance(flow: AbstractFlow) -> dict[str, str]:
 def _fitted(solver: Any, flow: AbstractFlow, smallest: Float[Array, ""]) -> diffrax.AbstractSolver:
     """Return the solver as a run of the flow uses it."""
     if isinstance(solver, AbstractFlowSolver):
-        if type(solver.flow) is not type(flow):
+        if not isinstance(flow, AbstractEquationFlow) or type(solver.equation) is not type(
+            flow.equation
+        ):
             raise ValueError(
                 f"solver must be one for {type(flow).__name__}, or for any flow such as Tsit5(); "
-                f"got {type(solver).__name__}, made for {type(solver.flow).__name__}."
+                f"got {type(solver).__name__}, made for {type(solver.equation).__name__}."
             )
         return solver.prepared(flow, smallest)
     return ProjectedSolver(solver, flow) if isinstance(flow, AbstractProjectedFlow) else solver

@@ -18,7 +18,8 @@ from ..core.flow import AbstractFlow, AbstractFollowedFlow
 from ..measurements.along_path import losses, measure_all
 from ..measurements.base import AbstractMeasurement
 from ..core.potential import Potential
-from ..solvers.projection import AbstractFlowSolver, AbstractProjectedFlow
+from ..solvers.projection import (AbstractFlowSolver)
+from ..core.flow import (AbstractProjectedFlow)
 from ..core.results import LOSS_NOT_FINITE, RESULTS, TOO_LONG, choose, first_failure
 from ..solvers.field import (ShiftedField)
 from ..solvers.controllers import (StepMemory)
@@ -109,8 +110,8 @@ class SimulationProblem(eqx.Module):
 
     def detail(self, flow_state: Any) -> Float[Array, ""]:
         """Return the number that belongs to a failure; nan if there is none."""
-        if isinstance(self.flow, AbstractProjectedFlow):
-            return self.flow.detail(flow_state)
+        if isinstance(self.flow, AbstractProjectedFlow) and self.flow.failure_detail is not None:
+            return getattr(flow_state, self.flow.failure_detail)
         return jnp.asarray(jnp.nan)
 
     @property

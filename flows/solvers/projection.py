@@ -1,10 +1,4 @@
-"""Flows whose state lives on a surface, and the solver wrapper that keeps it there.
-
-A vector field may need more than it can integrate: eigenvectors that belong to the current point,
-a point on a surface, a factor of low rank. Such a flow carries them in its state with derivative
-zero, or lets them drift within a step, and `project` puts the state right after each accepted step
-of any solver.
-"""
+"""Solvers that keep the state of a projected flow on its surface."""
 
 import abc
 from typing import Any
@@ -14,44 +8,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core.flow import AbstractFlow
+from ..core.flow import AbstractEquationFlow, AbstractProjectedFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
-
-
-class AbstractProjectedFlow(AbstractFlow):
-    """A flow with a projection after each solver step.
-
-    Attributes:
-        failures: What can go wrong in a projection, a sentence each; `{detail}` stands for the
-            number that `detail` returns.
-    """
-
-    failures: eqx.AbstractClassVar[tuple[str, ...]]
-
-    @abc.abstractmethod
-    def project(self, state: Any, potential: Potential) -> tuple[PyTree[Array], Int[Array, ""]]:
-        """Put the state back where it belongs.
-
-        Returns:
-            The state, and 0, or i where `failures[i - 1]` happened.
-        """
-
-    @abc.abstractmethod
-    def detail(self, state: Any) -> Float[Array, ""]:
-        """Return the number that belongs to a failure of the projection; nan if none does."""
-
-    @abc.abstractmethod
-    def review(self, start: Any, end: Any) -> PyTree[Array] | None:
-        """Look at a finished segment, outside of compiled code, and at the start of a run.
-
-        Args:
-            start: The concrete state where the segment started.
-            end: Where it ended; `start` itself at the start of a run.
-
-        Returns:
-            None to go on, or a state, of other shapes perhaps, to repeat the segment from.
-        """
 
 
 def too_long_failure(flow: AbstractProjectedFlow) -> int:
@@ -60,7 +19,7 @@ def too_long_failure(flow: AbstractProjectedFlow) -> int:
 
 
 class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
-    """A solver made for one kind of projected flow: an accepted step ends where `project` would.
+    """A solver made for one kind of flow: an accepted step ends where `project` would put it.
 
     Its state has the attributes `cost`, a `Cost` that counts what accepted steps have spent since
     the start, and `failure`, as `project` returns it, or `too_long_failure`. A step that must not
@@ -69,17 +28,19 @@ class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
     the run.
 
     Attributes:
-        flow: The flow.
+        equation: The right-hand side that it integrates, `flow.equation`.
     """
 
-    flow: eqx.AbstractVar[AbstractProjectedFlow]
+    equation: eqx.AbstractVar[eqx.Module]
 
     @abc.abstractmethod
-    def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "AbstractFlowSolver":
+    def prepared(
+        self, flow: AbstractEquationFlow, smallest: Float[Array, ""]
+    ) -> "AbstractFlowSolver":
         """Return the solver for a run.
 
         Args:
-            flow: The flow of the run, of the kind that the solver is made for.
+            flow: The flow of the run, whose equation is of the kind that the solver is made for.
             smallest: The step size below which a controller ends the run.
         """
 
@@ -89,7 +50,7 @@ class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
         """Length of the first step to try."""
 
     @abc.abstractmethod
-    def start(self, y0: Any, potential: Potential) -> tuple[Any, Any]:
+    def start(self, y0: PyTree[Array], potential: Potential) -> tuple[PyTree[Array], PyTree[Array]]:
         """Return the state put right as `project` would, and the solver's state there."""
 
 

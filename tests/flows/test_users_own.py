@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
@@ -48,6 +49,13 @@ class Rescaled(flows.AbstractFlow):
         return flows.Cost(gradients=1)
 
 
+class Point(eqx.Module):
+    """A point of the circle, and its distance from the centre before the last projection."""
+
+    params: jax.Array
+    distance: jax.Array
+
+
 class OnCircle(flows.AbstractProjectedFlow):
     """Gradient flow on the unit circle, put back to it after each step; it must not start at 0."""
 
@@ -55,27 +63,23 @@ class OnCircle(flows.AbstractProjectedFlow):
     time_unit: ClassVar[str] = flows.TIME
     variables: ClassVar[Mapping[str, flows.Variable]] = {}
     failures: ClassVar[tuple[str, ...]] = ("the origin has no nearest point, |w| = {detail:g}",)
+    failure_detail: ClassVar[str] = "distance"
 
     def init(self, potential, params):
-        return params
+        return Point(params, jnp.ones(()))
 
     def vector_field(self, t, state, args):
-        gradient = jax.grad(args)(state)
-        return -gradient + (gradient @ state) * state
+        gradient = jax.grad(args)(state.params)
+        return Point(-gradient + (gradient @ state.params) * state.params, jnp.zeros(()))
 
     def project(self, state, potential):
-        size = jnp.linalg.norm(state)
+        size = jnp.linalg.norm(state.params)
         lost = size < 1e-6
-        return jnp.where(lost, state, state / size), lost.astype(jnp.int32)
-
-    def detail(self, state):
-        return jnp.linalg.norm(state)
-
-    def review(self, start, end):
-        return None
+        point = jnp.where(lost, state.params, state.params / size)
+        return Point(point, size), lost.astype(jnp.int32)
 
     def params(self, state):
-        return state
+        return state.params
 
     def observables(self, state, potential):
         return {}
