@@ -27,15 +27,18 @@ def imported_rooms(path: Path) -> set[str]:
 
 
 def test_every_room_has_a_floor():
+    """A new room is given its floor here."""
     assert {path.parent.name for path in FLOWS.glob("*/*.py")} == set(FLOOR)
 
 
 @pytest.mark.parametrize("room", FLOOR)
 def test_a_room_imports_from_lower_floors_alone(room):
+    """Rooms on one floor know nothing of each other."""
     for path in (FLOWS / room).glob("*.py"):
         for other in imported_rooms(path) - {room}:
             assert FLOOR[other] < FLOOR[room], f"{path.name} of {room} imports from {other}"
 
 
 def test_no_file_lies_beside_the_rooms():
+    """The top of the package holds the public names and the map alone."""
     assert {path.name for path in FLOWS.glob("*.py")} == {"__init__.py"}
