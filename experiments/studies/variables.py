@@ -36,7 +36,7 @@ def variable(
 def dataset(
     variables: Mapping[str, Variable],
     coordinates: Mapping[str, Variable] | None = None,
-    **attributes: str | float,
+    **attributes: str | float | int,
 ) -> Dataset:
     """Make a part of a study of its variables, coordinates and attributes."""
     import xarray as xr
