@@ -120,20 +120,26 @@ def _shaped(built: BuiltFlow, params: Any) -> BuiltFlow:
 
 
 def build_study(config: StudyExperiment, source: str) -> AbstractStudy:
-    """Build the study that a config names, inside its `precision`.
+    """Return the study that a config names, checked inside of its `precision`.
 
     Args:
         config: the config.
         source: what to call it in an error.
 
+    Returns:
+        A copy: a study keeps what its parts share, a trained network perhaps, which would
+        otherwise live as long as the config.
+
     Raises:
         ConfigError: if the values do not make a study; the message names the key.
     """
+    study = config.study.model_copy()
     try:
         with building("study"):
-            return config.study.build()
+            study.check()
     except BuildError as error:
         raise ConfigError(source, [Problem(error.key, error.message)]) from error
+    return study
 
 
 def _start(config: Experiment, potential: Any) -> tuple[Any, int]:

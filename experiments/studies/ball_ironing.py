@@ -1,110 +1,122 @@
 """What a ball makes of a rough line: ironed landscapes, and the paths of the ball's centre."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
+import pydantic
 
-import flows
-import potentials
+from ..tables.base import NonNegativeFloat, PositiveFloat, refuse
+from .fields import Distinct, Saves, check_order, named
+from .study import AbstractStudy, Conclusion, Dataset, Parts
+from .variables import dataset, variable
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    import flows
+    import potentials
 
+GridPoints = Annotated[int, pydantic.Field(ge=101, le=10_000_000)]
+Terms = Annotated[int, pydantic.Field(ge=1, le=1000)]
 # Of the grid that is stored: more than a figure can show.
 _STORED = 4000
 # The grid of the search for contacts must resolve the finest wave, of length 2 pi / n^2.
 _POINTS_PER_WAVE = 4
+_MOST_POINTS = 20_000_000
 
 
 class BallIroning(AbstractStudy):
-    """The sum of sines and what balls of several radii see of it.
+    """`kind = "ball_ironing"`: the sum of sines, ironed with several radii, and balls on it.
 
-    Args:
+    The landscape is that of `potentials.WeierstrassSine(terms)` on [lower, upper]; a ball of each
+    radius is dropped on it and rolls.
+
+    Attributes:
         terms: n of the potential.
         lower: Left end.
         upper: Right end.
         points: Of the grid that is ironed.
         radii: Of the balls.
-        start: Parameters of the centre from which each ball is dropped.
-        horizon: How long it rolls, in units of flow time at learning rate 1.
+        start: The parameter over which the centre of each ball is dropped.
+        horizon: How long it rolls, in units of time (learning rate times steps).
         saves: Points of its path.
     """
 
-    def __init__(
-        self,
-        *,
-        terms: int,
-        lower: float,
-        upper: float,
-        points: int,
-        radii: tuple[float, ...],
-        start: float,
-        horizon: float,
-        saves: int,
-    ):
-        self._terms, self._start = terms, start
-        self._potential = potentials.WeierstrassSine(terms)
-        self._ends, self._points = (lower, upper), points
-        self._rate, self._saves = horizon / saves, saves
-        self._radii = {f"radius-{radius:g}": radius for radius in radii}
+    kind: Literal["ball_ironing"]
+    terms: Terms = 100
+    lower: float = 0.0
+    upper: float = 2.1
+    points: GridPoints = 1_050_001
+    radii: Annotated[
+        tuple[NonNegativeFloat, ...], pydantic.Field(strict=False, min_length=1), Distinct
+    ] = (0.0, 0.01, 0.03, 0.1, 0.3)
+    start: float = 1.0
+    horizon: PositiveFloat = 1.0
+    saves: Saves = 100
+
+    figures = ("ball_ironing",)
+
+    @pydantic.model_validator(mode="after")
+    def _the_grid_is_there_and_not_too_large(self) -> "BallIroning":
+        check_order(self, "lower", "upper")
+        check_border(self.points, max(self.radii), self.upper - self.lower)
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The potential, and where the balls are dropped."""
-        return {"potential": "weierstrass_sine", "terms": self._terms, "start": self._start}
+        return {"potential": "weierstrass_sine", "terms": self.terms, "start": self.start}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """One per radius."""
-        return tuple(self._radii)
+        return tuple(self._named)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the potential."""
+        self._potential()
+
+    def compute(self, part: str) -> Dataset:
         """Iron the landscape with one radius, and let a ball roll on it."""
-        radius = self._radii[part]
-        lower, upper = self._ends
-        found = flows.ironed(self._potential, radius, lower=lower, upper=upper, points=self._points)
-        every = max(1, (self._points - 1) // _STORED)
+        import flows
+
+        radius = self._named[part]
+        found = flows.ironed(
+            self._potential(), radius, lower=self.lower, upper=self.upper, points=self.points
+        )
+        every = max(1, (self.points - 1) // _STORED)
         path = self._path(radius)
-        rest, slope = path[-1], abs(path[-1, 1] - path[-2, 1])
-
-        def along(dim: str, values: np.ndarray, units: str, name: str) -> tuple[Any, ...]:
-            return (dim, values, {"units": units, "long_name": name})
-
         minima = np.flatnonzero(found.minima)
         (x,) = found.coordinates
-        return xr.Dataset(
+        time = self.horizon / self.saves * np.arange(len(path))
+        return dataset(
             {
-                "landscape": along("x", found.landscape[::every], "loss", "landscape"),
-                "height": along("x", found.height[::every], "loss", "height of the centre"),
-                "crease": along("crease", found.height[found.creases], "loss", "height of creases"),
-                "minimum": along("minimum", found.height[minima], "loss", "height of minima"),
-                "path_height": along("time", path[:, 1], "loss", "height of the rolling centre"),
-                "path_x": along("time", path[:, 0], "parameter", "place of the rolling centre"),
-                "contacts": along("time", path[:, 2], "1", "number of contacts"),
-            },
-            {
-                "x": along("x", x[::every], "parameter", "parameter"),
-                "crease_x": along("crease", x[found.creases], "parameter", "place of creases"),
-                "minimum_x": along("minimum", x[minima], "parameter", "place of minima"),
-                "time": along(
-                    "time", self._rate * np.arange(len(path)), "1", "learning rate * steps"
+                "landscape": variable("x", found.landscape[::every], "loss", "landscape"),
+                "height": variable("x", found.height[::every], "loss", "height of the centre"),
+                "crease": variable(
+                    "crease", found.height[found.creases], "loss", "height of creases"
                 ),
+                "minimum": variable("minimum", found.height[minima], "loss", "height of minima"),
+                "path_height": variable("time", path[:, 1], "loss", "height of the rolling centre"),
+                "path_x": variable("time", path[:, 0], "parameter", "place of the rolling centre"),
+                "contacts": variable("time", path[:, 2], "1", "number of contacts"),
             },
             {
-                "label": f"radius = {radius:g}",
-                "radius": radius,
-                "minima": len(minima),
-                "minima_at_creases": int(np.sum(found.creases[minima] | found.creases[minima - 1])),
-                "rest_x": float(rest[0]),
-                "rest_height": float(rest[1]),
-                "rest_contacts": int(rest[2]),
-                "last_change": float(slope),
+                "x": variable("x", x[::every], "parameter", "parameter"),
+                "crease_x": variable("crease", x[found.creases], "parameter", "place of creases"),
+                "minimum_x": variable("minimum", x[minima], "parameter", "place of minima"),
+                "time": variable("time", time, "1", "learning rate * steps"),
             },
+            label=f"radius = {radius:g}",
+            radius=radius,
+            minima=len(minima),
+            minima_at_creases=at_creases(found),
+            rest_x=float(path[-1, 0]),
+            rest_height=float(path[-1, 1]),
+            rest_contacts=int(path[-1, 2]),
+            last_change=float(abs(path[-1, 1] - path[-2, 1])),
         )
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Say where each ball comes to rest, and on what the minima lie."""
         conclusions = []
         for data in parts.values():
@@ -112,21 +124,57 @@ class BallIroning(AbstractStudy):
             minima = data.attrs["minima"]
             conclusions.append(Conclusion(f"local minima {name}", minima))
             if data.attrs["radius"] > 0:
-                at_creases = data.attrs["minima_at_creases"]
-                conclusions.append(Conclusion(f"of them at creases {name}", at_creases, minima))
+                creased = data.attrs["minima_at_creases"]
+                conclusions.append(Conclusion(f"of them at creases {name}", creased, minima))
             conclusions.append(Conclusion(f"resting place {name}", data.attrs["rest_x"]))
         return conclusions
 
+    @functools.cached_property
+    def _named(self) -> dict[str, float]:
+        return named("radius", self.radii)
+
+    def _potential(self) -> "potentials.WeierstrassSine":
+        import potentials
+
+        return potentials.WeierstrassSine(self.terms)
+
     def _path(self, radius: float) -> np.ndarray:
-        """Place, height and contacts of a ball that is dropped and rolls."""
-        waves = 2 * radius * self._terms**2 / (2 * np.pi)
+        """Return place, height and contacts of a ball that is dropped and rolls, (time, 3)."""
+        import jax.numpy as jnp
+
+        import flows
+
+        waves = 2 * radius * self.terms**2 / (2 * np.pi)
         # A ball of radius 0 has nothing to search.
         least = 128 if radius else 8
         candidates = max(least, int(np.ceil(_POINTS_PER_WAVE * waves)))
-        optimizer = flows.RollingBall(self._rate, radius, candidates=candidates)
-        start = flows.drop(optimizer, self._potential, jnp.asarray([self._start]))
+        rate = self.horizon / self.saves
+        optimizer = flows.RollingBall(rate, radius, candidates=candidates)
+        potential = self._potential()
+        start = flows.drop(optimizer, potential, jnp.asarray([self.start]))
         flow = flows.BallCentreFlow(optimizer, curvature=False)
-        run = flows.simulate(flow, self._potential, start, self._saves, measurements=())
+        run = flows.simulate(flow, potential, start, self.saves, measurements=())
         seen = run.observables
         columns = (run.params[:, 0], seen["centre_height"], seen["contacts"])
         return np.stack([np.asarray(column) for column in columns], axis=1)
+
+
+def check_border(points: int, radius: float, length: float) -> None:
+    """Refuse `radii` with which a grid and a border of the radius on both sides are too large.
+
+    Args:
+        points: Of the grid.
+        radius: The largest radius.
+        length: Of the grid, in parameters.
+    """
+    if points * (1 + 2 * radius / length) > _MOST_POINTS:
+        message = f"given {radius:g}; with points = {points} a line of length {length:g} and a"
+        raise refuse(
+            "radii", f"{message} border of the radius have more than {_MOST_POINTS} points"
+        )
+
+
+def at_creases(ironed: "flows.Ironed") -> int:
+    """Return how many local minima of an ironed line lie at creases, or next to one."""
+    places = np.flatnonzero(ironed.minima)
+    return int(np.sum(ironed.creases[places] | ironed.creases[places - 1]))

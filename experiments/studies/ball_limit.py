@@ -1,25 +1,33 @@
 """Two limits of the rolling ball: radius to 0, gradient flow; learning rate to 0, the flow."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Array
+import pydantic
 
-import flows
-import potentials
+from ..tables.base import PositiveFloat, Size
+from .fields import Distinct, Pair
+from .study import AbstractStudy, Conclusion, Dataset, Parts
+from .variables import dataset, variable
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    from jax import Array
+
+    import potentials
+
+_COORDINATES = {
+    "radius": ("parameter", "radius of the ball"),
+    "learning_rate": ("1", "learning rate"),
+}
 
 
 class BallLimit(AbstractStudy):
-    """Errors of ball-centre dynamics and of the rolling ball on a double well, at one time.
+    """`kind = "ball_limit"`: radius to 0 and learning rate to 0 on a double well.
 
-    Args:
+    The errors of ball-centre dynamics and of the rolling ball are distances of contacts, all at
+    one time.
+
+    Attributes:
         horizon: The time, learning rate times steps.
         start: Where the balls touch at the start.
         radii: Of the balls whose distance from gradient flow is measured.
@@ -27,79 +35,114 @@ class BallLimit(AbstractStudy):
         steps: How many of them make the horizon.
     """
 
-    def __init__(
-        self,
-        *,
-        horizon: float,
-        start: tuple[float, ...],
-        radii: tuple[float, ...],
-        radius: float,
-        steps: tuple[int, ...],
-    ):
-        self._horizon, self._start = horizon, jnp.asarray(start)
-        self._radii, self._radius = np.sort(radii), radius
-        self._steps = np.sort(steps)[::-1]
-        self._potential = potentials.DoubleWell(transverse=[1.0])
+    kind: Literal["ball_limit"]
+    horizon: PositiveFloat = 1.0
+    start: Pair = (0.4, 1.0)
+    radii: Annotated[
+        tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=3), Distinct
+    ] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+    radius: PositiveFloat = 0.05
+    steps: Annotated[tuple[Size, ...], pydantic.Field(strict=False, min_length=3), Distinct] = (
+        25,
+        50,
+        100,
+        200,
+        400,
+        800,
+    )
+
+    figures = ("ball_limit",)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The time, and the radius of the second limit."""
-        return {"horizon": self._horizon, "radius": self._radius}
+        return {"horizon": self.horizon, "radius": self.radius}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The two limits."""
-        return ("radius", "learning_rate")
+        return tuple(_COORDINATES)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the balls and the potential."""
+        import flows
+
+        self._potential()
+        for radius in (*self.radii, self.radius):
+            flows.RollingBall(self.horizon, radius)
+
+    def compute(self, part: str) -> Dataset:
         """Measure the errors of one limit."""
         if part == "radius":
-            errors, values = self._to_gradient_flow(), self._radii
-            described = ("parameter", "radius of the ball")
+            values = np.sort(self.radii)
+            errors = self._to_gradient_flow(values)
         else:
-            errors, values = self._to_the_flow(), self._horizon / self._steps
-            described = ("1", "learning rate")
+            steps = np.sort(self.steps)[::-1]
+            values = self.horizon / steps
+            errors = self._to_the_flow(steps)
         name = "distance of the contacts at the end"
-        units, long_name = described
-        return xr.Dataset(
-            {"error": (part, errors, {"units": "parameter", "long_name": name})},
-            {part: (part, values, {"units": units, "long_name": long_name})},
-            {"order": float(np.polyfit(np.log(values[:3]), np.log(errors[:3]), 1)[0])},
+        return dataset(
+            {"error": variable(part, errors, "parameter", name)},
+            {part: variable(part, values, *_COORDINATES[part])},
+            order=float(np.polyfit(np.log(values[:3]), np.log(errors[:3]), 1)[0]),
         )
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Both are of first order, fitted to the three smallest values."""
         names = {"radius": "order in the radius", "learning_rate": "order in the learning rate"}
         return [Conclusion(names[part], data.attrs["order"], 1.0) for part, data in parts.items()]
 
+    def _potential(self) -> "potentials.DoubleWell":
+        import potentials
+
+        return potentials.DoubleWell(transverse=[1.0])
+
     def _contacts(self, radii: np.ndarray) -> np.ndarray:
-        """Where the contacts are at the end, for several radii."""
+        """Return where the contacts are at the end, for several radii."""
+        import equinox as eqx
+        import jax
+        import jax.numpy as jnp
+
+        import flows
+
+        potential, start = self._potential(), jnp.asarray(self.start)
 
         @eqx.filter_jit
         @jax.vmap
-        def end(radius: Array) -> Array:
-            flow = flows.BallCentreFlow(flows.RollingBall(self._horizon, radius), curvature=False)
-            run = flows.simulate(flow, self._potential, self._start, 1, measurements=())
+        def end(radius: "Array") -> "Array":
+            flow = flows.BallCentreFlow(flows.RollingBall(self.horizon, radius), curvature=False)
+            run = flows.simulate(flow, potential, start, 1, measurements=())
             return run.observables["contact"][-1]
 
         return np.asarray(end(jnp.asarray(radii)))
 
-    def _to_gradient_flow(self) -> np.ndarray:
-        flow = flows.GradientFlow(flows.GradientDescent(self._horizon))
-        limit = flows.simulate(flow, self._potential, self._start, 1, measurements=()).params[-1]
-        return np.linalg.norm(self._contacts(self._radii) - np.asarray(limit), axis=1)
+    def _to_gradient_flow(self, radii: np.ndarray) -> np.ndarray:
+        import jax.numpy as jnp
 
-    def _to_the_flow(self) -> np.ndarray:
-        limit = self._contacts(np.array([self._radius]))[0]
+        import flows
+
+        flow = flows.GradientFlow(flows.GradientDescent(self.horizon))
+        start = jnp.asarray(self.start)
+        limit = flows.simulate(flow, self._potential(), start, 1, measurements=()).params[-1]
+        return np.linalg.norm(self._contacts(radii) - np.asarray(limit), axis=1)
+
+    def _to_the_flow(self, numbers: np.ndarray) -> np.ndarray:
+        import equinox as eqx
+        import jax
+        import jax.numpy as jnp
+
+        import flows
+
+        limit = self._contacts(np.array([self.radius]))[0]
+        potential, start = self._potential(), jnp.asarray(self.start)
 
         @eqx.filter_jit
-        def end(steps: Array) -> Array:
-            rate = self._horizon / steps.astype(self._start.dtype)
-            optimizer = flows.RollingBall(rate, self._radius)
-            state = optimizer.init(self._start)
+        def end(steps: "Array") -> "Array":
+            rate = self.horizon / steps.astype(start.dtype)
+            optimizer = flows.RollingBall(rate, self.radius)
             return jax.lax.fori_loop(
-                0, steps, lambda _, state: optimizer.step(state, self._potential), state
+                0, steps, lambda _, state: optimizer.step(state, potential), optimizer.init(start)
             ).params
 
-        ends = np.stack([np.asarray(end(jnp.asarray(int(steps)))) for steps in self._steps])
+        ends = np.stack([np.asarray(end(jnp.asarray(int(steps)))) for steps in numbers])
         return np.linalg.norm(ends - limit, axis=1)

@@ -1,91 +1,92 @@
 """How many local minima a ball leaves of a rough line, against its radius."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import xarray as xr
+import pydantic
 
-import flows
-import potentials
+from .ball_ironing import GridPoints, Terms, at_creases, check_border
+from .fields import Positives
+from .study import AbstractStudy, Conclusion, Dataset, Parts
+from .variables import dataset, variable
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    import potentials
 
 # Interior local minima on [0, 2.1], by radius, of the ironed f(t) = sum over k = 1..100 of
 # sin(k^2 t) / k^2, which goes on beyond both ends; counted on grids of spacing down to 1e-6.
 _KNOWN = {0.0: 1562, 0.003: 203, 0.01: 69, 0.03: 25, 0.1: 9, 0.3: 3}
+_SINE, _WEIERSTRASS = "weierstrass_sine", "weierstrass"
 
 
 class BallMinima(AbstractStudy):
-    """Interior local minima of ironed landscapes.
+    """`kind = "ball_minima"`: local minima of ironed landscapes against the radius.
 
-    Args:
-        radii: Of the balls, above 0; 0 is added.
+    The landscapes are the sum of sines on [0, 2.1] and Weierstrass's function on [-1, 1]. The
+    radius 0, of the landscape itself, is counted too.
+
+    Attributes:
+        radii: Of the balls.
         terms: n of the sum of sines.
-        points: Of the grids.
+        points: Of the grid of each.
         weierstrass_terms: Of Weierstrass's function.
     """
 
-    def __init__(
-        self, *, radii: tuple[float, ...], terms: int, points: int, weierstrass_terms: int
-    ):
-        self._radii = (0.0, *sorted(radii))
-        self._terms, self._points = terms, points
-        waves = potentials.Weierstrass(0.5, 3.0, weierstrass_terms)
-        self._potentials: dict[str, tuple[str, Callable[..., Any], float, float]] = {
-            "weierstrass_sine": (
-                f"sum of {terms} sines on [0, 2.1]",
-                potentials.WeierstrassSine(terms),
-                0.0,
-                2.1,
-            ),
-            "weierstrass": (f"Weierstrass, {weierstrass_terms} waves, on [-1, 1]", waves, -1, 1),
-        }
+    kind: Literal["ball_minima"]
+    radii: Positives = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    terms: Terms = 100
+    points: GridPoints = 1_050_001
+    weierstrass_terms: Annotated[int, pydantic.Field(ge=1, le=12)] = 7
+
+    figures = ("ball_minima",)
+
+    @pydantic.model_validator(mode="after")
+    def _the_grids_are_not_too_large(self) -> "BallMinima":
+        # The shorter of the two lines has the finer grid.
+        check_border(self.points, max(self.radii), 2.0)
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The resolution."""
-        return {"points": self._points, "terms": self._terms}
+        return {"points": self.points, "terms": self.terms}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """One per potential."""
-        return tuple(self._potentials)
+        return (_SINE, _WEIERSTRASS)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the potentials."""
+        for part in self.parts:
+            self._line(part)
+
+    def compute(self, part: str) -> Dataset:
         """Count for all radii."""
-        label, potential, lower, upper = self._potentials[part]
-        counts, at_creases = [], []
-        for radius in self._radii:
-            found = flows.ironed(potential, radius, lower=lower, upper=upper, points=self._points)
-            places = np.flatnonzero(found.minima)
-            counts.append(len(places))
-            at_creases.append(int(np.sum(found.creases[places] | found.creases[places - 1])))
-        return xr.Dataset(
+        import flows
+
+        label, potential, lower, upper = self._line(part)
+        radii = (0.0, *sorted(self.radii))
+        counts, creased = [], []
+        for radius in radii:
+            found = flows.ironed(potential, radius, lower=lower, upper=upper, points=self.points)
+            counts.append(np.count_nonzero(found.minima))
+            creased.append(at_creases(found))
+        return dataset(
             {
-                "minima": ("radius", counts, {"units": "1", "long_name": "local minima"}),
-                "minima_at_creases": (
-                    "radius",
-                    at_creases,
-                    {"units": "1", "long_name": "local minima at creases"},
-                ),
+                "minima": variable("radius", counts, "1", "local minima"),
+                "minima_at_creases": variable("radius", creased, "1", "local minima at creases"),
             },
-            {
-                "radius": (
-                    "radius",
-                    np.array(self._radii),
-                    {"units": "parameter", "long_name": "radius of the ball"},
-                )
-            },
-            {"label": label},
+            {"radius": variable("radius", radii, "parameter", "radius of the ball")},
+            label=label,
         )
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Set the counts beside those that are known, and fit their power of the radius."""
         conclusions = []
         for name, data in parts.items():
             radii, counts = data["radius"].values, data["minima"].values
-            known = _KNOWN if name == "weierstrass_sine" and self._terms == 100 else {}
+            known = _KNOWN if name == _SINE and self.terms == 100 else {}
             for radius, count in zip(radii, counts, strict=True):
                 if radius in known:
                     quantity = f"local minima of the sum of sines at radius {radius:g}"
@@ -95,3 +96,13 @@ class BallMinima(AbstractStudy):
                 slope = np.polyfit(np.log(radii[several]), np.log(counts[several]), 1)[0]
                 conclusions.append(Conclusion(f"power of the radius, {data.label}", float(slope)))
         return conclusions
+
+    def _line(self, part: str) -> "tuple[str, potentials.AbstractPotential, float, float]":
+        """Return a part's label, its potential and the two ends of the line."""
+        import potentials
+
+        if part == _SINE:
+            label = f"sum of {self.terms} sines on [0, 2.1]"
+            return label, potentials.WeierstrassSine(self.terms), 0.0, 2.1
+        label = f"Weierstrass, {self.weierstrass_terms} waves, on [-1, 1]"
+        return label, potentials.Weierstrass(0.5, 3.0, self.weierstrass_terms), -1.0, 1.0

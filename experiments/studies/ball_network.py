@@ -1,98 +1,108 @@
 """A network trained by rolling balls of several radii, beside gradient descent."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import xarray as xr
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+import pydantic
 
-import flows
+from ..tables.base import PositiveFloat, PositiveInt, Seed, building, refuse
+from ..tables.supervised import SupervisedTable
+from .fields import Positives, named
+from .study import AbstractStudy, Conclusion, Dataset, Parts
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+    from flows import Potential, RollingBall, Trajectory
+    from potentials import AbstractPotential
 
 
 class BallNetwork(AbstractStudy):
-    """Loss, sharpness and radius times curvature along the paths.
+    """`kind = "ball_network"`: a network trained by balls of several radii and gradient descent.
 
-    Args:
+    Loss, sharpness and radius times curvature are measured along the paths. `[study.potential]` is
+    the network and its data, as in an experiment.
+
+    Attributes:
         potential: The loss of a network.
-        params: Where all start.
+        init_seed: Draws the weights at which all start.
         learning_rate: eta.
         radii: Of the balls.
-        height_scale: Of the metric.
+        height_scale: Of the metric in which the ball is round.
         steps: How many of the optimizers.
         save_every: Of them, how often to measure.
-        flows_too: Whether the balls' flows run beside them.
+        flows: Whether the balls' flows run beside them.
     """
 
-    def __init__(
-        self,
-        *,
-        potential: Any,
-        params: Any,
-        learning_rate: float,
-        radii: tuple[float, ...],
-        height_scale: float,
-        steps: int,
-        save_every: int,
-        flows_too: bool,
-    ):
-        self._potential, self._params = potential, params
-        self._learning_rate, self._height_scale = learning_rate, height_scale
-        self._steps, self._save_every = steps, save_every
-        balls = {f"radius-{radius:g}": radius for radius in radii}
-        centres = {f"flow-{radius:g}": radius for radius in radii} if flows_too else {}
-        self._radii = {"gradient_descent": 0.0, **balls, **centres}
+    kind: Literal["ball_network"]
+    potential: SupervisedTable
+    init_seed: Seed = 0
+    learning_rate: PositiveFloat
+    radii: Positives
+    height_scale: PositiveFloat = 1.0
+    steps: Annotated[int, pydantic.Field(ge=1, le=1_000_000)]
+    save_every: PositiveInt = 1
+    flows: bool = True
+
+    figures = ("ball_network",)
+
+    @pydantic.model_validator(mode="after")
+    def _saves_divide_the_steps(self) -> "BallNetwork":
+        if self.steps % self.save_every:
+            message = f"given {self.save_every}; must divide steps = {self.steps}"
+            raise refuse("save_every", message)
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The learning rate, 2/eta and the number of parameters."""
+        from jax.flatten_util import ravel_pytree
+
         return {
-            "learning_rate": self._learning_rate,
-            "critical_sharpness": 2 / self._learning_rate,
-            "parameters": ravel_pytree(self._params)[0].size,
+            "learning_rate": self.learning_rate,
+            "critical_sharpness": 2 / self.learning_rate,
+            "parameters": ravel_pytree(self._start)[0].size,
             "time_label": "step",
         }
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Gradient descent, a ball per radius, and perhaps its flow."""
-        return tuple(self._radii)
+        return tuple(self._named)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the network on its data."""
+        with building("potential"):
+            self._start  # noqa: B018 (kept for the parts)
+
+    def compute(self, part: str) -> Dataset:
         """Run one of them.
 
         Raises:
             flows.SimulationError: if it diverges or loses its contact.
         """
-        radius = self._radii[part]
+        radius = self._named[part]
         if part.startswith("flow-"):
-            flow = flows.BallCentreFlow(self._ball(radius))
-            run = flows.simulate(
-                flow,
-                self._potential,
-                self._params,
-                self._steps,
-                save_every=self._save_every,
-                measurements=(),
-            )
-            data = run.to_dataset(params=False)[["predicted_loss", "radius_times_curvature"]]
-            data = data.rename(predicted_loss="loss")
+            run, names = self._simulated(radius), ["predicted_loss", "radius_times_curvature"]
             label = f"flow, radius = {radius:g}"
+        elif radius:
+            run, names = self._iterated(radius), ["loss", "sharpness", "radius_times_curvature"]
+            label = f"radius = {radius:g}"
         else:
-            run = self._iterated(radius)
-            data = run.to_dataset(params=False)[
-                ["loss", "sharpness", *(["radius_times_curvature"] if radius else [])]
-            ]
-            label = f"radius = {radius:g}" if radius else "gradient descent"
+            run, names = self._iterated(radius), ["loss", "sharpness"]
+            label = "gradient descent"
+        data = run.to_dataset(params=False)[names]
         spent = int(np.asarray(run.stats["gradient_equivalents"]))
-        described = {"label": label, "radius": radius, "kind": part.split("-")[0]}
-        data.attrs = {**described, "gradient_equivalents_per_step": spent / self._steps}
-        return data
+        data.attrs = {
+            "label": label,
+            "radius": radius,
+            "kind": part.split("-")[0],
+            "gradient_equivalents_per_step": spent / self.steps,
+        }
+        return data.rename(predicted_loss="loss") if "predicted_loss" in data else data
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Last loss and sharpness, and what a step costs."""
         conclusions = []
         for data in parts.values():
@@ -105,28 +115,58 @@ class BallNetwork(AbstractStudy):
             conclusions.append(Conclusion(f"gradient-equivalents per step, {label}", spent))
         return conclusions
 
-    def _ball(self, radius: float) -> flows.RollingBall:
-        return flows.RollingBall(self._learning_rate, radius, self._height_scale)
+    @functools.cached_property
+    def _named(self) -> dict[str, float]:
+        centres = named("flow", self.radii) if self.flows else {}
+        return {"gradient_descent": 0.0, **named("radius", self.radii), **centres}
 
-    def _iterated(self, radius: float) -> flows.Trajectory:
-        measurements: list[Any] = [flows.LossAndGradient(), flows.Curvature(1)]
+    @functools.cached_property
+    def _loss(self) -> "AbstractPotential":
+        return self.potential.build().potential
+
+    @functools.cached_property
+    def _start(self) -> "PyTree[Array]":
+        import jax
+
+        return self._loss.init(jax.random.key(self.init_seed))
+
+    def _ball(self, radius: float) -> "RollingBall":
+        import flows
+
+        return flows.RollingBall(self.learning_rate, radius, self.height_scale)
+
+    def _simulated(self, radius: float) -> "Trajectory":
+        import flows
+
+        return flows.simulate(
+            flows.BallCentreFlow(self._ball(radius)),
+            self._loss,
+            self._start,
+            self.steps,
+            save_every=self.save_every,
+            measurements=(),
+        )
+
+    def _iterated(self, radius: float) -> "Trajectory":
+        import flows
+
+        measurements = (flows.LossAndGradient(), flows.Curvature(1))
         if radius:
             optimizer = self._ball(radius)
 
-            def product(potential: Any, params: Any) -> Array:
+            def product(potential: "Potential", params: "PyTree[Array]") -> "Array":
                 return radius * flows.principal_curvature(optimizer, potential, params)
 
             described = "radius times the largest principal curvature"
-            measurements.append(
-                flows.ScalarMeasurement("radius_times_curvature", product, described)
-            )
+            name = "radius_times_curvature"
+            measurements += (flows.ScalarMeasurement(name, product, described),)
         else:
-            optimizer = flows.GradientDescent(self._learning_rate)
+            optimizer = flows.GradientDescent(self.learning_rate)
         return flows.iterate(
             optimizer,
-            self._potential,
-            self._params,
-            self._steps,
-            save_every=self._save_every,
-            measurements=tuple(measurements),
+            self._loss,
+            self._start,
+            self.steps,
+            save_every=self.save_every,
+            measurements=measurements,
         )

@@ -1,56 +1,54 @@
 """Two balls that start close together in a bowl with pits: whether they end together."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
+import pydantic
 
-import flows
-import potentials
+from ..tables.base import NonNegativeFloat, PositiveFloat, Seed, SmallSize
+from .fields import Pair, Positives, Saves, named
+from .study import AbstractStudy, Conclusion, Dataset, Parts
+from .variables import dataset, plane, variable
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    import potentials
 
 _GRID = 181
 
 
 class BallPits(AbstractStudy):
-    """Paths of pairs of balls, one pair per radius, over the level sets of the bowl with pits.
+    """`kind = "ball_pits"`: two balls from close starts in a bowl with pits, for several radii.
 
-    Args:
+    The bowl is `potentials.GaussianPits(pits, depth, width, seed=seed)`; the paths of each pair lie
+    over its level sets.
+
+    Attributes:
         pits: How many.
         depth: The largest depth.
         width: Of the pits.
         seed: Of the pits.
-        radii: Of the balls.
-        start: Parameters over which the first ball is dropped.
+        radii: Of the balls, one pair each.
+        start: Parameters over which the centre of the first ball is dropped.
         offset: Where the second is dropped, from there.
-        horizon: How long they roll, in units of flow time at learning rate 1.
+        horizon: How long they roll, in units of time (learning rate times steps).
         saves: Points of each path.
         candidates: Of the search for contacts, per parameter.
     """
 
-    def __init__(
-        self,
-        *,
-        pits: int,
-        depth: float,
-        width: float,
-        seed: int,
-        radii: tuple[float, ...],
-        start: tuple[float, ...],
-        offset: tuple[float, ...],
-        horizon: float,
-        saves: int,
-        candidates: int,
-    ):
-        self._potential = potentials.GaussianPits(pits, depth, width, seed=seed)
-        self._radii = {f"radius-{radius:g}": radius for radius in radii}
-        first = np.asarray(start)
-        self._starts = np.stack([first, first + np.asarray(offset)])
-        self._rate, self._saves, self._candidates = horizon / saves, saves, candidates
+    kind: Literal["ball_pits"]
+    pits: SmallSize = 40
+    depth: NonNegativeFloat = 0.1
+    width: PositiveFloat = 0.1
+    seed: Seed = 0
+    radii: Positives = (0.02, 0.1, 0.3, 1.0)
+    start: Pair = (-0.9, 0.8)
+    offset: Pair = (0.08, 0.06)
+    horizon: PositiveFloat = 8.0
+    saves: Saves = 80
+    candidates: Annotated[int, pydantic.Field(ge=8, le=512)] = 25
+
+    figures = ("ball_pits",)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -60,68 +58,85 @@ class BallPits(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """The landscape, and a pair per radius."""
-        return ("ground", *self._radii)
+        return ("ground", *self._named)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the potential."""
+        self._potential()
+
+    def compute(self, part: str) -> Dataset:
         """Evaluate the landscape, or let a pair of balls roll."""
-        return self._ground() if part == "ground" else self._pair(self._radii[part])
+        return self._ground() if part == "ground" else self._pair(self._named[part])
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Say how far apart each pair ends."""
         return [
             Conclusion(f"distance of the ends at radius {radius:g}", parts[name].attrs["apart"])
-            for name, radius in self._radii.items()
+            for name, radius in self._named.items()
             if name in parts
         ]
 
-    def _ground(self) -> xr.Dataset:
+    @functools.cached_property
+    def _named(self) -> dict[str, float]:
+        return named("radius", self.radii)
+
+    @property
+    def _starts(self) -> np.ndarray:
+        first = np.asarray(self.start)
+        return np.stack([first, first + np.asarray(self.offset)])
+
+    def _potential(self) -> "potentials.GaussianPits":
+        import potentials
+
+        return potentials.GaussianPits(self.pits, self.depth, self.width, seed=self.seed)
+
+    def _ground(self) -> Dataset:
+        import jax
+        import jax.numpy as jnp
+
         reach = 1.15 * max(1.0, float(np.abs(self._starts).max()))
         line = np.linspace(-reach, reach, _GRID)
         grid = jnp.asarray(np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1))
-        loss = jax.jit(jax.vmap(jax.vmap(lambda p: self._potential(p))))(grid)
-        return xr.Dataset(
-            {"loss": (("x0", "x1"), np.asarray(loss), {"units": "loss", "long_name": "loss"})},
-            {
-                f"x{i}": (f"x{i}", line, {"units": "parameter", "long_name": f"parameter {i}"})
-                for i in range(2)
-            },
-        )
+        loss = jax.jit(jax.vmap(jax.vmap(self._potential())))(grid)
+        return dataset({"loss": variable(("x0", "x1"), loss, "loss", "loss")}, plane([line, line]))
 
-    def _pair(self, radius: float) -> xr.Dataset:
-        optimizer = flows.RollingBall(self._rate, radius, candidates=self._candidates)
+    def _pair(self, radius: float) -> Dataset:
+        import jax.numpy as jnp
+
+        import flows
+
+        rate = self.horizon / self.saves
+        optimizer = flows.RollingBall(rate, radius, candidates=self.candidates)
         flow = flows.BallCentreFlow(optimizer, curvature=False)
+        potential = self._potential()
         paths, contacts = [], []
         for place in self._starts:
-            start = flows.drop(optimizer, self._potential, jnp.asarray(place))
             run = flows.simulate(
                 flow,
-                self._potential,
-                start,
-                self._saves,
+                potential,
+                flows.drop(optimizer, potential, jnp.asarray(place)),
+                self.saves,
                 measurements=(),
                 max_solver_steps=20_000,
             )
             paths.append(np.asarray(run.params))
             contacts.append(np.asarray(run.observables["contacts"]))
         centres = np.stack(paths)
-        time = self._rate * np.arange(centres.shape[1])
-        return xr.Dataset(
+        time = rate * np.arange(centres.shape[1])
+        return dataset(
             {
-                "centre": (
+                "centre": variable(
                     ("ball", "time", "parameter"),
                     centres,
-                    {"units": "parameter", "long_name": "shadow of the ball's centre"},
+                    "parameter",
+                    "shadow of the ball's centre",
                 ),
-                "contacts": (
-                    ("ball", "time"),
-                    np.stack(contacts),
-                    {"units": "1", "long_name": "number of contacts"},
+                "contacts": variable(
+                    ("ball", "time"), np.stack(contacts), "1", "number of contacts"
                 ),
             },
-            {"time": ("time", time, {"units": "1", "long_name": "learning rate * steps"})},
-            {
-                "label": f"radius = {radius:g}",
-                "radius": radius,
-                "apart": float(np.linalg.norm(centres[1, -1] - centres[0, -1])),
-            },
+            {"time": variable("time", time, "1", "learning rate * steps")},
+            label=f"radius = {radius:g}",
+            radius=radius,
+            apart=float(np.linalg.norm(centres[1, -1] - centres[0, -1])),
         )

@@ -1,110 +1,129 @@
 """Which minima a ball can touch: wells of growing curvature, measured against rho sigma = 1."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Array
+import pydantic
 
-import flows
+from ..tables.base import PositiveFloat
+from .fields import check_order
+from .study import AbstractStudy, Conclusion, Dataset, Parts
+from .variables import dataset, variable
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    from jax import Array
+
+    import flows
 
 # Nearer to the bottom than this share of the radius counts as touching it.
 _TOUCHING = 1e-3
 # The wells are smooth over a tenth of the radius.
 _CANDIDATES = 48
 
+_DESCRIPTIONS = {
+    "contact": ("parameter", "distance of the contact from the bottom, at rest"),
+    "centre": ("parameter", "distance of the centre's shadow from the bottom, at rest"),
+    "contacts": ("1", "number of contacts at rest"),
+    "height": ("loss", "height of the centre at rest above that over the bottom"),
+}
 
-class _Well(eqx.Module):
-    """sigma t^2 / 2, or -exp(-sigma t^2 / 2): wells of curvature sigma at t = 0."""
 
-    curvature: Array
-    gaussian: bool = eqx.field(static=True)
+def _quadratic(curvature: "Array", params: "Array") -> "Array":
+    """Return sigma t^2 / 2, with t the one parameter."""
+    return 0.5 * curvature.astype(params.dtype) * params[0] ** 2
 
-    def __call__(self, params: Array) -> Array:
-        half = 0.5 * self.curvature.astype(params.dtype) * params[0] ** 2
-        return -jnp.exp(-half) if self.gaussian else half
+
+def _gaussian(curvature: "Array", params: "Array") -> "Array":
+    """Return -exp(-sigma t^2 / 2), which has the curvature sigma at t = 0 too."""
+    import jax.numpy as jnp
+
+    return -jnp.exp(-_quadratic(curvature, params))
+
+
+_WELLS = {"quadratic": _quadratic, "gaussian": _gaussian}
 
 
 class BallUnreachable(AbstractStudy):
-    """Where balls that roll into wells come to rest.
+    """`kind = "ball_unreachable"`: which wells a ball can touch, against radius times curvature.
 
-    Args:
+    The products take `points` values from `lowest` to `highest`.
+
+    Attributes:
         radius: rho of the ball.
-        products: Values of rho sigma.
-        start: Parameters of the centre from which it is dropped, in radii.
-        horizon: How long it rolls, in units of flow time at learning rate 1.
+        lowest: The smallest value of rho sigma.
+        highest: The largest.
+        points: How many there are.
+        start: How far beside the bottom the ball is dropped, in radii.
+        horizon: How long it rolls, in units of time (learning rate times steps).
     """
 
-    def __init__(self, *, radius: float, products: tuple[float, ...], start: float, horizon: float):
-        self._radius, self._products = radius, np.asarray(products)
-        self._start, self._horizon = start * radius, horizon
+    kind: Literal["ball_unreachable"]
+    radius: PositiveFloat = 0.5
+    lowest: PositiveFloat = 0.25
+    highest: PositiveFloat = 2.55
+    points: Annotated[int, pydantic.Field(ge=2, le=1000)] = 24
+    start: PositiveFloat = 0.8
+    horizon: PositiveFloat = 6.0
+
+    figures = ("ball_unreachable",)
+
+    @pydantic.model_validator(mode="after")
+    def _the_products_make_a_range(self) -> "BallUnreachable":
+        check_order(self, "lowest", "highest")
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The radius."""
-        return {"radius": self._radius}
+        return {"radius": self.radius}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """One per shape of the well."""
-        return ("quadratic", "gaussian")
+        return tuple(_WELLS)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the ball."""
+        self._ball()
+
+    def compute(self, part: str) -> Dataset:
         """Let a ball roll into the wells of all curvatures at once."""
-        optimizer = flows.RollingBall(self._horizon, self._radius, candidates=_CANDIDATES)
+        import equinox as eqx
+        import jax
+        import jax.numpy as jnp
+
+        import flows
+
+        optimizer = self._ball()
         flow = flows.BallCentreFlow(optimizer, curvature=False)
 
         @eqx.filter_jit
         @jax.vmap
-        def rest(curvature: Array) -> dict[str, Array]:
-            well = _Well(curvature, part == "gaussian")
-            start = flows.drop(optimizer, well, jnp.asarray([self._start]))
+        def rest(curvature: "Array") -> "dict[str, Array]":
+            well = jax.tree_util.Partial(_WELLS[part], curvature)
+            start = flows.drop(optimizer, well, jnp.asarray([self.start * self.radius]))
             run = flows.simulate(flow, well, start, 1, measurements=(), max_solver_steps=20_000)
             seen = run.observables
             return {
                 "contact": jnp.abs(seen["contact"][-1, 0]),
                 "centre": jnp.abs(run.params[-1, 0]),
                 "contacts": seen["contacts"][-1],
-                "height": seen["centre_height"][-1] - well(jnp.zeros(1)) - self._radius,
+                "height": seen["centre_height"][-1] - well(jnp.zeros(1)) - self.radius,
             }
 
-        found = rest(jnp.asarray(self._products / self._radius))
-        described = {
-            "contact": ("parameter", "distance of the contact from the bottom, at rest"),
-            "centre": ("parameter", "distance of the centre's shadow from the bottom, at rest"),
-            "contacts": ("1", "number of contacts at rest"),
-            "height": ("loss", "height of the centre at rest above that over the bottom"),
-        }
-        return xr.Dataset(
-            {
-                name: (
-                    "product",
-                    np.asarray(values),
-                    {"units": described[name][0], "long_name": described[name][1]},
-                )
-                for name, values in found.items()
-            },
-            {
-                "product": (
-                    "product",
-                    self._products,
-                    {"units": "1", "long_name": "radius times curvature of the well"},
-                )
-            },
-            {"label": part},
+        products = np.linspace(self.lowest, self.highest, self.points)
+        found = rest(jnp.asarray(products / self.radius))
+        return dataset(
+            {name: variable("product", found[name], *_DESCRIPTIONS[name]) for name in found},
+            {"product": variable("product", products, "1", "radius times curvature of the well")},
+            label=part,
         )
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Compare where contact ends with rho sigma = 1, and the contacts with a formula."""
         conclusions = []
         for name, data in parts.items():
-            touched = data["contact"].values < _TOUCHING * self._radius
+            touched = data["contact"].values < _TOUCHING * self.radius
             products = data["product"].values
             below, above = products[touched], products[~touched]
             if below.size and above.size and below.max() < above.min():
@@ -115,8 +134,13 @@ class BallUnreachable(AbstractStudy):
         if "quadratic" in parts:
             data = parts["quadratic"]
             products = data["product"].values
-            formula = np.sqrt(np.maximum(products**2 - 1, 0)) * self._radius / products
+            formula = np.sqrt(np.maximum(products**2 - 1, 0)) * self.radius / products
             deviation = np.abs(data["contact"].values - formula)[products > 1].max(initial=0.0)
             quantity = "largest |contact - formula| on the quadratic"
             conclusions.append(Conclusion(quantity, float(deviation), 0.0))
         return conclusions
+
+    def _ball(self) -> "flows.RollingBall":
+        import flows
+
+        return flows.RollingBall(self.horizon, self.radius, candidates=_CANDIDATES)

@@ -12,80 +12,102 @@ dE/dt3 = eta^2 (2 - 9 zeta^2) <y1^2>, where <.> averages over an orbit: for zeta
 orbits grow, above it they settle on the flow.
 """
 
+import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
+import pydantic
 
-import flows
-import potentials
+from ..tables.base import PositiveFloat, refuse
+from .fields import Distinct, named
+from .study import AbstractStudy, Conclusion, Dataset, Parts
+from .variables import dataset, variable
 
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    import flows
 
+_MAX_STEPS = 10**7
 # A run is stored this many times: often enough to see each turn of the oscillation's envelope,
 # which takes 2 pi / (eta sqrt(2 epsilon)) steps.
 _STORED = 3000
 
 
 class CentralScaling(AbstractStudy):
-    """Deviation of gradient descent from Central Flow against epsilon, and its energy law.
+    """`kind = "central_scaling"`: how Central Flow's error scales on the sharp valley, and why.
 
-    Args:
+    For each of `epsilons` gradient descent runs beside its Central Flow; for each of `zetas` it
+    runs without one on the valley of `energy_epsilon`, where the oscillation's energy is measured.
+    Each run takes `horizon` / epsilon steps.
+
+    Attributes:
         learning_rate: eta.
         horizon: epsilon times the steps of each run.
-        relaxation_time: of the Central Flow, in steps.
-        epsilons: slopes of the valleys (zeta = 1) whose deviations are measured.
-        zetas: asymmetries of the valleys whose energies are measured.
-        energy_epsilon: slope of those.
+        relaxation_time: Of the Central Flow, in steps.
+        epsilons: Slopes of the valleys (zeta = 1) whose deviations are measured.
+        zetas: Asymmetries of the valleys whose energies are measured.
+        energy_epsilon: Slope of those.
     """
 
-    def __init__(
-        self,
-        *,
-        learning_rate: float,
-        horizon: float,
-        relaxation_time: float,
-        epsilons: tuple[float, ...],
-        zetas: tuple[float, ...],
-        energy_epsilon: float,
-    ):
-        self._optimizer = flows.GradientDescent(learning_rate)
-        self._flow = flows.CentralFlow(self._optimizer, rank=2, relaxation_time=relaxation_time)
-        self._learning_rate = learning_rate
-        self._horizon = horizon
-        self._energy_epsilon = energy_epsilon
-        self._epsilons = {f"deviation-{epsilon:g}": epsilon for epsilon in epsilons}
-        self._zetas = {f"energy-{zeta:g}": zeta for zeta in zetas}
+    kind: Literal["central_scaling"]
+    learning_rate: PositiveFloat = 0.3
+    horizon: PositiveFloat = 3.0
+    relaxation_time: PositiveFloat = 0.25
+    epsilons: Annotated[
+        tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=2), Distinct
+    ] = (1e-2, 1e-3, 1e-4)
+    zetas: Annotated[tuple[float, ...], pydantic.Field(strict=False), Distinct] = (
+        0.0,
+        0.25,
+        0.5,
+        1.0,
+    )
+    energy_epsilon: PositiveFloat = 1e-5
+
+    figures = ("central_scaling",)
+
+    @pydantic.model_validator(mode="after")
+    def _runs_are_of_a_length_that_ends(self) -> "CentralScaling":
+        smallest = min((*self.epsilons, self.energy_epsilon))
+        key = "energy_epsilon" if smallest == self.energy_epsilon else "epsilons"
+        if self.horizon / smallest > _MAX_STEPS:
+            message = f"given {smallest:g}; horizon / epsilon must be at most {_MAX_STEPS} steps"
+            raise refuse(key, message)
+        largest = max((*self.epsilons, self.energy_epsilon))
+        if self.horizon / largest < 2:
+            raise refuse("horizon", f"given {self.horizon:g}; must be at least {2 * largest:g}")
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The learning rate and 2/eta."""
         return {
-            "learning_rate": self._learning_rate,
-            "critical_sharpness": 2 / self._learning_rate,
+            "learning_rate": self.learning_rate,
+            "critical_sharpness": self._edge,
             "time_label": "step",
         }
 
     @property
     def parts(self) -> tuple[str, ...]:
         """One part per epsilon, and one per zeta."""
-        return (*self._epsilons, *self._zetas)
+        return (*self._named_epsilons, *self._named_zetas)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the optimizer and its flow."""
+        self._flow()
+
+    def compute(self, part: str) -> Dataset:
         """Compute the deviation for one epsilon, or the energy for one zeta."""
-        if part in self._epsilons:
-            return self._deviation(self._epsilons[part])
-        return self._energy(self._zetas[part])
+        if part in self._named_epsilons:
+            return self._deviation(self._named_epsilons[part])
+        return self._energy(self._named_zetas[part])
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Fit the deviations' power of epsilon, and set each energy's rate beside the law."""
         deviations = [
             (data.attrs["epsilon"], data.attrs["largest_deviation"])
             for name, data in parts.items()
-            if name in self._epsilons
+            if name in self._named_epsilons
         ]
         conclusions = [
             Conclusion(f"largest deviation at epsilon = {epsilon:g}", deviation)
@@ -95,81 +117,104 @@ class CentralScaling(AbstractStudy):
             logarithms = np.log(np.array(deviations))
             slope = float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0])
             conclusions.append(Conclusion("power of epsilon in the deviation", slope, 0.5))
-        for name, zeta in self._zetas.items():
+        for name, zeta in self._named_zetas.items():
             if name in parts:
                 attrs = parts[name].attrs
                 quantity = f"(dE/dt3) / <y1^2> at zeta = {zeta:g}"
                 conclusions.append(Conclusion(quantity, attrs["rate"], attrs["predicted_rate"]))
         return conclusions
 
-    def _steps(self, epsilon: float) -> int:
-        return max(2, round(self._horizon / epsilon))
+    @functools.cached_property
+    def _named_epsilons(self) -> dict[str, float]:
+        return named("deviation", self.epsilons)
 
-    def _deviation(self, epsilon: float) -> xr.Dataset:
+    @functools.cached_property
+    def _named_zetas(self) -> dict[str, float]:
+        return named("energy", self.zetas)
+
+    @property
+    def _edge(self) -> float:
+        """The y of the edge of stability, where the valley's curvature is 2/eta."""
+        return 2 / self.learning_rate
+
+    def _flow(self) -> "flows.CentralFlow":
+        import flows
+
+        optimizer = flows.GradientDescent(self.learning_rate)
+        return flows.CentralFlow(optimizer, rank=2, relaxation_time=self.relaxation_time)
+
+    def _steps(self, epsilon: float) -> int:
+        return max(2, round(self.horizon / epsilon))
+
+    def _deviation(self, epsilon: float) -> Dataset:
+        import jax.numpy as jnp
+
+        import flows
+        import potentials
+
         # Well-posed: a start below the edge would let the oscillation decay to rounding errors.
-        start = jnp.array([math.sqrt(epsilon), 2 / self._learning_rate])
+        start = jnp.array([math.sqrt(epsilon), self._edge])
         potential, steps = potentials.SharpValley(epsilon, 1.0), self._steps(epsilon)
         every = max(1, steps // _STORED)
         # Pieces of one length, that of the shortest run, are compiled once for all of them.
-        segment = min(_STORED, *(self._steps(other) for other in self._epsilons.values()))
+        segment = min(_STORED, *(self._steps(other) for other in self.epsilons))
         run: dict[str, Any] = {
             "steps": steps - steps % every,
             "save_every": every,
             "segment": segment,
         }
-        discrete = flows.iterate(self._optimizer, potential, start, **run)
-        flow = flows.simulate(self._flow, potential, start, **run)
-        deviation = np.asarray(flows.distance(flow, discrete))
-        midpoints, centres = np.asarray(discrete.midpoints("three_point")), np.asarray(flow.params)
-
-        def variable(values: np.ndarray, name: str) -> tuple[str, np.ndarray, dict[str, str]]:
-            return ("step", values, {"units": "parameter", "long_name": name})
-
-        return xr.Dataset(
+        flow = self._flow()
+        discrete = flows.iterate(flow.optimizer, potential, start, **run)
+        central = flows.simulate(flow, potential, start, **run)
+        deviation = np.asarray(flows.distance(central, discrete))
+        midpoints, centres = discrete.midpoints("three_point"), central.params
+        return dataset(
             {
-                "distance": variable(deviation, "distance of the midpoint from Central Flow"),
-                "y": variable(midpoints[:, 1], "y of the midpoint of gradient descent"),
-                "centre_y": variable(centres[:, 1], "y of Central Flow"),
+                "distance": variable(
+                    "step", deviation, "parameter", "distance of the midpoint from Central Flow"
+                ),
+                "y": variable(
+                    "step", midpoints[:, 1], "parameter", "y of the midpoint of gradient descent"
+                ),
+                "centre_y": variable("step", centres[:, 1], "parameter", "y of Central Flow"),
             },
-            {"step": ("step", np.asarray(flow.steps), {"units": "optimizer steps"})},
-            {
-                "label": f"epsilon = {epsilon:g}",
-                "epsilon": epsilon,
-                "largest_deviation": float(deviation.max()),
-                "step_of_largest_deviation": int(deviation.argmax()),
-            },
+            {"step": variable("step", central.steps, "optimizer steps", "time of the save")},
+            label=f"epsilon = {epsilon:g}",
+            epsilon=epsilon,
+            largest_deviation=float(deviation.max()),
+            step_of_largest_deviation=int(deviation.argmax()),
         )
 
-    def _energy(self, zeta: float) -> xr.Dataset:
-        epsilon = self._energy_epsilon
+    def _energy(self, zeta: float) -> Dataset:
+        import jax.numpy as jnp
+
+        import flows
+        import potentials
+
+        epsilon = self.energy_epsilon
         unit = math.sqrt(epsilon)
-        start = jnp.array([math.sqrt(2 * epsilon), 2 / self._learning_rate + 1.5 * unit])
+        start = jnp.array([math.sqrt(2 * epsilon), self._edge + 1.5 * unit])
         potential, steps = potentials.SharpValley(epsilon, zeta), self._steps(epsilon)
-        run = flows.iterate(self._optimizer, potential, start, steps, measurements=(), segment=4096)
+        optimizer = flows.GradientDescent(self.learning_rate)
+        run = flows.iterate(optimizer, potential, start, steps, measurements=(), segment=4096)
         path = np.asarray(run.params)
-        x1, y1 = path[:, 0] / unit, (path[:, 1] - 2 / self._learning_rate) / unit
+        x1, y1 = path[:, 0] / unit, (path[:, 1] - self._edge) / unit
         energy = y1**2 / 2 + x1**2 / 4 - np.log(np.abs(x1))
         squares = y1**2
         # By the trapezoidal rule; the fit then needs no orbit to be cut out of it.
         integral = epsilon * np.append(0.0, np.cumsum((squares[1:] + squares[:-1]) / 2))
         rate = float(np.polyfit(integral, energy, 1)[0])
         kept = slice(None, None, max(1, steps // _STORED))
-        time = epsilon * np.asarray(run.steps)
-
-        def variable(values: np.ndarray, name: str) -> tuple[str, np.ndarray, dict[str, str]]:
-            return ("time", values[kept], {"units": "1", "long_name": name})
-
-        return xr.Dataset(
+        time = epsilon * np.asarray(run.steps)[kept]
+        return dataset(
             {
-                "energy": variable(energy, "energy E of the oscillation"),
-                "integral": variable(integral, "integral of y1^2 over t3"),
+                "energy": variable("time", energy[kept], "1", "energy E of the oscillation"),
+                "integral": variable("time", integral[kept], "1", "integral of y1^2 over t3"),
             },
-            {"time": ("time", time[kept], {"units": "1", "long_name": "t3 = epsilon * steps"})},
-            {
-                "label": f"zeta = {zeta:g}",
-                "zeta": zeta,
-                "epsilon": epsilon,
-                "rate": rate,
-                "predicted_rate": self._learning_rate**2 * (2 - 9 * zeta**2),
-            },
+            {"time": variable("time", time, "1", "t3 = epsilon * steps")},
+            label=f"zeta = {zeta:g}",
+            zeta=zeta,
+            epsilon=epsilon,
+            rate=rate,
+            predicted_rate=self.learning_rate**2 * (2 - 9 * zeta**2),
         )

@@ -5,95 +5,88 @@ with an error of order 2 in 1/gamma from rest, and of order 1 with a fixed initi
 equation of motion of arXiv 2605.15459 with the inertia as the small term.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import diffrax
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Array
+import pydantic
 
-import flows
-import potentials
-
-from .study import AbstractStudy, Conclusion
+from ..tables.base import PositiveFloat
+from .fields import Distinct, Pair
+from .study import AbstractStudy, Conclusion, Dataset, Parts
 from .variables import attribute, dataset, variable
 
-# Friction makes the velocity stiff: over a given time s an explicit solver's steps are as gamma^2,
-# while an implicit one takes fewer for a larger gamma.
-_RTOL, _ATOL, _MAX_STEPS = 1e-9, 1e-12, 10**5
-# An error in proportion to 1 / gamma^2 is told from the solver's down to so many times _RTOL.
+if TYPE_CHECKING:
+    from ..compare.mechanics import OverdampedPaths
+
+# An error in proportion to 1 / gamma^2 is told from the solver's down to so many times its
+# relative tolerance.
 _RESOLVED = 10.0
-_SAVES = 101
-_STARTS = {"from_rest": 2.0, "moving": 1.0}
-
-
-class _Paths(NamedTuple):
-    """The limit's path (time, 2), those of the mechanics (friction, time, 2), and which are whole.
-
-    `limit_whole` is one boolean, `whole` one for every friction.
-    """
-
-    limit: Array
-    paths: Array
-    limit_whole: Array
-    whole: Array
+_ORDERS = {"from_rest": 2.0, "moving": 1.0}
 
 
 class DimsLimit(AbstractStudy):
-    """Error of the limit on the ring against friction, from rest and with a velocity.
+    """`kind = "dims_limit"`: how dissipative mechanics tends to a Riemannian gradient flow.
 
-    Args:
-        gravity: weight of the loss in the energy.
-        start: where all runs start.
-        velocity: initial velocity of the part "moving".
+    The error of the limit on the ring against friction, from rest and with a velocity.
+
+    Attributes:
+        gravity: Weight of the loss in the energy.
+        start: Where all runs start.
+        velocity: Initial velocity of the part "moving".
         horizon: s at the end.
-        frictions: viscous coefficients gamma.
+        frictions: Viscous coefficients gamma.
     """
 
-    def __init__(
-        self,
-        *,
-        gravity: float,
-        start: tuple[float, ...],
-        velocity: tuple[float, ...],
-        horizon: float,
-        frictions: tuple[float, ...],
-    ):
-        self._gravity, self._horizon = gravity, horizon
-        self._start, self._velocity = jnp.array(start), jnp.array(velocity)
-        self._frictions = tuple(sorted(frictions))
-        self._potential = potentials.Ring()
+    kind: Literal["dims_limit"]
+    gravity: PositiveFloat = 1.0
+    start: Pair = (0.3, 0.2)
+    velocity: Pair = (0.5, 0.2)
+    horizon: PositiveFloat = 1.0
+    frictions: Annotated[
+        tuple[PositiveFloat, ...], pydantic.Field(strict=False, min_length=2), Distinct
+    ] = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+    figures = ("dims_limit",)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Gravity and horizon."""
-        return {"gravity": self._gravity, "horizon": self._horizon}
+        return {"gravity": self.gravity, "horizon": self.horizon}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """From rest, and moving."""
-        return tuple(_STARTS)
+        return tuple(_ORDERS)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the flows."""
+        import flows
+
+        for gamma in self.frictions:
+            flows.DissipativeFlow(self.gravity, flows.Viscous(gamma))
+
+    def compute(self, part: str) -> Dataset:
         """Run for every friction."""
-        velocity = self._velocity if part == "moving" else jnp.zeros_like(self._velocity)
-        frictions = np.array(self._frictions)
-        found = _run(
-            self._potential,
-            jnp.asarray(self._gravity),
-            self._start,
-            velocity,
-            jnp.asarray(self._horizon),
-            jnp.asarray(frictions),
+        import jax.numpy as jnp
+
+        import potentials
+
+        from ..compare import mechanics
+
+        frictions = np.sort(self.frictions)
+        velocity = self.velocity if part == "moving" else (0.0, 0.0)
+        found = mechanics.overdamped_paths(
+            potentials.Ring(),
+            *(
+                jnp.asarray(value)
+                for value in (self.gravity, self.start, velocity, self.horizon, frictions)
+            ),
         )
-        self._check(found)
+        _check_whole(found, self.horizon, frictions)
         limit, paths = np.asarray(found.limit), np.asarray(found.paths)
         error = np.linalg.norm(paths[:, -1] - limit[-1], axis=-1)
-        s = np.linspace(0.0, self._horizon, _SAVES)
+        smallest = _RESOLVED * mechanics.RTOL * np.abs(limit).max()
+        s = np.linspace(0.0, self.horizon, mechanics.SAVES)
         return dataset(
             {
                 "error": variable(
@@ -107,32 +100,15 @@ class DimsLimit(AbstractStudy):
                 ),
             },
             {
-                "friction": variable("friction", self._frictions, "1 / time", "gamma"),
+                "friction": variable("friction", frictions, "1 / time", "gamma"),
                 "time": variable("time", s, "time^2", "s = t / gamma"),
             },
             label=part.replace("_", " "),
-            order=order_in_inverse(frictions, error, _RESOLVED * _RTOL * np.abs(limit).max()),
-            predicted_order=_STARTS[part],
+            order=order_in_inverse(frictions, error, smallest),
+            predicted_order=_ORDERS[part],
         )
 
-    def _check(self, found: _Paths) -> None:
-        """Refuse paths that the solver did not follow to their end.
-
-        Raises:
-            flows.SimulationError: if there is one.
-        """
-        whole = np.asarray(found.whole)
-        lost = [f"friction {gamma:g}" for gamma in np.array(self._frictions)[~whole]]
-        if not bool(found.limit_whole):
-            lost.insert(0, "the limit")
-        if lost:
-            raise flows.SimulationError(
-                f"no path to the horizon {self._horizon:g} within {_MAX_STEPS} solver steps for "
-                f"{', '.join(lost)}",
-                found,
-            )
-
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """The orders of the error, of the largest frictions, and the limit itself."""
         conclusions = [
             Conclusion(
@@ -151,50 +127,34 @@ class DimsLimit(AbstractStudy):
         return conclusions
 
 
-@eqx.filter_jit
-def _run(
-    potential: Any, gravity: Array, start: Array, velocity: Array, horizon: Array, frictions: Array
-) -> _Paths:
-    def solve(field: Any, state: Any, factor: Array) -> Any:
-        end = factor * horizon
-        return diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            diffrax.Kvaerno5(),
-            t0=0.0,
-            t1=end,
-            dt0=None,
-            y0=state,
-            args=potential,
-            stepsize_controller=diffrax.PIDController(rtol=_RTOL, atol=_ATOL),
-            saveat=diffrax.SaveAt(ts=end * jnp.linspace(0.0, 1.0, _SAVES)),
-            max_steps=_MAX_STEPS,
-            throw=False,
+def _check_whole(found: "OverdampedPaths", horizon: float, frictions: np.ndarray) -> None:
+    """Refuse paths that the solver did not follow to their end.
+
+    Raises:
+        flows.SimulationError: if there is one.
+    """
+    import flows
+
+    from ..compare.mechanics import MAX_SOLVER_STEPS
+
+    lost = [f"friction {gamma:g}" for gamma in frictions[~np.asarray(found.whole)]]
+    if not bool(found.limit_whole):
+        lost.insert(0, "the limit")
+    if lost:
+        raise flows.SimulationError(
+            f"no path to the horizon {horizon:g} within {MAX_SOLVER_STEPS} solver steps for "
+            f"{', '.join(lost)}",
+            found,
         )
-
-    def limit(s: Any, w: Array, args: Any) -> Array:
-        gradient = jax.grad(args)(w)
-        return -gravity * gradient / (1 + gradient @ gradient)
-
-    def is_whole(solution: Any, path: Array) -> Array:
-        return (solution.result == diffrax.RESULTS.successful) & jnp.isfinite(path).all()
-
-    def one(gamma: Array) -> tuple[Array, Array]:
-        flow = flows.DissipativeFlow(gravity, flows.Viscous(gamma))
-        solution = solve(flow.vector_field, flows.DissipativeState(start, velocity), gamma)
-        return solution.ys.position, is_whole(solution, solution.ys.position)
-
-    limiting = solve(limit, start, jnp.ones_like(horizon))
-    paths, whole = jax.vmap(one)(frictions)
-    return _Paths(limiting.ys, paths, is_whole(limiting, limiting.ys), whole)
 
 
 def order_in_inverse(frictions: np.ndarray, errors: np.ndarray, smallest: float) -> float:
-    """The order of an error in 1 / gamma, fitted to the three largest frictions that tell it.
+    """Fit the order of an error in 1 / gamma to the three largest frictions that show it.
 
     Args:
         frictions: gamma, in ascending order.
-        errors: for each of them.
-        smallest: errors at most as large are the solver's own, and are left out.
+        errors: For each of them.
+        smallest: Errors at most as large are the solver's own, and are left out.
 
     Returns:
         The order; nan where fewer than two errors are larger.

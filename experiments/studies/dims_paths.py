@@ -1,72 +1,115 @@
 """Paths and energies of one start under several friction laws, on a potential of two parameters."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
+import pydantic
 
-import flows
+from ..tables.base import (
+    MOST_TABLES,
+    Name,
+    NonNegativeFloat,
+    PositiveFloat,
+    Table,
+    building,
+    refuse,
+)
+from ..tables.flows import RESERVED_LABELS
+from ..tables.friction import FrictionTable
+from ..tables.potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
+from .fields import Pair, Saves
+from .study import AbstractStudy, Conclusion, Dataset, Parts
 
-from ..compare.landscape import landscape
-from .study import AbstractStudy, Conclusion
+if TYPE_CHECKING:
+    import flows
+
+_LANDSCAPE = "landscape"
+_RESERVED = (*RESERVED_LABELS, "conclusions")
+
+
+class LabelledFriction(Table):
+    """`[[study.frictions]]`: a friction law and what to call its path."""
+
+    label: Name
+    friction: FrictionTable
 
 
 class DimsPaths(AbstractStudy):
-    """One run for each friction law, and the loss around their paths.
+    """`kind = "dims_paths"`: paths and energies of one start under several friction laws.
 
-    Args:
-        potential: of two parameters.
-        gravity: weight of the loss in the energy.
-        start: where all runs start.
-        velocity: their initial velocity.
-        horizon: how long they run, in the flow's own time.
-        saves: how often each is stored.
-        frictions: the laws by label.
+    Attributes:
+        potential: Of two parameters, without a start of its own.
+        gravity: Weight of the loss in the energy.
+        start: Where all runs start.
+        velocity: Their initial velocity.
+        horizon: How long they run, in the flow's own time.
+        saves: How often each path is stored besides its start, at equal distances in time.
+        frictions: The laws, and a label for each.
     """
 
-    def __init__(
-        self,
-        *,
-        potential: Any,
-        gravity: float,
-        start: tuple[float, ...],
-        velocity: tuple[float, ...],
-        horizon: float,
-        saves: int,
-        frictions: Mapping[str, flows.AbstractFriction],
-    ):
-        self._potential, self._gravity = potential, gravity
-        self._start, self._velocity = jnp.array(start), jnp.array(velocity)
-        self._horizon, self._saves = horizon, saves
-        self._frictions = dict(frictions)
-        self._paths: dict[str, np.ndarray] = {}
+    kind: Literal["dims_paths"]
+    potential: Annotated[
+        RingTable | RosenbrockTable | ScalarProductTable | QuadraticTable,
+        pydantic.Field(discriminator="kind"),
+    ]
+    gravity: NonNegativeFloat = 10.0
+    start: Pair
+    velocity: Pair = (0.0, 0.0)
+    horizon: PositiveFloat = 20.0
+    saves: Saves = 2000
+    frictions: Annotated[
+        tuple[LabelledFriction, ...],
+        pydantic.Field(strict=False, min_length=1, max_length=MOST_TABLES),
+    ]
+
+    figures = ("dims_energy", "dims_valley")
+
+    @pydantic.model_validator(mode="after")
+    def _labels_differ(self) -> "DimsPaths":
+        labels = [one.label.lower() for one in self.frictions]
+        for index, label in enumerate(labels):
+            if label in labels[:index] or label in _RESERVED:
+                given = self.frictions[index].label
+                message = f"given {given!r}; each must be its own, and none {', '.join(_RESERVED)}"
+                raise refuse(f"frictions[{index}].label", message)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _there_is_one_start(self) -> "DimsPaths":
+        if self.potential.start is not None:
+            message = f"given {list(self.potential.start)}; must be left out: all paths begin at"
+            raise refuse("potential.start", f"{message} the study's own start")
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Gravity, and what the time axis is."""
-        return {"gravity": self._gravity, "time_label": "time of the mechanics"}
+        return {"gravity": self.gravity, "time_label": "time of the mechanics"}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """One part per friction law, and the landscape."""
-        return (*self._frictions, "landscape")
+        return (*self._laws, _LANDSCAPE)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Build the potential and the friction laws."""
+        with building("potential"):
+            self.potential.build()
+        for law in self._laws.values():
+            law.build()
+
+    def compute(self, part: str) -> Dataset:
         """Run under one law, or evaluate the loss on a grid around the paths."""
-        if part == "landscape":
-            paths = [self._path(label) for label in self._frictions]
-            return landscape(self._potential, self._start, paths)
-        run = self._run(part)
-        self._paths[part] = np.asarray(run.params)
-        data = run.to_dataset().rename({"step": "time"})
+        if part == _LANDSCAPE:
+            return self._landscape()
+        data = self._run(part).to_dataset().rename({"step": "time"})
         return data.assign_attrs(label=part)
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Check the energy balance of each run, and say where it ended."""
         conclusions = []
-        for label in self._frictions:
+        for label in self._laws:
             if label not in parts:
                 continue
             data = parts[label]
@@ -83,21 +126,41 @@ class DimsPaths(AbstractStudy):
             ]
         return conclusions
 
-    def _run(self, label: str) -> flows.Trajectory:
-        flow = flows.DissipativeFlow(self._gravity, self._frictions[label], self._velocity)
-        every = self._horizon / self._saves
-        return flows.simulate(
-            flow,
-            self._potential,
-            self._start,
-            self._horizon,
-            save_every=every,
-            measurements=(),
-            segment=self._saves,
-        )
+    @property
+    def _laws(self) -> dict[str, FrictionTable]:
+        return {one.label: one.friction for one in self.frictions}
 
-    def _path(self, label: str) -> np.ndarray:
-        # A resumed study has not computed the others in this process.
-        if label not in self._paths:
-            self._paths[label] = np.asarray(self._run(label).params)
-        return self._paths[label]
+    @functools.cached_property
+    def _paths(self) -> dict[str, np.ndarray]:
+        """The paths that were computed in this process."""
+        return {}
+
+    def _landscape(self) -> Dataset:
+        import jax.numpy as jnp
+
+        from ..compare.landscape import landscape
+
+        for label in self._laws:
+            # A resumed study has not computed the others in this process.
+            if label not in self._paths:
+                self._run(label)
+        paths = [self._paths[label] for label in self._laws]
+        return landscape(self.potential.build().potential, jnp.array(self.start), paths)
+
+    def _run(self, label: str) -> "flows.Trajectory":
+        import jax.numpy as jnp
+
+        import flows
+
+        friction, velocity = self._laws[label].build(), jnp.array(self.velocity)
+        run = flows.simulate(
+            flows.DissipativeFlow(self.gravity, friction, velocity),
+            self.potential.build().potential,
+            jnp.array(self.start),
+            self.horizon,
+            save_every=self.horizon / self.saves,
+            measurements=(),
+            segment=self.saves,
+        )
+        self._paths[label] = np.asarray(run.params)
+        return run

@@ -1,105 +1,68 @@
 """Predictive bands of approximate posteriors of a network on one input with a gap."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
-import potentials
-
-from . import inference
-from .study import AbstractStudy, Conclusion
+from ..tables.base import PositiveFloat, Seed, SmallSize
+from ..tables.data import TwoOrMore
+from . import posteriors
+from .study import Conclusion, Dataset, Parts
 from .variables import attribute, dataset, variable
+
+if TYPE_CHECKING:
+    from ..uncertainty.examples import Examples
+    from ..uncertainty.posteriors import Posteriors
 
 _LOW, _HIGH, _POINTS = -3.5, 3.5, 281
 _GAP = 1.6
 _SHOWN = 8
 
 
-class DimsRegression(AbstractStudy):
-    """Mean and deviation of each method's predictions, and some of its samples.
+class DimsRegression(posteriors.AbstractPosteriorStudy):
+    """`kind = "dims_regression"`: predictive bands on generated data with a gap.
 
-    Args:
-        train: training examples.
-        validation: held-out examples that each method's scale is chosen with, and how many others,
-            drawn in the gap too, it is judged by.
-        noise: standard deviation of the targets' noise.
-        seed: of data, weights and draws.
-        methods: those of `uncertainty.METHODS` that are drawn.
-        settings: fields of `inference.Settings`.
+    Mean and deviation of each method's predictions are drawn, and some of its samples. As many
+    examples as choose the scales are drawn besides, in the gap too, to judge by.
+
+    Attributes:
+        noise: Standard deviation of the targets' noise.
+        seed: Of data, weights and draws.
     """
 
-    def __init__(
-        self,
-        *,
-        train: int,
-        validation: int,
-        noise: float,
-        seed: int,
-        methods: tuple[str, ...],
-        **settings: Any,
-    ):
-        self._settings = inference.Settings(**settings)
-        self._noise, self._seed, self._methods = noise, seed, methods
-        self._train = potentials.generated_regression(train, noise, _GAP, seed)
-        # Every seed is one that NumPy takes.
-        choosing, judging = ((seed + shift) % 2**32 for shift in (1, 2))
-        self._held_out = potentials.generated_regression(validation, noise, _GAP, choosing)
-        self._test = potentials.generated_regression(validation, noise, 0.0, judging)
-        self._trained: inference.Trained | None = None
+    kind: Literal["dims_regression"]
+    hidden: SmallSize = 24
+    train: TwoOrMore = 16
+    validation: TwoOrMore = 50
+    noise: PositiveFloat = 0.05
+    seed: Seed = 0
+    methods: posteriors.Methods = ("dims", "laplace", "linearised_laplace", "riemannian_laplace")
+
+    figures = ("dims_regression",)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The noise."""
-        return {"noise": self._noise}
+        return {"noise": self.noise}
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The data, and one part per method."""
-        return ("data", *self._methods)
+        return ("data", *self.methods)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Refuse a network that is too small or too large."""
+        posteriors.check_network(self, (1, self.hidden, 1), self.train, classes=False)
+
+    def compute(self, part: str) -> Dataset:
         """Give the training data, or one method's predictions."""
-        if part == "data":
-            x, y = np.asarray(self._train.inputs)[:, 0], np.asarray(self._train.targets)[:, 0]
-            return dataset(
-                {
-                    "x": variable("example", x, "1", "input, generated"),
-                    "y": variable("example", y, "1", "target, generated"),
-                },
-                label="training data (generated)",
-            )
-        trained = self._network()
-        score = inference.regression_score(self._held_out, self._noise)
-        fit, scale = trained.posteriors.choose(part, self._settings.scales, score)
-        grid = np.linspace(_LOW, _HIGH, _POINTS)
-        outputs = np.asarray(fit.predict(jnp.asarray(grid)[:, None]))[..., 0]
-        inside = np.asarray(fit.predict(self._train.inputs))[..., 0]
-        residual = inside - np.asarray(self._train.targets)[None, :, 0]
-        return dataset(
-            {
-                "mean": variable("x", outputs.mean(axis=0), "1", "mean prediction"),
-                "deviation": variable("x", outputs.std(axis=0), "1", "deviation over samples"),
-                "samples": variable(
-                    ("sample", "x"), outputs[:_SHOWN], "1", "predictions of some samples"
-                ),
-            },
-            {"x": variable("x", grid, "1", "input")},
-            label=part,
-            scale=scale,
-            kept=fit.kept,
-            nll=inference.regression_score(self._test, self._noise)(fit),
-            validation_nll=score(fit),
-            training_rms=float(np.sqrt(np.mean(residual**2))),
-            training_loss=fit.training_loss,
-        )
+        return self._data() if part == "data" else self._bands(part)
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """How well samples keep to the data, and how far they spread in the gap and outside."""
         conclusions = []
-        for name in self._methods:
+        for name in self.methods:
             if name not in parts:
                 continue
             data = parts[name]
@@ -121,9 +84,61 @@ class DimsRegression(AbstractStudy):
             ]
         return conclusions
 
-    def _network(self) -> inference.Trained:
-        if self._trained is None:
-            self._trained = inference.train(
-                self._train, self._settings, self._seed, noise=self._noise
-            )
-        return self._trained
+    @functools.cached_property
+    def _examples(self) -> "Examples":
+        from potentials import generated_regression
+
+        from ..uncertainty.examples import Examples
+
+        # Every seed is one that NumPy takes.
+        choosing, judging = ((self.seed + shift) % 2**32 for shift in (1, 2))
+        return Examples(
+            train=generated_regression(self.train, self.noise, _GAP, self.seed),
+            held_out=generated_regression(self.validation, self.noise, _GAP, choosing),
+            test=generated_regression(self.validation, self.noise, 0.0, judging),
+            outside=None,
+        )
+
+    @functools.cached_property
+    def _posteriors(self) -> "Posteriors":
+        return posteriors.train(self, self._examples.train, self.seed, noise=self.noise)
+
+    def _data(self) -> Dataset:
+        data = self._examples.train
+        return dataset(
+            {
+                "x": variable("example", data.inputs[:, 0], "1", "input, generated"),
+                "y": variable("example", data.targets[:, 0], "1", "target, generated"),
+            },
+            label="training data (generated)",
+        )
+
+    def _bands(self, method: str) -> Dataset:
+        import jax.numpy as jnp
+
+        from ..uncertainty import scores
+
+        train, held_out, test, _ = self._examples
+        score = scores.regression_score(held_out, self.noise)
+        fit, scale = self._posteriors.choose(method, self.scales, score)
+        grid = np.linspace(_LOW, _HIGH, _POINTS)
+        outputs = np.asarray(fit.predict(jnp.asarray(grid)[:, None]))[..., 0]
+        inside = np.asarray(fit.predict(train.inputs))[..., 0]
+        residual = inside - np.asarray(train.targets)[None, :, 0]
+        return dataset(
+            {
+                "mean": variable("x", outputs.mean(axis=0), "1", "mean prediction"),
+                "deviation": variable("x", outputs.std(axis=0), "1", "deviation over samples"),
+                "samples": variable(
+                    ("sample", "x"), outputs[:_SHOWN], "1", "predictions of some samples"
+                ),
+            },
+            {"x": variable("x", grid, "1", "input")},
+            label=method,
+            scale=scale,
+            kept=fit.kept,
+            nll=scores.regression_score(test, self.noise)(fit),
+            validation_nll=score(fit),
+            training_rms=float(np.sqrt(np.mean(residual**2))),
+            training_loss=fit.training_loss,
+        )

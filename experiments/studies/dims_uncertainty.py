@@ -1,67 +1,74 @@
 """Metrics of approximate posteriors over data sets and seeds, whichever method they favour."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import functools
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import xarray as xr
+import pydantic
 
-import potentials
-
-from ..uncertainty import classification_metrics, out_of_distribution_auroc
-from . import inference
-from .study import AbstractStudy, Conclusion
+from ..tables.base import BuildError, Seed, Size, SmallSize, Table
+from . import posteriors
+from .fields import Once
+from .study import Conclusion, Dataset, Parts
 from .variables import dataset, variable
 
 METRICS = ("nll", "brier", "ece", "accuracy", "auroc")
-# Digits that are trained on; images of the others are out of distribution.
-_KNOWN_DIGITS = 5
-_BANANAS = 400
 # Methods of which a sample, or a member, may not count.
 _COUNTED = ("dims", "riemannian_laplace", "deep_ensemble")
 
+DataName = Literal["banana", "breast_cancer", "wine", "digits"]
 
-class DimsUncertainty(AbstractStudy):
-    """All methods and metrics, for each data set and seed.
 
-    Args:
-        train: training examples.
-        validation: held-out examples that each method's scale is chosen with; all others judge.
-        data: names of the data sets.
-        banana: `hidden` and `train` for the data set "banana", in place of those for all others.
-        smoothing: share of the uniform distribution in the training targets.
-        seeds: each draws its own split, weights and samples. Splits of a data set that is not
-            generated overlap, so that its standard error, of the mean over seeds, leaves out how
-            the results depend on the data set.
-        methods: those of `METHODS` that are judged.
-        settings: fields of `inference.Settings`.
+class BananaSizes(Table):
+    """`[study.banana]`: what the banana problem has in place of the study's own sizes.
+
+    Its classes overlap in a plane. There a network needs more units for its examples than on the
+    other data sets: with hardly more weights than targets it meets them with ever larger weights,
+    and a loss without a minimum has no set of minima.
     """
 
-    def __init__(
-        self,
-        *,
-        train: int,
-        validation: int,
-        data: tuple[str, ...],
-        banana: Mapping[str, int],
-        smoothing: float,
-        seeds: tuple[int, ...],
-        methods: tuple[str, ...],
-        **settings: Any,
-    ):
-        self._settings = inference.Settings(**settings)
-        self._train, self._validation, self._smoothing = train, validation, smoothing
-        self._banana = banana
-        self._runs = {f"{name}-{seed}": (name, seed) for name in data for seed in seeds}
-        self._data, self._methods = data, methods
+    hidden: SmallSize = 16
+    train: Size = 20
+
+
+class DimsUncertainty(posteriors.AbstractPosteriorStudy):
+    """`kind = "dims_uncertainty"`: metrics of all methods over data sets and seeds.
+
+    `hidden` and `train` are those of all data sets but the banana problem. All examples that
+    neither train a network nor choose a scale judge.
+
+    Attributes:
+        banana: `hidden` and `train` for the banana problem.
+        data: Names of the data sets.
+        smoothing: Share of the uniform distribution in the training targets.
+        seeds: Each draws its own split, weights and samples. Splits of a data set that is not
+            generated overlap, so that its standard error, of the mean over seeds, leaves out how
+            the results depend on the data set.
+    """
+
+    kind: Literal["dims_uncertainty"]
+    hidden: SmallSize = 10
+    train: Size = 60
+    validation: Size = 50
+    banana: BananaSizes = BananaSizes()
+    data: Annotated[tuple[DataName, ...], pydantic.Field(strict=False, min_length=1), Once] = (
+        "banana",
+        "breast_cancer",
+        "wine",
+        "digits",
+    )
+    smoothing: posteriors.Smoothing = 0.05
+    seeds: Annotated[tuple[Seed, ...], pydantic.Field(strict=False, min_length=2), Once] = (0, 1, 2)
+
+    figures = ("dims_uncertainty",)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Methods, metrics and the smoothing."""
         return {
-            "methods": list(self._methods),
+            "methods": list(self.methods),
             "metrics": list(METRICS),
-            "smoothing": self._smoothing,
+            "smoothing": self.smoothing,
         }
 
     @property
@@ -69,34 +76,45 @@ class DimsUncertainty(AbstractStudy):
         """One part per data set and seed."""
         return tuple(self._runs)
 
-    def compute(self, part: str) -> xr.Dataset:
+    def check(self) -> None:
+        """Refuse more training examples than there are, and networks too small or too large."""
+        from ..uncertainty.examples import load_examples
+
+        for name in self.data:
+            data = load_examples(name)
+            sizes, where = self._sizes(name), "banana." if name == "banana" else ""
+            most = data.inputs.shape[0] - 1
+            if sizes.train + self.validation > most:
+                given = f"given {sizes.train}; train + validation = {sizes.train + self.validation}"
+                raise BuildError(f"{where}train", f"{given} must be at most {most} for {name}")
+            widths = (data.inputs.shape[1], sizes.hidden, data.targets.shape[1])
+            posteriors.check_network(self, widths, sizes.train, classes=True, where=where)
+
+    def compute(self, part: str) -> Dataset:
         """Train one network, fit all methods and judge them."""
+        from ..uncertainty import scores
+        from ..uncertainty.examples import split_examples
+        from ..uncertainty.metrics import classification_metrics, out_of_distribution_auroc
+
         name, seed = self._runs[part]
-        settings, train = self._settings, self._train
-        if name == "banana":
-            settings, train = (
-                settings._replace(hidden=self._banana["hidden"]),
-                self._banana["train"],
-            )
-        parts = split_examples(name, train, self._validation, seed)
-        test, outside = parts.test, parts.outside
-        trained = inference.train(parts.train, settings, seed, smoothing=self._smoothing)
-        score = inference.classification_score(parts.held_out)
-        truth = inference.labels(test)
-        values, scales, kept, losses = [], [], [], []
-        for method in self._methods:
-            fit, scale = trained.posteriors.choose(method, self._settings.scales, score)
-            inside = inference.probabilities(fit, test.inputs)
-            found = classification_metrics(inside, truth)
+        sizes = self._sizes(name)
+        examples = split_examples(name, sizes.train, self.validation, seed)
+        test, outside = examples.test, examples.outside
+        trained = posteriors.train(sizes, examples.train, seed, smoothing=self.smoothing)
+        score = scores.classification_score(examples.held_out)
+        values, chosen = [], []
+        for method in self.methods:
+            fit, scale = trained.choose(method, self.scales, score)
+            inside = scores.probabilities(fit, test.inputs)
+            found = classification_metrics(inside, scores.labels(test))
             found["auroc"] = (
                 float("nan")
                 if outside is None
-                else out_of_distribution_auroc(inside, inference.probabilities(fit, outside.inputs))
+                else out_of_distribution_auroc(inside, scores.probabilities(fit, outside.inputs))
             )
             values.append([found[metric] for metric in METRICS])
-            scales.append(scale)
-            kept.append(fit.kept)
-            losses.append(fit.training_loss)
+            chosen.append((scale, fit.kept, fit.training_loss))
+        scales, kept, losses = zip(*chosen, strict=True)
         return dataset(
             {
                 "value": variable(("method", "metric"), values, "1", "metric on test examples"),
@@ -107,7 +125,7 @@ class DimsUncertainty(AbstractStudy):
                 ),
             },
             {
-                "method": variable("method", np.array(self._methods, object), "1", "method"),
+                "method": variable("method", np.array(self.methods, object), "1", "method"),
                 "metric": variable("metric", np.array(METRICS, object), "1", "metric"),
             },
             label=part,
@@ -115,10 +133,10 @@ class DimsUncertainty(AbstractStudy):
             seed=seed,
         )
 
-    def conclude(self, parts: Mapping[str, xr.Dataset]) -> list[Conclusion]:
+    def conclude(self, parts: Parts) -> list[Conclusion]:
         """Mean over seeds of every metric, with its standard error."""
         conclusions = []
-        for name in self._data:
+        for name in self.data:
             runs = [data for data in parts.values() if data.attrs["data"] == name]
             if not runs:
                 continue
@@ -127,17 +145,27 @@ class DimsUncertainty(AbstractStudy):
                 # Without other images there is nothing to tell apart.
                 if metric == "auroc" and name != "digits":
                     continue
-                for i, method in enumerate(self._methods):
+                for i, method in enumerate(self.methods):
                     conclusions.append(_mean(f"{name}, {metric}: {method}", values[:, i, j]))
             kept = np.stack([run["kept"].values for run in runs])
             for method in _COUNTED:
-                if method in self._methods:
-                    shares = kept[:, self._methods.index(method)]
+                if method in self.methods:
+                    shares = kept[:, self.methods.index(method)]
                     quantity = f"{name}, share of samples that count: {method}"
                     conclusions.append(_mean(quantity, shares))
             worst = float(np.stack([run["training_loss"].values for run in runs]).max())
             conclusions.append(Conclusion(f"{name}, largest training loss", worst))
         return conclusions
+
+    @functools.cached_property
+    def _runs(self) -> dict[str, tuple[str, int]]:
+        return {f"{name}-{seed}": (name, seed) for name in self.data for seed in self.seeds}
+
+    def _sizes(self, name: str) -> "DimsUncertainty":
+        """Return this study, with the sizes of a data set."""
+        if name != "banana":
+            return self
+        return self.model_copy(update=self.banana.model_dump())
 
 
 def _mean(quantity: str, values: np.ndarray) -> Conclusion:
@@ -145,61 +173,3 @@ def _mean(quantity: str, values: np.ndarray) -> Conclusion:
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Conclusion(quantity, float(values.mean()), standard_error=error)
-
-
-class Examples(NamedTuple):
-    """A split of a data set.
-
-    Attributes:
-        train: to train on.
-        held_out: to choose scales with.
-        test: to judge by.
-        outside: examples of another kind, if there are any.
-    """
-
-    train: potentials.Dataset
-    held_out: potentials.Dataset
-    test: potentials.Dataset
-    outside: potentials.Dataset | None
-
-
-def split_examples(name: str, train: int, validation: int, seed: int) -> Examples:
-    """Split a data set at random, with inputs standardised by the training part alone.
-
-    The generated points of "banana" are left as they are.
-
-    Args:
-        name: as for `load_examples`.
-        train: examples of the first part.
-        validation: of the second; the third has all others.
-        seed: of the split, and of examples that are generated.
-    """
-    first, rest = load_examples(name, seed).split(train, seed)
-    second, third = rest.split(validation, seed)
-    if name == "banana":
-        return Examples(first, second, third, None)
-    # All pixels of images have one mean and one deviation.
-    axes = (0, 1) if name == "digits" else (0,)
-    others = potentials.load_other_digits(classes=_KNOWN_DIGITS) if name == "digits" else None
-    return Examples(
-        train=first.standardised(first, axes),
-        held_out=second.standardised(first, axes),
-        test=third.standardised(first, axes),
-        outside=None if others is None else others.standardised(first, axes),
-    )
-
-
-def load_examples(name: str, seed: int = 0) -> potentials.Dataset:
-    """All examples of a data set.
-
-    Args:
-        name: "banana", "breast_cancer", "wine" or "digits".
-        seed: of those that are generated.
-    """
-    if name == "banana":
-        return potentials.banana(_BANANAS, seed=seed)
-    if name == "breast_cancer":
-        return potentials.load_breast_cancer()
-    if name == "wine":
-        return potentials.load_wine()
-    return potentials.load_digits(classes=_KNOWN_DIGITS)

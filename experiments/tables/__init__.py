@@ -2,12 +2,11 @@
 
 from typing import TypeAlias
 
+from ..studies.experiment import StudyExperiment
 from .base import BuildError, Table, building, check_numbers
 from .experiment import CheckpointTable, CurvatureTable, Experiment
 from .potentials import AbstractToyTable, BuiltPotential
 from .solvers import SolverTable
-from .studies import StudyExperiment
-from .study_base import AbstractStudyTable
 from .sweep import AxisTable, SweepExperiment, SweepTable
 
 RunConfig: TypeAlias = Experiment | StudyExperiment
@@ -17,7 +16,6 @@ Config: TypeAlias = RunConfig | SweepExperiment
 """What a config file may hold: what can be run, or with a table `[sweep]` a grid of runs."""
 
 __all__ = [
-    "AbstractStudyTable",
     "AbstractToyTable",
     "AxisTable",
     "BuildError",

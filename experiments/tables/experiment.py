@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from ..studies.experiment import STUDY_KINDS
 from .base import MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
 from .figures import FigureNames
 from .flows import FlowTable
@@ -25,7 +26,6 @@ from .potentials import (
     WeierstrassTable,
     WhitleyTable,
 )
-from .studies import STUDY_KINDS
 from .supervised import SupervisedTable
 
 PotentialTable = Annotated[

@@ -1,17 +1,15 @@
 """The Laplace approximation, with laplax's generalised Gauss-Newton matrix and its posterior."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-import potentials
+from potentials import SupervisedPotential, mse
 
-# The posterior's matrix is dense.
 MOST_PARAMETERS = 5000
+"""How many weights a network may have: the posterior's matrix is dense."""
 
 
 class Laplace(eqx.Module):
@@ -22,19 +20,23 @@ class Laplace(eqx.Module):
     variance for the criterion `mse`, categorical for `kl_divergence`.
 
     Args:
-        potential: the loss.
-        params: the trained weights, the mean.
-        noise: standard deviation of a regression's targets; unused for classes.
+        potential: The mean loss.
+        params: The trained weights, the mean.
+        noise: Standard deviation of a regression's targets; unused for classes.
+
+    Attributes:
+        params: The mean.
+        curvature: The generalised Gauss-Newton matrix.
 
     Raises:
         ValueError: if there are too many parameters for a dense matrix.
-        ImportError: if laplax is not installed, which has no release for this Python.
+        ImportError: if laplax is not installed, which has no release for some versions of Python.
     """
 
-    params: Any
+    params: PyTree[Array]
     curvature: Float[Array, "P P"]
 
-    def __init__(self, potential: potentials.SupervisedPotential, params: Any, noise: float = 1.0):
+    def __init__(self, potential: SupervisedPotential, params: PyTree[Array], noise: float = 1.0):
         # Here, so that all else runs where laplax is not installed.
         from laplax.curv.cov import estimate_curvature
         from laplax.curv.ggn import create_ggn_mv
@@ -42,9 +44,10 @@ class Laplace(eqx.Module):
         size = ravel_pytree(params)[0].size
         if size > MOST_PARAMETERS:
             raise ValueError(f"params must be at most {MOST_PARAMETERS} numbers; got {size}.")
-        regression = potential.criterion is potentials.mse
+        regression = potential.criterion is mse
 
-        def hessian(vector: Array, pred: Array, **others: Any) -> Array:
+        def hessian(vector: Array, pred: Array, **others: Array) -> Array:
+            """Multiply by the Hessian of one example's criterion in its prediction."""
             del others
             if regression:
                 return vector / jnp.asarray(noise**2, vector.dtype)
@@ -60,13 +63,13 @@ class Laplace(eqx.Module):
         self.params = params
         self.curvature = estimate_curvature("full", product, params)
 
-    def sample(self, key: PRNGKeyArray, count: int, deviation: float) -> Any:
+    def sample(self, key: PRNGKeyArray, count: int, deviation: float) -> PyTree[Array]:
         """Draw weights.
 
         Args:
             key: PRNG key.
-            count: how many.
-            deviation: of the prior.
+            count: How many.
+            deviation: Standard deviation of the prior.
 
         Returns:
             A pytree like the weights, with a leading axis of `count`.

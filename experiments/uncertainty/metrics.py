@@ -1,31 +1,32 @@
-"""How good predicted probabilities are, and how well they tell what they do not know."""
+"""How good predicted probabilities are, and how well they show what is not known."""
 
 from typing import Any
 
 import numpy as np
-import sklearn.metrics
 
 _BINS = 10
 
 
 def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of predicted probabilities.
+    """Measure how well predicted probabilities agree with the true classes.
 
     Args:
-        probabilities: shape (examples, classes), rows that sum to 1.
-        labels: the true classes, whole numbers, shape (examples,).
+        probabilities: Shape (examples, classes), rows that sum to 1.
+        labels: The true classes, whole numbers, shape (examples,).
 
     Returns:
         `nll`, the mean negative log likelihood in nats; `brier`, the mean of the squared distance
         from the one-hot label, summed over classes (0 to 2); `ece`; `accuracy`. nan where the
         probabilities are.
     """
+    import sklearn.metrics
+
     if not np.isfinite(probabilities).all():
         return dict.fromkeys(("nll", "brier", "ece", "accuracy"), float("nan"))
     classes = np.arange(probabilities.shape[1])
     # Rounding in the softmax leaves sums of 1 +- 1e-16, which is renormalised, not warned about.
     rows = probabilities / probabilities.sum(axis=1, keepdims=True)
-    # The stubs know the default "auto" alone.
+    # The stubs of scikit-learn 1.8 know no value but the default "auto".
     halve: Any = False
     brier = sklearn.metrics.brier_score_loss(labels, rows, labels=classes, scale_by_half=halve)
     return {
@@ -39,12 +40,12 @@ def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dic
 def expected_calibration_error(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = _BINS
 ) -> float:
-    """Mean over examples of |accuracy - confidence| of the bin of confidence that each is in.
+    """Return the mean over examples of |accuracy - confidence| of the bin that each is in.
 
     Args:
-        probabilities: shape (examples, classes).
-        labels: the true classes, shape (examples,).
-        bins: of equal width on [0, 1].
+        probabilities: Shape (examples, classes).
+        labels: The true classes, shape (examples,).
+        bins: How many bins of confidence, of equal width on [0, 1].
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
@@ -58,15 +59,17 @@ def expected_calibration_error(
 
 
 def out_of_distribution_auroc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Area under the curve of telling the two apart by the predictions' entropy.
+    """Return the area under the ROC curve of a test that takes a large entropy for another kind.
 
     Args:
-        inside: probabilities for examples of the training's kind, shape (examples, classes).
-        outside: for other examples.
+        inside: Probabilities for examples of the training's kind, shape (examples, classes).
+        outside: Those for examples of another kind.
 
     Returns:
         1 if every other example has a larger entropy, 0.5 for chance; nan where probabilities are.
     """
+    import sklearn.metrics
+
     if not (np.isfinite(inside).all() and np.isfinite(outside).all()):
         return float("nan")
     tiny = np.finfo(inside.dtype).tiny

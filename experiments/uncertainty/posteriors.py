@@ -1,47 +1,32 @@
 """Predictions of approximate posteriors of one trained network, each a set of samples.
 
 Every method has one scale, a standard deviation of the weights. For the Laplace methods it is that
-of the prior; for dissipative mechanics the initial speed over the viscous friction, by which a
-particle moves along the set of minima where that is flat: the same thing where the data say
-nothing, but for the end of the way. A particle is stopped at the energy E = gravity * tolerance, so
-that of its speed a share of at most sqrt(E / E_0) has not been used, with the expected energy at
-the start E_0 = speed^2 P / 2 for P weights, and by that share it ends nearer. For speed 0.1, P = 42
-and gravity 10 that is 22% at a tolerance of 1e-3, 7% at 1e-4, 2% at 1e-5 and 0.7% at 1e-6. A tenth
-of the tolerance takes about ten times as long, since the last way is along soft directions.
+of the prior; for dissipative mechanics the initial speed over the viscous friction, which is how
+far a particle moves along a flat set of minima. Where the data say nothing both are the same, but
+for the end of the way: a particle is stopped at the energy E = gravity * tolerance, with a share of
+at most sqrt(E / E_0) of its speed left, where E_0 = speed^2 P / 2 is the expected energy at the
+start for P weights, and its way is shorter by that share. For speed 0.1, P = 42 and gravity 10 it
+is 22% at a tolerance of 1e-3, 7% at 1e-4, 2% at 1e-5 and 0.7% at 1e-6. A tenth of the tolerance
+takes about ten times as long, since the last of the way is along soft directions.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import flows
-import potentials
+from potentials import SupervisedPotential
 
 from .laplace import Laplace
 from .training import interpolate
-
-METHODS = (
-    "map",
-    "laplace",
-    "linearised_laplace",
-    "riemannian_laplace",
-    "dims",
-    "deep_ensemble",
-)
-"""The methods, in the order of figures; "map" is the trained network alone.
-
-That network is trained to meet its targets, without a prior: it is of maximum likelihood, the limit
-of maxima of the posterior for a wide prior, and not the maximum itself, which shrinks the weights.
-The Laplace methods are centred there too: exact for a linear model in their precision, not in their
-mean; and the geodesics of the Riemannian one start where the prior still has a slope.
-"""
 
 # Share of the samples that must count for a scale to be chosen.
 _ENOUGH = 0.9
@@ -51,30 +36,32 @@ class Fit(NamedTuple):
     """A method's samples, as predictions.
 
     Attributes:
-        predict: from inputs (examples, ...) to outputs (samples, examples, outputs).
-        kept: share of the samples that count, of all that were drawn, or of an ensemble's members.
-        training_loss: the largest of the networks that were trained for it, those that do not
-            count too: the members, or the one that all other methods are around.
+        predict: Maps inputs (examples, ...) to outputs (samples, examples, outputs).
+        kept: Share of the samples that count, of all that were drawn, or of an ensemble's members.
+        training_loss: The largest loss of the networks that were trained for it, whether they count
+            or not: of the members, or of the one that all other methods are around.
     """
 
-    predict: Callable[[Any], Float[Array, "samples examples outputs"]]
+    predict: Callable[[ArrayLike], Float[Array, "samples examples outputs"]]
     kept: float
     training_loss: float
 
 
 @eqx.filter_jit
-def _loss(potential: Any, params: Any) -> Float[Array, ""]:
+def _loss(potential: SupervisedPotential, params: PyTree[Array]) -> Float[Array, ""]:
     return potential(params)
 
 
 @eqx.filter_jit
-def _predict(potential: Any, params: Any, inputs: Array) -> Array:
+def _predict(potential: SupervisedPotential, params: PyTree[Array], inputs: Array) -> Array:
     return jax.vmap(lambda w: potential.predict(w, inputs))(params)
 
 
 @eqx.filter_jit
-def _predict_linearised(potential: Any, params: Any, samples: Any, inputs: Array) -> Array:
-    def one(sample: Any) -> Array:
+def _predict_linearised(
+    potential: SupervisedPotential, params: PyTree[Array], samples: PyTree[Array], inputs: Array
+) -> Array:
+    def one(sample: PyTree[Array]) -> Array:
         tangent = jax.tree.map(jnp.subtract, sample, params)
         value, change = jax.jvp(lambda w: potential.predict(w, inputs), (params,), (tangent,))
         return value + change
@@ -86,17 +73,17 @@ class NegativeLogPosterior(eqx.Module):
     """The sum over examples of the loss, over the noise's variance, and a normal prior.
 
     Attributes:
-        potential: the mean loss.
+        potential: The mean loss.
         factor: examples / noise^2.
-        precision: of the prior.
+        precision: Of the prior.
     """
 
-    potential: Any
+    potential: flows.Potential
     factor: Float[Array, ""]
     precision: Float[Array, ""]
 
-    def __call__(self, params: Any) -> Float[Array, ""]:
-        """Return it at `params`, without the constant."""
+    def __call__(self, params: PyTree[Array]) -> Float[Array, ""]:
+        """Return its value at `params`, without the constant."""
         flat = ravel_pytree(params)[0]
         return self.factor * self.potential(params) + self.precision * jnp.sum(flat**2) / 2
 
@@ -104,26 +91,27 @@ class NegativeLogPosterior(eqx.Module):
 class Posteriors:
     """The methods around one trained network.
 
-    It warns of a network, or of members of the ensemble, whose training did not end at the targets,
-    at a loss of at most `tolerance`. Such members do not count.
+    A network whose training did not end at its targets, at a loss of at most `tolerance`, is warned
+    of; members of the ensemble for which that is so do not count.
 
     Args:
-        potential: the training loss, with the criterion `mse` or `kl_divergence`.
-        params: the trained weights.
+        potential: The training loss, with the criterion `mse` or `kl_divergence`.
+        params: The trained weights.
         key: PRNG key of all draws.
-        samples: how many samples each method draws; the ensemble has `members`.
-        members: networks of the deep ensemble, each trained from its own start.
-        noise: standard deviation of a regression's targets; 1 for classes.
-        gravity: of dissipative mechanics.
-        friction: its viscous coefficient.
-        tolerance: its energy at rest, over gravity: a loss, and that of networks at their targets.
-        max_time: when a particle is given up, and not counted.
+        samples: How many samples each method draws; the ensemble has `members`.
+        members: Networks of the deep ensemble, each trained from its own start.
+        noise: Standard deviation of a regression's targets; 1 for classes.
+        gravity: Of dissipative mechanics.
+        friction: Its viscous coefficient.
+        tolerance: A loss: that of networks at their targets, and a particle's energy at rest over
+            gravity.
+        max_time: When a particle is given up, and not counted.
     """
 
     def __init__(
         self,
-        potential: potentials.SupervisedPotential,
-        params: Any,
+        potential: SupervisedPotential,
+        params: PyTree[Array],
         key: PRNGKeyArray,
         *,
         samples: int,
@@ -160,8 +148,8 @@ class Posteriors:
         """Draw a method's samples.
 
         Args:
-            method: one of `METHODS`.
-            scale: standard deviation of the weights; "map" and "deep_ensemble" have none.
+            method: One of `METHODS`.
+            scale: Standard deviation of the weights; "map" and "deep_ensemble" have none.
         """
         return self._fits[method](scale)
 
@@ -174,9 +162,9 @@ class Posteriors:
         `max_time`, or their geodesics did not end, is chosen only if there is no other.
 
         Args:
-            method: one of `METHODS`.
-            scales: to choose from; the first one alone for a method without a scale.
-            score: the smaller the better; one that is not finite is never chosen over a finite one.
+            method: One of `METHODS`.
+            scales: To choose from; a method without a scale is fitted once.
+            score: The smaller the better; one that is not finite is never chosen over a finite one.
 
         Returns:
             The samples, and their scale, nan for a method that has none.
@@ -189,14 +177,16 @@ class Posteriors:
         best = int(np.argmin(np.where(enough, scores, np.inf) if enough.any() else scores))
         return fits[best], float(scales[best])
 
-    def _nonlinear(self, params: Any, kept: float = 1.0, training_loss: float | None = None) -> Fit:
+    def _nonlinear(
+        self, params: PyTree[Array], kept: float = 1.0, training_loss: float | None = None
+    ) -> Fit:
         return Fit(
             lambda inputs: _predict(self._potential, params, jnp.asarray(inputs)),
             kept,
             self._loss if training_loss is None else training_loss,
         )
 
-    def _draw(self, scale: float) -> Any:
+    def _draw(self, scale: float) -> PyTree[Array]:
         if self._laplace is None:
             self._laplace = Laplace(self._potential, self._params, self._noise)
         return self._laplace.sample(jax.random.fold_in(self._key, 0), self._samples, scale)
@@ -256,8 +246,10 @@ class Posteriors:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         return self._counted(stacked, counts, float(reached.max()))
 
-    def _counted(self, params: Any, counts: np.ndarray, training_loss: float | None = None) -> Fit:
-        """Only the samples that count; predictions of nothing are nan."""
+    def _counted(
+        self, params: PyTree[Array], counts: np.ndarray, training_loss: float | None = None
+    ) -> Fit:
+        """Return the samples that count; if none does, a network whose predictions are nan."""
         if not counts.any():
             params = jax.tree.map(lambda x: jnp.full_like(x[:1], jnp.nan), params)
         else:

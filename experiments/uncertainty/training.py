@@ -1,12 +1,11 @@
 """Train an over-parametrised network until it meets its targets."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 import potentials
 
@@ -15,17 +14,42 @@ _TOLERANCE = 1e-12
 _MAX_STEPS = 400
 
 
-def residuals(potential: potentials.SupervisedPotential, params: Any) -> Float[Array, "..."]:
-    """What vanishes where a network meets its targets exactly.
+def network(
+    data: potentials.Dataset, hidden: int, smoothing: float | None = None
+) -> potentials.SupervisedPotential:
+    """Return the training loss of a network of one hidden layer.
 
     Args:
-        potential: with the criterion `mse` or `kl_divergence`.
-        params: the weights.
+        data: The training examples.
+        hidden: Units of the layer.
+        smoothing: Share of the uniform distribution in the targets of classes, whose criterion is
+            the divergence; None for a regression, whose criterion is the squared error.
+    """
+    widths = (data.inputs.shape[1], hidden, data.targets.shape[1])
+    targets = data.targets
+    if smoothing is not None:
+        targets = jnp.asarray(potentials.smoothed(np.asarray(targets), smoothing))
+    return potentials.SupervisedPotential(
+        potentials.MLP(widths, key=jax.random.key(0)),
+        data.inputs,
+        targets,
+        potentials.mse if smoothing is None else potentials.kl_divergence,
+    )
+
+
+def residuals(
+    potential: potentials.SupervisedPotential, params: PyTree[Array]
+) -> Float[Array, "examples outputs"]:
+    """Return what vanishes where a network meets its targets exactly.
+
+    Args:
+        potential: With the criterion `mse` or `kl_divergence`.
+        params: The weights.
 
     Returns:
-        Predictions less targets; for classes logarithms of probabilities, of shape (examples,
-        outputs). For the squared error the loss is half their squared norm over the examples; for
-        the divergence both have the same zeros.
+        Predictions less targets; for classes logarithms of probabilities. For the squared error
+        the loss is half their squared norm over the examples; for the divergence both have the same
+        zeros.
 
     Raises:
         ValueError: if the criterion is another one.
@@ -42,12 +66,14 @@ def residuals(potential: potentials.SupervisedPotential, params: Any) -> Float[A
 
 
 @eqx.filter_jit
-def interpolate(potential: potentials.SupervisedPotential, params: Any) -> tuple[Any, Array]:
+def interpolate(
+    potential: potentials.SupervisedPotential, params: PyTree[Array]
+) -> tuple[PyTree[Array], Float[Array, ""]]:
     """Train by the method of Levenberg and Marquardt, which forms a matrix of P columns.
 
     Args:
-        potential: with the criterion `mse` or `kl_divergence`.
-        params: where to start.
+        potential: With the criterion `mse` or `kl_divergence`.
+        params: Where to start.
 
     Returns:
         The weights, and the loss there: about 0 where there are more parameters than targets and

@@ -1,6 +1,6 @@
 """Checks of the library against what theory says about sharpness thresholds and two-cycles.
 
-Each file registers its checks when it is imported; `checks.CHECKS` then has them all.
+Each module registers its checks when it is imported; `checks.CHECKS` then has them all.
 """
 
 from . import edge, thresholds, two_cycles  # noqa: F401  (each import registers the file's checks)

@@ -8,7 +8,12 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a check found, and what theory says; the prediction is not zero."""
+    """What a check found, and what theory says.
+
+    Attributes:
+        measured: The number that was found.
+        predicted: The number that theory gives, which is not zero.
+    """
 
     measured: float
     predicted: float
@@ -25,7 +30,7 @@ class Check:
 
     Attributes:
         name: What is measured, and of what.
-        tolerance: The check passes when the relative error is at most this.
+        tolerance: The largest relative error that passes.
         measure: Makes the measurement, in whatever precision it needs.
     """
 
@@ -36,7 +41,13 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A check and what it found; `problem` says why it could not, and `measured` is None then."""
+    """A check, and how it went.
+
+    Attributes:
+        check: The check.
+        measured: What it found; None if it raised an error.
+        problem: The error, in a sentence; empty if there was none.
+    """
 
     check: Check
     measured: Measured | None
@@ -44,7 +55,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the relative error is at most the tolerance; an error that is nan is not."""
+        """True if the relative error is at most the tolerance, which one that is nan is not."""
         return self.measured is not None and self.measured.error <= self.check.tolerance
 
 
@@ -57,12 +68,15 @@ def checks(
     """Register a function as one check per case.
 
     Args:
-        name: What is measured; a check is called this and its case, and that must be new.
+        name: What is measured. A check has this name with that of its case, which must be new.
         tolerance: The largest relative error that passes.
         cases: The function's arguments, by the name of the case.
 
+    Returns:
+        A decorator, which returns the function as it is.
+
     Raises:
-        ValueError: If a name is taken or the tolerance is no positive number.
+        ValueError: if a name is taken, or the tolerance is not a finite number above 0.
     """
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance must be a finite number above 0; got {tolerance!r}.")
@@ -80,7 +94,10 @@ def checks(
 
 
 def run_check(check: Check) -> Outcome:
-    """Make one measurement; an exception becomes its problem, so that the checks after it run."""
+    """Make one measurement.
+
+    An exception becomes the outcome's problem, so that the checks after it are made all the same.
+    """
     try:
         return Outcome(check, check.measure())
     except Exception as error:

@@ -30,7 +30,14 @@ def network_at_the_edge(learning_rate: float) -> Measured:
 
 
 def hovering(config: Experiment) -> Measured:
-    """Average the sharpness of a config's discrete run over its end; no flow is run."""
+    """Average the sharpness over the end of a config's discrete run, without its flows.
+
+    Args:
+        config: Of a run that is long enough for the sharpness to rise to the threshold.
+
+    Returns:
+        The average, beside the critical sharpness of the optimizer.
+    """
     with precision(config.precision):
         built = build(config, config.name)
         run = flows.iterate(

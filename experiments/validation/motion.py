@@ -7,6 +7,7 @@ import diffrax
 from jax import lax
 
 import flows
+from flows import Potential
 
 # Rates are up to 4 per step of the optimizer, and Tsit5 is stable to about 3 over one of its own.
 SUBSTEP = 0.25
@@ -14,13 +15,15 @@ SUBSTEP = 0.25
 State = TypeVar("State")
 
 
-def optimizer_step(optimizer: flows.AbstractOptimizer, potential: Any) -> Callable[[State], State]:
-    """Return the optimizer's step on a potential."""
+def optimizer_step(
+    optimizer: flows.AbstractOptimizer, potential: Potential
+) -> Callable[[State], State]:
+    """Return the optimizer's step on a potential, a map of its state."""
     return lambda state: optimizer.step(state, potential)
 
 
-def flow_step(flow: flows.AbstractFlow, potential: Any) -> Callable[[State], State]:
-    """Return the advance of a flow by `SUBSTEP`, a step of Tsit5.
+def flow_step(flow: flows.AbstractFlow, potential: Potential) -> Callable[[State], State]:
+    """Return the advance of a flow's state by the time `SUBSTEP`, one step of Tsit5.
 
     A fixed step has the flow's fixed points, and makes no error where a rate is zero: both are what
     the checks ask for.
@@ -39,5 +42,5 @@ def flow_step(flow: flows.AbstractFlow, potential: Any) -> Callable[[State], Sta
 
 
 def repeated(move: Callable[[State], State], state: State, times: int) -> State:
-    """Return a state after that many moves."""
+    """Return the state after that many moves, which are compiled once."""
     return lax.fori_loop(0, times, lambda _, state: move(state), state)

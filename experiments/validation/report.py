@@ -10,7 +10,11 @@ from .checks import Outcome
 
 
 def table(outcomes: Sequence[Outcome]) -> rich.table.Table:
-    """Return the table, one line per outcome, with the sentence of each that raised below it."""
+    """Return outcomes as a table for a terminal.
+
+    Args:
+        outcomes: One line each, in this order. Below a check that raised an error is its sentence.
+    """
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     shown.add_column("check")
     for heading in ("measured", "predicted", "relative\nerror", "allowed"):

@@ -5,7 +5,7 @@ depend on its size. S is bisected on the sign of that growth, all in one compile
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -18,8 +18,8 @@ import potentials
 
 from ..config.build import precision
 from .checks import Measured, checks
-from .motion import SUBSTEP, flow_step, optimizer_step, repeated
-from .optimizers import NAMES, optimizer, rod_flow
+from .motion import SUBSTEP, State, flow_step, optimizer_step, repeated
+from .optimizers import NAMES, Optimizer, optimizer, rod_flow
 
 # learning_rate * S: the thresholds lie between 4/3 and 4, whatever the momentum.
 _BRACKET = (0.1, 10.0)
@@ -29,7 +29,8 @@ _HALVINGS = 40
 _STEPS = 400
 _ROD_STEPS = 100
 
-Growth = Callable[[Any, Any], Float[Array, ""]]
+Growth: TypeAlias = Callable[[Optimizer, potentials.Quadratic], Float[Array, ""]]
+"""From an optimizer and a quadratic: the logarithm by which an oscillation grows per step."""
 
 
 @checks("threshold of the discrete map", tolerance=1e-3, cases={name: (name,) for name in NAMES})
@@ -46,17 +47,20 @@ def rod_threshold(name: str) -> Measured:
         return _compared(optimizer(name), covariance_growth)
 
 
-def _compared(of: Any, growth: Growth) -> Measured:
+def _compared(of: Optimizer, growth: Growth) -> Measured:
     return Measured(float(threshold(of, growth)), float(of.critical_sharpness))
 
 
 @eqx.filter_jit
-def threshold(of: Any, growth: Growth) -> Float[Array, ""]:
-    """Bisect the curvature between decay and growth.
+def threshold(of: Optimizer, growth: Growth) -> Float[Array, ""]:
+    """Bisect the curvature of a quadratic between decay and growth.
 
     Args:
-        of: an optimizer with a `learning_rate`.
-        growth: from the optimizer and a quadratic, the logarithm of the growth per step.
+        of: The optimizer.
+        growth: `iterates_growth`, or `covariance_growth`.
+
+    Returns:
+        The curvature at which nothing grows or decays.
     """
 
     def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -70,7 +74,7 @@ def threshold(of: Any, growth: Growth) -> Float[Array, ""]:
     return (low + high) / 2
 
 
-def iterates_growth(of: Any, potential: Any) -> Float[Array, ""]:
+def iterates_growth(of: Optimizer, potential: potentials.Quadratic) -> Float[Array, ""]:
     """Return the logarithm by which the state's norm grows per step of the optimizer."""
 
     def size(state: Any) -> Float[Array, ""]:
@@ -80,8 +84,8 @@ def iterates_growth(of: Any, potential: Any) -> Float[Array, ""]:
     return _growth(optimizer_step(of, potential), start, size, _STEPS) / _STEPS
 
 
-def covariance_growth(of: Any, potential: Any) -> Float[Array, ""]:
-    """Return the logarithm by which trace(Sigma) grows per step, with the centre in the minimum."""
+def covariance_growth(of: Optimizer, potential: potentials.Quadratic) -> Float[Array, ""]:
+    """Return the logarithm by which trace(Sigma) grows per step, with the centre at the minimum."""
     flow = rod_flow(of)
     start = flow.init(potential, jnp.ones_like(potential.spectrum))
     assert isinstance(start, flows.DenseRodState)
@@ -94,10 +98,15 @@ def covariance_growth(of: Any, potential: Any) -> Float[Array, ""]:
     return _growth(flow_step(flow, potential), start, size, moves) / _ROD_STEPS
 
 
-def _growth(move: Any, start: Any, size: Any, moves: int) -> Float[Array, ""]:
+def _growth(
+    move: Callable[[State], State],
+    start: State,
+    size: Callable[[State], Float[Array, ""]],
+    moves: int,
+) -> Float[Array, ""]:
     """Return the logarithm of the growth over that many moves, after as many that do not count."""
 
-    def scaled(carry: tuple[Any, Array]) -> tuple[Any, Array]:
+    def scaled(carry: tuple[State, Array]) -> tuple[State, Array]:
         # To size one at each move, so that nothing over- or underflows.
         state, total = carry
         state = move(state)

@@ -4,8 +4,6 @@ Every optimizer here has it above its threshold; its rod flow has the fixed poin
 variance.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -16,7 +14,7 @@ import potentials
 from ..config.build import precision
 from .checks import Measured, checks
 from .motion import SUBSTEP, flow_step, optimizer_step, repeated
-from .optimizers import NAMES, optimizer, rod_flow
+from .optimizers import NAMES, Optimizer, optimizer, rod_flow
 
 # S - threshold: for gradient descent the three of arXiv 2602.01480, close to it and far above.
 _EXCESSES = {"gradient descent": (0.01, 0.1, 0.5), "heavy ball": (0.1,), "Nesterov": (0.1,)}
@@ -55,7 +53,7 @@ def _quartic(curvature: float) -> potentials.Quartic:
 
 
 @eqx.filter_jit
-def cycle(of: Any, potential: Any) -> Float[Array, ""]:
+def cycle(of: flows.AbstractOptimizer, potential: potentials.Quartic) -> Float[Array, ""]:
     """Return minus the product of the last two iterates: w^2, if one is the other's negative."""
     step = optimizer_step(of, potential)
     state = repeated(step, of.init(jnp.array([_START])), _STEPS)
@@ -63,8 +61,8 @@ def cycle(of: Any, potential: Any) -> Float[Array, ""]:
 
 
 @eqx.filter_jit
-def variance(of: Any, potential: Any) -> Float[Array, ""]:
-    """Return Sigma's entry of the parameter, once the rod flow rests."""
+def variance(of: Optimizer, potential: potentials.Quartic) -> Float[Array, ""]:
+    """Return the variance of the parameter that the rod flow of an optimizer rests at."""
     flow = rod_flow(of)
     start = flow.init(potential, jnp.array([_START]))
     end = repeated(flow_step(flow, potential), start, round(_ROD_STEPS / SUBSTEP))

@@ -10,11 +10,11 @@ import xarray as xr
 from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
-from experiments.config.build import build, precision
-from experiments.studies.study import AbstractStudy
+from experiments.config.build import build, build_study, precision
+from experiments.studies import AbstractStudy
 from experiments.sweep import points
 from experiments.tables import Config, StudyExperiment, SweepExperiment
-from experiments.uncertainty import METHODS
+from experiments.uncertainty.methods import METHODS
 from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values
 
@@ -123,7 +123,7 @@ def test_studies_compute_their_parts(name: str) -> None:
     config = load_config(name, changes)
     assert isinstance(config, StudyExperiment)
     with precision(config.precision):
-        study = config.study.build()
+        study = build_study(config, name)
         assert {*parts} <= {*study.parts}
         found = {part: study.compute(part) for part in parts or study.parts}
         conclusions = study.conclude(found)

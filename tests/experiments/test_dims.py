@@ -73,6 +73,7 @@ def ring() -> Iterator[DimsRing]:
     """The study of THEORY's samples, with 512 of them and a faster speed."""
     with precision("float64"):
         yield DimsRing(
+            kind="dims_ring",
             radius=1.0,
             gravity=10.0,
             friction=1.0,

@@ -11,12 +11,14 @@ import xarray as xr
 import potentials
 from experiments import ConfigError, load_config
 from experiments.config.build import build_study, precision
-from experiments.studies import inference
+from experiments.studies import posteriors
 from experiments.studies.dims_banana import DimsBanana
 from experiments.studies.dims_ring import DimsRing
-from experiments.studies.dims_uncertainty import METRICS, DimsUncertainty, split_examples
+from experiments.studies.dims_uncertainty import METRICS, BananaSizes, DimsUncertainty
 from experiments.tables import StudyExperiment
-from experiments.uncertainty import Fit
+from experiments.uncertainty import scores
+from experiments.uncertainty.examples import split_examples
+from experiments.uncertainty.posteriors import Fit
 
 SETTINGS: dict[str, Any] = {
     "hidden": 4,
@@ -38,29 +40,31 @@ def fit_of(outputs: Any) -> Fit:
 def test_a_prediction_is_the_mean_of_the_samples_probabilities() -> None:
     """Of log odds 0 and log 9: (0.5 + 0.9) / 2, where the mean of the logits would give 0.75."""
     fit = fit_of([[[0.0, 0.0]], [[np.log(9.0), 0.0]]])
-    assert inference.probabilities(fit, None) == pytest.approx(np.array([[0.7, 0.3]]))
+    assert scores.probabilities(fit, None) == pytest.approx(np.array([[0.7, 0.3]]))
 
 
 def test_the_variance_of_a_regression_is_that_of_the_samples_and_of_the_noise() -> None:
     """Two samples 1 apart and noise 2: a normal of variance 1/4 + 4 around their mean."""
     data = potentials.Dataset(jnp.zeros((2, 1)), jnp.array([[0.5], [3.5]]))
     fit = fit_of([[[0.0], [1.0]], [[1.0], [2.0]]])
-    mean, deviation = inference.regression_moments(fit, data.inputs)
+    mean, deviation = scores.regression_moments(fit, data.inputs)
     assert mean == pytest.approx([0.5, 1.5])
     assert deviation == pytest.approx([0.5, 0.5])
     expected = (np.log(2 * np.pi * 4.25) + (0 + 2.0**2 / 4.25) / 2) / 2
-    assert inference.regression_score(data, 2.0)(fit) == pytest.approx(expected)
+    assert scores.regression_score(data, 2.0)(fit) == pytest.approx(expected)
 
 
 class Recorded:
     """A method whose log odds of class 1 are an input's first entry; it keeps what it is asked.
 
-    `asked` are the inputs that predictions were made for, first those of the score that chooses.
+    `asked` are the inputs that predictions were made for, first those of the score that chooses;
+    `hidden` the units of the networks.
     """
 
     def __init__(self, classes: int):
         self.classes = classes
         self.asked: list[np.ndarray] = []
+        self.hidden: list[int] = []
 
     def choose(
         self, method: str, scales: Sequence[float], score: Callable[[Fit], float]
@@ -79,24 +83,24 @@ class Recorded:
 def record(monkeypatch: pytest.MonkeyPatch, classes: int) -> Recorded:
     """In place of a network and the methods around it; what it is trained on is asked first."""
     made = Recorded(classes)
-    potential: Any = None
-    posteriors: Any = made
 
-    def train(data: Any, settings: Any, seed: int, **options: Any) -> inference.Trained:
+    def train(study: Any, data: Any, seed: int, **options: Any) -> Any:
         made.asked.append(np.asarray(data.inputs))
-        return inference.Trained(potential, posteriors, float(settings.hidden))
+        made.hidden.append(study.hidden)
+        return made
 
-    monkeypatch.setattr(inference, "train", train)
+    monkeypatch.setattr(posteriors, "train", train)
     return made
 
 
 def table(**changes: Any) -> DimsUncertainty:
     """A study of two methods on wine."""
     given: dict[str, Any] = {
+        "kind": "dims_uncertainty",
         "train": 40,
         "validation": 30,
         "data": ("wine",),
-        "banana": {"hidden": 7, "train": 10},
+        "banana": BananaSizes(hidden=7, train=10),
         "smoothing": 0.05,
         "seeds": (3, 4, 5),
         "methods": ("laplace", "dims"),
@@ -107,6 +111,7 @@ def table(**changes: Any) -> DimsUncertainty:
 def banana() -> DimsBanana:
     """A study of one method on the banana problem."""
     return DimsBanana(
+        kind="dims_banana",
         train=10,
         validation=30,
         noise=0.25,
@@ -117,11 +122,13 @@ def banana() -> DimsBanana:
     )
 
 
-@pytest.mark.parametrize(("name", "train", "classes"), [("wine", 40, 3), ("banana", 10, 2)])
+@pytest.mark.parametrize(
+    ("name", "train", "hidden", "classes"), [("wine", 40, 4, 3), ("banana", 10, 7, 2)]
+)
 def test_a_table_chooses_scales_with_validation_examples(
-    monkeypatch: pytest.MonkeyPatch, name: str, train: int, classes: int
+    monkeypatch: pytest.MonkeyPatch, name: str, train: int, hidden: int, classes: int
 ) -> None:
-    """Not with those that judge; the banana problem has its own number of training examples."""
+    """Not with those that judge; the banana problem has its own numbers of examples and units."""
     recorded = record(monkeypatch, classes)
     with precision("float64"):
         parts = split_examples(name, train, 30, 3)
@@ -130,7 +137,7 @@ def test_a_table_chooses_scales_with_validation_examples(
     assert np.array_equal(trained, np.asarray(parts.train.inputs))
     assert np.array_equal(chose, np.asarray(parts.held_out.inputs))
     assert np.array_equal(judged, np.asarray(parts.test.inputs))
-    assert len(trained) == train
+    assert (len(trained), recorded.hidden) == (train, [hidden])
     assert data["scale"].values == pytest.approx([0.3])
 
 
@@ -190,6 +197,7 @@ def test_a_map_of_no_samples_at_all_has_conclusions() -> None:
 def test_a_ring_tells_who_rests_and_how_far_from_the_circle() -> None:
     """Three of four; a loss of E / grav at distance sqrt(E / grav) / r, to first order."""
     study = DimsRing(
+        kind="dims_ring",
         radius=2.0,
         gravity=10.0,
         friction=0.5,

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import flows
+from experiments.compare import mechanics
 from experiments.config.build import precision
-from experiments.studies import dims_limit
 from experiments.studies.dims_limit import DimsLimit, order_in_inverse
 
 FRICTIONS = (8.0, 16.0, 32.0, 250.0, 500.0, 1000.0)
@@ -19,6 +19,7 @@ FRICTIONS = (8.0, 16.0, 32.0, 250.0, 500.0, 1000.0)
 def study(**changes: Any) -> DimsLimit:
     """The built-in one, but for its frictions."""
     given: dict[str, Any] = {
+        "kind": "dims_limit",
         "gravity": 1.0,
         "start": (0.3, 0.2),
         "velocity": (0.5, 0.2),
@@ -75,8 +76,8 @@ def test_paths_that_the_solver_does_not_follow_are_named_in_a_sentence(
     one = study(frictions=(2.0, 4.0))
     points: Any = np.zeros((2, 101, 2))
     whole: Any = np.array([True, False])
-    found = dims_limit._Paths(points[0], points, whole[0], whole)
-    monkeypatch.setattr(dims_limit, "_run", lambda *arguments: found)
+    found = mechanics.OverdampedPaths(points[0], points, whole[0], whole)
+    monkeypatch.setattr(mechanics, "overdamped_paths", lambda *arguments: found)
     says = "no path to the horizon 1 within 100000 solver steps for friction 4"
     with pytest.raises(flows.SimulationError, match=re.escape(says)):
         one.compute("moving")

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import flows
 import potentials
 from experiments import load_config
 from experiments.config.build import precision
-from experiments.studies import inference
 from experiments.studies.dims_paths import DimsPaths
 from experiments.studies.dims_regression import DimsRegression
-from experiments.studies.dims_uncertainty import load_examples, split_examples
 from experiments.tables import StudyExperiment
+from experiments.uncertainty import scores
+from experiments.uncertainty.examples import load_examples, split_examples
 
 SETTINGS: dict[str, Any] = {
     "hidden": 4,
@@ -33,16 +32,22 @@ def test_a_regression_is_judged_by_data_that_did_not_choose_its_scale(
 ) -> None:
     """Other points, in the gap too; the largest of seeds has others as well."""
     judged = []
-    original = inference.regression_score
+    original = scores.regression_score
 
     def score(data: Any, noise: float) -> Any:
         judged.append(np.asarray(data.inputs)[:, 0])
         return original(data, noise)
 
-    monkeypatch.setattr(inference, "regression_score", score)
+    monkeypatch.setattr(scores, "regression_score", score)
     with precision("float64"):
         study = DimsRegression(
-            train=4, validation=20, noise=0.05, seed=2**32 - 1, methods=("map",), **SETTINGS
+            kind="dims_regression",
+            train=4,
+            validation=20,
+            noise=0.05,
+            seed=2**32 - 1,
+            methods=("map",),
+            **SETTINGS,
         )
         data = study.compute("map")
         choosing, judging = judged
@@ -52,7 +57,7 @@ def test_a_regression_is_judged_by_data_that_did_not_choose_its_scale(
         assert not np.intersect1d(choosing, judging).size
         # The mean and the noise's deviation, of one network.
         mean = np.interp(judging, data["x"].values, data["mean"].values)
-    targets = np.asarray(study._test.targets)[:, 0]
+    targets = np.asarray(study._examples.test.targets)[:, 0]
     squares = ((targets - mean) / 0.05) ** 2
     expected = float(np.mean(np.log(2 * np.pi * 0.05**2) + squares) / 2)
     # The grid's spacing is 0.025, with which interpolation is in error by some 1e-4.
@@ -91,14 +96,16 @@ def test_inputs_are_standardised_by_the_training_examples_alone(name: str, axis:
 
 def test_the_balance_of_paths_is_told_where_the_energy_starts_at_zero() -> None:
     """As a share of the largest energy on the way; nothing that moves has lost nothing."""
-    study = DimsPaths(
-        potential=potentials.Quadratic([1.0, -1.0]),
-        gravity=1.0,
-        start=(0.0, 0.0),
-        velocity=(0.0, 0.0),
-        horizon=2.0,
-        saves=2,
-        frictions={"falling": flows.Viscous(1.0), "resting": flows.Viscous(1.0)},
+    viscous = {"kind": "viscous", "coefficient": 1.0}
+    study = DimsPaths.model_validate(
+        {
+            "kind": "dims_paths",
+            "potential": {"kind": "quadratic", "spectrum": [1.0, -1.0]},
+            "start": [0.0, 0.0],
+            "frictions": [
+                {"label": label, "friction": viscous} for label in ("falling", "resting")
+            ],
+        }
     )
 
     def path(energy: list[float], power: list[float]) -> xr.Dataset:

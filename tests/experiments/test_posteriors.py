@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import flows
-from experiments.uncertainty import Posteriors
+from experiments.uncertainty.posteriors import Posteriors
 from potentials import MLP, SupervisedPotential, mse
 
 KEY = jax.random.key(0)

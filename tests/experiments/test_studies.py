@@ -1,5 +1,7 @@
 """Studies: their parts, their conclusions, and that a run of one is a run like any other."""
 
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +12,14 @@ import pytest
 import tomli_w
 import xarray as xr
 
+import experiments
 import flows
 from experiments import ConfigError, DirectoryError, load, load_config, run
 from experiments.cli import main
 from experiments.config.build import build_study
 from experiments.config.loader import validate
 from experiments.run_directory.directory import read_environment
-from experiments.studies import CentralScaling
+from experiments.studies.central_scaling import CentralScaling
 from experiments.sweep.grid import load_sweep
 from experiments.tables import StudyExperiment
 from tests.experiments.configs import STUDY, VALLEY, write
@@ -118,7 +121,7 @@ def test_conclusions_set_what_was_measured_beside_what_theory_says(done: Path) -
 def test_the_energy_law_of_the_valley(zeta: float, rate: float) -> None:
     """The rates of THEORY.md section 4, to the accuracy to which a fit's details matter."""
     config = study(zetas=[zeta], energy_epsilon=1e-5, horizon=3.0)
-    data = config.study.build().compute(f"energy-{zeta:g}")
+    data = config.study.compute(f"energy-{zeta:g}")
     assert data.attrs["rate"] == pytest.approx(rate, abs=1e-5)
     assert data.attrs["predicted_rate"] == pytest.approx(0.09 * (2 - 9 * zeta**2))
 
@@ -252,3 +255,30 @@ def test_a_study_is_no_experiment(tmp_path: Path) -> None:
         validate({**VALLEY, "figures": ["dims_valley"]})
     with pytest.raises(ConfigError, match="study: given 3; must be a table"):
         validate({**STUDY, "study": 3})
+
+
+def test_studies_are_found_and_read_without_what_they_are_computed_with() -> None:
+    """Whichever of two packages that need each other is imported first; each kind has a figure."""
+    said = "import sys; from experiments.studies import STUDY_KINDS; print(*STUDY_KINDS.values());"
+    heavy = "('jax', 'xarray', 'flows', 'sklearn', 'matplotlib')"
+    code = f"{said} sys.exit(any(name in sys.modules for name in {heavy}))"
+    # As if `experiments` itself imported nothing.
+    bare = "import sys, types; bare = types.ModuleType('experiments'); bare.__path__ = ['{}'];"
+    folder = Path(experiments.__file__).parent
+    for before in ("", f"{bare.format(folder)} sys.modules['experiments'] = bare;"):
+        found = subprocess.run(
+            [sys.executable, "-c", before + code], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, found.stderr
+        modules = {path.stem for path in folder.glob("studies/*_*.py")}
+        assert set(found.stdout.split()) == modules
+
+
+def test_what_a_study_keeps_lives_as_long_as_a_run() -> None:
+    """A config of which many are held, as in a sweep, keeps no data and no trained network."""
+    config = study()
+    built = build_study(config, "mine")
+    assert built == config.study
+    assert built.parts == PARTS
+    assert set(vars(config.study)) == set(type(config.study).model_fields)
+    assert set(vars(built)) > set(vars(config.study))

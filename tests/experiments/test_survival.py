@@ -226,6 +226,8 @@ def test_rows_are_on_the_disk_before_what_counts_on_them(
 class _Study(AbstractStudy):
     """Two parts that take no time."""
 
+    kind: str = "two"
+
     @property
     def attributes(self) -> dict[str, Any]:
         """None."""
@@ -235,6 +237,9 @@ class _Study(AbstractStudy):
     def parts(self) -> tuple[str, ...]:
         """Their names."""
         return "first", "second"
+
+    def check(self) -> None:
+        """Refuse nothing."""
 
     def compute(self, part: str) -> xr.Dataset:
         """Some numbers in an array of two dimensions, whose chunks are in folders of folders."""

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from experiments.uncertainty import (
-    METHODS,
-    Fit,
-    Laplace,
-    Posteriors,
+from experiments.uncertainty.laplace import Laplace
+from experiments.uncertainty.methods import METHODS
+from experiments.uncertainty.metrics import (
     classification_metrics,
     expected_calibration_error,
-    interpolate,
     out_of_distribution_auroc,
 )
+from experiments.uncertainty.posteriors import Fit, Posteriors
+from experiments.uncertainty.training import interpolate
 from flows import sample_minima
 from potentials import MLP, SupervisedPotential, cross_entropy, kl_divergence, mse, smoothed
 from tests.helpers import assert_trees_close
