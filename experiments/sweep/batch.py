@@ -15,9 +15,10 @@ from jaxtyping import Array, Bool, Float
 
 import flows
 
-from ..compare.oscillation import HALF, half_lengths
+from ..compare.comparison import planned
+from ..compare.distances import first_midpoints
 from ..config.build import Built, build, precision
-from ..runs.tracks import DISCRETE, DISPLACEMENT, DISTANCE, displacements, has_rods
+from ..runs.tracks import DISCRETE
 from ..store.status import DIVERGED, FINISHED
 from ..system.progress import warn
 from ..tables import AbstractToyTable, Experiment
@@ -46,7 +47,6 @@ class _Track(NamedTuple):
     """What is kept of one trajectory: rows that do not count are nan."""
 
     trajectory: flows.Trajectory
-    series: dict[str, Float[Array, " T"]]
     kept: Bool[Array, " T"]
 
 
@@ -213,13 +213,16 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     }
     start = built.potential, built.params, plan.steps
     discrete = flows.iterate(built.optimizer, *start, **options)
+    models = [one.flow for one in built.flows]
+    comparison = planned(built.optimizer, models, built.measurements)
+    kinds = {flow.midpoint for flow in models if flow.midpoint is not None}
+    firsts = first_midpoints(discrete, kinds)
+    tracks = {DISCRETE: _track(comparison.optimizer(discrete, built.potential)[0])}
     # As a run by itself, which stops a flow's solver, and counts its steps, at each checkpoint.
     options["segment"] = plan.segment
-    rods = {"half_difference": half_lengths(discrete)} if has_rods(built) else {}
-    tracks = {DISCRETE: _track(discrete, rods)}
     for one in built.flows:
         piece = flows.simulate(one.flow, *start, **options, **one.solver)
-        tracks[one.label] = _track(piece, _distances(piece, discrete))
+        tracks[one.label] = _track(comparison.flow(piece, discrete, firsts))
     cycle = None
     if plan.cycle:
         path = jax.vmap(lambda params: ravel_pytree(params)[0])(discrete.params)
@@ -227,26 +230,18 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     return _Ran(tracks, jnp.asarray(built.optimizer.critical_sharpness), cycle)
 
 
-def _track(trajectory: flows.Trajectory, more: dict[str, Float[Array, " T"]]) -> _Track:
-    kept = flows.kept_rows(trajectory)
+def _track(trajectory: flows.Trajectory) -> _Track:
+    """Keep what is stored of a trajectory: vectors of parameters are not."""
+    described = dict(trajectory.variables)
+    series = {
+        name: values
+        for name, values in trajectory.observables.items()
+        if "parameter" not in described[name].dims
+    }
     bare = dataclasses.replace(
-        trajectory, params=(), observables={}, neighbour_source=None, state=None
+        trajectory, params=(), observables=series, neighbour_source=None, state=None
     )
-    return _Track(bare, {**trajectory.observables, **more}, kept)
-
-
-def _distances(
-    piece: flows.Trajectory, discrete: flows.Trajectory
-) -> dict[str, Float[Array, " T"]]:
-    """Distance to the midpoints and theirs from their start; nan where the optimizer stopped."""
-    if piece.midpoint is None:
-        return {}
-    midpoints = discrete.midpoints(piece.midpoint)
-    origin = jax.tree.map(lambda x: x[0], midpoints)
-    there = flows.kept_rows(discrete)
-    found = flows.distance(piece, discrete), displacements(origin, midpoints)
-    near, far = (jnp.where(there, values, jnp.nan) for values in found)
-    return {"distance": near, "displacement": far}
+    return _Track(bare, flows.kept_rows(trajectory))
 
 
 def _cells(points: Sequence[Point], ran: _Ran, steps: int, series: bool) -> xr.Dataset:
@@ -278,21 +273,15 @@ def _status(messages: Sequence[str]) -> np.ndarray:
 def _dataset(points: Sequence[Point], track: _Track) -> xr.Dataset:
     """The series of one trajectory, along `point` and `step`."""
     described = dict(track.trajectory.variables)
-    extra = {"half_difference": HALF, "distance": DISTANCE, "displacement": DISPLACEMENT}
     data: dict[str, Any] = {}
     modes: dict[str, np.ndarray] = {}
-    for name, values in track.series.items():
-        variable = described.get(name)
-        dims = variable.dims if variable is not None else ()
-        if "parameter" in dims:
-            continue
-        attributes = extra.get(name) or (
-            {"units": variable.units, "long_name": variable.description} if variable else {}
-        )
+    for name, values in track.trajectory.observables.items():
+        units, description, dims = described[name]
         kept = track.kept.reshape(*track.kept.shape, *(1,) * (values.ndim - 2))
         masked = np.where(
             kept, values if values.dtype.kind == "f" else values.astype(float), np.nan
         )
+        attributes = {"units": units, "long_name": description}
         data[name] = (("point", "step", *dims), masked, attributes)
         modes.update({d: np.arange(n) for d, n in zip(dims, values.shape[2:], strict=True)})
     unit = {"units": track.trajectory.time_unit, "long_name": "time of the save"}
