@@ -21,8 +21,8 @@ class Comparison(NamedTuple):
     """What is measured of the optimizer for the sake of its flows, and of each flow beside it.
 
     Attributes:
-        half_differences: Measure the half-differences of the iterates, for a rod flow.
-        midpoint_measurements: What is measured along the midpoints, for a flow that predicts
+        half_differences: measure the half-differences of the iterates, for a rod flow.
+        midpoint_measurements: what is measured along the midpoints, for a flow that predicts
             variances along directions; empty if there is no such flow.
     """
 
@@ -38,9 +38,9 @@ class Comparison(NamedTuple):
         """Add what is measured of the optimizer to its observables.
 
         Args:
-            discrete: The optimizer's trajectory, or the next piece of it.
-            potential: The loss.
-            state: Where the measurement along the midpoints stands; None at the start.
+            discrete: the optimizer's trajectory, or the next piece of it.
+            potential: the loss.
+            state: where the measurement along the midpoints stands; None at the start.
 
         Returns:
             The trajectory, and where that measurement stands after it.
@@ -64,9 +64,9 @@ class Comparison(NamedTuple):
         """Add to a flow's observables how it compares with the optimizer; drop its directions.
 
         Args:
-            flow: The flow's trajectory, or the next piece of it.
-            discrete: The optimizer's, saved at the same steps; None if it stopped earlier.
-            first_midpoints: Where the midpoints of each kind start.
+            flow: the flow's trajectory, or the next piece of it.
+            discrete: the optimizer's, saved at the same steps; None if it stopped earlier.
+            first_midpoints: where the midpoints of each kind start.
         """
         described = dict(flow.variables)
         if flow.midpoint is not None:
@@ -85,8 +85,8 @@ class Comparison(NamedTuple):
         """Return the structure of `optimizer`'s state after a first piece, without computing one.
 
         Args:
-            potential: The loss.
-            params: Shapes and types of the parameters.
+            potential: the loss.
+            params: shapes and types of the parameters.
         """
         if not self.midpoint_measurements:
             return None
@@ -106,10 +106,10 @@ def planned(
     """Choose what is measured of a run, which depends on the flows that are in it.
 
     Args:
-        optimizer: The optimizer. With momentum a rod lies in a phase space that the iterates do
+        optimizer: the optimizer. With momentum a rod lies in a phase space that the iterates do
             not give, so that their half-differences are measured only without.
-        models: The flows.
-        measurements: What is measured along each trajectory.
+        models: the flows.
+        measurements: what is measured along each trajectory.
     """
     rods = any(isinstance(flow, flows.RodFlow) for flow in models)
     variances = any(_has_directions(flow.variables) for flow in models)

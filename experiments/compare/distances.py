@@ -25,8 +25,8 @@ def first_midpoints(
     """Return where each path of midpoints starts.
 
     Args:
-        discrete: The optimizer's trajectory from its start on.
-        kinds: The kinds of midpoints.
+        discrete: the optimizer's trajectory from its start on.
+        kinds: the kinds of midpoints.
     """
     return {kind: jax.tree.map(lambda x: x[0], discrete.midpoints(kind)) for kind in kinds}
 
@@ -35,14 +35,14 @@ def first_midpoints(
 def distances(
     flow: flows.Trajectory, discrete: flows.Trajectory | None, start: Params | None
 ) -> Observables:
-    """Measure |c(t) - m_t| and |m_t - m_0| for a flow's centre c and the midpoints m that it models.
+    """Measure |c(t) - m_t| and |m_t - m_0|: c is a flow's centre, m are the midpoints it models.
 
     Both are kept because the tracking error of any part of a run, the mean of the first over the
     mean of the second, follows from them.
 
     Args:
-        flow: The trajectory of a flow that models an optimizer, T saves, or a later piece of it.
-        discrete: The optimizer's trajectory, saved at the same steps; None if it stopped earlier.
+        flow: the trajectory of a flow that models an optimizer, T saves, or a later piece of it.
+        discrete: the optimizer's trajectory, saved at the same steps; None if it stopped earlier.
         start: m_0, the first midpoint of the whole run; needed where there is a `discrete`.
 
     Returns:
@@ -70,9 +70,9 @@ def beside(
     """Lay values that were measured along the optimizer's saves beside those of a flow.
 
     Args:
-        values: A row for each of the optimizer's saves, or for the first of them.
-        discrete: The optimizer's trajectory.
-        count: How many saves the flow has.
+        values: a row for each of the optimizer's saves, or for the first of them.
+        discrete: the optimizer's trajectory.
+        count: how many saves the flow has.
 
     Returns:
         As many rows as the flow has saves; nan where the optimizer had stopped.

@@ -45,8 +45,8 @@ def measured_variances(flow: flows.Trajectory, discrete: flows.Trajectory | None
     """Measure (v_i . (w_t - c(t)))^2 of a flow's centre c and directions v_i: a sample per save.
 
     Args:
-        flow: The trajectory of a flow with the observables `variances` and `directions`, T saves.
-        discrete: The optimizer's trajectory, saved at the same steps; None if it stopped earlier.
+        flow: the trajectory of a flow with the observables `variances` and `directions`, T saves.
+        discrete: the optimizer's trajectory, saved at the same steps; None if it stopped earlier.
 
     Returns:
         `measured_variances` (T, directions), in the units of `variances`; nan at the saves that
@@ -79,7 +79,7 @@ def midpoint_measurements(measurements: Iterable[flows.AbstractMeasurement]) -> 
     """Choose what is measured at the midpoints: the loss, and the curvature as in the run itself.
 
     Args:
-        measurements: Those of the run.
+        measurements: those of the run.
     """
     loss = flows.ScalarMeasurement("loss", _loss, "loss at the parameters", "loss")
     return (loss, *(one for one in measurements if isinstance(one, flows.Curvature)))
@@ -94,10 +94,10 @@ def measure_midpoints(
     """Measure along the three-point midpoints of the optimizer's iterates.
 
     Args:
-        measurements: From `midpoint_measurements`.
-        potential: The loss.
-        discrete: The optimizer's trajectory, or the next piece of it, of no save perhaps.
-        state: What the call for the piece before returned; None at the start.
+        measurements: from `midpoint_measurements`.
+        potential: the loss.
+        discrete: the optimizer's trajectory, or the next piece of it, of no save perhaps.
+        state: what the call for the piece before returned; None at the start.
 
     Returns:
         The quantities, each named as in the run with `midpoint_` in front; their metadata; and the

@@ -31,14 +31,14 @@ class Track:
     """One trajectory of a run: what advances it, and where it stands.
 
     Attributes:
-        label: Its group in the store.
-        attributes: What is constant about it: kind, time unit.
+        label: its group in the store.
+        attributes: what is constant about it: kind, time unit.
         advance: `advance(params, state, steps)` gives the next piece; one of the two is None.
-        state: Where to go on from; None before the first piece.
-        message: Why it stopped early; empty while it has not.
-        warning: What is doubtful about it; empty if nothing is.
-        stats: Evaluation counts so far.
-        wall_time: Seconds spent on it so far, compilation included.
+        state: where to go on from; None before the first piece.
+        message: why it stopped early; empty while it has not.
+        warning: what is doubtful about it; empty if nothing is.
+        stats: evaluation counts so far.
+        wall_time: seconds spent on it so far, compilation included.
     """
 
     label: str
@@ -90,12 +90,12 @@ class Segment(NamedTuple):
     """What `Tracks.advance` computed: `steps` more of every trajectory that still ran, by label.
 
     Attributes:
-        steps: By how many optimizer steps.
-        pieces: The next piece of each trajectory.
-        rows: What is stored of it.
-        seconds: How long it took.
-        warnings: What is doubtful about it, if anything is.
-        midpoints: Where the measurement along the midpoints stands.
+        steps: by how many optimizer steps.
+        pieces: the next piece of each trajectory.
+        rows: what is stored of it.
+        seconds: how long it took.
+        warnings: what is doubtful about it, if anything is.
+        midpoints: where the measurement along the midpoints stands.
     """
 
     steps: int
@@ -110,8 +110,8 @@ class Tracks:
     """All trajectories of a run at one step, and how they get to the next.
 
     Args:
-        config: The config.
-        built: The objects that it describes.
+        config: the config.
+        built: the objects that it describes.
     """
 
     def __init__(self, config: Experiment, built: Built):
@@ -139,8 +139,8 @@ class Tracks:
         An interrupt before `accept` thus leaves every trajectory at the same step.
 
         Args:
-            steps: By how many optimizer steps; a whole number of saves.
-            on_track: Called with each trajectory's label before it is advanced.
+            steps: by how many optimizer steps; a whole number of saves.
+            on_track: called with each trajectory's label before it is advanced.
 
         Returns:
             The pieces; the first ones have the start as well.
@@ -187,7 +187,7 @@ class Tracks:
         """The structure of `states()` after a first piece, without computing one.
 
         Args:
-            record: The bookkeeping of the checkpoint.
+            record: the bookkeeping of the checkpoint.
 
         Returns:
             A pytree of `jax.ShapeDtypeStruct`s.
@@ -215,8 +215,8 @@ class Tracks:
         """Go back to where a checkpoint was written.
 
         Args:
-            record: The bookkeeping of the checkpoint.
-            states: What `states` was then.
+            record: the bookkeeping of the checkpoint.
+            states: what `states` was then.
         """
         self.steps_done = record["step"]
         self._first_midpoints = states["first_midpoints"]
