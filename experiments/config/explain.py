@@ -1,6 +1,5 @@
 """Turn pydantic's validation errors into sentences about the user's TOML."""
 
-import datetime
 import difflib
 import json
 import re
@@ -12,6 +11,7 @@ import pydantic
 import pydantic_core
 
 from ..system.errors import MOST_SHOWN, Problem
+from ..system.text import show
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _Model: TypeAlias = type[pydantic.BaseModel]
@@ -150,21 +150,6 @@ def _suggest(given: Any, allowed: list[str]) -> str:
     word = given if isinstance(given, str) else show(given)
     close = difflib.get_close_matches(word, allowed, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def show(value: Any) -> str:
-    """A value as a message shows it: as Python or TOML writes it, in at most 60 characters."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "a table"
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):
-        return "a value too long to show"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _dotted(path: tuple[Any, ...]) -> str:

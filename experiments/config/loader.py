@@ -12,8 +12,9 @@ import pydantic
 import tomli_w
 
 from ..system.errors import NO_HOME, ConfigError, Problem, UserError
+from ..system.text import show
 from ..tables import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment
-from .explain import explain, show
+from .explain import explain
 
 MAX_BYTES = 2**20
 # tomllib takes a time that grows with the square of a dotted key's length.

@@ -1,1 +1,1 @@
-"""What is made of a store: summary tables, figures, exports."""
+"""Summary tables, figures and exports, all made from a results store."""

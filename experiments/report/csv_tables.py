@@ -65,7 +65,7 @@ def write(tree: xr.DataTree, path: Path) -> None:
 
 
 def stranger(path: Path) -> str:
-    """Why a folder is not replaced: it is no such export, or holds more; empty if it is one."""
+    """Why a folder must not be replaced: it is no export, or holds more. Empty if it may be."""
     try:
         metadata = json.loads((path / METADATA).read_text("utf-8"))
         ours = metadata["program"] == _PROGRAM
@@ -86,9 +86,9 @@ def _tables(dataset: xr.Dataset) -> dict[str, list[str]]:
 
     Coordinates along the rows come before the data.
     """
-    # A store has no order of variables.
+    # A store does not order its variables.
     names = [*sorted(dataset.coords, key=str), *sorted(dataset.data_vars, key=str)]
-    # Nor a first one: the dimension is the first of most of them.
+    # The rows run along the dimension that is the first of most variables.
     data = [name for name in dataset.data_vars if dataset[name].dims] or list(dataset.coords)
     firsts = [str(dataset[name].dims[0]) for name in data if dataset[name].dims]
     common = sorted(set(firsts), key=lambda dimension: (-firsts.count(dimension), dimension))
@@ -106,7 +106,7 @@ def _tables(dataset: xr.Dataset) -> dict[str, list[str]]:
 def _row_for_each_run(dataset: xr.Dataset, axes: list[str]) -> xr.Dataset:
     """A sweep with its runs in rows, the swept values in the first columns."""
     rows = dataset.stack({_RUN: axes}, create_index=False)
-    # The values without an index lose their place along the rows.
+    # Without an index, stacking drops the swept values: lay them along the rows again.
     grid = np.meshgrid(*(dataset[axis].values for axis in axes), indexing="ij")
     values = {
         axis: (_RUN, column.ravel(), dataset[axis].attrs)

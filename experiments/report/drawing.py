@@ -16,7 +16,7 @@ def figure_names() -> tuple[str, ...]:
 
 
 def outdated(directory: Path, names: Sequence[str]) -> list[str]:
-    """Those of some figures that are not there, or are older than the results.
+    """Return which of some figures are missing, or older than the results.
 
     Args:
         directory: the run directory.
@@ -39,7 +39,7 @@ def draw_figures(directory: Path, names: Sequence[str]) -> list[str]:
         names: of the figures.
 
     Returns:
-        A sentence for each figure that could not be drawn, because its data are not there.
+        A sentence for each figure that could not be drawn because the results lack its data.
 
     Raises:
         DirectoryError: if there are no results, or the folder cannot be written.
@@ -59,7 +59,7 @@ def draw_figures(directory: Path, names: Sequence[str]) -> list[str]:
             except ValueError as error:
                 problems.append(f"figure {name!r} was not drawn: {error}")
             else:
-                # In one piece: half a figure would count as drawn.
+                # In one step, for half a figure would count as drawn.
                 temporary = folder / f".{name}.partial.png"
                 figures.save(figure, temporary).replace(folder / f"{name}.png")
     return problems

@@ -39,7 +39,7 @@ def export(
 
     - "netcdf": one netCDF-4 file of the whole tree; `xarray.open_datatree` gives it back.
     - "csv": a folder with a table for each group, and all attributes in `metadata.json`
-      (`experiments/csv_tables.py`).
+      (`experiments/report/csv_tables.py`).
 
     The export appears in one piece: after a crash there is the earlier one, or none.
 
@@ -56,6 +56,15 @@ def export(
         ValueError: if there is no such format.
         DirectoryError: if there are no readable results, something is there already, or it cannot
             be written.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import export, load_run_config, run
+        >>> config = load_run_config("valley", ("steps=4", "flows=[]", "figures=[]"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     folder_of_tables = export(run(config, folder, progress=False).directory, "csv")
+        ...     sorted(path.name for path in folder_of_tables.iterdir())
+        ['discrete.csv', 'landscape.csv', 'landscape@x1.csv', 'metadata.json']
     """
     if to not in _KINDS:
         raise ValueError(f"to must be one of {', '.join(_KINDS)}; got {to!r}.")
@@ -94,7 +103,7 @@ def _noun(kind: _Kind) -> str:
 
 
 def _check_target(path: Path, kind: _Kind, overwrite: bool) -> None:
-    """Refuse to replace anything but an earlier export of this kind, and that only if told to."""
+    """Refuse to replace anything but an earlier export of this kind, and that only on request."""
     if path.is_symlink():
         raise DirectoryError(f"{path}: is a link; results are not written through one")
     with writing(path):
@@ -118,7 +127,7 @@ def _replace(path: Path, temporary: Path) -> None:
     if not path.is_dir():
         temporary.replace(path)
         return
-    # A folder that is not empty cannot be replaced at once; the earlier one is kept till the end.
+    # A folder that is not empty cannot be replaced in one step: set the earlier one aside first.
     earlier = path.with_name(f".{path.name}.earlier")
     _remove(earlier)
     path.rename(earlier)

@@ -29,7 +29,7 @@ def write(tree: xr.DataTree, path: Path) -> None:
 
 
 def stranger(path: Path) -> str:
-    """Why a file is not replaced: it is no netCDF-4 file; empty if it is one."""
+    """Why a file must not be replaced: it is no netCDF-4 file. Empty if it may be."""
     with path.open("rb") as file:
         return "" if file.read(len(_SIGNATURE)) == _SIGNATURE else "is no netCDF-4 file"
 
@@ -42,14 +42,14 @@ def _encodable(dataset: xr.Dataset) -> xr.Dataset:
         dataset[name].attrs = _attributes(dataset[name].attrs)
         variable = dataset[name]
         if variable.dtype.kind in "OT":
-            # Text of any length, as zarr's reader makes it, is not known to every xarray.
+            # Not every xarray can write text of any length, which is what zarr's reader gives.
             words = np.array(variable.values.tolist(), str).reshape(variable.shape)
             dataset[name] = (variable.dims, words, variable.attrs)
     return dataset
 
 
 def _attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes as netCDF has them: it knows no truth values, 1 and 0 stand for them."""
+    """Attributes as netCDF can hold them: it has no truth values, so they become 1 and 0."""
     return {
         name: np.int8(value) if isinstance(value, bool) else value
         for name, value in attributes.items()

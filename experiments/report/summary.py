@@ -1,4 +1,4 @@
-"""What a run came to: one row of numbers per trajectory, from its results alone."""
+"""The summary of a run: one row of numbers per trajectory, computed from its results."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ CONCLUSIONS = "conclusions"
 """The group of a study's results that holds what was measured, beside what theory says."""
 SWEEP = "sweep"
 """The group of a sweep's results that holds its runs on the grid of the swept values."""
-# Rows of a table that are still read; more runs are counted.
+# A table of more rows is not read: more runs are counted by outcome.
 _MOST_RUNS = 40
 
 _HEADINGS = (
@@ -30,7 +30,7 @@ _HEADINGS = (
 
 
 class Row(NamedTuple):
-    """The numbers of one trajectory; None where they do not apply or are not known."""
+    """The numbers of one trajectory; None where one does not apply or is not known."""
 
     label: str
     steps: float
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 def rows(tree: xr.DataTree) -> list[Row]:
-    """Sum up each trajectory of a results tree, of a finished or a partial run.
+    """Sum up each trajectory of a results tree, finished or partial.
 
     Args:
         tree: as `store.load` gives it.
@@ -58,15 +58,18 @@ def rows(tree: xr.DataTree) -> list[Row]:
 
 
 def attributes(row: Row) -> dict[str, Any]:
-    """A row as attributes of the trajectory's group, without what is not known."""
+    """Return a row as attributes of the trajectory's group."""
     return {name: value for name, value in row._asdict().items() if name not in ("label", "steps")}
 
 
 def table(tree: xr.DataTree) -> rich.table.Table:
-    """A summary for the terminal, under the run's name, status and critical sharpness.
+    """Make a summary for the terminal, under the run's name, status and critical sharpness.
 
-    Of an experiment it has the rows, of a study its conclusions, of a sweep its runs or, if they
-    are many, what they came to.
+    It shows the rows of an experiment, the conclusions of a study, and the runs of a sweep or, if
+    there are many, how often each outcome occurs.
+
+    Args:
+        tree: as `store.load` gives it.
     """
     if tree.attrs.get("kind") == "study":
         return _conclusions(tree)
@@ -117,14 +120,14 @@ def _sweep(tree: xr.DataTree) -> rich.table.Table:
     shown = _empty_table(tree)
     axes = [str(name) for name in np.atleast_1d(tree.attrs["axes"])]
     if SWEEP not in tree.children:  # Runs are gathered when it ends.
-        for heading in (*axes, "came to"):
-            shown.add_column(heading, no_wrap=True)  # Without columns there is no title either.
+        for heading in (*axes, "outcome"):
+            shown.add_column(heading, no_wrap=True)  # rich shows no title without a column.
         return shown
     data = tree[SWEEP].to_dataset()
     ended = data["outcome"] if "outcome" in data else data["status"]
     if data["status"].size > _MOST_RUNS:
-        shown.add_column("runs came to", no_wrap=True)
-        shown.add_column("number", justify="right")
+        shown.add_column("outcome", no_wrap=True)
+        shown.add_column("runs", justify="right")
         words, numbers = np.unique(ended.values, return_counts=True)
         for word, number in sorted(zip(words, numbers, strict=True), key=lambda one: -one[1]):
             shown.add_row(rich.text.Text(str(word)), str(number))
@@ -135,7 +138,7 @@ def _sweep(tree: xr.DataTree) -> rich.table.Table:
         values = values.isel(trajectory=0)
     for name in axes:
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("came to", no_wrap=True)
+    shown.add_column("outcome", no_wrap=True)
     if values is not None:
         shown.add_column(quantity.replace("_", " "), justify="right", no_wrap=True)
     for index in np.ndindex(*data["status"].shape):
@@ -155,7 +158,7 @@ def _show_value(value: Any) -> str:
 
 
 def _any(data: xr.Dataset, name: str) -> bool:
-    """Whether a column has anything to show."""
+    """True if a column has anything to show."""
     return name in data and bool(np.isfinite(data[name].values).any())
 
 
@@ -210,7 +213,7 @@ def _status(tree: xr.DataTree) -> str:
     status = str(attrs.get("status", "unknown"))
     message = str(attrs.get("message", ""))
     if status == "running" and attrs.get("kind") in ("study", "sweep"):
-        message = "as far as it was last written"
+        message = "as it was last written"
     elif status == "running":
         reached = max((row.steps for row in rows(tree)), default=0.0)
         message = f"at step {reached:g} when it was last written"

@@ -1,10 +1,10 @@
-"""What trajectories came to, in a few numbers of the series that were measured along them."""
+"""Trajectories in a few numbers each, computed from the series measured along them."""
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-# The share of a run, its end, over which the sharpness is averaged as it hovers.
+# The last part of a run, over which the sharpness is averaged as it hovers at the threshold.
 _LATE = 0.5
 DESCRIPTIONS = {
     "final_step": ("steps", "last step that was saved"),
@@ -25,8 +25,8 @@ def summarise(data: xr.Dataset, steps: float) -> dict[str, Float[np.ndarray, " p
     move.
 
     Args:
-        data: `loss`, `sharpness`, and `distance` with `displacement`, as far as they were measured,
-            along `point` and `step`; not finite where a run has none.
+        data: `loss`, `sharpness`, and `distance` with `displacement`, those of them that were
+            measured, along `point` and `step`; not finite where a run has none.
         steps: of a whole run, whose second half counts as late, in the unit of `step`.
 
     Returns:
@@ -69,7 +69,7 @@ def _last(values: Float[np.ndarray, "point step"]) -> Float[np.ndarray, " point"
 
 
 def _mean(values: Float[np.ndarray, "point step"]) -> Float[np.ndarray, " point"]:
-    """The mean of what of each row is not nan; nan if there is nothing."""
+    """The mean of each row without its nan entries; nan if there are no others."""
     count = (~np.isnan(values)).sum(axis=1)
     total = np.nansum(values, axis=1)
     return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)

@@ -1,1 +1,1 @@
-"""What lies in a run directory, and when it may be used."""
+"""A run directory: its files, when it may be used, and the checkpoints in it."""

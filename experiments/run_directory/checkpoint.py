@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on, in one file that is whole or not there.
+"""Checkpoints: everything that a run needs to go on, in one file each, written in one step.
 
 A file is one line of JSON (format version, fingerprint of the config, rows done, bookkeeping and
 a checksum of these and of what follows) and then the leaves of the states as equinox serialises
@@ -19,12 +19,12 @@ from ..config.loader import to_toml
 from ..system.errors import DamagedError
 from ..system.files import synchronise_folder, write_bytes
 from ..tables import Config, Experiment
-from .directory import CHECKPOINT
+from .directory import CHECKPOINT, written_by
 
 FINGERPRINT = "config_fingerprint"
 """The attribute of the results that holds `fingerprint` of the config that they belong to."""
-FORMAT = 6
-# Up to it the checksum was of the states alone.
+FORMAT = 7
+# Up to this format the checksum was that of the states only.
 _STATES_ALONE = 4
 # The newest, and the one before in case the newest turns out to be damaged.
 _KEEP = 2
@@ -39,11 +39,11 @@ class Checkpoint(NamedTuple):
     payload: bytes
 
     def states(self, like: Callable[[dict[str, Any]], Any]) -> Any:
-        """The states.
+        """Read the states.
 
         Args:
-            like: gives for the bookkeeping a pytree of the same structure, of arrays or
-                `jax.ShapeDtypeStruct`s.
+            like: a function of the bookkeeping that returns a pytree of the states' structure, of
+                arrays or `jax.ShapeDtypeStruct`s.
 
         Raises:
             DamagedError: if the states are of another structure, shape or type.
@@ -51,10 +51,11 @@ class Checkpoint(NamedTuple):
         try:
             return eqx.tree_deserialise_leaves(io.BytesIO(self.payload), like(self.record))
         except Exception as error:
-            # Each kind of misfit raises something else; for the user all are one.
+            # Each kind of misfit raises another error; they all mean the same to the user.
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DamagedError(
-                f"{self.path}: does not fit this version of the program ({message})"
+                f"{self.path}: does not fit this version of the program "
+                f"({written_by(self.path.parent.parent)}): {message}"
             ) from error
 
 
@@ -78,8 +79,8 @@ def write(
         config: what runs there.
         record: the bookkeeping, as JSON can hold it; `step` names the file.
         states: a pytree of arrays.
-        lasting: tells by its step whether a checkpoint can be gone on from by a longer run too.
-            Two that can are kept, besides those that cannot.
+        lasting: returns True if a longer run, too, can go on from a checkpoint at this step. Two
+            such checkpoints are kept, besides newer ones that are not.
 
     Raises:
         OSError: if it cannot be written; the earlier ones are untouched then.
@@ -102,13 +103,13 @@ def write(
 
 
 def forget(directory: Path, after: int) -> None:
-    """Delete the checkpoints that a run passed over when it went back to an earlier one.
+    """Delete the checkpoints that a run skipped when it went back to an earlier one.
 
-    They would count on rows that it takes back, and take the place of those that it writes.
+    They count on rows that the run removes, and would take the place of those that it writes.
 
     Args:
         directory: the run directory.
-        after: the step to which it went back; -1 if it begins again.
+        after: the step to which the run went back; -1 if it begins again.
     """
     folder = directory / CHECKPOINT
     for path in _files(folder):
@@ -130,7 +131,7 @@ def read(
         config: what is to go on; a checkpoint of another config is refused.
         warn: called with a sentence for each checkpoint that is damaged, and with one that says
             what follows from that.
-        usable: tells by its step whether a checkpoint can be gone on from.
+        usable: returns True if the run can go on from a checkpoint at this step.
 
     Returns:
         The checkpoint; None if there is none, so that the run has to begin again.
@@ -149,7 +150,10 @@ def read(
             continue
         if header["format"] != FORMAT:
             raise DamagedError(
-                f"{path}: has format {header['format']}, this program reads format {FORMAT}"
+                f"{path}: cannot resume, the checkpoint has format {header['format']} "
+                f"({written_by(directory)}) and this version reads format {FORMAT}; go on with "
+                "the version that wrote it, replace the run (--overwrite) or choose another folder "
+                "(--out)"
             )
         if header["fingerprint"] != fingerprint(config):
             raise DamagedError(f"{path}: belongs to another config")
@@ -166,8 +170,8 @@ def read(
 def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
     line, _, payload = content.partition(b"\n")
     header = json.loads(line)
-    told = header.pop("sha256")
-    if told != _checksum(header, payload):
+    written = header.pop("sha256")
+    if written != _checksum(header, payload):
         raise ValueError("the checksum is wrong")
     if not isinstance(header["record"]["step"], int):
         raise ValueError("no step in it")
@@ -175,7 +179,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _checksum(header: dict[str, Any], payload: bytes) -> str:
-    """The checksum of a checkpoint, whose header has none yet."""
+    """The checksum of a checkpoint, given its header without one."""
     checksum = hashlib.sha256()
     if header["format"] > _STATES_ALONE:
         checksum.update(json.dumps(header, sort_keys=True).encode())

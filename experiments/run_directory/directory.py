@@ -1,6 +1,7 @@
-"""A run directory: what is in it, when it may be used, and what of it may be deleted."""
+"""A run directory: what is in it, when it may be used, and what may be deleted."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -8,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config.explain import show
 from ..config.loader import load_config, to_toml
 from ..store.store import RESULTS_FOLDER
 from ..system.errors import ConfigError, DamagedError, DirectoryError
 from ..system.files import write_text
 from ..system.progress import warn
+from ..system.text import show
 from ..tables import Config, Experiment, RunConfig
 from ..tables.experiment import CheckpointTable
 
@@ -34,12 +35,16 @@ _EXPORTS = (RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
 _ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS_FOLDER, RUNS, *_EXPORTS})
 
 
+def path_of(config: Config, directory: str | Path | None) -> Path:
+    """The run directory: the one that was asked for, or the config's name in `runs/`."""
+    return Path("runs") / config.name if directory is None else Path(directory)
+
+
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Keep other processes from running in a folder while a block of code does.
 
-    However the block's process ends, the folder is free then. Where the file system knows no locks
-    it is not kept.
+    The folder is free again however the process ends. File systems without locks protect nothing.
 
     Args:
         path: the run directory; made if it does not exist, and removed if it stays empty.
@@ -48,7 +53,7 @@ def claimed(path: Path) -> Iterator[None]:
         DirectoryError: if a process runs there already, or it cannot be made.
     """
     if fcntl is None or path.is_symlink() or (path.exists() and not path.is_dir()):
-        yield  # What is no folder is refused by `prepare`.
+        yield  # `prepare` refuses what is no folder.
         return
     made = not path.exists()
     with writing(path):
@@ -85,10 +90,10 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
         config: what is going to run there.
         overwrite: delete an earlier run that is there. Nothing but a run directory is deleted.
         resume: go on with an earlier run that is there, which must have the same config, but may
-            have had fewer steps; begin if it was stopped before its config was written.
+            have had fewer steps; begin if it stopped before its config was written.
 
     Returns:
-        Whether an earlier run is there to go on with.
+        True if there is an earlier run to go on with.
 
     Raises:
         DirectoryError: if the folder holds another run or something else, is a file or a link, or
@@ -115,20 +120,20 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
                 )
             _delete_run(path)
         path.mkdir(parents=True, exist_ok=True)
-        # The environment goes first: it is what a run directory is recognised by.
+        # The environment first: a run directory is recognised by it.
         write_environment(path, {})
         write_text(path / CONFIG, to_toml(config))
     return False
 
 
 def write_environment(path: Path, environment: dict[str, Any]) -> None:
-    """Write `environment.json`, marked as ours."""
+    """Write `environment.json`, with the mark by which a run directory is recognised."""
     text = json.dumps({"program": PROGRAM, **environment}, indent=2)
     write_text(path / ENVIRONMENT, text + "\n")
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """Read `environment.json`; empty if it is not there or not ours."""
+    """Read `environment.json`; empty if there is none or it lacks our mark."""
     try:
         environment = json.loads((path / ENVIRONMENT).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -138,12 +143,28 @@ def read_environment(path: Path) -> dict[str, Any]:
     return environment
 
 
+def version(package: str = PROGRAM) -> str | None:
+    """The installed version of a package; None for a checkout that was not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def written_by(path: Path) -> str:
+    """Say which version wrote a run directory, and which one this is where they differ."""
+    versions = read_environment(path).get("versions")
+    theirs = versions.get(PROGRAM) if isinstance(versions, dict) else None
+    wrote = f"written by {PROGRAM} {theirs or 'of an unknown version'}"
+    return wrote if theirs == version() else f"{wrote}, this is {PROGRAM} {version() or 'unknown'}"
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in one sentence what stood in the way of writing to a run directory.
+    """Turn an OSError in a block of code into a sentence about the run directory.
 
     Raises:
-        DirectoryError: in place of an OSError.
+        DirectoryError: in place of the OSError.
     """
     try:
         yield
@@ -180,10 +201,10 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def _check_is_run(path: Path, *, alone: bool) -> None:
-    """Check that a folder is a run directory, and if `alone`, that nothing else is in it."""
+    """Check that a folder is a run directory, and if `alone` that it holds nothing else."""
     names = {entry.name for entry in path.iterdir()}
     strangers = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry))
-    # A kill may come while the mark itself is written, the first of all files.
+    # A kill may come while the file with the mark, the first of all, is being written.
     marked = names == {f".{ENVIRONMENT}.partial"} or read_environment(path)
     if (strangers and alone) or not marked:
         found = f" (it holds {', '.join(strangers[:3])})" if strangers else ""
@@ -196,17 +217,17 @@ def _check_is_run(path: Path, *, alone: bool) -> None:
 
 
 def _is_ours(entry: Path) -> bool:
-    # A crash in the middle of `write_bytes` leaves the temporary file.
+    # A crash in the middle of `write_bytes` leaves its temporary file.
     return entry.name in _ENTRIES or entry.name in {f".{name}.partial" for name in _ENTRIES}
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether there is more than what is written before the config."""
+    """True if the folder holds more than what is written before the config."""
     return any((path / name).exists() for name in _ENTRIES - {ENVIRONMENT})
 
 
 def _check_same_config(path: Path, config: Config) -> bool:
-    """Check that a run may be gone on with, and tell whether it is to take more steps now."""
+    """Check that the run has this config, and return True if it now has more steps than before."""
     earlier = _earlier_config(path)
     changed = differences(earlier, config)
     if changed and not (extends(config, earlier) and len(changed) == 1):
@@ -220,26 +241,27 @@ def _earlier_config(path: Path) -> Config:
     try:
         return load_config(path / CONFIG)
     except ConfigError as error:
-        # Of the earlier run's file: the one that the user gave is fine.
+        # The file of the earlier run is wrong, not the one that the user gave.
         raise DamagedError(
-            f"{path}: cannot resume, it is not known with which config it ran; replace it "
-            f"(--overwrite) or choose another folder (--out)\n{error}"
+            f"{path}: cannot resume, it is not known with which config it ran "
+            f"({written_by(path)}); replace it (--overwrite) or choose another folder (--out)\n"
+            f"{error}"
         ) from error
 
 
 def extends(config: Config, earlier: Config) -> bool:
-    """Whether a config asks for more steps of an experiment than an earlier one."""
+    """True if both configs are of experiments, and the new one asks for more steps."""
     if not (isinstance(config, Experiment) and isinstance(earlier, Experiment)):
         return False
     return config.steps > earlier.steps
 
 
 def continued(path: Path, config: RunConfig) -> RunConfig:
-    """The config to go on with where an earlier run may be.
+    """Return the config with which an earlier run in a folder, if there is one, is resumed.
 
-    An adaptive solver stops at every checkpoint. So, unless the config asks for an interval of its
-    own, it stays that of the earlier run, though the default for more steps is another one: the
-    results are those of one run of all steps.
+    An adaptive solver stops at every checkpoint. To give the results of one run of all steps, a
+    lengthened run keeps the earlier interval between checkpoints, though the default for more steps
+    is another one, unless the config asks for an interval itself.
 
     Args:
         path: the run directory, which need not exist.
@@ -252,7 +274,7 @@ def continued(path: Path, config: RunConfig) -> RunConfig:
     if not (isinstance(config, Experiment) and isinstance(earlier, Experiment)):
         return config
     wanted, begun = config.checkpoint, earlier.checkpoint
-    # With as many steps, the earlier run is one that was lengthened by this very command.
+    # If the steps are equal, this very command already lengthened the earlier run.
     if config.steps < earlier.steps or wanted == begun or wanted != _default_checkpoint(config):
         return config
     warn(
@@ -268,7 +290,7 @@ def _default_checkpoint(config: Experiment) -> CheckpointTable:
 
 def _delete_run(path: Path) -> None:
     for entry in path.iterdir():
-        # The mark goes last, so that an interrupted deletion can be finished later.
+        # The file with the mark goes last, so that an interrupted deletion can be finished later.
         if entry.name != ENVIRONMENT:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     (path / ENVIRONMENT).unlink(missing_ok=True)

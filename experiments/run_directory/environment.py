@@ -1,7 +1,6 @@
-"""What a run ran with: versions, device, commit, precision."""
+"""`environment.json`: versions, device, commit, precision and wall time of a run."""
 
 import datetime
-import importlib.metadata
 import platform
 import subprocess
 import time
@@ -11,13 +10,13 @@ from typing import Any
 import jax
 
 from ..tables import Config, Experiment, SweepExperiment
-from .directory import read_environment, write_environment
+from .directory import PROGRAM, read_environment, version, write_environment
 
 _PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
 
 
 class EnvironmentFile:
-    """`environment.json`, whose wall time adds up over the shares of a run.
+    """`environment.json`, whose wall time adds up over all processes that worked on a run.
 
     Args:
         path: the run directory.
@@ -31,7 +30,7 @@ class EnvironmentFile:
         self._content: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Describe this process's share of the run, and write it."""
+        """Describe where this process runs, and write the file."""
         self._content = describe(self._config)
         if "started" in self._before:
             self._content["started"] = self._before["started"]
@@ -61,7 +60,7 @@ def describe(config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
-        "versions": {name: _version(name) for name in ("eosflows", *_PACKAGES)},
+        "versions": {name: version(name) for name in (PROGRAM, *_PACKAGES)},
         "commit": _commit(),
     }
 
@@ -69,21 +68,14 @@ def describe(config: Config) -> dict[str, Any]:
 def _of_one_run(config: Config) -> dict[str, Any]:
     if isinstance(config, SweepExperiment):
         return {}  # Each of its runs has its own.
-    # A study's seeds, if it has any, are its own and several: they stand in its config.
+    # The seeds of a study, if it has any, are several: they are in its config.
     seed = {"seed": config.seed} if isinstance(config, Experiment) else {}
     return {**seed, "precision": config.precision}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # A checkout that runs without having been installed.
-
-
 def _commit() -> str | None:
     """The commit of the checkout that runs; None for an installed copy or without git."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Run an experiment: the optimizer and its flows in segments that are stored as they go."""
+"""The task of an experiment: optimizer and flows, in segments that are stored as they go."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..store.status import RUNNING, ending, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
 from ..system.errors import DamagedError
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import AbstractProgress, warn
+from ..system.progress import ProgressBar, warn
 from ..tables import Experiment
 from .task import AbstractTask
 from .tracks import Tracks
@@ -25,12 +25,12 @@ _SEGMENT_BYTES = 2**29
 
 
 class ExperimentTask(AbstractTask):
-    """One process's share of an experiment.
+    """The steps of an experiment that are not stored yet, and its summary.
 
     Args:
         path: the run directory, prepared.
         config: the config.
-        built: what it stands for.
+        built: the objects that it describes.
     """
 
     unit = "steps"
@@ -55,21 +55,21 @@ class ExperimentTask(AbstractTask):
         return self._config.steps
 
     def done(self, store: Store) -> int:
-        """At which step all trajectories are."""
+        """The step at which all trajectories are."""
         del store
         return self._tracks.steps_done
 
     def place(self, store: Store) -> str:
-        """At which step."""
+        """The step at which all trajectories are, in words."""
         return f"at step {self.done(store)}"
 
-    def compute(self, store: Store, bar: AbstractProgress) -> None:
+    def compute(self, store: Store, bar: ProgressBar) -> None:
         """Advance to the end of the run, storing each segment."""
         while self._left and not self._tracks.stopped:
             with deferred_interrupts(_say_that_it_finishes):
                 self._advance(store, bar)
 
-    def _advance(self, store: Store, bar: AbstractProgress) -> None:
+    def _advance(self, store: Store, bar: ProgressBar) -> None:
         """Compute the next segment and store it."""
         segment = self._tracks.advance(self._next_segment(), bar.working_on)
         for track in self._tracks.tracks:
@@ -88,13 +88,11 @@ class ExperimentTask(AbstractTask):
             self._checkpoint(store)
 
     def conclude(self, store: Store) -> tuple[str, str]:
-        """Write summary numbers and the landscape."""
+        """Write the landscape around two parameters, and the numbers that sum the run up."""
         if self._config.save_params and self._built.size == 2:
-            tree = load(self._path)
-            groups = [node.dataset for node in tree.children.values()]
+            groups = [node.dataset for node in load(self._path).children.values()]
             paths = [data["params"].values for data in groups if "params" in data]
-            ground = landscape(self._built.potential, self._built.params, paths)
-            store.write("landscape", ground)
+            store.write("landscape", landscape(self._built.potential, self._built.params, paths))
         for row in summary.rows(load(self._path, params=False)):
             store.update(row.label, summary.attributes(row))
         return ending(
@@ -102,7 +100,7 @@ class ExperimentTask(AbstractTask):
         )
 
     def restore(self) -> Store | None:
-        """Go back to the last checkpoint; None, to begin again, if there is none."""
+        """Go back to the last checkpoint; None if there is none, so that the run begins again."""
         found = checkpoint.read(self._path, self._config, warn, self._can_go_on_from)
         if found is None:
             checkpoint.forget(self._path, -1)
@@ -117,7 +115,7 @@ class ExperimentTask(AbstractTask):
             if store.rows(label) < count:
                 raise DamagedError(
                     f"{self._path}: the store lost rows of {label} that its checkpoint "
-                    f"counts on ({store.rows(label)} of {count}); run again with --overwrite"
+                    f"counts on (it has {store.rows(label)} of {count}); run again with --overwrite"
                 )
         store.check()
         checkpoint.forget(self._path, self._tracks.steps_done)
@@ -146,11 +144,11 @@ class ExperimentTask(AbstractTask):
         return max(1, _SEGMENT_BYTES // row) * self._config.save_every
 
     def _can_go_on_from(self, step: int) -> bool:
-        """Whether a segment of the run ends there."""
+        """True if a segment of this run ends at the step."""
         return step == self._config.steps or self._is_boundary(step)
 
     def _is_boundary(self, step: int) -> bool:
-        """Whether a segment ends there, be the run as long as it is or longer."""
+        """True if a segment ends at the step in a longer run too."""
         return step % self._config.checkpoint.every % self._longest_segment == 0
 
     @property
@@ -171,7 +169,7 @@ class ExperimentTask(AbstractTask):
     def _checkpoint(self, store: Store) -> None:
         rows = {track.label: store.rows(track.label) for track in self._tracks.tracks}
         record = {**self._tracks.record(), "rows": rows}
-        # The rows first: a checkpoint counts on them.
+        # The rows first, for the checkpoint counts on them.
         store.synchronise()
         states = self._tracks.states()
         checkpoint.write(self._path, self._config, record, states, self._is_boundary)

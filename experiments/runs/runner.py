@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from ..config.build import build, build_study, precision
-from ..run_directory.directory import claimed, continued, prepare, writing
-from ..system.memory import enough_memory
+from ..run_directory.directory import continued, path_of
 from ..tables import Experiment, RunConfig, StudyExperiment, SweepExperiment
 from .experiment_task import ExperimentTask
-from .session import Result, Session
+from .session import Result, carry_out
 from .study_task import StudyTask
 from .task import AbstractTask
 
@@ -43,6 +42,16 @@ def run(
         DirectoryError: if the directory cannot be used or written.
         ValueError: if `config` is neither an experiment nor a study.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import load_run_config, run
+        >>> config = load_run_config("valley", ("steps=4", "flows=[]", "figures=[]"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = run(config, folder, progress=False)
+        ...     loss = result.tree()["discrete"]["loss"]
+        >>> result.status, loss.sizes["step"]
+        ('finished', 5)
     """
     if not isinstance(config, Experiment | StudyExperiment):
         sweep = isinstance(config, SweepExperiment)
@@ -51,20 +60,22 @@ def run(
             'config must be an experiment or a study, as load_run_config("valley") reads it; got '
             f"{given}."
         )
-    path = Path(directory) if directory is not None else Path("runs") / config.name
+    path = path_of(config, directory)
     config = continued(path, config) if resume else config
-    blamed = "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows"
-    with precision(config.precision), enough_memory(config.name, blamed):
-        # Built first: what cannot be built leaves no trace in the directory.
-        share = _share(path, config)
-        with claimed(path):
-            there = prepare(path, config, overwrite=overwrite, resume=resume)
-            with writing(path):
-                session = Session(path, config, share, there)
-                return session.run(draw=draw, progress=progress)
+    with precision(config.precision):
+        return carry_out(
+            path,
+            config,
+            lambda: _task(path, config),
+            "study" if isinstance(config, StudyExperiment) else "potential, curvature, flows",
+            overwrite=overwrite,
+            resume=resume,
+            draw=draw,
+            progress=progress,
+        )
 
 
-def _share(path: Path, config: RunConfig) -> AbstractTask:
+def _task(path: Path, config: RunConfig) -> AbstractTask:
     if isinstance(config, StudyExperiment):
         return StudyTask(path, config, build_study(config, config.name))
     return ExperimentTask(path, config, build(config, config.name))

@@ -2,19 +2,21 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import xarray as xr
 
 from ..report.drawing import draw_figures, outdated
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
-from ..run_directory.directory import CONFIG
+from ..run_directory.directory import CONFIG, claimed, prepare, written_by, writing
 from ..run_directory.environment import EnvironmentFile
 from ..store.status import FAILED, INTERRUPTED, RUNNING, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load, remove
 from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import AbstractProgress, show_progress, warn
+from ..system.memory import enough_memory
+from ..system.progress import ProgressBar, warn
 from ..tables import Config
 from .task import AbstractTask
 
@@ -42,68 +44,98 @@ class Result:
         return load(self.directory)
 
 
-class Session:
+def carry_out(
+    path: Path,
+    config: Config,
+    make_task: Callable[[], AbstractTask],
+    blamed: str,
+    *,
+    overwrite: bool,
+    resume: bool,
+    draw: bool,
+    progress: bool,
+) -> Result:
+    """Bring a run, a study or a sweep to its end in a run directory.
+
+    Args:
+        path: the run directory.
+        config: the config, for which the directory is prepared.
+        make_task: makes the task. It is called first: what cannot be built leaves no trace in the
+            directory, and deletes nothing there.
+        blamed: the keys that are named where there is not enough memory.
+        overwrite: replace an earlier run that is there.
+        resume: go on with an earlier run that is there.
+        draw: draw the config's figures at the end.
+        progress: show a progress bar on stderr, if that is a terminal.
+
+    Raises:
+        ConfigError: if there is not enough memory.
+        DirectoryError: if the directory cannot be used or written, or gone on with.
+        KeyboardInterrupt: after what was computed is where a resumed run finds it.
+    """
+    with enough_memory(config.name, blamed):
+        task = make_task()
+        with claimed(path):
+            there = prepare(path, config, overwrite=overwrite, resume=resume)
+            with writing(path):
+                return _Session(path, config, task, there).run(draw=draw, progress=progress)
+
+
+class _Session:
     """One process's work on a run: it begins or goes on, computes and stores, ends and draws.
 
     Args:
         path: the run directory, prepared.
         config: the config.
-        share: what is to be computed.
-        there: whether there is an earlier share to go on with.
+        task: what is to be computed.
+        there: an earlier process left something there to go on with.
 
     Raises:
-        DirectoryError: if it cannot be gone on with.
+        DirectoryError: if it is not possible to go on with that.
     """
 
-    def __init__(self, path: Path, config: Config, share: AbstractTask, there: bool):
-        self._path, self._config, self._share = path, config, share
+    def __init__(self, path: Path, config: Config, task: AbstractTask, there: bool):
+        self._path, self._config, self._task = path, config, task
         self._environment = EnvironmentFile(path, config)
         if there:
             self._check_results_are_of_the_config()
-        earlier = share.restore() if there else None
+        earlier = task.restore() if there else None
         self._store = self._create() if earlier is None else earlier
         if not is_complete(self._store):
             self._environment.start()
             self._store.update("", {"status": RUNNING, "message": ""})
 
     def run(self, *, draw: bool, progress: bool) -> Result:
-        """Compute what is left, if anything is, and draw the config's figures that are not there.
+        """Compute what is left, if anything is, and draw the config's figures that are missing.
 
         However it ends, the store then holds no rows but those that were computed.
-
-        Args:
-            draw: draw the figures.
-            progress: show a progress bar on stderr, if that is a terminal.
-
-        Raises:
-            KeyboardInterrupt: after what was computed is where a resumed run finds it.
         """
-        if not is_complete(self._store):
-            length, done = self._share.length, self._share.done(self._store)
-            with show_progress(length, done, progress, self._share.unit) as bar:
+        task, store = self._task, self._store
+        if not is_complete(store):
+            with ProgressBar(task.length, task.done(store), task.unit, progress) as bar:
                 self._compute(bar)
         if draw:
             # A run that is complete may have been interrupted while they were drawn.
             for problem in draw_figures(self._path, outdated(self._path, self._config.figures)):
                 warn(problem)
-        attributes = self._store.attributes()
+        attributes = store.attributes()
         return Result(self._path, str(attributes["status"]), str(attributes.get("message", "")))
 
-    def _compute(self, bar: AbstractProgress) -> None:
-        share, store = self._share, self._store
+    def _compute(self, bar: ProgressBar) -> None:
+        task, store = self._task, self._store
         try:
-            share.compute(store, bar)
-            ending = share.conclude(store)
+            task.compute(store, bar)
+            ending = task.conclude(store)
         except KeyboardInterrupt:
             with deferred_interrupts():
-                share.keep(store)
-                self._end(INTERRUPTED, share.place(store))
+                task.keep(store)
+                self._end(INTERRUPTED, task.place(store))
             raise
         except Exception as error:
-            # What broke the run, a full disk perhaps, may break this too, and is what counts.
+            # What broke the run, a full disk perhaps, may break this too: the first error counts.
             with contextlib.suppress(Exception), deferred_interrupts():
                 why = " ".join(str(error).split())[:300] or type(error).__name__
-                store.finish({"status": FAILED, "message": f"{share.place(store)}: {why}"})
+                store.finish({"status": FAILED, "message": f"{task.place(store)}: {why}"})
             raise
         self._end(*ending)
 
@@ -118,14 +150,14 @@ class Session:
             DamagedError: if the results were begun with another config.
         """
         try:
-            told = Store.open(self._path / RESULTS_FOLDER).attributes().get(FINGERPRINT)
+            noted = Store.open(self._path / RESULTS_FOLDER).attributes().get(FINGERPRINT)
         except DirectoryError:
-            return  # The share says so, or does without.
-        if told not in (None, fingerprint(self._config)):
+            return  # `AbstractTask.restore` says so, or does without the store.
+        if noted not in (None, fingerprint(self._config)):
             raise DamagedError(
                 f"{self._path}: cannot resume, {CONFIG} was changed after the results there were "
-                "begun, or they are of another version of the program; undo that, replace them "
-                "(--overwrite) or choose another folder (--out)"
+                f"begun, or they are of another version of the program ({written_by(self._path)}); "
+                "undo that, replace them (--overwrite) or choose another folder (--out)"
             )
 
     def _create(self) -> Store:
@@ -140,4 +172,4 @@ class Session:
             "message": "",
             FINGERPRINT: fingerprint(config),
         }
-        return Store.create(results, {**attributes, **self._share.attributes})
+        return Store.create(results, {**attributes, **self._task.attributes})

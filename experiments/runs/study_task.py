@@ -1,6 +1,5 @@
-"""Run a study: its parts one by one, each stored as soon as it is there."""
+"""The task of a study: its parts one by one, each stored as soon as it is computed."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,20 @@ from ..report.summary import CONCLUSIONS
 from ..store.status import ending
 from ..store.store import Store, load
 from ..studies import AbstractStudy, Conclusion
+from ..studies.variables import dataset, variable
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import AbstractProgress
+from ..system.progress import ProgressBar
 from ..tables import StudyExperiment
 from .task import AbstractTask, earlier_store
 
 
 class StudyTask(AbstractTask):
-    """One process's share of a study.
+    """The parts of a study that are not stored yet, and its conclusions.
 
     Args:
         path: the run directory, prepared.
         config: the config.
-        study: what it stands for.
+        study: the study that it describes.
     """
 
     unit = "parts"
@@ -57,8 +57,8 @@ class StudyTask(AbstractTask):
         """Open the store of the parts that are done, if there is one."""
         return earlier_store(self._path)
 
-    def compute(self, store: Store, bar: AbstractProgress) -> None:
-        """Compute the parts that are not there.
+    def compute(self, store: Store, bar: ProgressBar) -> None:
+        """Compute the parts that are not stored.
 
         Raises:
             KeyboardInterrupt: between two parts, or in a part, which is then lost.
@@ -68,15 +68,12 @@ class StudyTask(AbstractTask):
                 continue
             bar.working_on(part)
             try:
-                dataset = self._study.compute(part)
+                computed = self._study.compute(part)
             except flows.SimulationError as error:
                 self._messages[part] = f"{part}: {error}"
             else:
                 with deferred_interrupts():
-                    store.write(part, dataset)
-                    # Only now does it count: a crash may have come in the middle.
-                    store.synchronise()
-                    store.update(part, {"complete": True})
+                    store.complete(part, computed)
             bar.reached(self.done(store))
 
     def keep(self, store: Store) -> None:
@@ -91,34 +88,22 @@ class StudyTask(AbstractTask):
         return ending(list(self._messages.values()))
 
     def _is_done(self, store: Store, part: str) -> bool:
-        return part in self._messages or bool(store.attributes_of(part).get("complete"))
+        return part in self._messages or store.has_complete(part)
 
 
 def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:
-    def column(values: Iterable[float | None]) -> np.ndarray:
-        return np.array([np.nan if value is None else value for value in values], dtype=float)
-
-    what = {"units": "1", "long_name": "what was measured"}
-    return xr.Dataset(
-        {
-            "measured": (
-                "quantity",
-                np.array([one.measured for one in conclusions], dtype=float),
-                {"units": "as `quantity` says", "long_name": "value that the study measured"},
-            ),
-            "predicted": (
-                "quantity",
-                column(one.predicted for one in conclusions),
-                {"units": "as `quantity` says", "long_name": "what theory says; nan if nothing"},
-            ),
-            "standard_error": (
-                "quantity",
-                column(one.standard_error for one in conclusions),
-                {
-                    "units": "as `quantity` says",
-                    "long_name": "standard error of the mean over seeds; nan if it is none",
-                },
-            ),
-        },
-        {"quantity": ("quantity", np.array([one.quantity for one in conclusions], object), what)},
+    units = "as `quantity` says"
+    described = {
+        "measured": "value that the study measured",
+        "predicted": "what theory says; nan if nothing",
+        "standard_error": "standard error of the mean over seeds; nan if it is none",
+    }
+    names = np.array([one.quantity for one in conclusions], object)
+    # None becomes nan.
+    columns = {
+        name: np.array([getattr(one, name) for one in conclusions], float) for name in described
+    }
+    return dataset(
+        {k: variable("quantity", v, units, described[k]) for k, v in columns.items()},
+        {"quantity": variable("quantity", names, "1", "what was measured")},
     )

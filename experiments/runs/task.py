@@ -1,4 +1,4 @@
-"""The abstraction of a share: what one process does of a run, whatever is run."""
+"""The abstraction of a task: what a process has to do of a run, whatever is run."""
 
 import abc
 from pathlib import Path
@@ -6,17 +6,19 @@ from typing import Any
 
 from ..store.status import is_complete
 from ..store.store import RESULTS_FOLDER, Store, has_begun
-from ..system.progress import AbstractProgress
+from ..system.progress import ProgressBar
 
 
 class AbstractTask(abc.ABC):
-    """One process's share of a run: it begins or goes on, and computes and stores.
+    """What is run: an experiment, a study or a sweep, from where it stands to its end.
 
-    `Session` makes the store, and brings the run to its end.
+    A session makes the store, calls `compute` and `conclude`, and notes how the run ended.
+
+    Attributes:
+        unit: what progress is counted in.
     """
 
     unit: str
-    """What progress is counted in."""
 
     @property
     @abc.abstractmethod
@@ -38,17 +40,17 @@ class AbstractTask(abc.ABC):
 
     @abc.abstractmethod
     def restore(self) -> Store | None:
-        """Go back to where the earlier share can be gone on with.
+        """Go back to the last point from which an earlier process's work can be continued.
 
         Returns:
             Its store, open for writing unless the run is complete; None to begin again.
 
         Raises:
-            DirectoryError: if it cannot be gone on with.
+            DirectoryError: if there is no such point.
         """
 
     @abc.abstractmethod
-    def compute(self, store: Store, bar: AbstractProgress) -> None:
+    def compute(self, store: Store, bar: ProgressBar) -> None:
         """Compute and store what is left.
 
         Raises:
@@ -57,19 +59,19 @@ class AbstractTask(abc.ABC):
 
     @abc.abstractmethod
     def keep(self, store: Store) -> None:
-        """Bring what was computed before an interrupt to where a resumed run finds it."""
+        """Write what was computed before an interrupt to where a resumed run finds it."""
 
     @abc.abstractmethod
     def conclude(self, store: Store) -> tuple[str, str]:
         """Write what is known only at the end.
 
         Returns:
-            The status with which the run ends, and what there is to say about it.
+            The status with which the run ends, and a message about it, empty if all is well.
         """
 
 
 def earlier_store(path: Path) -> Store | None:
-    """Open the store that an earlier share of a run left, for writing unless the run is complete.
+    """Open the store that an earlier process left, for writing unless the run is complete.
 
     Args:
         path: the run directory.

@@ -11,19 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, PyTree
 
 import flows
 
-from ..compare.oscillation import ROD, Midpoints, half_difference, measured_variances
+from ..compare.comparison import planned
+from ..compare.distances import Params, first_midpoints
 from ..config.build import Built, BuiltFlow
 from ..tables import Experiment
 
 DISCRETE = "discrete"
-DISTANCE = {
-    "units": "parameter",
-    "long_name": "distance to the discrete midpoint at the same time",
-}
-DISPLACEMENT = {"units": "parameter", "long_name": "distance of that midpoint from its start"}
+"""The label of the optimizer's trajectory, which no flow may have."""
+
+State = PyTree[Array] | None
 
 
 @dataclasses.dataclass
@@ -42,9 +42,9 @@ class Track:
     """
 
     label: str
-    attributes: dict[str, Any]
-    advance: Callable[[Any, Any, int], flows.Trajectory]
-    state: Any = None
+    attributes: dict[str, str]
+    advance: Callable[[Params | None, State, int], flows.Trajectory]
+    state: State = None
     message: str = ""
     warning: str = ""
     stats: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -68,11 +68,34 @@ class Track:
         known = {"wall_time": self.wall_time, "message": self.message}
         return {**self.stats, **known, **({"warning": self.warning} if self.warning else {})}
 
+    def accept(self, piece: flows.Trajectory, seconds: float, warning: str) -> None:
+        """Move on to the end of a piece, which took so long and about which this is doubtful."""
+        self.state = piece.state
+        self.message = piece.message
+        self.warning = warning or self.warning
+        self.wall_time += seconds
+        for name, value in piece.stats.items():
+            self.stats[name] = self.stats.get(name, 0) + np.asarray(value).item()
+
+    def restore(self, record: dict[str, Any], state: State) -> None:
+        """Go back to where `record` and the state were taken."""
+        self.state = state
+        self.message = record["message"]
+        self.warning = record["warning"]
+        self.stats = dict(record["stats"])
+        self.wall_time = record["wall_time"]
+
 
 class Segment(NamedTuple):
-    """What `Tracks.advance` computed: `steps` more of every trajectory, by label.
+    """What `Tracks.advance` computed: `steps` more of every trajectory that still ran, by label.
 
-    `midpoints` is where the measurement of the midpoints stands.
+    Attributes:
+        steps: by how many optimizer steps.
+        pieces: the next piece of each trajectory.
+        rows: what is stored of it.
+        seconds: how long it took.
+        warnings: what is doubtful about it, if anything is.
+        midpoints: where the measurement along the midpoints stands.
     """
 
     steps: int
@@ -80,7 +103,7 @@ class Segment(NamedTuple):
     rows: dict[str, xr.Dataset]
     seconds: dict[str, float]
     warnings: dict[str, str]
-    midpoints: Any
+    midpoints: State
 
 
 class Tracks:
@@ -88,25 +111,26 @@ class Tracks:
 
     Args:
         config: the config.
-        built: what it stands for.
+        built: the objects that it describes.
     """
 
     def __init__(self, config: Experiment, built: Built):
-        self.params = built.params
-        self.save_params = config.save_params
-        self.save_every = config.save_every
         self.steps_done = 0
         self.tracks = [_discrete(config, built)]
         self.tracks += [_flow(config, built, flow) for flow in built.flows]
-        # Where each kind of midpoint path starts: m_0 of the tracking error.
-        self.first_midpoints: dict[str, Any] = {}
-        self.midpoints = Midpoints(config, built)
-        # With momentum a rod lies in a phase space that the iterates alone do not give.
-        self.has_rods = has_rods(built)
+        self._built = built
+        self._save_params, self._save_every = config.save_params, config.save_every
+        models = [flow.flow for flow in built.flows]
+        self._comparison = planned(built.optimizer, models, built.measurements)
+        self._midpoint_kinds = {flow.midpoint for flow in models if flow.midpoint is not None}
+        # Where each kind of midpoint path starts (m_0 of the tracking error), and where the
+        # measurement along the midpoints stands.
+        self._first_midpoints: dict[flows.Midpoint, Params] = {}
+        self._midpoints: State = None
 
     @property
     def stopped(self) -> bool:
-        """Whether every trajectory has stopped early, so that there is nothing left to do."""
+        """True if every trajectory has stopped early, so that there is nothing left to do."""
         return all(track.message for track in self.tracks)
 
     def advance(self, steps: int, on_track: Callable[[str], None] = lambda label: None) -> Segment:
@@ -129,7 +153,7 @@ class Tracks:
                 continue
             on_track(track.label)
             begin = time.perf_counter()
-            params = self.params if track.state is None else None
+            params = self._built.params if track.state is None else None
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 piece = jax.block_until_ready(track.advance(params, track.state, steps))
@@ -138,31 +162,26 @@ class Tracks:
             for one in caught:
                 if one.category is UserWarning:
                     doubts[track.label] = str(one.message)
-        measured, midpoints = self.midpoints.measure(pieces.get(DISCRETE))
-        rows = self._rows(pieces)
-        if DISCRETE in rows:
-            halves = half_difference(pieces[DISCRETE]) if self.has_rods else {}
-            rows[DISCRETE] = rows[DISCRETE].assign({**measured, **halves})
+        rows, midpoints = self._rows(pieces)
         return Segment(steps, pieces, rows, seconds, doubts, midpoints)
 
     def accept(self, segment: Segment) -> None:
         """Move on to the end of a segment."""
         for track in self.tracks:
             if track.label in segment.pieces:
-                piece = segment.pieces[track.label]
-                track.state = piece.state
-                track.message = piece.message
-                track.warning = segment.warnings.get(track.label, track.warning)
-                track.wall_time += segment.seconds[track.label]
-                for name, value in piece.stats.items():
-                    track.stats[name] = track.stats.get(name, 0) + np.asarray(value).item()
-        self.midpoints.state = segment.midpoints
+                label = track.label
+                doubt = segment.warnings.get(label, "")
+                track.accept(segment.pieces[label], segment.seconds[label], doubt)
+        self._midpoints = segment.midpoints
         self.steps_done += segment.steps
 
     def states(self) -> dict[str, Any]:
-        """All that a checkpoint has to hold, as a pytree of arrays."""
-        states = {track.label: track.state for track in self.tracks}
-        return {"states": states, "first_midpoints": self.first_midpoints, "midpoints": self.midpoints.state}
+        """All arrays that a checkpoint has to hold."""
+        return {
+            "states": {track.label: track.state for track in self.tracks},
+            "first_midpoints": self._first_midpoints,
+            "midpoints": self._midpoints,
+        }
 
     def states_like(self, record: dict[str, Any]) -> dict[str, Any]:
         """The structure of `states()` after a first piece, without computing one.
@@ -176,8 +195,8 @@ class Tracks:
         like = {}
         for track in self.tracks:
             first = eqx.filter_eval_shape(
-                lambda params, advance=track.advance: advance(params, None, self.save_every).state,
-                self.params,
+                lambda params, advance=track.advance: advance(params, None, self._save_every).state,
+                self._built.params,
             )
             shapes = record["tracks"][track.label]["shapes"]
             leaves, structure = jax.tree.flatten(first)
@@ -185,11 +204,11 @@ class Tracks:
                 jax.ShapeDtypeStruct(shape, leaf.dtype)
                 for shape, leaf in zip(shapes, leaves, strict=True)
             )
-        start = jax.eval_shape(lambda params: params, self.params)
+        start = jax.eval_shape(lambda params: params, self._built.params)
         return {
             "states": like,
-            "first_midpoints": {kind: start for kind in record["first_midpoints"]},
-            "midpoints": self.midpoints.state_like(start),
+            "first_midpoints": dict.fromkeys(self._midpoint_kinds, start),
+            "midpoints": self._comparison.state_like(self._built.potential, start),
         }
 
     def restore(self, record: dict[str, Any], states: dict[str, Any]) -> None:
@@ -200,79 +219,38 @@ class Tracks:
             states: what `states` was then.
         """
         self.steps_done = record["step"]
-        self.first_midpoints = states["first_midpoints"]
-        self.midpoints.state = states["midpoints"]
+        self._first_midpoints = states["first_midpoints"]
+        self._midpoints = states["midpoints"]
         for track in self.tracks:
-            kept = record["tracks"][track.label]
-            track.state = states["states"][track.label]
-            track.message = kept["message"]
-            track.warning = kept["warning"]
-            track.stats = dict(kept["stats"])
-            track.wall_time = kept["wall_time"]
+            track.restore(record["tracks"][track.label], states["states"][track.label])
 
     def record(self) -> dict[str, Any]:
         """The bookkeeping that goes with `states` into a checkpoint."""
-        return {
-            "step": self.steps_done,
-            "first_midpoints": sorted(self.first_midpoints),
-            "tracks": {track.label: track.record for track in self.tracks},
+        tracks = {track.label: track.record for track in self.tracks}
+        return {"step": self.steps_done, "tracks": tracks}
+
+    def _rows(self, pieces: dict[str, flows.Trajectory]) -> tuple[dict[str, xr.Dataset], State]:
+        """What is stored of each piece, with all that is measured across pieces."""
+        discrete, midpoints = pieces.get(DISCRETE), self._midpoints
+        compared = dict(pieces)
+        if discrete is not None:
+            if not self._first_midpoints:
+                self._first_midpoints = first_midpoints(discrete, self._midpoint_kinds)
+            compared[DISCRETE], midpoints = self._comparison.optimizer(
+                discrete, self._built.potential, midpoints
+            )
+        for label in pieces.keys() - {DISCRETE}:
+            compared[label] = self._comparison.flow(
+                pieces[label], discrete, self._first_midpoints
+            )
+        rows = {
+            track.label: compared[track.label]
+            .to_dataset(params=self._save_params)
+            .assign_attrs(track.attributes)
+            for track in self.tracks
+            if track.label in compared
         }
-
-    def _rows(self, pieces: dict[str, flows.Trajectory]) -> dict[str, xr.Dataset]:
-        discrete = pieces.get(DISCRETE)
-        rows = {}
-        for track in self.tracks:
-            if track.label not in pieces:
-                continue
-            piece = pieces[track.label]
-            variances, piece = measured_variances(piece, discrete)
-            dataset = piece.to_dataset(params=self.save_params).assign(variances)
-            if piece.midpoint is not None:
-                dataset = dataset.assign(self._distances(piece, discrete))
-            rows[track.label] = dataset.assign_attrs(**track.attributes)
-        return rows
-
-    def _distances(
-        self, piece: flows.Trajectory, discrete: flows.Trajectory | None
-    ) -> dict[str, xr.Variable]:
-        """Distance to the midpoints, and theirs from their start; nan where the optimizer stopped.
-
-        Both are stored, so that the tracking error of any part of a run follows from the store.
-        """
-        count = piece.steps.shape[0]
-        dtype = jax.tree.leaves(piece.params)[0].dtype
-        distance = np.full(count, np.nan, dtype)
-        displacement = np.full(count, np.nan, dtype)
-        kind = piece.midpoint
-        if discrete is not None and discrete.steps.shape[0] > 0 and kind is not None:
-            midpoints = discrete.midpoints(kind)
-            if kind not in self.first_midpoints:
-                self.first_midpoints[kind] = jax.tree.map(lambda x: x[0], midpoints)
-            near = np.asarray(flows.distance(piece, discrete))
-            far = np.asarray(displacements(self.first_midpoints[kind], midpoints))[: len(near)]
-            distance[: len(near)], displacement[: len(far)] = near, far
-        return {
-            "distance": xr.Variable("step", distance, DISTANCE),
-            "displacement": xr.Variable("step", displacement, DISPLACEMENT),
-        }
-
-
-def has_rods(built: Built) -> bool:
-    """Whether a rod's length is to be measured along the iterates alone."""
-    return isinstance(built.optimizer, flows.GradientDescent) and any(
-        flow.kind == ROD for flow in built.flows
-    )
-
-
-@eqx.filter_jit
-def displacements(origin: Any, points: Any) -> jax.Array:
-    """Return |m_t - m_0| (T,) of points m_t with leading axis T and an origin m_0."""
-    squares = jax.tree.map(
-        lambda o, x: jnp.sum(jnp.square(x - o[None]).reshape(x.shape[0], -1), axis=1),
-        origin,
-        points,
-    )
-    return jnp.sqrt(sum(jax.tree.leaves(squares)))
+        return rows, midpoints
 
 
 def _discrete(config: Experiment, built: Built) -> Track:
@@ -294,12 +272,12 @@ def _track(
     config: Experiment,
     built: Built,
     label: str,
-    attributes: dict[str, Any],
+    attributes: dict[str, str],
     run: Callable[..., flows.Trajectory],
-    model: Any,
+    model: flows.AbstractOptimizer | flows.AbstractFlow,
     **options: Any,
 ) -> Track:
-    def advance(params: Any, state: Any, steps: int) -> flows.Trajectory:
+    def advance(params: Params | None, state: State, steps: int) -> flows.Trajectory:
         return run(
             model,
             built.potential,

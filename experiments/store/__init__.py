@@ -1,1 +1,1 @@
-"""The results store: a zarr group for each trajectory, appended to as a run goes."""
+"""The results store: a zarr group for each trajectory, appended to while a run goes on."""

@@ -18,23 +18,23 @@ def dims(array: zarr.Array) -> tuple[str | None, ...]:
 
 
 def has_steps(array: zarr.Array) -> bool:
-    """Whether an array has a row for each stored step."""
+    """True if an array has a row for each stored step."""
     return dims(array)[:1] == ("step",)
 
 
 def chunks(shape: Sequence[int], dims: Sequence[Hashable], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """The shape of a chunk of a variable: few rows of what is appended to."""
+    """The shape of a variable's chunks, which bounds their rows and their bytes."""
     if not shape:
         return ()
     row = max(1, math.prod(shape[1:]) * dtype.itemsize)
-    # What is appended to comes in few rows at a time, what is written at once in all.
+    # Trajectories are appended to a few rows at a time; everything else is written at once.
     most = _CHUNK_ROWS if dims[0] == "step" else shape[0]
     rows = max(1, min(shape[0], most, _CHUNK_BYTES // row))
     return (rows, *(max(1, size) for size in shape[1:]))
 
 
 def fill(dtype: np.dtype[Any]) -> Any:
-    """What stands for a value that is not written."""
+    """The value of an entry that was not written."""
     if dtype.kind == "f":
         return np.nan
     if dtype.kind == "i":
@@ -43,7 +43,7 @@ def fill(dtype: np.dtype[Any]) -> Any:
 
 
 def stored_dtype(dtype: np.dtype[Any]) -> Any:
-    """The type that a variable of a numpy type is stored with."""
+    """The zarr type of a variable of this numpy type."""
     return str if dtype.kind in "UO" else dtype
 
 

@@ -1,4 +1,4 @@
-"""Writing rows of several arrays at once: each takes milliseconds, most of which it waits."""
+"""Write rows of several arrays concurrently: each write mostly waits for the file system."""
 
 import asyncio
 import functools
@@ -12,7 +12,7 @@ import zarr
 def write_rows(
     arrays: Mapping[str, zarr.Array], start: int, rows: Mapping[str, np.ndarray]
 ) -> None:
-    """Write rows of arrays from the same row on.
+    """Write rows of several arrays, all from the same row on.
 
     Args:
         arrays: by name.
@@ -20,7 +20,7 @@ def write_rows(
         rows: by name, with a leading axis of rows.
 
     Raises:
-        OSError: if one of them cannot be written; the others are written by then, or cannot either.
+        OSError: if one of them cannot be written; by then all others were written or tried.
     """
 
     async def write() -> list[BaseException | None]:
@@ -38,7 +38,7 @@ def write_rows(
 
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """An event loop in a thread of its own, since the caller may be in one (in a notebook)."""
+    """An event loop in a thread of its own: a caller in a notebook already runs one in this."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="eosflows-store", daemon=True).start()
     return loop

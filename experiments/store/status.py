@@ -7,7 +7,7 @@ from .store import Store
 FINISHED, DIVERGED, RUNNING, INTERRUPTED = "finished", "diverged", "running", "interrupted"
 INCOMPLETE, FAILED = "incomplete", "failed"
 ENDED = (FINISHED, DIVERGED)
-"""Of a run that was brought to its end: going on would change nothing."""
+"""The statuses of a run that has ended, so that resuming it computes nothing."""
 
 
 def ending(messages: Sequence[str]) -> tuple[str, str]:
@@ -20,5 +20,5 @@ def ending(messages: Sequence[str]) -> tuple[str, str]:
 
 
 def is_complete(store: Store) -> bool:
-    """Whether a run was already brought to its end."""
+    """True if the run has ended."""
     return store.attributes().get("status") in ENDED

@@ -3,9 +3,9 @@
 `results.zarr` is an xarray DataTree in zarr format 3. A trajectory's group is laid out at its first
 append, with every array at its final length, so that an append only writes chunks. `step` is
 written last: a row exists if and only if its step does, whatever the moment of a crash. While a run
-is going on, plain xarray thus shows rows still to come, of step -1 (nan in a flow's own time) and
-nan in every variable, which `load` leaves out; when it ends, or stops in any way but a kill or a
-power cut, they are cut off.
+is going on, plain xarray thus shows rows that are still to come, with step -1 (nan in a flow's own
+time) and nan in every variable; `load` leaves them out. They are cut off when the run ends, in any
+way but a kill or a power cut.
 """
 
 import json
@@ -26,10 +26,13 @@ from . import layout
 from .parallel_writes import write_rows
 
 RESULTS_FOLDER = "results.zarr"
-# What the names of files end in that are being written, zarr's and ours.
+# The ending of files that are being written, by zarr and by us.
 _UNFINISHED = ".partial"
-# Attributes that the root of every store of ours has.
+# Attributes by which the root of a store is recognised.
 _MARKS = frozenset({"name", "status"})
+# The mark of a group that is there to its last byte.
+_COMPLETE = "complete"
+# How coarse the clock of a file system may be, in nanoseconds.
 _TICK = 10**8
 
 
@@ -65,24 +68,25 @@ class Store:
         """
         if path.exists() or path.is_symlink():
             raise DirectoryError(f"{path}: exists already")
-        # In one piece: a group without its attributes is none of ours.
+        # In one step: a group without its attributes is not recognised as a store.
         zarr.create_group(path, zarr_format=3, attributes=layout.plain(attributes))
         synchronise_folder(path.parent)
         return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open a store that is there; `reopen` it before writing.
+        """Open an existing store; `reopen` it before writing.
 
         Raises:
-            DirectoryError: if there is none, or it is not one of ours.
+            DamagedError: if it cannot be read, so that only replacing it helps.
+            DirectoryError: if there is no folder, or the file system refuses to read it.
         """
         _check_folder(path)
         try:
             return cls(path)
         except Exception as error:
-            # Torn metadata and torn chunks surface as whatever their decoder raises. What the file
-            # system refuses may be whole.
+            # Torn metadata and torn chunks raise whatever their decoder raises. What the file
+            # system refuses to read may be whole.
             refused = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             kind = DirectoryError if refused else DamagedError
             raise kind(f"{path}: not a readable results store ({error})") from error
@@ -92,7 +96,7 @@ class Store:
         return self._rows.get(group, 0)
 
     def check(self) -> None:
-        """Read all chunks, so that a torn one is found before anything is computed.
+        """Read all chunks, to find a torn one before anything is computed.
 
         Raises:
             DamagedError: if one cannot be read; the message names the array.
@@ -127,7 +131,7 @@ class Store:
         if along != known:
             raise DamagedError(
                 f"{self.path}: {group} has the variables {sorted(known)}, the run gives "
-                f"{sorted(along)}; --overwrite begins again"
+                f"{sorted(along)}; run again with --overwrite"
             )
         start = self._rows[group]
         stop = start + rows.sizes["step"]
@@ -153,11 +157,11 @@ class Store:
         self._rows[group] = min(rows, self._rows[group])
 
     def write(self, group: str, dataset: xr.Dataset) -> None:
-        """Write a whole group at once, in place of one that is there (for the landscape).
+        """Write a whole group at once, in place of an earlier one.
 
-        It is there in one piece: a reader, or a crash, finds the old one, none or the new one.
+        It appears in one step: a reader, or a crash, finds the old group, none or the new one.
         """
-        # No label begins with a dot.
+        # No trajectory's label begins with a dot.
         unfinished = f".{group}{_UNFINISHED}"
         self.delete(unfinished)
         self._create(unfinished, dataset, {})
@@ -168,8 +172,8 @@ class Store:
         (self.path / unfinished).rename(self.path / group)
 
     def delete(self, group: str) -> None:
-        """Remove a group and all that is in it; nothing happens if it is not there."""
-        # Also what is left of one whose deletion a kill cut short, which counts as no group.
+        """Remove a group and all that is in it; nothing happens if there is none."""
+        # Also the remains of a deletion that a kill cut short, which are no group.
         del self._root[group]
         self._rows.pop(group, None)
         self._arrays.pop(group, None)
@@ -180,12 +184,21 @@ class Store:
         node.attrs.update(layout.plain(attributes))
 
     def attributes(self, group: str = "") -> dict[str, Any]:
-        """The attributes of a group; `""` is the root."""
-        return dict((self._root[group] if group else self._root).attrs)
+        """The attributes of a group, `""` is the root; empty if there is no such group."""
+        if not group:
+            return dict(self._root.attrs)
+        return dict(self._root[group].attrs) if group in self._root else {}
 
-    def attributes_of(self, group: str) -> dict[str, Any]:
-        """The attributes of a group; empty if there is no such group."""
-        return self.attributes(group) if group in self._root else {}
+    def complete(self, group: str, dataset: xr.Dataset) -> None:
+        """Write a whole group and mark it as complete, once all of it is on the disk."""
+        self.write(group, dataset)
+        # It counts from here on: a power cut may come in the middle of the write.
+        self.synchronise()
+        self.update(group, {_COMPLETE: True})
+
+    def has_complete(self, group: str) -> bool:
+        """True if `complete` wrote this group to its end."""
+        return bool(self.attributes(group).get(_COMPLETE))
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Cut every trajectory to its written rows, so that any xarray opens the store clean.
@@ -197,28 +210,29 @@ class Store:
             for array in self._arrays[group].values():
                 if layout.has_steps(array) and array.shape[0] != rows:
                     array.resize((rows, *array.shape[1:]))
-        # A run whose end is on the disk is not gone on with: all that it wrote must be there.
+        # A run that is marked as ended is not resumed: all that it wrote must be on the disk.
         self.synchronise()
         self.update("", attributes)
         with warnings.catch_warnings():
-            # zarr warns that consolidation is not in the specification; xarray warns without it.
+            # zarr warns that consolidated metadata are not in the specification of format 3 (as of
+            # zarr 3.1); xarray warns if there are none.
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(self.path, zarr_format=3)
 
     def synchronise(self) -> None:
-        """Wait until all that was written is on the disk, where a power cut cannot take it."""
+        """Wait until all that was written is on the disk and survives a power cut."""
         since = self._synchronised
-        # Clocks of file systems tick slowly: what is written right now is looked at again.
+        # What was written within the last tick is synchronised again the next time.
         self._synchronised = time.time_ns() - _TICK
         synchronise_tree(self.path, since)
 
     def reopen(self, length: int = 0) -> None:
         """Undo `finish` before going on: give every trajectory room for `length` rows.
 
-        What a kill in the middle of a write left behind is removed.
+        The remains of a write that a kill interrupted are removed.
         """
         for torn in list(self.path.rglob(f"*{_UNFINISHED}")):
-            if torn.is_file():  # A label may end so, too.
+            if torn.is_file():  # A label may have this ending, too.
                 torn.unlink()
             elif torn.name.startswith("."):
                 shutil.rmtree(torn)
@@ -229,7 +243,7 @@ class Store:
                     array.resize((length, *array.shape[1:]))
 
     def _lay_out(self, group: str, rows: xr.Dataset, length: int) -> None:
-        self.delete(group)  # A crash may have come between the group and its arrays.
+        self.delete(group)  # An earlier process may have died between the group and its arrays.
         self._create(group, rows, {"step": length})
         for name, variable in rows.variables.items():
             if "step" not in variable.dims:
@@ -267,11 +281,20 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
         params: whether to read the parameters too, by far the largest variable.
 
     Returns:
-        The results in memory, one group per trajectory; rows that were laid out and not written
-        are left out.
+        The results in memory, one group per trajectory, without the rows that are still to come.
 
     Raises:
         DirectoryError: if there are no readable results, or those of another program.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import load, load_run_config, run
+        >>> config = load_run_config("valley", ("steps=4", "flows=[]", "figures=[]"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = run(config, folder, progress=False)
+        ...     tree = load(folder, params=False)
+        >>> sorted(tree["discrete"].data_vars)
+        ['eigenvalue_residuals', 'eigenvalues', 'gradient_norm', 'loss', 'sharpness']
     """
     path = Path(directory)
     if path.name != RESULTS_FOLDER:
@@ -289,7 +312,7 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
         }
         whole = xr.DataTree.from_dict({"/": _read(root, ()), **groups})
     except Exception as error:
-        # A torn chunk surfaces as whatever the codec raises; all of it means the same to a reader.
+        # A torn chunk raises whatever its codec raises.
         message = str(error) or type(error).__name__
         raise DirectoryError(f"{path}: the results cannot be read ({message})") from error
     if not ours:
@@ -298,9 +321,9 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
 
 
 def has_begun(path: Path) -> bool:
-    """Whether there is a store, or something else that is none.
+    """True if the folder holds anything besides the remains of an interrupted first write.
 
-    False also for a folder in which nothing but what a kill left of the first write is.
+    Also true for a file in its place.
     """
     if not path.is_dir():
         return path.exists()
@@ -320,8 +343,8 @@ def remove(path: Path) -> None:
 def _read(group: zarr.Group, dropped: Sequence[str]) -> xr.Dataset:
     """The written rows of a group, in memory; text as Python's strings, which numpy can compare.
 
-    Not by xarray, to which arrays of unlike lengths are an error: for a moment they are, while a
-    run is laid out, given more rows or cut.
+    Not read by xarray, which refuses arrays of different lengths: a running process lays them out,
+    lengthens and cuts them one after the other.
     """
     arrays = {name: array for name, array in sorted(group.arrays()) if name not in dropped}
     # A group without steps is being laid out, if anything in it runs along them.
@@ -335,7 +358,7 @@ def _read(group: zarr.Group, dropped: Sequence[str]) -> xr.Dataset:
 
 
 def _read_through(array: zarr.Array) -> None:
-    """Read an array a chunk's rows at a time, and keep nothing of it."""
+    """Read an array one chunk's rows at a time, without keeping them."""
     if not array.shape:
         array.__getitem__(...)
         return
@@ -345,7 +368,7 @@ def _read_through(array: zarr.Array) -> None:
 
 
 def _forget_consolidated(path: Path) -> None:
-    """Drop the copy of all metadata that `finish` made: it goes stale as soon as we write."""
+    """Drop the copy of all metadata that `finish` made: the next write makes it stale."""
     file = path / "zarr.json"
     metadata = json.loads(file.read_text("utf-8"))
     if metadata.pop("consolidated_metadata", None) is not None:

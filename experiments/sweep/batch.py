@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,9 +15,10 @@ from jaxtyping import Array, Bool, Float
 
 import flows
 
-from ..compare.oscillation import HALF, half_lengths
+from ..compare.comparison import planned
+from ..compare.distances import first_midpoints
 from ..config.build import Built, build, precision
-from ..runs.tracks import DISCRETE, DISPLACEMENT, DISTANCE, displacements, has_rods
+from ..runs.tracks import DISCRETE
 from ..store.status import DIVERGED, FINISHED
 from ..system.progress import warn
 from ..tables import AbstractToyTable, Experiment
@@ -32,7 +33,7 @@ class Batch(NamedTuple):
     """Runs that go through one program together.
 
     Attributes:
-        name: tells it from the sweep's other batches.
+        name: its group in the store.
         points: the runs.
         compute: runs them all and gives their cells.
     """
@@ -43,14 +44,15 @@ class Batch(NamedTuple):
 
 
 class _Track(NamedTuple):
-    """What is kept of one trajectory: rows that do not count are nan."""
+    """What is kept of one trajectory, and which of its rows count."""
 
     trajectory: flows.Trajectory
-    series: dict[str, Float[Array, " T"]]
     kept: Bool[Array, " T"]
 
 
 class _Ran(NamedTuple):
+    """The results of one run, or of all runs of a batch with a leading axis."""
+
     tracks: dict[str, _Track]
     critical_sharpness: Float[Array, ""]
     cycle: flows.Cycle | None
@@ -59,7 +61,12 @@ class _Ran(NamedTuple):
 class _Family(NamedTuple):
     """Runs of one program: what they share, and the arrays of each.
 
-    `length` runs go through the program, of which the first are the members.
+    Attributes:
+        plan: what they share besides what is built.
+        structure: of the pytree of arrays.
+        static: all that is built and no array.
+        members: the runs, each with the leaves of its arrays.
+        length: how many runs go through the program, of which the first are the members.
     """
 
     plan: "_Plan"
@@ -69,7 +76,7 @@ class _Family(NamedTuple):
     length: int = 0
 
     def built(self, leaves: list[Any]) -> Built:
-        """Put what is shared and arrays together again."""
+        """Combine the arrays of a run with what is shared."""
         return eqx.combine(self.structure.unflatten(leaves), self.static)
 
 
@@ -86,9 +93,9 @@ class _Plan(NamedTuple):
 def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Point]]:
     """Put runs together whose programs are the same.
 
-    Those are runs of toy potentials whose configs differ in numbers alone. A Central Flow and the
-    flows of a ball are not among them: between the segments of such a run it is looked at how it
-    goes on, and a batch of balls would go at the pace of its slowest.
+    Those are runs of toy potentials whose configs differ only in numbers. Runs with a Central Flow
+    or the flow of a ball are not among them: a Central Flow is reviewed between the segments of a
+    run, outside of compiled code, and a batch of balls takes as long as its slowest.
 
     Args:
         points: the runs.
@@ -123,7 +130,7 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
         try:
             parts = _parts(family)
         except Exception as error:
-            # Run by itself, each fails by itself, or does not.
+            # Each run may still succeed, or fail, by itself.
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
             many = f"{len(family.members)} runs make no program together"
             warn(f"{many} ({why}); each is run by itself")
@@ -140,7 +147,7 @@ def _plan(config: Experiment) -> _Plan:
 
 
 def _built(point: Point, caches: dict[str, dict[Any, Any]]) -> Built | None:
-    """What a run is made of; None if it is to be run by itself."""
+    """Build a run; None if it is to be run by itself."""
     config = point.config
     if not isinstance(config, Experiment) or not isinstance(config.potential, AbstractToyTable):
         return None
@@ -150,11 +157,11 @@ def _built(point: Point, caches: dict[str, dict[Any, Any]]) -> Built | None:
         try:
             return build(config, config.name, caches.setdefault(config.precision, {}))
         except Exception:
-            return None  # Run by itself, it fails by itself and is recorded with the reason.
+            return None  # Run by itself it fails, and is recorded with the reason.
 
 
 def _parts(family: _Family) -> list[_Family]:
-    """Cut a family into parts of one length, so of one program, whose results fit into memory."""
+    """Cut a family into parts of equal length, so of one program, that fit into memory."""
     members = family.members
     count = min(len(members), math.ceil(len(members) * _bytes(family) / _MOST_BYTES))
     length = math.ceil(len(members) / count)
@@ -165,14 +172,14 @@ def _parts(family: _Family) -> list[_Family]:
 
 
 def _bytes(family: _Family) -> int:
-    """What the results of one run take, in bytes, with what they are computed from."""
+    """The size of the results of one run in bytes, with what they are computed from."""
     plan = family.plan
     with precision(plan.precision):
         built = family.built(family.members[0][1])
         out = eqx.filter_eval_shape(_run, built, plan)
     arrays = [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "dtype")]
     size = sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
-    # Within the program there are also the parameters of each save, and those next to them.
+    # Within the program there are also the iterate of each save and its neighbours.
     saves = plan.steps // plan.save_every + 1
     return size + 8 * built.size * saves * (4 + len(built.flows))
 
@@ -182,14 +189,11 @@ def _batch(name: str, family: _Family, series: bool) -> Batch:
 
     def compute() -> xr.Dataset:
         every = [leaves for _, leaves in family.members]
-        # Another length would be another program to compile: the last run fills a part up.
+        # Another length would be another program to compile: the last run is repeated.
         every += [every[-1]] * (family.length - len(every))
         with precision(family.plan.precision):
-            stacked = [
-                np.stack([np.asarray(leaf) for leaf in leaves])
-                for leaves in zip(*every, strict=True)
-            ]
-            arrays = family.structure.unflatten([jnp.asarray(leaf) for leaf in stacked])
+            stacked = (np.stack(leaves) for leaves in zip(*every, strict=True))
+            arrays = family.structure.unflatten(map(jnp.asarray, stacked))
             ran = jax.tree.map(
                 lambda x: np.asarray(x)[: len(points)] if eqx.is_array(x) else x,
                 _run_all(arrays, family.static, family.plan),
@@ -213,13 +217,16 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     }
     start = built.potential, built.params, plan.steps
     discrete = flows.iterate(built.optimizer, *start, **options)
-    # As a run by itself, which stops a flow's solver, and counts its steps, at each checkpoint.
+    models = [one.flow for one in built.flows]
+    comparison = planned(built.optimizer, models, built.measurements)
+    kinds = {flow.midpoint for flow in models if flow.midpoint is not None}
+    firsts = first_midpoints(discrete, kinds)
+    tracks = {DISCRETE: _track(comparison.optimizer(discrete, built.potential)[0])}
+    # A run by itself stops a flow's solver, and counts its steps, at each checkpoint: so does this.
     options["segment"] = plan.segment
-    rods = {"half_difference": half_lengths(discrete)} if has_rods(built) else {}
-    tracks = {DISCRETE: _track(discrete, rods)}
     for one in built.flows:
         piece = flows.simulate(one.flow, *start, **options, **one.solver)
-        tracks[one.label] = _track(piece, _distances(piece, discrete))
+        tracks[one.label] = _track(comparison.flow(piece, discrete, firsts))
     cycle = None
     if plan.cycle:
         path = jax.vmap(lambda params: ravel_pytree(params)[0])(discrete.params)
@@ -227,30 +234,22 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     return _Ran(tracks, jnp.asarray(built.optimizer.critical_sharpness), cycle)
 
 
-def _track(trajectory: flows.Trajectory, more: dict[str, Float[Array, " T"]]) -> _Track:
-    kept = flows.kept_rows(trajectory)
+def _track(trajectory: flows.Trajectory) -> _Track:
+    """Keep what is stored of a trajectory: vectors of parameters are not."""
+    described = dict(trajectory.variables)
+    series = {
+        name: values
+        for name, values in trajectory.observables.items()
+        if "parameter" not in described[name].dims
+    }
     bare = dataclasses.replace(
-        trajectory, params=(), observables={}, neighbour_source=None, state=None
+        trajectory, params=(), observables=series, neighbour_source=None, state=None
     )
-    return _Track(bare, {**trajectory.observables, **more}, kept)
-
-
-def _distances(
-    piece: flows.Trajectory, discrete: flows.Trajectory
-) -> dict[str, Float[Array, " T"]]:
-    """Distance to the midpoints and theirs from their start; nan where the optimizer stopped."""
-    if piece.midpoint is None:
-        return {}
-    midpoints = discrete.midpoints(piece.midpoint)
-    origin = jax.tree.map(lambda x: x[0], midpoints)
-    there = flows.kept_rows(discrete)
-    found = flows.distance(piece, discrete), displacements(origin, midpoints)
-    near, far = (jnp.where(there, values, jnp.nan) for values in found)
-    return {"distance": near, "displacement": far}
+    return _Track(bare, flows.kept_rows(trajectory))
 
 
 def _cells(points: Sequence[Point], ran: _Ran, steps: int, series: bool) -> xr.Dataset:
-    """The cells of runs whose results have a leading axis."""
+    """Make the cells of a batch from its results."""
     tracks = {label: _dataset(points, track) for label, track in ran.tracks.items()}
     ended = {label: _messages(track.trajectory) for label, track in ran.tracks.items()}
     messages = [
@@ -278,21 +277,15 @@ def _status(messages: Sequence[str]) -> np.ndarray:
 def _dataset(points: Sequence[Point], track: _Track) -> xr.Dataset:
     """The series of one trajectory, along `point` and `step`."""
     described = dict(track.trajectory.variables)
-    extra = {"half_difference": HALF, "distance": DISTANCE, "displacement": DISPLACEMENT}
     data: dict[str, Any] = {}
     modes: dict[str, np.ndarray] = {}
-    for name, values in track.series.items():
-        variable = described.get(name)
-        dims = variable.dims if variable is not None else ()
-        if "parameter" in dims:
-            continue
-        attributes = extra.get(name) or (
-            {"units": variable.units, "long_name": variable.description} if variable else {}
-        )
+    for name, values in track.trajectory.observables.items():
+        units, description, dims = described[name]
         kept = track.kept.reshape(*track.kept.shape, *(1,) * (values.ndim - 2))
         masked = np.where(
             kept, values if values.dtype.kind == "f" else values.astype(float), np.nan
         )
+        attributes = {"units": units, "long_name": description}
         data[name] = (("point", "step", *dims), masked, attributes)
         modes.update({d: np.arange(n) for d, n in zip(dims, values.shape[2:], strict=True)})
     unit = {"units": track.trajectory.time_unit, "long_name": "time of the save"}
@@ -303,20 +296,14 @@ def _dataset(points: Sequence[Point], track: _Track) -> xr.Dataset:
 
 def _messages(batch: flows.Trajectory) -> list[str]:
     """How each run of a batch ended, as `Trajectory.message` says it; empty if at its end."""
-    succeeded = np.asarray(batch.succeeded)
-    known: dict[Any, str] = {}
+    # Thousands of runs end in a few ways: each sentence is made once.
+    ended = (batch.stopped_at, batch.failure, batch.detail, *jax.tree.leaves(batch.result))
+    ways = zip(*(np.asarray(one).tolist() for one in ended), strict=True)
+    known: dict[str, str] = {}
     found = []
-    for row in range(len(succeeded)):
-        if succeeded[row]:
-            found.append("")
-            continue
-        key = (float(batch.stopped_at[row]), int(batch.failure[row]), _code(batch, row))
-        if key not in known:
-            known[key] = jax.tree.map(lambda x, row=row: x[row], batch).message
-        found.append(known[key])
+    # By their text, in which one nan equals another.
+    for row, way in enumerate(map(repr, ways)):
+        if way not in known:
+            known[way] = jax.tree.map(lambda x, row=row: x[row], batch).message
+        found.append(known[way])
     return found
-
-
-def _code(batch: flows.Trajectory, row: int) -> tuple[Any, ...]:
-    parts: Iterable[Any] = jax.tree.leaves(batch.result)
-    return (*(int(part[row]) for part in parts), repr(float(batch.detail[row])))

@@ -13,8 +13,8 @@ from .grid import coordinates
 CONVERGED, TWO_CYCLE, HIGHER_CYCLE = "converged", "two-cycle", "higher cycle"
 _OUTCOME = {
     "units": "1",
-    "long_name": "what the discrete run came to: a fixed point, a cycle of two points, another "
-    "bounded motion, or how it ended if that is all that is known",
+    "long_name": "how the discrete run behaves in the end: a fixed point, a cycle of two points, "
+    "another bounded motion, or how it ended if that is all that is known",
 }
 
 
@@ -47,7 +47,7 @@ def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
     for name, variable in described.data_vars.items():
         values = variable.transpose("point", ...).values
         dims = [str(dim) for dim in variable.dims if dim != "point"]
-        # An axis may be called as something that is measured: the number of eigenvalues, say.
+        # An axis may have the name of something measured: the number of eigenvalues, say.
         called = f"measured_{name}" if name in names else name
         laid[called] = ((*names, *dims), values.reshape(*shape, *values.shape[1:]), variable.attrs)
     kept = {name: c for name, c in described.coords.items() if name != "point"}

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from ..run_directory.directory import claimed, prepare, writing
-from ..runs.session import Result, Session
-from ..system.memory import enough_memory
+from ..run_directory.directory import path_of
+from ..runs.session import Result, carry_out
 from ..tables import Experiment, StudyExperiment, SweepExperiment
 from .grid import points
 from .task import SweepTask
@@ -24,10 +23,10 @@ def run_sweep(
 ) -> Result:
     """Run all runs of a sweep, and gather what they give in one dataset.
 
-    Toy runs whose configs differ in numbers alone go through one vmapped program. Every other run
-    has a run directory of its own, in `runs/`, and runs in one of several processes; so have those
-    of a program that fails. A run that fails, or whose results turn out to be damaged, is recorded
-    and does not end the sweep.
+    Toy runs whose configs differ only in numbers go through one vmapped program. Every other run
+    has a run directory of its own, in `runs/`, and runs in one of several processes; so do the
+    runs of a program that fails. A run that fails, or whose results turn out to be damaged, is
+    recorded and does not end the sweep.
 
     Args:
         config: the sweep, from `load_sweep`.
@@ -35,8 +34,8 @@ def run_sweep(
             was swept with axes given to `load_sweep` is the experiment's name and `-sweep`.
         overwrite: replace an earlier sweep that is there.
         resume: go on with an earlier sweep of the same config that is there: runs that ended are
-            not run again, those that failed are, and those whose results are damaged are begun
-            anew; begin if there is none.
+            not run again, those that failed are, and those whose results are damaged start from
+            scratch; begin if there is none.
         draw: draw the sweep's figures at the end.
         progress: show a progress bar over the runs on stderr, if that is a terminal.
         workers: processes of a local dask cluster; 1 for this process alone.
@@ -51,6 +50,15 @@ def run_sweep(
         UserError: if no scheduler answers at that address.
         ValueError: if `config` is no sweep, or there are no workers.
         KeyboardInterrupt: on Ctrl-C, after the runs that had ended were gathered.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import load_sweep, run_sweep
+        >>> config = load_sweep("phase-diagram", (), ("potential.curvature=1.0,3.0",))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     grid = run_sweep(config, folder, draw=False, progress=False).tree()["sweep"]
+        >>> grid["outcome"].values.tolist()
+        ['converged', 'two-cycle']
     """
     if not isinstance(config, SweepExperiment):
         known = isinstance(config, Experiment | StudyExperiment)
@@ -61,11 +69,14 @@ def run_sweep(
         )
     if workers < 1:
         raise ValueError(f"workers must be at least 1; got {workers}.")
-    path = Path(directory) if directory is not None else Path("runs") / config.name
-    with enough_memory(config.name, "sweep"):
-        # Built first: what cannot be built leaves no trace in the directory, and deletes nothing.
-        share = SweepTask(path, config, points(config), Workers(workers, scheduler))
-        with claimed(path):
-            there = prepare(path, config, overwrite=overwrite, resume=resume)
-            with writing(path):
-                return Session(path, config, share, there).run(draw=draw, progress=progress)
+    path = path_of(config, directory)
+    return carry_out(
+        path,
+        config,
+        lambda: SweepTask(path, config, points(config), Workers(workers, scheduler)),
+        "sweep",
+        overwrite=overwrite,
+        resume=resume,
+        draw=draw,
+        progress=progress,
+    )

@@ -1,4 +1,4 @@
-"""One process's share of a sweep: what it runs together, what by itself, and what it gathers."""
+"""The task of a sweep: runs that go through one program, runs by themselves, and the grid."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..store.status import ENDED, FINISHED, INCOMPLETE, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
 from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import AbstractProgress, warn
+from ..system.progress import ProgressBar, warn
 from ..tables import Experiment, SweepExperiment
 from .batch import Batch, batches
 from .cells import cells_of_run, failed_cells
@@ -23,10 +23,10 @@ from .workers import Workers, reason, run_points
 
 
 class SweepTask(AbstractTask):
-    """One process's share of a sweep.
+    """The runs of a sweep that have not ended, and their results on a grid.
 
-    What fails is the failure of one run: a batch that cannot be computed is taken apart, and its
-    runs are run by themselves; a run whose results cannot be read is begun anew.
+    A failure concerns one run only: a batch that cannot be computed is taken apart, and its runs
+    are run by themselves; a run whose results cannot be read starts from scratch.
 
     Args:
         path: the run directory, prepared.
@@ -47,7 +47,8 @@ class SweepTask(AbstractTask):
         self._path, self._config = path, config
         self._points, self._workers = points, workers
         self._batches, self._alone = batches(points, config.sweep.series)
-        # What is known so far: cells of batches and of runs, and why runs are without.
+        # What is known so far: cells of batches and of runs, why runs could not be run, and why the
+        # results of runs cannot be read.
         self._of_batches: dict[str, xr.Dataset] = {}
         self._of_runs: dict[int, xr.Dataset] = {}
         self._failures: dict[int, str] = {}
@@ -55,7 +56,7 @@ class SweepTask(AbstractTask):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What is swept, and which quantity is looked at."""
+        """The axes, and the quantity that the figure of the sweep draws."""
         axes = zip(self._config.sweep.names, self._config.sweep.over, strict=True)
         labels = {
             point.config.optimizer.critical_label
@@ -83,7 +84,7 @@ class SweepTask(AbstractTask):
         return len(self._points)
 
     def done(self, store: Store) -> int:
-        """How many runs have ended, or failed."""
+        """How many runs have ended or failed."""
         del store
         together = sum(len(b.points) for b in self._batches if b.name in self._of_batches)
         return together + len(self._of_runs) + len(self._failures)
@@ -93,9 +94,10 @@ class SweepTask(AbstractTask):
         return f"after {self.done(store)} of {self.length} runs"
 
     def restore(self) -> Store | None:
-        """Read what has ended, and open the store of the batches, if there is one.
+        """Read what has ended, and open the store of the batches.
 
-        None if that store is damaged: it is made anew, and the batches are run again.
+        Returns:
+            The store; None if there is none or it is damaged, so that the batches are run again.
         """
         try:
             store = earlier_store(self._path)
@@ -111,19 +113,19 @@ class SweepTask(AbstractTask):
         runs = self._path / RUNS
         begun = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
         for batch in list(self._batches):
-            # If its runs were begun by themselves, it could not be computed.
+            # Its runs were begun by themselves: it could not be computed.
             if not begun.isdisjoint(point.label for point in batch.points):
                 self._take_apart(batch)
         for point in self._alone:
             self._read(point)
         return store
 
-    def compute(self, store: Store, bar: AbstractProgress) -> None:
+    def compute(self, store: Store, bar: ProgressBar) -> None:
         """Run what has not ended: the batches first, then each of the others by itself.
 
         Raises:
-            KeyboardInterrupt: in a batch, which is then lost, or in runs, which go on where they
-                were last written.
+            KeyboardInterrupt: in a batch, which is then lost, or in a run, which goes on from its
+                last checkpoint.
         """
         for batch in list(self._batches):
             if batch.name not in self._of_batches:
@@ -131,8 +133,8 @@ class SweepTask(AbstractTask):
         left = [point for point in self._alone if point.number not in self._of_runs]
         by_number = {point.number: point for point in left}
         bar.working_on("runs")
-        anew = frozenset(self._unreadable)
-        for outcome in run_points(left, self._path / RUNS, self._workers, anew):
+        unreadable = frozenset(self._unreadable)
+        for outcome in run_points(left, self._path / RUNS, self._workers, unreadable):
             self._unreadable.pop(outcome.number, None)
             if not outcome.message:
                 self._read(by_number[outcome.number])
@@ -141,7 +143,7 @@ class SweepTask(AbstractTask):
                 self._failures[outcome.number] = message
             bar.reached(self.done(store))
 
-    def _compute_batch(self, batch: Batch, store: Store, bar: AbstractProgress) -> None:
+    def _compute_batch(self, batch: Batch, store: Store, bar: ProgressBar) -> None:
         """Compute and store a batch; take it apart if that is not possible."""
         bar.working_on(f"{len(batch.points)} runs in one program")
         try:
@@ -154,22 +156,19 @@ class SweepTask(AbstractTask):
             store.update("", self._counts)
             return
         with deferred_interrupts():
-            store.write(batch.name, cells)
-            # Only now does it count: a crash may have come in the middle.
-            store.synchronise()
-            store.update(batch.name, {"complete": True})
+            store.complete(batch.name, cells)
             self._of_batches[batch.name] = cells
         bar.reached(self.done(store))
 
     def keep(self, store: Store) -> None:
-        """Gather the runs that have ended, so that they can be looked at."""
+        """Gather the runs that have ended, for `eosflows show`."""
         self._gather(store)
 
     def conclude(self, store: Store) -> tuple[str, str]:
         """Gather all runs."""
         self._gather(store)
         if self._failures:
-            # The batches are kept: what failed is run again on --resume, they are not.
+            # The batches are kept: --resume runs what failed again, and not the batches.
             number, why = min(self._failures.items())
             some = f"{len(self._failures)} of {self.length} runs failed"
             return INCOMPLETE, f"{some}; run {number}: {why}"
@@ -180,7 +179,7 @@ class SweepTask(AbstractTask):
     def _gather(self, store: Store) -> None:
         cells = [self._of_batches[b.name] for b in self._batches if b.name in self._of_batches]
         for point in self._alone:
-            # After an interrupt there may be some that ended meanwhile.
+            # After an interrupt, other processes may have brought some to their end.
             self._read(point)
             why = self._failures.get(point.number) or self._unreadable.get(point.number)
             if why:
@@ -194,8 +193,8 @@ class SweepTask(AbstractTask):
         self._alone = sorted([*self._alone, *batch.points], key=lambda point: point.number)
 
     def _read_batches(self, store: Store) -> None:
-        """Read the cells of the batches that are done; if they cannot be read, none is."""
-        done = [b for b in self._batches if store.attributes_of(b.name).get("complete")]
+        """Read the cells of the batches that are done; all are run again if they are damaged."""
+        done = [batch for batch in self._batches if store.has_complete(batch.name)]
         if not done:
             return
         try:
@@ -211,7 +210,7 @@ class SweepTask(AbstractTask):
                 warn(f"{self._path}: {batch.name} lost coordinates; its runs are run again")
 
     def _read(self, point: Point) -> None:
-        """Read the cells of a run that has ended; note if there are results of no use."""
+        """Read the cells of a run that has ended, or note why its results cannot be used."""
         known = (self._of_runs, self._failures, self._unreadable)
         folder = self._folder(point)
         begun = (folder / RESULTS_FOLDER).exists() or (folder / CHECKPOINT).exists()
@@ -226,7 +225,7 @@ class SweepTask(AbstractTask):
                 cells = cells_of_run(tree, point, self._config.sweep.series)
                 self._of_runs[point.number] = cells
         except Exception as error:
-            # Whatever is wrong with them, they are one run's.
+            # Whatever is wrong with them concerns this run only.
             why = reason(error).partition("\n")[0]
             self._unreadable[point.number] = why
             warn(f"run {point.number}: {why}; it is to be run again")

@@ -1,11 +1,12 @@
 """Runs in processes of their own, through dask.distributed."""
 
+import contextlib
 import logging
 import threading
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.loader import to_toml, validate_run
 from ..runs.runner import run
@@ -13,32 +14,35 @@ from ..system.errors import DamagedError, UserError
 from ..system.progress import warn
 from .grid import Point
 
-# A worker of dask may have several threads, but what a run does to its process is the process's:
-# while a trajectory is advanced, Python's warnings are caught. JAX uses all cores for one run.
+if TYPE_CHECKING:
+    from distributed import Client
+
+# A worker of dask may have several threads, but a run changes the state of its whole process: while
+# a trajectory is advanced, Python's warnings are caught. JAX uses all cores for one run anyway.
 _ONE_RUN = threading.Lock()
 
 
 class Outcome(NamedTuple):
-    """How a run ended: `message` is why it could not be run; empty if its results are there."""
+    """How a run ended: `message` is why it could not be run; empty if its results are stored."""
 
     number: int
     message: str
 
 
-class Task(NamedTuple):
-    """A run that a worker is to bring to its end.
+class Job(NamedTuple):
+    """A run as it is sent to a worker.
 
     Attributes:
         number: of the run in its sweep.
         config: as TOML.
         directory: the run directory.
-        anew: begin anew what is there; else go on with it, if that is possible.
+        overwrite: replace what is there; else go on with it, if that is possible.
     """
 
     number: int
     config: str
     directory: str
-    anew: bool = False
+    overwrite: bool = False
 
 
 class Workers(NamedTuple):
@@ -54,7 +58,7 @@ class Workers(NamedTuple):
 
 
 def run_points(
-    points: Sequence[Point], folder: Path, workers: Workers, anew: Collection[int] = ()
+    points: Sequence[Point], folder: Path, workers: Workers, overwrite: Collection[int] = ()
 ) -> Iterator[Outcome]:
     """Run each point in its own run directory, and go on with those that were begun.
 
@@ -62,7 +66,7 @@ def run_points(
         points: the runs.
         folder: holds the run directories; an existing scheduler's workers must see it too.
         workers: where they are run.
-        anew: the numbers of those that are begun anew, whatever is there.
+        overwrite: the numbers of those that start from scratch, whatever is there.
 
     Yields:
         How each ended, as they end.
@@ -70,30 +74,27 @@ def run_points(
     Raises:
         UserError: if the scheduler cannot be reached.
     """
-    tasks = [
-        Task(
+    jobs = [
+        Job(
             point.number,
             to_toml(point.config),
             str((folder / point.label).resolve()),
-            point.number in anew,
+            point.number in overwrite,
         )
         for point in points
     ]
-    if not tasks:
-        return
-    count = min(workers.processes, len(tasks))
-    if not workers.scheduler and count <= 1:
-        for task in tasks:
-            yield run_task(task)
-        return
-    yield from _run_distributed(tasks, count, workers.scheduler)
+    count = min(workers.processes, len(jobs))
+    if jobs and (workers.scheduler or count > 1):
+        yield from _run_distributed(jobs, count, workers.scheduler)
+    else:
+        yield from map(run_job, jobs)
 
 
-def run_task(task: Task) -> Outcome:
-    """Run one point to its end: what a worker does.
+def run_job(job: Job) -> Outcome:
+    """Bring one run to its end, in the process of a worker.
 
     Args:
-        task: the run.
+        job: the run.
 
     Returns:
         How it ended; every failure is a message, for one run's failure must not end the others.
@@ -101,22 +102,22 @@ def run_task(task: Task) -> Outcome:
     try:
         with _ONE_RUN:
             try:
-                _run(task)
+                _run(job)
             except DamagedError as error:
-                if task.anew:
+                if job.overwrite:
                     raise
-                warn(f"run {task.number} is begun anew: {error}")
-                _run(task._replace(anew=True))
+                warn(f"run {job.number} starts from scratch: {error}")
+                _run(job._replace(overwrite=True))
     except Exception as error:
-        # Whatever it is, it is this run's alone.
-        return Outcome(task.number, reason(error))
-    return Outcome(task.number, "")
+        # Whatever it is, it concerns this run only.
+        return Outcome(job.number, reason(error))
+    return Outcome(job.number, "")
 
 
-def _run(task: Task) -> None:
-    config = validate_run(tomllib.loads(task.config))
-    resume = not task.anew
-    run(config, task.directory, overwrite=task.anew, resume=resume, draw=False, progress=False)
+def _run(job: Job) -> None:
+    config = validate_run(tomllib.loads(job.config))
+    how = {"overwrite": job.overwrite, "resume": not job.overwrite}
+    run(config, job.directory, draw=False, progress=False, **how)
 
 
 def reason(error: BaseException) -> str:
@@ -124,12 +125,12 @@ def reason(error: BaseException) -> str:
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
-def _run_distributed(tasks: Sequence[Task], count: int, scheduler: str) -> Iterator[Outcome]:
+def _run_distributed(jobs: Sequence[Job], count: int, scheduler: str) -> Iterator[Outcome]:
     # Takes a second to import, which a sweep in one program need not wait for.
     from distributed import as_completed
 
     with _client(count, scheduler) as client:
-        futures = {client.submit(run_task, task, pure=False): task for task in tasks}
+        futures = {client.submit(run_job, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             error = future.exception()
             # A worker that dies, of memory perhaps, takes no other run with it.
@@ -139,37 +140,28 @@ def _run_distributed(tasks: Sequence[Task], count: int, scheduler: str) -> Itera
             future.release()
 
 
-def _client(count: int, scheduler: str) -> Any:
+@contextlib.contextmanager
+def _client(count: int, scheduler: str) -> "Iterator[Client]":
     from distributed import Client, LocalCluster
 
-    if not scheduler:
-        # JAX manages its own memory: dask's limit would stop workers that do well.
-        cluster = LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=None,  # pyright: ignore[reportArgumentType]
-            silence_logs=logging.ERROR,
-        )
-        return _Owning(cluster, Client(cluster))
-    try:
-        return Client(scheduler, timeout=10)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise UserError(
-            f"--scheduler {scheduler}: no dask scheduler answers there ({error}); expected its "
-            "address, as in tcp://192.168.0.1:8786"
-        ) from error
-
-
-class _Owning:
-    """A client that closes its cluster too."""
-
-    def __init__(self, cluster: Any, client: Any):
-        self._cluster, self._client = cluster, client
-
-    def __enter__(self) -> Any:
-        return self._client
-
-    def __exit__(self, *details: Any) -> None:
-        self._client.close()
-        self._cluster.close()
+    if scheduler:
+        try:
+            connected = Client(scheduler, timeout=10)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise UserError(
+                f"--scheduler {scheduler}: no dask scheduler answers there ({error}); expected its "
+                "address, as in tcp://192.168.0.1:8786"
+            ) from error
+        with connected as client:
+            yield client
+        return
+    # JAX manages its own memory: dask's limit would stop workers that do well.
+    local = LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=None,  # pyright: ignore[reportArgumentType]
+        silence_logs=logging.ERROR,
+    )
+    with local as cluster, Client(cluster) as client:
+        yield client

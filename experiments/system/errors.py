@@ -1,4 +1,4 @@
-"""What a user can get wrong, as exceptions whose text is meant to be read by that user."""
+"""Errors whose text is meant for the user: bad input, folders that cannot be used."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 NO_HOME = "there is no home folder of that user (what a path begins with ~ for)"
 
 MOST_SHOWN = 20
-"""How many problems of one config are told; the others are as many more."""
+"""How many problems of one config a message lists; the others are counted."""
 
 
 class UserError(Exception):
@@ -18,7 +18,7 @@ class DirectoryError(UserError):
 
 
 class DamagedError(DirectoryError):
-    """An earlier run cannot be gone on with, and can be begun anew."""
+    """An earlier run cannot be resumed; it can be replaced."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever the moment of a crash."""
+"""Files that are written completely or not at all, whatever the moment of a crash."""
 
 import contextlib
 import os
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one piece: a reader, or a crash, finds the old text or the new one."""
+    """Replace a file in one step: a reader, or a crash, finds the old text or the new one."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, *pieces: bytes) -> None:
-    """As `write_text`, for bytes; when it returns they are on the disk."""
+    """Replace a file as `write_text` does, by bytes that are on the disk when it returns."""
     temporary = path.with_name(f".{path.name}.partial")
     with temporary.open("wb") as file:
         for piece in pieces:
@@ -27,7 +27,7 @@ def synchronise_tree(path: Path, since: int = 0) -> None:
 
     Args:
         path: the folder.
-        since: leaves out what was last written before it, in nanoseconds since the epoch.
+        since: skip what was last written before this time, in nanoseconds since the epoch.
     """
     for folder, _, names in os.walk(path):
         for name in names:
@@ -35,7 +35,7 @@ def synchronise_tree(path: Path, since: int = 0) -> None:
             if os.stat(file_path).st_mtime_ns >= since:
                 with open(file_path, "rb") as file:
                     os.fsync(file.fileno())
-        # That of a folder is when a name in it was last written.
+        # The time of a folder is when a name was last added to it, removed or replaced.
         if os.stat(folder).st_mtime_ns >= since:
             synchronise_folder(Path(folder))
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment when it does no harm."""
+"""Put off a Ctrl-C until it does no harm."""
 
 import contextlib
 import signal
@@ -9,13 +9,13 @@ from types import FrameType
 
 @contextlib.contextmanager
 def deferred_interrupts(on_first: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a Ctrl-C back until the block is done, so that what it does belongs together.
+    """Hold a Ctrl-C back until the block is done, so that it is done completely.
 
     Outside the main thread, where Python delivers no signals, the block simply runs.
 
     Args:
-        on_first: called at the first Ctrl-C; a second one then ends the block at once. Without it
-            the block is done whatever comes.
+        on_first: called at the first Ctrl-C; a second one then ends the block at once. Without
+            this function nothing ends the block early.
 
     Raises:
         KeyboardInterrupt: after the block, if one came.

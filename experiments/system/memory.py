@@ -10,11 +10,11 @@ from .errors import ConfigError, Problem
 
 @contextlib.contextmanager
 def enough_memory(source: str, blamed: str) -> Iterator[None]:
-    """Say in one sentence that what a block of code does takes more memory than there is.
+    """Turn running out of memory in a block of code into an error of the config.
 
     Args:
         source: what to call the config in the error.
-        blamed: the keys that it may be due to.
+        blamed: the keys that may ask for too much.
 
     Raises:
         ConfigError: in place of what Python or JAX raises.

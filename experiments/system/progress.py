@@ -1,91 +1,69 @@
-"""A progress bar on standard error; silent when that is not a terminal."""
+"""A progress bar and warnings, on standard error."""
 
-import abc
-import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from types import TracebackType
 
 import rich.console
 import rich.progress
-import rich.text
 
 
-class AbstractProgress(abc.ABC):
-    """What the runner tells about how far it is."""
+class ProgressBar:
+    """How far a run is: what it works on, how much is done, at what rate, and the time left.
 
-    @abc.abstractmethod
-    def working_on(self, label: str) -> None:
-        """A trajectory is about to be advanced."""
+    A context manager. The bar vanishes at its end, and nothing is shown where standard error is not
+    a terminal.
 
-    @abc.abstractmethod
-    def reached(self, done: int) -> None:
-        """So much is done: all trajectories are at this step, or so many parts are stored."""
+    Args:
+        length: the length of the run, in `unit`.
+        done: how much of it an earlier process did.
+        unit: what is counted: steps, parts or runs.
+        show: false to show nothing at all.
+    """
 
-
-class _Bar(AbstractProgress):
-    def __init__(self, bar: rich.progress.Progress, length: int, done: int):
-        self._bar = bar
-        self._task = bar.add_task("starting", total=length, completed=done)
-
-    def working_on(self, label: str) -> None:
-        self._bar.update(self._task, description=label)
-
-    def reached(self, done: int) -> None:
-        self._bar.update(self._task, completed=done)
-
-
-class _Silence(AbstractProgress):
-    def working_on(self, label: str) -> None:
-        del label
-
-    def reached(self, done: int) -> None:
-        del done
-
-
-class _Rate(rich.progress.ProgressColumn):
-    """Steps (or parts) per second, all trajectories together counting as one."""
-
-    def __init__(self, unit: str):
-        super().__init__()
+    def __init__(self, length: int, done: int, unit: str, show: bool = True):
         self._unit = unit
+        self._last = time.perf_counter(), done
+        self._bar = rich.progress.Progress(
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[rate]}", style="progress.data.speed"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(),
+            console=rich.console.Console(stderr=True),
+            transient=True,
+            disable=not (show and sys.stderr.isatty()),
+        )
+        self._row = self._bar.add_task("starting", total=length, completed=done, rate="")
 
-    def render(self, task: rich.progress.Task) -> rich.text.Text:
-        speed = task.finished_speed or task.speed
-        text = "" if speed is None else f"{speed:,.3g} {self._unit}/s"
-        return rich.text.Text(text, style="progress.data.speed")
+    def __enter__(self) -> "ProgressBar":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def working_on(self, label: str) -> None:
+        """Show what is computed next: a trajectory, a part or a batch."""
+        self._bar.update(self._row, description=label)
+
+    def reached(self, done: int) -> None:
+        """Show that so much is done and stored, and the rate since the last call."""
+        (before, earlier), now = self._last, time.perf_counter()
+        rate = f"{(done - earlier) / max(now - before, 1e-9):,.3g} {self._unit}/s"
+        self._last = now, done
+        self._bar.update(self._row, completed=done, rate=rate)
 
 
 def warn(sentence: str) -> None:
-    """Tell the user something on stderr that does not stop the run."""
+    """Print a warning on standard error, which does not stop the run."""
     console = rich.console.Console(stderr=True, soft_wrap=True)
     console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False)
-
-
-@contextlib.contextmanager
-def show_progress(
-    length: int, done: int, show: bool, unit: str = "steps"
-) -> Iterator[AbstractProgress]:
-    """Show how far a run is, its rate and the time left, while a block of code runs.
-
-    Args:
-        length: the run's length.
-        done: how much of it an earlier process did.
-        show: whether to show anything; nothing is shown anyway where stderr is not a terminal.
-        unit: what the length is counted in.
-    """
-    if not (show and sys.stderr.isatty()):
-        yield _Silence()
-        return
-    columns = (
-        rich.progress.SpinnerColumn(),
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        _Rate(unit),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TimeRemainingColumn(),
-    )
-    console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, length, done)

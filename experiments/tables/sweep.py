@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 
-from ..config.explain import show
+from ..system.text import show
 from .base import Name, PositiveInt, Table, refuse
 from .figures import SweepFigureName
 

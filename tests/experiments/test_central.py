@@ -106,11 +106,11 @@ def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
     loaded = config(CENTRAL, potential=potential, flows=[auto], curvature=None)
     with precision(loaded.precision):
         built = build(loaded, "mine")
-        lockstep = Tracks(loaded, built)
-        lockstep.accept(lockstep.advance(4))
-        (_, track) = lockstep.tracks
-        record = lockstep.record()
-        like = lockstep.states_like(record)["states"]["central"]
+        tracks = Tracks(loaded, built)
+        tracks.accept(tracks.advance(4))
+        (_, track) = tracks.tracks
+        record = tracks.record()
+        like = tracks.states_like(record)["states"]["central"]
     assert track.state.flow.modes.shape[0] > 4
     assert like.flow.modes.shape == track.state.flow.modes.shape
 

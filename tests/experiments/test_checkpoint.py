@@ -13,6 +13,7 @@ import pytest
 from experiments import DirectoryError
 from experiments.run_directory import checkpoint
 from experiments.run_directory.checkpoint import FORMAT
+from experiments.run_directory.directory import version, write_environment, written_by
 from tests.experiments.configs import config
 
 STATES = {"w": np.arange(3.0)}
@@ -89,8 +90,8 @@ def test_a_change_of_the_bookkeeping_is_recognised_as_damage(
     assert "no checkpoint to go on from, so the run begins again" in follows
 
 
-def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
-    """An older one, whose checksum was of the states alone, and one to come."""
+def test_another_format_is_refused_with_the_version_that_wrote_it(tmp_path: Path) -> None:
+    """Older ones, of which some have a checksum of the states only, and one to come."""
 
     def as_of(number: int) -> Callable[[dict[str, Any]], None]:
         def change(header: dict[str, Any]) -> None:
@@ -104,16 +105,28 @@ def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
         return change
 
     file = write(tmp_path, 4)
-    for number in (3, 4, 5, FORMAT + 1):
+    for number, wrote in ((3, "0.0.9"), (4, "0.0.9"), (5, "0.1.0"), (FORMAT + 1, "9.0")):
+        write_environment(tmp_path, {"versions": {"eosflows": wrote}})
         alter(file, as_of(number))
-        says = rf"step-0000000004\.ckpt: has format {number}, this program reads format {FORMAT}"
-        with pytest.raises(DirectoryError, match=says):
+        says = rf"has format {number} \(written by eosflows {wrote}.*reads format {FORMAT}; go on"
+        with pytest.raises(DirectoryError, match=rf"step-0000000004\.ckpt: cannot resume.*{says}"):
             read(tmp_path)
     alter(file, as_of(FORMAT))
     assert read(tmp_path) == (4, [])
 
 
-def test_states_that_the_program_does_not_know_are_told(tmp_path: Path) -> None:
+def test_a_run_directory_says_which_version_wrote_it(tmp_path: Path) -> None:
+    """And which one this is, where they differ; whatever the file holds."""
+    write_environment(tmp_path, {"versions": {"eosflows": version()}})
+    assert written_by(tmp_path) == f"written by eosflows {version() or 'of an unknown version'}"
+    write_environment(tmp_path, {"versions": {"eosflows": "0.0.9"}})
+    assert written_by(tmp_path).startswith("written by eosflows 0.0.9, this is eosflows ")
+    for content in ('{"program": "eosflows", "versions": [1]}', "{", "[]"):
+        (tmp_path / "environment.json").write_text(content)
+        assert written_by(tmp_path).startswith("written by eosflows of an unknown version")
+
+
+def test_states_that_the_program_does_not_know_are_refused(tmp_path: Path) -> None:
     """Of another shape, or described by bookkeeping of another kind."""
     write(tmp_path, 4)
     found = checkpoint.read(tmp_path, config(), pytest.fail)

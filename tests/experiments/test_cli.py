@@ -238,7 +238,7 @@ def test_show_names_no_step_of_a_killed_study_or_sweep(
     store.append("group", xr.Dataset(coords={"step": np.arange(9, dtype=np.int32)}), 9)
     code, out, _ = call("show", tmp_path)
     assert code == 0
-    assert "mine: running (as far as it was last written)" in " ".join(out.split())
+    assert "mine: running (as it was last written)" in " ".join(out.split())
 
 
 @pytest.mark.filterwarnings("default")

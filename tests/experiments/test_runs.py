@@ -17,9 +17,8 @@ import xarray as xr
 import figures
 from experiments import DirectoryError, load, load_config, run
 from experiments.run_directory.directory import claimed, prepare
-from experiments.runs import experiment_task as experiment_share
-from experiments.runs import tracks as lockstep_module
-from experiments.runs.tracks import Segment, Tracks
+from experiments.runs import experiment_task
+from experiments.runs.tracks import DISCRETE, Segment, Tracks
 from experiments.store.store import Store
 from experiments.system.interrupts import deferred_interrupts
 from experiments.tables import Experiment
@@ -509,7 +508,7 @@ def test_memory_bounds_the_segments(
     valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an interval between checkpoints does not fit, it is cut, and nothing else changes."""
-    monkeypatch.setattr(experiment_share, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(experiment_task, "_SEGMENT_BYTES", 1)
     quietly(config(flows=[]), tmp_path / "cut")
     xr.testing.assert_identical(
         load(valley)["discrete"].to_dataset().drop_attrs(),
@@ -521,4 +520,4 @@ def test_the_label_of_the_optimizer_is_reserved() -> None:
     """The schema and the runner speak of one name."""
     from experiments.tables.flows import RESERVED_LABELS
 
-    assert lockstep_module.DISCRETE in RESERVED_LABELS
+    assert DISCRETE in RESERVED_LABELS

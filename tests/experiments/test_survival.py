@@ -24,10 +24,10 @@ from experiments.runs.study_task import StudyTask
 from experiments.store.status import FINISHED
 from experiments.store.store import RESULTS_FOLDER, Store
 from experiments.studies import AbstractStudy, Conclusion
-from experiments.sweep import task as sweep_share
+from experiments.sweep import task as sweep_task
 from experiments.sweep.batch import Batch
 from experiments.sweep.workers import Workers
-from experiments.system.progress import show_progress
+from experiments.system.progress import ProgressBar
 from experiments.tables import StudyExperiment, SweepExperiment
 from tests.experiments.configs import STUDY, VALLEY, config, values, write
 from tests.experiments.runs import assert_same_results, noting_what_is_synchronised, quietly
@@ -44,7 +44,8 @@ import os, sys
 import jax
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-from experiments import cli, runner
+from experiments import cli
+from experiments.runs import runner
 for line in sys.stdin:
     process = os.fork()
     if process == 0:
@@ -271,13 +272,13 @@ def test_a_part_and_a_batch_are_on_the_disk_before_they_count_as_complete(
     if kind == "study":
         loaded = validate(STUDY)
         assert isinstance(loaded, StudyExperiment)
-        share = StudyTask(tmp_path, loaded, _Study())
+        task = StudyTask(tmp_path, loaded, _Study())
     else:
         batch = Batch("batch-00000", (), lambda: _Study().compute("loss"))
-        monkeypatch.setattr(sweep_share, "batches", lambda points, series: ([batch], []))
+        monkeypatch.setattr(sweep_task, "batches", lambda points, series: ([batch], []))
         loaded = validate({**BARE, "sweep": {"over": [{"key": "seed", "values": [0, 1]}]}})
         assert isinstance(loaded, SweepExperiment)
-        share = sweep_share.SweepTask(tmp_path, loaded, [], Workers())
-    with show_progress(share.length, 0, False) as silence:
-        share.compute(store, silence)
+        task = sweep_task.SweepTask(tmp_path, loaded, [], Workers())
+    with ProgressBar(task.length, 0, task.unit, show=False) as silence:
+        task.compute(store, silence)
     assert complete == (["first", "second"] if kind == "study" else ["batch-00000"])

@@ -27,14 +27,14 @@ from experiments.run_directory.directory import prepare
 from experiments.store.store import Store
 from experiments.sweep import batch as batch_module
 from experiments.sweep import load_sweep, points, run_sweep
-from experiments.sweep import task as share_module
+from experiments.sweep import task as task_module
 from experiments.sweep import workers as workers_module
 from experiments.sweep.batch import batches
 from experiments.sweep.cells import cells_of_run
 from experiments.sweep.gather import gather
 from experiments.sweep.grid import coordinates
 from experiments.sweep.over import axis
-from experiments.sweep.workers import Outcome, Task, Workers, run_points, run_task
+from experiments.sweep.workers import Job, Outcome, Workers, run_job, run_points
 from experiments.tables import SweepExperiment
 from tests.experiments.configs import NETWORK, VALLEY, write
 from tests.helpers import assert_trees_close
@@ -339,7 +339,7 @@ def test_a_sweep_that_was_killed_is_shown(together: Path) -> None:
     tree = load(together)
     tree.attrs["status"] = "running"
     shown = table(tree)
-    assert str(shown.title) == "tiny-sweep: running (as far as it was last written)"
+    assert str(shown.title) == "tiny-sweep: running (as it was last written)"
     assert shown.row_count == len(CURVATURES) * 2
 
 
@@ -442,7 +442,7 @@ def test_a_run_that_fails_is_recorded_and_run_again(
         ran.extend(point.number for point in points)
         return run_points(points, *arguments)
 
-    monkeypatch.setattr(share_module, "run_points", noted)
+    monkeypatch.setattr(task_module, "run_points", noted)
     assert main([*arguments, "--resume"]) == 1
     assert ran == [1]
 
@@ -462,7 +462,7 @@ def test_damaged_results_are_recorded_and_begun_anew(
             yield outcome
 
     with monkeypatch.context() as patched:
-        patched.setattr(share_module, "run_points", tearing)
+        patched.setattr(task_module, "run_points", tearing)
         result = quietly(config, tmp_path)
     assert result.status == "incomplete"
     assert "1 of 2 runs failed; run 0: " in result.message
@@ -494,7 +494,7 @@ def test_the_damaged_store_of_a_sweep_is_made_anew(
 
     monkeypatch.setattr(batch_module, "_run_all", noted)
     with monkeypatch.context() as patched:
-        patched.setattr(share_module, "run_points", failing)
+        patched.setattr(task_module, "run_points", failing)
         with pytest.raises(KeyboardInterrupt):
             quietly(config, tmp_path)
     assert computed == ["batch", "batch"]
@@ -503,7 +503,7 @@ def test_the_damaged_store_of_a_sweep_is_made_anew(
         file = tmp_path / "results.zarr" / torn
         shutil.rmtree(file) if file.is_dir() else file.write_bytes(file.read_bytes()[:7])
         with monkeypatch.context() as patched:
-            patched.setattr(share_module, "run_points", failing)
+            patched.setattr(task_module, "run_points", failing)
             with pytest.raises(KeyboardInterrupt):
                 quietly(config, tmp_path, resume=True)
         said = capsys.readouterr().err
@@ -578,7 +578,7 @@ def test_a_sweep_that_cannot_be_built_deletes_nothing(
         del arguments
         raise MemoryError
 
-    monkeypatch.setattr(share_module, "batches", too_many)
+    monkeypatch.setattr(task_module, "batches", too_many)
     with pytest.raises(ConfigError, match="sweep: more memory than there is would be needed"):
         quietly(sweep(QUARTIC, seed=[0]), together, overwrite=True)
     assert sorted(together.rglob("*")) == before
@@ -655,7 +655,7 @@ def test_a_run_that_cannot_be_gone_on_with_is_begun_anew(
             Store(store / "results.zarr").update("", {"status": "running"})
         damage()
         assert quietly(config, tmp_path, resume=True).status == "finished"
-        assert f"run 0 is begun anew: {folder}" in capsys.readouterr().err
+        assert f"run 0 starts from scratch: {folder}" in capsys.readouterr().err
         xr.testing.assert_identical(gathered(tmp_path), whole)
 
 
@@ -676,7 +676,7 @@ def test_a_sweep_whose_config_was_changed_in_its_directory_is_refused(tmp_path: 
     assert float(gathered(tmp_path)["final_loss"][0, 0]) == loss
 
 
-def test_the_threads_of_a_worker_run_one_task_after_the_other(
+def test_the_threads_of_a_worker_run_one_job_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python's warnings, which a run catches, are the process's."""
@@ -692,8 +692,8 @@ def test_the_threads_of_a_worker_run_one_task_after_the_other(
 
     monkeypatch.setattr(workers_module, "run", slow)
     text = to_toml(validate_run(QUARTIC))
-    tasks = [Task(number, text, str(tmp_path / str(number))) for number in range(3)]
-    threads = [threading.Thread(target=run_task, args=(task,)) for task in tasks]
+    jobs = [Job(number, text, str(tmp_path / str(number))) for number in range(3)]
+    threads = [threading.Thread(target=run_job, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -708,13 +708,13 @@ def test_a_table_sweep_is_no_key_of_a_run() -> None:
         validate_run(data)
 
 
-def test_a_task_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is, it is one run's."""
     text = to_toml(validate_run(QUARTIC))
     occupied = write(tmp_path / "file", "")
-    assert "is a file" in run_task(Task(3, text, str(occupied))).message
+    assert "is a file" in run_job(Job(3, text, str(occupied))).message
     monkeypatch.setattr("experiments.sweep.workers.run", lambda *a, **k: 1 // 0)
-    outcome = run_task(Task(3, text, str(tmp_path / "out")))
+    outcome = run_job(Job(3, text, str(tmp_path / "out")))
     assert outcome == Outcome(3, "ZeroDivisionError: integer division or modulo by zero")
 
 

@@ -1,0 +1,133 @@
+"""What is measured of a run beyond its own trajectories: how optimizer and flows compare.
+
+Both engines use it, single runs piece by piece and batches inside one vmapped program.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PyTree
+
+import flows
+
+from . import distances, oscillation
+from .distances import Observables, Params
+
+
+class Comparison(NamedTuple):
+    """What is measured of the optimizer for the sake of its flows, and of each flow beside it.
+
+    Attributes:
+        half_differences: measure the half-differences of the iterates, for a rod flow.
+        midpoint_measurements: what is measured along the midpoints, for a flow that predicts
+            variances along directions; empty if there is no such flow.
+    """
+
+    half_differences: bool
+    midpoint_measurements: oscillation.Measurements
+
+    def optimizer(
+        self,
+        discrete: flows.Trajectory,
+        potential: flows.Potential,
+        state: PyTree[Array] | None = None,
+    ) -> tuple[flows.Trajectory, PyTree[Array] | None]:
+        """Add what is measured of the optimizer to its observables.
+
+        Args:
+            discrete: the optimizer's trajectory, or the next piece of it.
+            potential: the loss.
+            state: where the measurement along the midpoints stands; None at the start.
+
+        Returns:
+            The trajectory, and where that measurement stands after it.
+        """
+        if self.half_differences:
+            measured = oscillation.half_differences(discrete)
+            discrete = _with(discrete, measured, oscillation.HALF_DIFFERENCE)
+        if self.midpoint_measurements:
+            measured, described, state = oscillation.measure_midpoints(
+                self.midpoint_measurements, potential, discrete, state
+            )
+            discrete = _with(discrete, measured, described)
+        return discrete, state
+
+    def flow(
+        self,
+        flow: flows.Trajectory,
+        discrete: flows.Trajectory | None,
+        first_midpoints: Mapping[flows.Midpoint, Params],
+    ) -> flows.Trajectory:
+        """Add to a flow's observables how it compares with the optimizer; drop its directions.
+
+        Args:
+            flow: the flow's trajectory, or the next piece of it.
+            discrete: the optimizer's, saved at the same steps; None if it stopped earlier.
+            first_midpoints: where the midpoints of each kind start.
+        """
+        described = dict(flow.variables)
+        if flow.midpoint is not None:
+            start = first_midpoints.get(flow.midpoint)
+            flow = _with(flow, distances.distances(flow, discrete, start), distances.VARIABLES)
+        if _has_directions(described):
+            measured = oscillation.measured_variances(flow, discrete)
+            flow = _with(flow, measured, oscillation.variances_metadata(described))
+            bare = {k: v for k, v in flow.observables.items() if k != oscillation.DIRECTIONS}
+            flow = dataclasses.replace(flow, observables=bare)
+        return flow
+
+    def state_like(
+        self, potential: flows.Potential, params: PyTree[jax.ShapeDtypeStruct]
+    ) -> PyTree[jax.ShapeDtypeStruct] | None:
+        """Return the structure of `optimizer`'s state after a first piece, without computing one.
+
+        Args:
+            potential: the loss.
+            params: shapes and types of the parameters.
+        """
+        if not self.midpoint_measurements:
+            return None
+
+        def first(params: Params) -> PyTree[Array]:
+            points = jax.tree.map(lambda x: x[None], params)
+            return flows.measure(self.midpoint_measurements, potential, points, None)[1]
+
+        return eqx.filter_eval_shape(first, params)
+
+
+def planned(
+    optimizer: flows.AbstractOptimizer,
+    models: Sequence[flows.AbstractFlow],
+    measurements: Sequence[flows.AbstractMeasurement],
+) -> Comparison:
+    """Choose what is measured of a run, which depends on the flows that are in it.
+
+    Args:
+        optimizer: the optimizer. With momentum a rod lies in a phase space that the iterates do
+            not give, so that their half-differences are measured only without.
+        models: the flows.
+        measurements: what is measured along each trajectory.
+    """
+    rods = any(isinstance(flow, flows.RodFlow) for flow in models)
+    variances = any(_has_directions(flow.variables) for flow in models)
+    return Comparison(
+        rods and isinstance(optimizer, flows.GradientDescent),
+        oscillation.midpoint_measurements(measurements) if variances else (),
+    )
+
+
+def _has_directions(variables: Mapping[str, flows.Variable]) -> bool:
+    return {"variances", oscillation.DIRECTIONS} <= variables.keys()
+
+
+def _with(
+    trajectory: flows.Trajectory, values: Observables, described: Mapping[str, flows.Variable]
+) -> flows.Trajectory:
+    return dataclasses.replace(
+        trajectory,
+        observables={**trajectory.observables, **values},
+        variables=tuple({**dict(trajectory.variables), **described}.items()),
+    )
