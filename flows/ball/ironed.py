@@ -101,13 +101,13 @@ def ironed(
         ValueError: If an argument is out of range, or the grid would be too large.
 
     Example:
-        Ripples that are sharper than the ball are ironed out, to one minimum out of five:
+        Ripples that are sharper than the ball are ironed out, which leaves one minimum of seven:
 
         >>> import jax.numpy as jnp
         >>> from flows import ironed
         >>> ripples = lambda w: 0.5 * w[0] ** 2 + 0.1 * jnp.sin(20.0 * w[0])
         >>> [len(ironed(ripples, r, lower=-1.0, upper=1.0).points) for r in (0.0, 2.0)]
-        [5, 1]
+        [7, 1]
     """
     rho, scale = (
         float(non_negative("radius", radius)),

@@ -111,7 +111,7 @@ class RollingBall(AbstractCheckedOptimizer):
         >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
         >>> run = iterate(RollingBall(0.1, radius=0.5), bowl, jnp.asarray([1.0, 0.0, 0.0]), steps=2)
         >>> round(float(run.params[-1][0]), 4)
-        0.7471
+        0.7551
     """
 
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
