@@ -1,10 +1,11 @@
 """Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
 
 from .ball.contact_flow import BallContactFlow
-from .ball.flow import BallCentreFlow, BallCentreState
+from .ball.flow import BallCentreFlow
 from .ball.ironed import Ironed, ironed
 from .ball.rolling_ball import RollingBall, RollingBallState, drop, principal_curvature
 from .ball.solver import BallSolver
+from .ball.state import BallCentreState
 from .central.flow import CentralFlow
 from .central.solver import CentralSolver
 from .core.cost import Cost

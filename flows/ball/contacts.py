@@ -1,10 +1,10 @@
 """Where a ball touches a landscape, and which way it can roll from there.
 
-Up to two parameters the search is global: the distance to the centre is evaluated on a grid over
-the shadow of the ball, the lowest local minima on the grid and the last contact are refined by
-Newton's method, and what is left are all contacts that the grid can tell apart (its spacing must
-resolve the landscape). Beyond two parameters it is local: the minimum of the distance that the
-last contact leads to, which other walls may hide from.
+With one or two parameters the search is global: the distance to the centre is evaluated on a grid
+over the shadow of the ball, the lowest local minima on the grid and the last contact are refined by
+Newton's method, and what remains are all contacts that the grid separates (its spacing must resolve
+the landscape). With more parameters it is local: it finds the minimum of the distance that the last
+contact leads to, and may miss other walls.
 """
 
 import equinox as eqx
@@ -14,16 +14,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ..core.arrays import Vector
 from ..core.cost import Cost
-from .nearest_point import NearestPoint, Scalar, Surface, Vector, nearest_point
+from .nearest_point import NearestPoint, Scalar, Surface, nearest_point
 
 # Grid points per parameter, for one and two parameters.
 _CANDIDATES = {1: 256, 2: 33}
-# In all.
+# Grid points in all.
 _MOST_CANDIDATES = 10_000_000
 # Local minima that are refined.
 _KEPT = {1: 3, 2: 6}
-# Contacts that are together within this, relative to the scale of lengths, are one.
+# Points that are nearer to each other than this, relative to the scale of lengths, are one contact.
 _APART = {"float32": 1e-2, "float64": 1e-5}
 # Distances that differ by less, relative to the same scale, are equal.
 _EQUAL = {"float32": 3e-4, "float64": 1e-6}
@@ -47,7 +48,7 @@ class ContactSearch(eqx.Module):
     iterations: int = eqx.field(static=True, default=30)
 
     def is_global(self, size: int) -> bool:
-        """Whether all contacts are searched for, with that many parameters."""
+        """Return True if all contacts are searched for, with that many parameters."""
         return size <= GLOBAL_LIMIT
 
     def band(self, reach: Scalar) -> Scalar:
@@ -88,6 +89,11 @@ class ContactSearch(eqx.Module):
         grid = Cost(gradients=self.points_per_parameter(size) ** size)
         spent = jax.tree.map(lambda a: jnp.sum(a, dtype=a.dtype), found.cost)
         return _contacts(found, spent + grid, reach, band)
+
+    def nothing(self, surface: Surface, x: Vector, y: Scalar) -> "Contacts":
+        """Return what a search would, filled with zeros, to start a loop from."""
+        shapes = eqx.filter_eval_shape(self, surface, x, y, y, x)
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     def _refined(self, surface: Surface, x: Vector, y: Scalar, start: Vector) -> NearestPoint:
         return nearest_point(
@@ -148,12 +154,12 @@ class Contacts(eqx.Module):
         heights: Their heights.
         slopes: G at each, (contact, P).
         distances: Their distances; infinite for what was found twice or not at all.
-        touching: Whether their distance is the smallest, to tolerance.
-        carrying: Whether they hold the ball: those that its motion keeps touching.
+        touching: True for those whose distance is the smallest, to tolerance.
+        carrying: True for those that hold the ball, and that its motion keeps touching.
         velocity: Minus the minimal-norm convex combination of the touching slopes, (P,): the
             motion of the ball's shadow per unit of learning rate and height scale.
-        residual: Of the nearest one: sine of the angle to the normal.
-        converged: Whether the nearest one was found.
+        residual: Sine of the angle to the normal at the nearest one.
+        converged: True if the nearest one was found.
         cost: What was spent.
     """
 
@@ -175,23 +181,22 @@ class Contacts(eqx.Module):
 
     @property
     def distance(self) -> Scalar:
-        """Its distance."""
+        """The distance of the nearest contact."""
         return self.distances[0]
 
     @property
     def count(self) -> Array:
-        """How many touch."""
+        """How many contacts touch."""
         return jnp.sum(self.touching)
 
     def signed_distances(self, y: Scalar) -> Float[Array, " contact"]:
-        """Return the distances of a centre at height y, negative for what lies above it."""
+        """Return the distances to a centre at height y, negative for contacts above it."""
         return jnp.where(self.heights > y, -self.distances, self.distances)
 
 
 def _contacts(found: NearestPoint, cost: Cost, reach: Scalar, band: Scalar) -> Contacts:
-    """Sort what was found, and see what touches."""
+    """Sort what was found, and find out which of it touches."""
     order = jnp.argsort(jnp.where(found.converged, found.distance, jnp.inf))
-    # The cost is no array of the contacts' once it is summed.
     points, heights, slopes, distances, residuals, converged = (
         a[order]
         for a in (
@@ -211,7 +216,7 @@ def _contacts(found: NearestPoint, cost: Cost, reach: Scalar, band: Scalar) -> C
     touching = single & (distances <= distances[0] + band)
     touching = touching.at[0].set(True)
     velocity, carrying = minimal_norm(slopes, touching)
-    # A search that did not end, at a point nearer than the nearest: that one is not nearest.
+    # If a search stopped early at a point that is nearer still, the nearest contact is not known.
     missed = ~found.converged & (found.distance < distances[0] - band)
     return Contacts(
         points=points,
@@ -237,10 +242,10 @@ def minimal_norm(
 
     Args:
         vectors: Rows.
-        active: Which of them count; the first does.
+        active: Which of them count; the first one always does.
 
     Returns:
-        The vector, and which rows it is a combination of with a weight above zero.
+        The vector, and the rows that it combines with weights above zero.
     """
     count = vectors.shape[0]
     if count == 1:

@@ -10,15 +10,15 @@ moves forward as the centre does; in two by one pass over the grid per offset wi
 
 import dataclasses
 import itertools
-from typing import Any
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 from jaxtyping import Array
 
+from ..core.arrays import ScalarLike
 from ..core.potential import Potential
 from ..core.validation import non_negative, positive, positive_integer
 
@@ -31,7 +31,7 @@ _MOST_POINTS = 20_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Ironed:
-    """An ironed landscape on a grid, as numpy arrays.
+    """An ironed landscape on a grid, as numpy arrays; `ironed` makes it.
 
     Attributes:
         coordinates: The grid's axes, one or two arrays, parameters.
@@ -39,11 +39,21 @@ class Ironed:
         landscape: The loss there.
         contact: Parameters of the contact of a ball whose centre is there, (..., dimension): a
             point of the grid.
-        minima: Which points are local minima of the height, the border left out; of a level
-            stretch the first.
-        creases: Which points lie at a crease: from here to the next point along an axis the
-            contact jumps (by more than 8 spacings of the grid).
-        radius: Of the ball.
+        minima: True at local minima of the height, without the border; the first point of a level
+            stretch.
+        creases: True at a crease: from here to the next point along an axis the contact jumps by
+            more than 8 spacings of the grid.
+        radius: The ball's radius.
+
+    Example:
+        A ball of radius 2 rests over the bottom of the bowl w^2 / 2 on two contacts, +-sqrt(3):
+
+        >>> from flows import ironed
+        >>> found = ironed(lambda w: 0.5 * w[0] ** 2, 2.0, lower=-1.0, upper=1.0, points=201)
+        >>> print(found.points.tolist(), int(found.creases.sum()))
+        [[0.0]] 1
+        >>> print(float(found.height.min()), abs(found.contact[100, 0]).round(2))
+        2.49... 1.73
     """
 
     coordinates: tuple[np.ndarray, ...]
@@ -63,30 +73,41 @@ class Ironed:
 
 def ironed(
     potential: Potential,
-    radius: Any,
+    radius: ScalarLike,
     *,
-    lower: Any,
-    upper: Any,
-    points: Any = None,
-    height_scale: Any = 1.0,
+    lower: ScalarLike | Sequence[float],
+    upper: ScalarLike | Sequence[float],
+    points: int | Sequence[int] | None = None,
+    height_scale: ScalarLike = 1.0,
 ) -> Ironed:
-    """Iron a landscape of one or two parameters.
+    """Iron a landscape of one or two parameters: y_c(x), the height of a ball's centre over x.
 
-    The potential is evaluated up to a radius beyond the borders, so that the border is ironed as
-    the inside is. Height errors are of the order of the squared spacing times the curvature of the
-    landscape, local minima are counted right where the grid resolves them.
+        y_c(x) = sup over |q - x| <= rho of F(q) + sqrt(rho^2 - |q - x|^2),    F = a L
+
+    (arXiv 2505.19527). The potential is evaluated up to a radius beyond the borders, so that the
+    border is ironed as the inside is. Height errors are of the order of the squared spacing times
+    the curvature of the landscape; local minima are counted correctly where the grid resolves them.
 
     Args:
         potential: The loss of params of shape (1,) or (2,).
         radius: rho, at least 0, in units of the parameters.
-        lower: Lower ends of the grid, a number or one or two of them.
-        upper: Upper ends.
-        points: Grid points along each axis; one number or one per axis; by default 2001 in one
-            dimension and 201 in two.
+        lower: Lower end of the grid for one parameter, or two of them for two parameters.
+        upper: Upper ends, likewise.
+        points: Grid points along each axis, one number or one per axis; by default 2001 for one
+            parameter and 201 for two.
         height_scale: a, as for `RollingBall`.
 
     Raises:
         ValueError: If an argument is out of range, or the grid would be too large.
+
+    Example:
+        Ripples that are sharper than the ball are ironed out, which leaves one minimum of seven:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import ironed
+        >>> ripples = lambda w: 0.5 * w[0] ** 2 + 0.1 * jnp.sin(20.0 * w[0])
+        >>> [len(ironed(ripples, r, lower=-1.0, upper=1.0).points) for r in (0.0, 2.0)]
+        [7, 1]
     """
     rho, scale = (
         float(non_negative("radius", radius)),
@@ -95,14 +116,14 @@ def ironed(
     low, high = _ends(lower, upper)
     size = len(low)
     given = [2001, 201][size - 1] if points is None else points
-    counts = list(given) if isinstance(given, list | tuple) else [given] * size
+    counts = list(given) if isinstance(given, Sequence) else [given] * size
     if len(counts) != size:
         raise ValueError(f"points must be one number or {size}, one per axis; got {points!r}.")
     counts = [positive_integer("points", count) for count in counts]
     if min(counts) < 3:
         raise ValueError(f"points must be at least 3 along each axis; got {points!r}.")
     spacing = (high - low) / (np.array(counts) - 1)
-    # A rounding error must not cost a row of the ball.
+    # A rounding error must not remove a row of the ball.
     reach = [int(np.floor(rho / step * (1 + 1e-12))) for step in spacing]
     shape = [count + 2 * cells for count, cells in zip(counts, reach, strict=True)]
     if np.prod(shape, dtype=float) > _MOST_POINTS:
@@ -130,7 +151,9 @@ def ironed(
     )
 
 
-def _ends(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
+def _ends(
+    lower: ScalarLike | Sequence[float], upper: ScalarLike | Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     try:
         low, high = (np.atleast_1d(np.asarray(end, dtype=float)) for end in (lower, upper))
     except (TypeError, ValueError):
@@ -176,8 +199,8 @@ def _iron_line(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return y_c and the contact's index, for each centre, by divide and conquer.
 
-    With a concave cap the contact's index does not decrease with the centre's, so that those of
-    two centres bound that of the one between them.
+    With a concave cap the contact's index does not decrease with the centre's, so that the contacts
+    of two centres bound those of the centres between them.
     """
     step, cells = spacing[0], reach[0]
     count = len(heights) - 2 * cells
@@ -238,6 +261,9 @@ def _minima(values: np.ndarray) -> np.ndarray:
 
     It counts only if it rises on all sides, and does not reach the border.
     """
+    # Imported here, since it takes a while and nothing else in `flows` needs it.
+    import scipy.ndimage
+
     lowest = values == scipy.ndimage.minimum_filter(values, 3, mode="nearest")
     # A level stretch falls somewhere if a point of it has a lower neighbour.
     beside = scipy.ndimage.minimum_filter(np.where(lowest, np.inf, values), 3, mode="nearest")

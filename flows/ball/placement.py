@@ -1,21 +1,21 @@
-"""Putting a ball to where it touches a landscape."""
+"""Putting a ball where it touches a landscape."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool
 
+from ..core.arrays import Vector
 from ..core.cost import Cost
 from .contacts import Contacts, ContactSearch
-from .nearest_point import Scalar, Surface, Vector
+from .nearest_point import Scalar, Surface
 
 # Shares of the radius by which a ball may be too near or too far.
 SLACK = {"float32": 1e-3, "float64": 1e-6}
 
 
 class Placed(eqx.Module):
-    """A ball that was put to where it touches the landscape.
+    """A ball that was put where it touches the landscape.
 
     Attributes:
         x: The centre's parameters (P,).
@@ -23,7 +23,7 @@ class Placed(eqx.Module):
         contacts: Where it touches.
         first_distance: How far the nearest point was before it was moved.
         gap: Distance of the centre to the landscape minus the radius, before the last correction.
-        done: Whether nothing is left to be corrected.
+        done: True if nothing is left to be corrected.
         cost: What was spent on placing it.
     """
 
@@ -36,7 +36,7 @@ class Placed(eqx.Module):
     cost: Cost
 
     def off(self, radius: Scalar) -> Bool[Array, ""]:
-        """Return whether the ball could not be put to the distance of its radius."""
+        """Return True if the ball could not be put at the distance of its radius."""
         scale = jnp.max(jnp.abs(self.x)) + jnp.abs(self.y) + radius
         rounding = jnp.sqrt(jnp.finfo(self.y.dtype).eps) * scale
         return ~(jnp.abs(self.gap) <= SLACK[str(self.y.dtype)] * radius + rounding)
@@ -44,12 +44,8 @@ class Placed(eqx.Module):
 
 def unplaced(search: ContactSearch, surface: Surface, x: Vector, y: Scalar) -> Placed:
     """Return a ball that has no contacts yet."""
-    blank = jax.tree.map(
-        lambda a: jnp.zeros(a.shape, a.dtype),
-        eqx.filter_eval_shape(search, surface, x, y, y, x),
-    )
-    infinite = jnp.full_like(y, jnp.inf)
-    return Placed(x, y, blank, infinite, infinite, jnp.asarray(False), Cost())
+    infinite, nothing = jnp.full_like(y, jnp.inf), search.nothing(surface, x, y)
+    return Placed(x, y, nothing, infinite, infinite, jnp.asarray(False), Cost())
 
 
 def attempt(
@@ -60,10 +56,10 @@ def attempt(
     last: Vector,
     band: Scalar,
 ) -> Placed:
-    """Look where a ball touches, and correct its centre by that if it has to be.
+    """Find where a ball touches, and correct its centre if it needs that.
 
-    One contact: it moves vertically, x stays. Two or more that carry it: it moves by the shortest
-    way to where all of them are at the distance of the radius.
+    With one contact it moves vertically and x stays; with two or more that carry it, it moves by
+    the shortest way to where all of them are at the distance of the radius.
 
     Args:
         search: How contacts are found.
@@ -71,7 +67,7 @@ def attempt(
         ball: The ball, near the landscape.
         radius: Its radius.
         last: A guess of the contact.
-        band: As for the search.
+        band: Distances that differ by less than this are equal.
     """
     contacts = search(surface, ball.x, ball.y, radius, last, band)
     eps = float(jnp.finfo(ball.x.dtype).eps)
@@ -109,9 +105,9 @@ def place(
         surface: F.
         x: The centre's parameters (P,).
         y: Its height.
-        radius: Of the ball.
+        radius: The ball's radius.
         last: A guess of the contact.
-        attempts: How often to look and correct, at most.
+        attempts: How often to search and correct, at most.
     """
 
     def one(carry: tuple[Placed, Vector], _: None) -> tuple[tuple[Placed, Vector], None]:
@@ -141,8 +137,8 @@ def _corrected(ball: Placed, contacts: Contacts, radius: Scalar) -> tuple[Vector
     normals = jnp.concatenate([-contacts.slopes, jnp.ones_like(w)[:, None]], axis=1) / w[:, None]
     rows = contacts.carrying & valid
     normals = jnp.where(rows[:, None], normals, 0)
-    # Rows that do not count get a unit on the diagonal; more contacts than dimensions depend on
-    # each other, to which the small term is the answer.
+    # Rows that do not count get a one on the diagonal. More contacts than dimensions are linearly
+    # dependent: the small term keeps the matrix regular.
     tiny = jnp.where(rows, 10 * jnp.finfo(y.dtype).eps, 1)
     gram = normals @ normals.T + jnp.diag(tiny)
     shift = normals.T @ jnp.linalg.solve(gram, jnp.where(rows, missing, 0))

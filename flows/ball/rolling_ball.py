@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from ..core.arrays import Vector
 from ..core.cost import Cost
 from ..core.optimizer import AbstractCheckedOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, is_traced
 from ..core.validation import non_negative, positive, positive_integer
 from .contacts import GLOBAL_LIMIT, Contacts, ContactSearch
-from .nearest_point import Surface, Vector, largest_curvature
-from .placement import SLACK, Placed, place
+from .nearest_point import Scalar, Surface, largest_curvature
+from .placement import SLACK, place
 
 NOT_FOUND = (
     "the point of the landscape nearest to the ball's centre was not found: residual {detail:.3g} "
@@ -29,7 +31,7 @@ CUTS = (
     "drop(optimizer, potential, params)"
 )
 OFF = (
-    "the ball could not be put to where it touches the landscape: distance minus radius is "
+    "the ball could not be put where it touches the landscape: distance minus radius is "
     "{detail:.3g}; the landscape may be too rough for the search (`candidates`)"
 )
 
@@ -42,14 +44,21 @@ _ZOOMS = 12
 
 
 class RollingBallState(eqx.Module):
-    """State of the rolling ball.
+    """State of the rolling ball: its contact, and how the steps up to it went.
 
     Attributes:
         params: The contact, where the ball touches the landscape.
-        started: Whether it was checked that the ball does not cut the landscape at the start.
+        started: True once it was checked that the ball does not cut the landscape at the start.
         detail: The last projection's residual, or the radius that would have been admissible.
         failure: Which of the optimizer's `failures` happened, from 1; 0 for none.
         cost: What was spent since the start.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import RollingBall
+        >>> state = RollingBall(0.1, radius=0.5).init(jnp.asarray([2.0]))
+        >>> print(state.params, bool(state.started), int(state.failure))
+        [2.] False 0
     """
 
     params: Params
@@ -73,8 +82,8 @@ class RollingBall(AbstractCheckedOptimizer):
     a minimum of curvature sigma can be touched only if a rho sigma <= 1, and is sharpened to
     sigma / (1 - a rho sigma). At steep places, a |grad L| >> 1, it is rho alone that matters.
 
-    Up to two parameters the nearest point is searched for globally, on a grid (`candidates`);
-    beyond it is the local minimum of the distance that Newton's method finds from p - eta g.
+    With up to two parameters the nearest point is searched for globally, on a grid (`candidates`);
+    with more it is the local minimum of the distance that Newton's method finds from p - eta g.
 
     Where a ball is held by two walls it jumps from one to the other. With one parameter it rests
     there as its flow does; with more it slides along the crease, on the curve of its flow but not
@@ -92,6 +101,17 @@ class RollingBall(AbstractCheckedOptimizer):
 
     Raises:
         ValueError: If one of them is out of its range.
+
+    Example:
+        On the bowl |w|^2 / 2 a ball of radius 1/2 is faster than gradient descent, which would be
+        at 0.81:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import RollingBall, iterate
+        >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
+        >>> run = iterate(RollingBall(0.1, radius=0.5), bowl, jnp.asarray([1.0, 0.0, 0.0]), steps=2)
+        >>> round(float(run.params[-1][0]), 4)
+        0.7551
     """
 
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
@@ -121,7 +141,7 @@ class RollingBall(AbstractCheckedOptimizer):
         """Return F, from flat parameters to a height; `params` gives their structure."""
         _, unravel = ravel_pytree(params)
 
-        def height(flat: Any) -> Any:
+        def height(flat: Vector) -> Scalar:
             # A loss may be computed in a higher precision than that of the parameters.
             value = jnp.asarray(potential(unravel(flat)), flat.dtype)
             return self.height_scale.astype(flat.dtype) * value
@@ -140,14 +160,15 @@ class RollingBall(AbstractCheckedOptimizer):
         )
 
     def step(self, state: RollingBallState, potential: Potential) -> RollingBallState:
-        """Roll once; the parameters are not finite from where the projection fails on."""
+        """Roll once; from the step on whose projection fails the parameters are not finite."""
         flat, unravel = ravel_pytree(state.params)
         surface = self.surface(potential, state.params)
         height, slope = jax.value_and_grad(surface)(flat)
-        radius, rate = self.radius.astype(flat.dtype), self._rate(flat.dtype)
+        radius, rate = self.radius.astype(flat.dtype), self.rate(flat.dtype)
         centre = _centre(flat, height, slope, radius)
         moved = centre[0] - rate * slope, centre[1] - rate * (slope @ slope)
-        # Both the check at the start and the step itself, in a loop: one search to compile.
+
+        # The check at the start and the step itself, in a loop: one search to compile.
         reach = jnp.sqrt(jnp.sum((moved[0] - flat) ** 2) + (moved[1] - height) ** 2)
         targets = tuple(jnp.stack(pair) for pair in zip(centre, moved, strict=True))
         guesses = jnp.stack([flat, flat - rate * slope])
@@ -163,13 +184,11 @@ class RollingBall(AbstractCheckedOptimizer):
             contacts = lax.cond(wanted, found, lambda: last)
             return contacts, contacts
 
-        blank = jax.tree.map(
-            lambda a: jnp.zeros(a.shape, a.dtype),
-            eqx.filter_eval_shape(self.search, surface, *moved, reach, flat),
-        )
         rows = (*targets, guesses, jnp.stack([radius, reach]), needed)
-        _, both = lax.scan(find, blank, rows)
+        _, both = lax.scan(find, self.search.nothing(surface, *moved), rows)
         first, second = (jax.tree.map(lambda a, i=i: a[i], both) for i in (0, 1))
+
+        # What went wrong, if anything.
         cuts, limit = self.cuts(surface, flat, first.distance, ~state.started)
         point, residual = second.nearest, second.residual
         valid = jnp.isfinite(height) & jnp.all(jnp.isfinite(slope))
@@ -214,7 +233,8 @@ class RollingBall(AbstractCheckedOptimizer):
         height, slope = jax.value_and_grad(self.surface(potential, params))(flat)
         return _centre(flat, height, slope, self.radius.astype(flat.dtype))
 
-    def _rate(self, dtype: Any) -> Float[Array, ""]:
+    def rate(self, dtype: DTypeLike) -> Float[Array, ""]:
+        """Return eta / a in a dtype: how far the centre moves per slope of the surface."""
         return (self.learning_rate / self.height_scale.astype(self.learning_rate.dtype)).astype(
             dtype
         )
@@ -222,24 +242,24 @@ class RollingBall(AbstractCheckedOptimizer):
     def cuts(
         self, surface: Surface, point: Vector, distance: Array, wanted: Array
     ) -> tuple[Bool[Array, ""], Array]:
-        """Return whether a ball that touches at a point cuts the landscape, there or elsewhere.
+        """Find out if a ball that touches at a point cuts the landscape, there or elsewhere.
 
-        With more than two parameters it sees what the curvature at the point says, no other walls.
+        With more than two parameters only the curvature at the point counts, no other walls.
 
         Args:
             surface: F.
             point: The contact (P,).
-            distance: How far the point of the landscape nearest to its centre is from it.
-            wanted: Whether to look; it does not cut if not.
+            distance: How far the point of the landscape nearest to the ball's centre is from it.
+            wanted: False to skip the check: the ball then counts as one that does not cut.
 
         Returns:
-            It, and the largest radius admissible there if it does.
+            True if it cuts, and the largest radius admissible there if it does.
         """
         radius = self.radius.astype(point.dtype)
         slack = SLACK[str(point.dtype)] * radius
         local = not self.search.is_global(point.size)
         lower = wanted & (distance < radius - slack)
-        # The contact is a stationary point of the distance, of whatever sort: the curvature tells.
+        # The contact is a stationary point of the distance; its curvature shows of which kind.
         limit = lax.cond(
             wanted if local else lower,
             lambda: self.limit(surface, point),
@@ -248,9 +268,13 @@ class RollingBall(AbstractCheckedOptimizer):
         return wanted & (limit < radius - slack) if local else lower, limit
 
     def limit(self, surface: Surface, point: Vector) -> Array:
-        """Return inf over q with nu.(q - p) > 0 of |q - p|^2 / (2 nu.(q - p)).
+        """Return the largest admissible radius.
 
-        From the curvature at p alone beyond two parameters.
+        With nu the normal at the point p it is
+
+            inf over q with nu.(q - p) > 0 of |q - p|^2 / (2 nu.(q - p)).
+
+        With more than two parameters it is what the curvature at p allows.
         """
         height, slope = jax.value_and_grad(surface)(point)
         size, radius = point.size, self.radius.astype(point.dtype)
@@ -265,7 +289,7 @@ class RollingBall(AbstractCheckedOptimizer):
         def ratios(q: Array) -> Array:
             offset = jnp.append(q - point, surface(q) - height)
             along, squared = normal @ offset, offset @ offset
-            # What is nearer than this is the curvature's.
+            # Nearer points are covered by the curvature.
             seen = (along > 0) & (squared > (1e-3 * radius) ** 2)
             return jnp.where(seen, squared / (2 * jnp.where(seen, along, 1)), jnp.inf)
 
@@ -290,13 +314,28 @@ def _centre(point: Vector, height: Array, slope: Vector, radius: Array) -> tuple
     return point - (radius / w) * slope, height + radius / w
 
 
-def settled(optimizer: RollingBall, potential: Potential, params: Params) -> Placed:
-    """Return a ball dropped from above onto the landscape, its centre over `params`."""
-    flat, _ = ravel_pytree(params)
+def check_rolling_ball(optimizer: RollingBall) -> None:
+    """Check that the optimizer of a flow is a rolling ball.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(optimizer, RollingBall):
+        raise ValueError(
+            f"optimizer must be a RollingBall, whose radius the flow has; got {optimizer!r}."
+        )
+
+
+@eqx.filter_jit
+def _dropped(
+    optimizer: RollingBall, potential: Potential, params: Params
+) -> tuple[Params, Bool[Array, ""], Scalar]:
+    """Return the contact of a dropped ball, whether it was found, and the residual."""
+    flat, unravel = ravel_pytree(params)
     surface = optimizer.surface(potential, params)
     radius = optimizer.radius.astype(flat.dtype)
     height, slope = jax.value_and_grad(surface)(flat)
-    # Where a plane through the point below would hold it, or the highest point of the grid.
+    # It starts where a plane through the point below would hold it, or at the dilation on a grid.
     start, guess = height + radius * jnp.sqrt(1 + slope @ slope), flat
     if optimizer.search.is_global(flat.size):
         start = optimizer.search.dilation(surface, flat, radius)
@@ -305,36 +344,43 @@ def settled(optimizer: RollingBall, potential: Potential, params: Params) -> Pla
         # that starts there does not leave.
         aside = jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)
         guess = flat + _ASIDE * radius * aside / jnp.linalg.norm(aside)
-    return place(optimizer.search, surface, flat, start, radius, guess, _DROP_ATTEMPTS)
-
-
-@eqx.filter_jit
-def _dropped(optimizer: RollingBall, potential: Potential, params: Params) -> tuple[Any, ...]:
-    placed = settled(optimizer, potential, params)
-    _, unravel = ravel_pytree(params)
-    contacts = placed.contacts
-    off = placed.off(optimizer.radius.astype(placed.y.dtype))
-    return unravel(contacts.nearest), contacts.converged & ~off, contacts.residual
+    placed = place(optimizer.search, surface, flat, start, radius, guess, _DROP_ATTEMPTS)
+    found = placed.contacts
+    return unravel(found.nearest), found.converged & ~placed.off(radius), found.residual
 
 
 def drop(optimizer: RollingBall, potential: Potential, params: Params) -> Params:
     """Drop a ball from above, with its centre over `params`, and return where it touches.
 
-    It touches where f(theta) + sqrt(rho^2 - |theta - x|^2) is largest, which is always an
-    admissible start: pass it as `params` to `iterate` and `simulate`. Where it touches in several
-    points at once one of them is returned, from which the ball goes on in the same way. With more
-    than two parameters the search is local.
+    It touches where F(q) + sqrt(rho^2 - |q - x|^2) is largest (arXiv 2505.19527), F the height
+    scale times the loss. That is always an admissible start: pass it as `params` to `iterate` and
+    `simulate`. Where it touches in several points at once one of them is returned, from which the
+    ball goes on in the same way. With more than two parameters the search is local.
 
     Args:
         optimizer: The ball.
         potential: The loss.
-        params: Where to drop it, any pytree of floats.
+        params: x, where to drop it, any pytree of floats.
+
+    Returns:
+        The contact, a pytree like `params`.
 
     Raises:
         ValueError: If no contact was found there: a finer grid (`candidates`) may help.
+
+    Example:
+        In the groove 2 w_1^2 a ball of radius 2 cannot touch the bottom. Dropped over it, it lies
+        on a wall, sqrt(63)/4 away:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import RollingBall, drop
+        >>> groove = lambda w: 2.0 * w[0] ** 2 + 0.0 * w[1] + 0.0 * w[2]
+        >>> contact = drop(RollingBall(0.1, radius=2.0), groove, jnp.zeros(3))
+        >>> print(round(float(abs(contact[0])), 4))
+        1.9843
     """
     contact, found, residual = _dropped(optimizer, potential, params)
-    message = "params must be a place over which the ball comes to touch the landscape"
+    message = "params must be a place over which the ball touches the landscape when dropped"
     if not is_traced(found) and not bool(found):
         raise ValueError(
             f"{message}; no contact was found there (residual {float(residual):.3g}). Give more "
@@ -349,13 +395,21 @@ def principal_curvature(
 ) -> Float[Array, ""]:
     """Return the largest principal curvature of the landscape at `params`, 1 / parameter.
 
-    It is positive where the graph of height scale times loss is convex. A ball can touch there
-    only if its radius times this is at most 1.
+    It is the largest eigenvalue of (1/w) (I - G G^T / w^2) H, with G and H the derivatives of
+    F = a L, a the height scale, and w = sqrt(1 + |G|^2); positive where the graph of F is convex.
+    A ball can touch there only if its radius times this is at most 1 (arXiv 2505.19527).
 
     Args:
-        optimizer: The ball, whose height scale counts.
+        optimizer: The ball, of which only the height scale matters.
         potential: The loss.
         params: The point, any pytree of floats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import RollingBall, principal_curvature
+        >>> bowl = lambda w: 0.5 * jnp.sum(jnp.asarray([4.0, 1.0]) * w**2)
+        >>> print(round(float(principal_curvature(RollingBall(0.1, 0.2), bowl, jnp.zeros(2))), 6))
+        4.0
     """
     surface = optimizer.surface(potential, params)
     return largest_curvature(surface, ravel_pytree(params)[0])

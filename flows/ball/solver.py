@@ -12,22 +12,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PyTree
 
+from ..core.arrays import BoolLike, ScalarLike, Vector
 from ..core.compilation import traced_once
 from ..core.cost import Cost
+from ..core.flow import AbstractEquationFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 from ..core.validation import positive
 from ..solvers.projection import AbstractFlowSolver
-from .placement import attempt, unplaced
+from .equation import BallEquation
+from .placement import Placed, attempt, unplaced
+from .state import BallCentreState
 
 _SHORTEST = 1e-6
-# A step that moves the centre by less than this share of the radius has come to a crease, if there
-# is one within twice the move: it is caught, rather than approached for ever.
+# A step that moves the centre by less than this share of the radius has reached a crease, if there
+# is one within twice the move: the ball is put on it, which it would otherwise approach for ever.
 _CAUGHT = 1e-5
 
-# How often the end of a step may be corrected, after the look that is its last stage.
+# How often the end of a step may be corrected, after the search that is its last stage.
 _CORRECTIONS = 4
 
 
@@ -41,39 +46,55 @@ class BallSolverState(eqx.Module):
         failure: Which of the flow's `failures` ended the run, from 1; 0 for none.
     """
 
-    dx: Float[Array, " parameter"]
+    dx: Vector
     dy: Float[Array, ""]
     cost: Cost
     failure: Int[Array, ""]
 
 
 class BallSolver(AbstractFlowSolver):
-    """An explicit Runge-Kutta method, Tsitouras's of order 5, on the centre.
+    """An explicit Runge-Kutta method, Tsitouras's of order 5, on the ball's centre.
 
-    Within a step each stage's search for the contact starts from the last stage's, and its end is
-    put to where the ball touches. It counts what that takes. Any other solver of diffrax works
-    too, with the same projection after its steps, and starts all stages from the last step's
-    contact.
+    Within a step the search for the contact starts from the contact of the stage before, and the
+    end of the step is put where the ball touches. What that takes is counted. Any other solver of
+    diffrax works too, with the same projection after its steps; all its stages start their search
+    from the contact at the start of the step.
 
     Attributes:
-        flow: The `BallCentreFlow`; the vector field of the terms is not used.
-        shortest: A step so short, in steps of the optimizer, is not rejected where no contact is
-            found: the run has failed there.
+        equation: The right-hand side, `flow.equation`; the vector field of the terms is not used.
+        shortest: Where no contact is found, a step shorter than this, in steps of the optimizer, is
+            not rejected: the run has failed there.
 
     Raises:
         ValueError: If `shortest` is not positive.
+
+    Example:
+        It is what `simulate` uses for ball-centre dynamics. On the bowl |w|^2 / 2 the centre of a
+        ball that touches at w moves by -w:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import BallCentreFlow, BallSolver, RollingBall
+        >>> flow = BallCentreFlow(RollingBall(1.0, radius=0.5))
+        >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
+        >>> state = flow.init(bowl, jnp.asarray([2.0, 0.0, 0.0]))
+        >>> state, own = BallSolver(flow.equation).start(state, bowl)
+        >>> round(float(own.dx[0]), 6), round(float(own.dy), 6), int(own.failure)
+        (-2.0, -4.0, 0)
     """
 
-    equation: Any
+    equation: BallEquation
     shortest: Float[Array, ""] = eqx.field(
         default=_SHORTEST, converter=partial(positive, "shortest")
     )
 
     term_structure: ClassVar = diffrax.AbstractTerm
-    interpolation_cls: ClassVar[Callable[..., Any]] = diffrax.Tsit5.interpolation_cls
+    interpolation_cls: ClassVar[Callable[..., diffrax.AbstractLocalInterpolation]] = (
+        diffrax.Tsit5.interpolation_cls
+    )
 
-    def prepared(self, flow: Any, smallest: Float[Array, ""]) -> "BallSolver":
-        """Return the solver for a flow, which tells what fails before the controller gives up."""
+    def prepared(self, flow: AbstractEquationFlow, smallest: Float[Array, ""]) -> "BallSolver":
+        """Return the solver for a flow, which fails before the controller gives up."""
+        assert isinstance(flow.equation, BallEquation)
         # An adaptive controller of diffrax shortens a step to no less than a fifth.
         return BallSolver(flow.equation, jnp.maximum(self.shortest, 5 * smallest))
 
@@ -82,20 +103,26 @@ class BallSolver(AbstractFlowSolver):
         """A hundredth of a step of the optimizer."""
         return jnp.asarray(0.01)
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: diffrax.AbstractTerm) -> int:
         """Return 5."""
         del terms
         return 5
 
-    def start(self, y0: Any, potential: Potential) -> tuple[Any, BallSolverState]:
-        """Put the ball to where it touches, and evaluate its velocity."""
-        placed = self.equation.placed(y0, potential)
-        y0 = self.equation.checked(y0, potential, placed)
-        failure = self.equation.failure(y0, placed)
-        dx, dy = self.equation.rates(placed.contacts)
-        return self.equation.renewed(y0, placed), BallSolverState(dx, dy, placed.cost, failure)
+    def start(
+        self, y0: BallCentreState, potential: Potential
+    ) -> tuple[BallCentreState, BallSolverState]:
+        """Put the ball where it touches, and evaluate its velocity."""
+        y0, failure, placed = self.equation.settled(y0, potential)
+        return y0, BallSolverState(*self.equation.rates(placed.contacts), placed.cost, failure)
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Potential) -> BallSolverState:
+    def init(
+        self,
+        terms: diffrax.AbstractTerm,
+        t0: ScalarLike,
+        t1: ScalarLike,
+        y0: BallCentreState,
+        args: Potential,
+    ) -> BallSolverState:
         """Evaluate the velocity at the start."""
         del terms, t0, t1
         return self.start(y0, args)[1]
@@ -103,28 +130,74 @@ class BallSolver(AbstractFlowSolver):
     @traced_once
     def step(
         self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: Any,
+        terms: diffrax.AbstractTerm,
+        t0: ScalarLike,
+        t1: ScalarLike,
+        y0: BallCentreState,
         args: Potential,
         solver_state: BallSolverState,
-        made_jump: Any,
-    ) -> tuple[Any, Any, dict[str, Any], BallSolverState, RESULTS]:
+        made_jump: BoolLike,
+    ) -> tuple[
+        BallCentreState, BallCentreState, dict[str, PyTree[Array]], BallSolverState, RESULTS
+    ]:
         """Take one step; it is rejected where a contact was not found."""
         del terms, made_jump
-        flow, step = self.equation, t1 - t0
+        step = jnp.asarray(t1) - jnp.asarray(t0)
         x0, unravel = ravel_pytree(y0.centre)
-        search, surface = flow.optimizer.search, flow.surface(args, y0)
-        radius = flow.radius(x0.dtype)
-        lower, weights, errors = _tableau(x0.dtype)
+        _, _, errors = _tableau(x0.dtype)
+
+        # The stages, and where the ball is at the end of the step.
+        rates, placed, cost = self._stages(step, y0, args, solver_state)
+        stages = rates.shape[0]
+
+        # Whether the step failed: it is then rejected, unless it is too short for that.
+        error = step * (errors @ rates)
+        y1, lost = self.equation.outcome(y0, placed)
+        failed = ~jnp.all(jnp.isfinite(error)) | (lost > 0)
+        hopeless = failed & (step < self.shortest)
+        error = jnp.where(failed, jnp.where(hopeless, 0, jnp.inf), error)
+        kept = jax.tree.map(lambda new, old: jnp.where(failed, old, new), y1, y0)
+        y1 = dataclasses.replace(kept, detail=y1.detail)
+        # Read only when the step size is constant: an adaptive controller discards the step.
+        failure = jnp.where(failed, jnp.maximum(lost, 1), 0).astype(jnp.int32)
+        following = BallSolverState(
+            rates[-1, :-1], rates[-1, -1], solver_state.cost + cost, failure
+        )
+
+        # What interpolation needs. The contact is only a guess for the next search: a straight line
+        # will do.
+        chord = jax.tree.map(jnp.subtract, y1.contact, y0.contact)
+        chord = jax.tree.map(lambda c: jnp.broadcast_to(c, (stages, *c.shape)), chord)
+        slopes = jnp.where(jnp.isfinite(rates), step * rates, 0)
+        slopes = jax.vmap(y0.moving)(jax.vmap(unravel)(slopes[:, :-1]), slopes[:, -1], chord)
+        info = {"y0": y0, "y1": y1, "k": slopes}
+        nothing = jax.tree.map(jnp.zeros_like, y0.contact)
+        y_error = y0.moving(unravel(jnp.abs(error[:-1])), jnp.abs(error[-1]), nothing)
+        result = choose(failed, RESULTS.nonlinear_divergence, RESULTS.successful)
+        return y1, y_error, info, following, result
+
+    def func(
+        self, terms: diffrax.AbstractTerm, t0: ScalarLike, y0: BallCentreState, args: Potential
+    ) -> BallCentreState:
+        """Return the vector field."""
+        del terms
+        return self.equation.vector_field(jnp.asarray(t0), y0, args)
+
+    def _stages(
+        self, step: Array, y0: BallCentreState, potential: Potential, solver_state: BallSolverState
+    ) -> tuple[Float[Array, "stage coordinate"], Placed, Cost]:
+        """Return the velocities (dx, dy) of all stages, the ball at the end, and what it took."""
+        x0, _ = ravel_pytree(y0.centre)
+        equation, search = self.equation, self.equation.optimizer.search
+        surface, radius = equation.surface(potential, y0), equation.radius(x0.dtype)
+        lower, weights, _ = _tableau(x0.dtype)
         stages = len(weights)
         rates = jnp.zeros((stages, x0.size + 1), x0.dtype)
         rates = rates.at[0].set(jnp.append(solver_state.dx, solver_state.dy))
         start = jnp.append(x0, y0.height)
 
         def one(carry: Any, index: Array) -> tuple[Any, None]:
-            """One stage, or one correction of the end: one search, so that one is compiled."""
+            """Make one stage, or one correction of the end: with one search, compiled once."""
             rates, ball, last, cost = carry
             row = jnp.minimum(index, stages - 1)
             inner = index < stages - 1
@@ -143,7 +216,7 @@ class BallSolver(AbstractFlowSolver):
 
             def tried() -> Any:
                 ball = attempt(search, surface, fresh, radius, last, band)
-                renewed = rates.at[row].set(jnp.append(*flow.rates(ball.contacts)))
+                renewed = rates.at[row].set(jnp.append(*equation.rates(ball.contacts)))
                 nearest = jnp.where(ball.contacts.converged, ball.contacts.nearest, last)
                 ball = dataclasses.replace(ball, done=ball.done & ~inner)
                 return renewed, ball, nearest, cost + ball.cost
@@ -154,33 +227,7 @@ class BallSolver(AbstractFlowSolver):
         first = rates, first, ravel_pytree(y0.contact)[0], Cost()
         indices = jnp.arange(1, stages + _CORRECTIONS, dtype=jnp.int32)
         (rates, placed, _, cost), _ = lax.scan(one, first, indices)
-        dx, dy = rates[-1, :-1], rates[-1, -1]
-        error = step * (errors @ rates)
-        lost = flow.failure(y0, placed)
-        failed = ~jnp.all(jnp.isfinite(error)) | (lost > 0)
-        hopeless = failed & (step < self.shortest)
-        error = jnp.where(failed, jnp.where(hopeless, 0, jnp.inf), error)
-        y1 = flow.renewed(y0, placed)
-        y1 = jax.tree.map(lambda new, old: jnp.where(failed, old, new), y1, y0)
-        y1 = dataclasses.replace(y1, detail=flow.renewed(y0, placed).detail)
-        spent = solver_state.cost + cost
-        # Told of a rejected step too, which nobody reads: a constant step size rejects none.
-        failure = jnp.where(failed, jnp.maximum(lost, 1), 0).astype(jnp.int32)
-        following = BallSolverState(dx, dy, spent, failure)
-        chord = jax.tree.map(jnp.subtract, y1.contact, y0.contact)
-        # The contact is only a guess for the next search: a straight line will do.
-        chord = jax.tree.map(lambda c: jnp.broadcast_to(c, (stages, *c.shape)), chord)
-        slopes = jnp.where(jnp.isfinite(rates), step * rates, 0)
-        slopes = jax.vmap(y0.moving)(jax.vmap(unravel)(slopes[:, :-1]), slopes[:, -1], chord)
-        info = {"y0": y0, "y1": y1, "k": slopes}
-        nothing = jax.tree.map(jnp.zeros_like, y0.contact)
-        y_error = y0.moving(unravel(jnp.abs(error[:-1])), jnp.abs(error[-1]), nothing)
-        result = choose(failed, RESULTS.nonlinear_divergence, RESULTS.successful)
-        return y1, y_error, info, following, result
-
-    def func(self, terms: Any, t0: Any, y0: Any, args: Potential) -> Any:
-        """Return the vector field."""
-        return terms.vf(t0, y0, args)
+        return rates, placed, cost
 
     def _band(self, move: Array) -> Float[Array, ""]:
         """Return which distances count as equal after a move."""
@@ -190,10 +237,13 @@ class BallSolver(AbstractFlowSolver):
         return jnp.where(length < _CAUGHT * radius, jnp.maximum(length, default), default)
 
 
-def _tableau(dtype: Any) -> tuple[Array, ...]:
+def _tableau(dtype: DTypeLike) -> tuple[Array, Array, Array]:
     """Return Tsitouras's lower triangle, with zeros, his weights, and those of the error."""
     tableau = diffrax.Tsit5.tableau
     lower = np.zeros((tableau.num_stages, tableau.num_stages))
     for row, weights in enumerate(tableau.a_lower, start=1):
         lower[row, :row] = weights
-    return tuple(jnp.asarray(a, dtype) for a in (lower, tableau.b_sol, tableau.b_error))
+    lower, weights, errors = (
+        jnp.asarray(a, dtype) for a in (lower, tableau.b_sol, tableau.b_error)
+    )
+    return lower, weights, errors

@@ -1,32 +1,47 @@
-"""How Rod Flow moves: the optimizer's map averaged over the rods, and what it does to them.
+"""The right-hand side of Rod Flow: the optimizer's map averaged over the ends of the rods.
 
 For rods d_1 to d_r around a centre c and a map z -> z + F(z),
 
     Fbar = F(c) + sum_i [ (F(c + d_i) + F(c - d_i))/2 - F(c) ],
     D_i  = (F(c + d_i) - F(c - d_i))/2,
-    JF   = the derivative of Fbar with c along Fbar, the rods held fixed,
+    JF   = the derivative of Fbar with respect to c along Fbar, with the rods held fixed,
     dc/dt = Fbar - JF/2,    dSigma/dt = (1/2) (Fbar Fbar^T + sum_i D_i D_i^T) - 2 Sigma.
 
-For r = 1 it is the flow of arXiv 2602.01480 (2605.06821 with momentum): F(c) drops out, and
+For r = 1 this is the flow of arXiv 2602.01480 (2605.06821 with momentum): F(c) drops out, and
 (1/2)(Fbar Fbar^T + D D^T) = (1/4)(F_+ F_+^T + F_- F_-^T).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree, Real
 
+from ..core.compilation import traced_once
+from ..core.cost import Cost
+from ..core.optimizer import AbstractOptimizer
+from ..core.potential import Potential
 from ..core.trees import all_finite
-from ..optimizers.phase_space import Point
-from .state import Rods
+from ..linear_algebra.low_rank_sums import inner_products
+from ..linear_algebra.symmetric import positive_part
+from ..optimizers.phase_space import Point, increments
+from .state import DenseRodState, LowRankRodState, Rods, RodState, flat_centre
+
+Rank = int | Literal["auto"]
+
+# What `rank="auto"` may keep.
+MOST_RODS = 8
+
+# Relative to the longest row of a factor: how long the others are at the start, and below which
+# length rows count as zero in the tangent field.
+SHORT = {"float32": 1e-3, "float64": 1e-6}
 
 
 class RodSlope(eqx.Module):
-    """How the flow moves at a state.
+    """How Rod Flow moves at a state, before that is written in one of the state's two forms.
 
     Attributes:
         velocity: dc/dt, (n,).
@@ -34,7 +49,7 @@ class RodSlope(eqx.Module):
         spreads: D_i as rows, (r, n).
         stretch: The largest |D_i| / |d_i| of the rods that matter: eta times a curvature.
         points: At how many points the map and its derivative were evaluated.
-        smooth: Whether the map's derivative is finite where the map is.
+        smooth: True if the map's derivative is finite where the map is.
     """
 
     velocity: Point
@@ -51,14 +66,129 @@ class RodSlope(eqx.Module):
         return jnp.sqrt(half) * jnp.concatenate([self.mean[None], self.spreads])
 
 
+class RodEquation(eqx.Module):
+    """The right-hand side of Rod Flow, which its vector field and its solver both evaluate.
+
+    Attributes:
+        optimizer: The map that is averaged.
+        rank: How many rods there are, or "auto" for as many as carry `share` of trace(Sigma).
+        share: The share that they carry, at least 0 and below 1.
+    """
+
+    optimizer: AbstractOptimizer
+    rank: Rank = eqx.field(static=True)
+    share: Float[Array, ""]
+
+    failures: ClassVar[tuple[str, ...]] = (
+        "the directional derivative DF . F of the optimizer's map at the rods is not finite though "
+        "the map is: the optimizer or the potential is not smooth there",
+    )
+
+    def count(self, size: int) -> int:
+        """Return how many rods a state in a phase space of dimension `size` has.
+
+        Raises:
+            ValueError: If the rank is above that dimension.
+        """
+        if self.rank == "auto":
+            return min(MOST_RODS, size)
+        if self.rank > size:
+            raise ValueError(
+                "rank must be at most the dimension of the optimizer's phase space, "
+                f"{size}; got {self.rank}."
+            )
+        return self.rank
+
+    def rods(self, state: RodState, *, ordered: bool = False) -> Rods:
+        """Return the rods d_i as rows, longest first, (rod, n); `ordered` as for `slope`."""
+        count = self.count(flat_centre(state)[0].size)
+        values, trace, rods = state.spectrum(count, ordered=ordered)
+        if self.rank != "auto":
+            return rods
+        # Rod i + 1 is kept where i rods leave more than 1 - share; fully where twice as much.
+        trace = jnp.where(trace > 0, trace, 1)
+        left = jnp.concatenate([jnp.ones_like(values[:1]), 1 - jnp.cumsum(values[:-1]) / trace])
+        left = jnp.concatenate([jnp.ones_like(left[:1]), left[:-1]])
+        fade = jnp.clip(left / (1 - self.share.astype(left.dtype)) - 1, 0, 1)
+        return jnp.sqrt(jnp.where(fade > 0, fade, 1))[:, None] * jnp.where(
+            fade[:, None] > 0, rods, 0
+        )
+
+    def slope(self, state: RodState, potential: Potential, *, ordered: bool = False) -> RodSlope:
+        """Return how the centre moves and what feeds the covariance.
+
+        Args:
+            state: Where.
+            potential: The loss.
+            ordered: True if the rows of a factor are known to be orthogonal, longest first.
+        """
+        centre, unravel = flat_centre(state)
+        increment = increments(self.optimizer, potential, unravel)
+        return rod_slope(increment, centre, self.rods(state, ordered=ordered))
+
+    @traced_once
+    def vector_field(
+        self, t: Real[Array, ""] | float, state: RodState, potential: Potential
+    ) -> RodState:
+        """Return dc/dt, with dSigma/dt or the velocity of a factor of Sigma.
+
+        A factor moves as Z' = (Z Z^T)^+ Z M (I - Pi/2) - Z with M = dSigma/dt + 2 Sigma and Pi the
+        projection on the rows of Z, so that (Z^T Z)' is dSigma/dt projected on the matrices of
+        that rank near Sigma. It is stiff while some rows are much shorter than others.
+        """
+        del t
+        _, unravel = flat_centre(state)
+        slope = self.slope(state, potential)
+        velocity, sources = unravel(slope.velocity), slope.sources
+        if isinstance(state, DenseRodState):
+            feed = jnp.matmul(sources.T, sources, precision="highest")
+            return DenseRodState(velocity, feed - 2 * state.covariance)
+        rows = state.factor
+        gram = inner_products(rows, rows)
+        short = SHORT[str(rows.dtype)] ** 2 * jnp.trace(gram)
+        tiny = jnp.finfo(rows.dtype).tiny
+        gram = gram + (short + tiny) * jnp.eye(rows.shape[0], dtype=rows.dtype)
+        weights = jnp.linalg.solve(gram, inner_products(rows, sources))
+        own = 0.5 * jnp.matmul(weights.T, rows, precision="highest")
+        turned = jnp.matmul(weights, sources - own, precision="highest")
+        return LowRankRodState(velocity, turned - rows)
+
+    def project(self, state: RodState, potential: Potential) -> tuple[RodState, Int[Array, ""]]:
+        """Make Sigma symmetric and positive; a factor of it stays as it is.
+
+        Returns:
+            The state, and 1 where the optimizer's map has a value but no derivative, else 0.
+        """
+        if isinstance(state, DenseRodState):
+            state = DenseRodState(state.centre, positive_part(state.covariance))
+        centre, unravel = flat_centre(state)
+        increment = increments(self.optimizer, potential, unravel)
+        move = increment(centre)
+        change = jax.jvp(increment, (centre,), (move,))[1]
+        return state, (all_finite(state) & _is_rough(move, change)).astype(jnp.int32)
+
+    @property
+    def point_cost(self) -> Cost:
+        """What the map and one derivative of it cost at a point."""
+        gradients = self.optimizer.cost.gradients
+        return Cost(gradients=gradients, hvps=gradients)
+
+    @property
+    def cost(self) -> Cost | None:
+        """The map and a derivative at each end of the rods; None for "auto", where it varies."""
+        if self.rank == "auto":
+            return None
+        return self.point_cost * (2 * self.rank + (self.rank > 1))
+
+
 def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) -> RodSlope:
-    """Return how the flow moves.
+    """Return how the centre and the covariance move, for a map and given rods.
 
     The points are evaluated one after the other: on a CPU a batch of gradients is slower than its
-    members, and takes more memory everywhere. The derivative evaluates them anew, since its
-    direction is known only after all of them: what it could share would have to be kept for each,
-    and copying that takes longer. Among several, rods of length zero are passed over, and so is
-    the centre where its weight is zero.
+    members, and it takes more memory everywhere. The derivative evaluates them a second time, since
+    its direction is known only after all of them: what it could share would have to be kept for
+    each, and copying that takes longer. Among several, rods of length zero are passed over, and so
+    is the centre where its weight is zero.
 
     Args:
         increment: F.
@@ -67,20 +197,20 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     """
     count = rods.shape[0]
     squares = jnp.sum(rods**2, axis=1)
-    # One rod stands for the whole map, also where it has no length.
+    # A single rod is used even where it has no length: its two ends are the only points.
     used = (squares > 0) | (count == 1)
     excess = 1 - jnp.sum(used.astype(centre.dtype))
 
-    # One rod has no weight left for the centre, which is point 0.
+    # The centre is point 0, and has no weight where there is one rod.
     first = int(count == 1)
 
-    def over_points(add: Callable[..., Any], like: Any) -> Any:
-        """Sum over the points: `add(carry, point, weight, rod, sign)`, at the centre of sign 0.
+    def over_points(add: Callable[..., Any], like: PyTree[Array]) -> Any:
+        """Sum over the points: `add(carry, point, weight, rod, sign)`, with sign 0 at the centre.
 
         Args:
             add: From a carry to the next one.
-            like: Arrays in whose place the carry, zero at first, may be put: XLA keeps zeros that
-                it could make anew in memory for as long as the run takes.
+            like: Arrays whose memory the carry, zero at first, may take over: XLA keeps constant
+                zeros in memory for as long as the run takes.
         """
 
         def visit(carry: Any, which: Array) -> tuple[Any, None]:
@@ -91,7 +221,7 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
             weight = jnp.where(at_centre, excess, 0.5 * used[rod].astype(centre.dtype))
 
             def evaluate(carry: Any) -> Any:
-                # Otherwise XLA computes the point anew wherever the map reads parameters.
+                # Otherwise XLA computes the point again wherever the map reads parameters.
                 point = lax.optimization_barrier(centre + sign * rods[rod])
                 return add(carry, point, weight, rod, sign)
 
@@ -100,7 +230,9 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
         points = jnp.arange(first, 2 * count + 1, dtype=jnp.int32)
         return lax.scan(visit, like, points)[0]
 
-    def values(carry: Any, point: Point, weight: Array, rod: Array, sign: Array) -> Any:
+    def values(
+        carry: tuple[Point, Rods], point: Point, weight: Array, rod: Array, sign: Array
+    ) -> tuple[Point, Rods]:
         mean, spreads = carry
         value = increment(point)
         # No scatter, which takes as long as the map itself on a CPU.
@@ -113,7 +245,7 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
         return carry + weight * jax.jvp(increment, (point,), (mean,))[1]
 
     change = over_points(changes, mean)
-    # Rods much shorter than the longest tell little but the rounding of D_i.
+    # The D_i of rods that are much shorter than the longest are mostly rounding errors.
     long = squares > 1e-6 * jnp.max(squares)
     stretches = jnp.sqrt(jnp.sum(spreads**2, axis=1) / jnp.where(long, squares, 1))
     points = 2 * jnp.sum(used, dtype=jnp.int32)
@@ -125,14 +257,14 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
         spreads=spreads,
         stretch=jnp.max(jnp.where(long, stretches, 0)),
         points=points,
-        smooth=~is_rough(mean, change),
+        smooth=~_is_rough(mean, change),
     )
 
 
-def is_rough(move: Point, change: Point) -> Bool[Array, ""]:
-    """Return whether the map's derivative `change` is not finite though its value `move` is.
+def _is_rough(move: Point, change: Point) -> Bool[Array, ""]:
+    """Return True if the map's derivative `change` is not finite though its value `move` is.
 
-    An overflow does not count: a step is then too long, and rejected.
+    An overflow does not count: the step is then too long, and is rejected.
     """
     moderate = jnp.max(jnp.abs(move)) < jnp.sqrt(jnp.finfo(move.dtype).max)
     return moderate & ~all_finite(change)

@@ -13,16 +13,17 @@ extension, see an oscillation that begins while the slow motion is still longer.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Real
+from numpy.typing import DTypeLike
 
-from ..core.arrays import DENSE_LIMIT
+from ..core.arrays import DENSE_LIMIT, Modes
 from ..core.cost import Cost
 from ..core.flow import (
     AbstractEquationFlow,
@@ -33,20 +34,24 @@ from ..core.flow import (
 )
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
-from ..core.trees import Params, all_finite
+from ..core.trees import Params
 from ..core.validation import fraction, positive_integer
-from ..core.variables import LOSS, NONE, PARAMETER, SHARPNESS, STEPS, Variable
+from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
-from ..linear_algebra.low_rank_sums import inner_products
-from ..linear_algebra.symmetric import positive_part
+from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, increments
-from .alignment import alignment, first_modes
-from .equation import RodSlope, is_rough, rod_slope
+from .equation import MOST_RODS, SHORT, Rank, RodEquation
+from .observables import (
+    ALIGNMENT,
+    PREDICTED,
+    RodParts,
+    alignment,
+    first_modes,
+    predicted,
+    rods_in_parameters,
+)
 from .solver import INTEGRAL, LONGEST_STEP, PROPORTIONAL, SAFETY, RodSolver, error_norm
-from .state import DenseRodState, LowRankRodState, Rods, RodState, flat_centre
-
-# What `rank="auto"` may keep.
-_MOST_RODS = 8
+from .state import DenseRodState, LowRankRodState, RodState, flat_centre
 
 # Rows of the factor beyond the rods: they remember where the next rods come from. Each brings the
 # factor's flow an order of magnitude nearer to the dense one, and costs some six vectors of the
@@ -54,116 +59,104 @@ _MOST_RODS = 8
 _SPARE_ROWS = 4
 _SPARED_SIZE = 100_000
 
-# Length of the rows of a factor at the start beyond the first, relative to it, and the length
-# below which rows count as zero in the tangent field.
-_SHORT = {"float32": 1e-3, "float64": 1e-6}
+
+def _rank(value: Rank) -> Rank:
+    return "auto" if value == "auto" else positive_integer("rank", value)
+
+
+def _dense_limit(value: int) -> int:
+    return 0 if value == 0 else positive_integer("dense_limit", value)
 
 
 class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     """Rod Flow of any smooth optimizer (arXiv 2602.01480, 2605.06821), with one rod or several.
 
     The state is a centre c and a covariance Sigma in the optimizer's phase space, whose dimension
-    n is the number of parameters P for gradient descent and 2 P with momentum. Up to `dense_limit`
-    Sigma is a matrix (n, n); `project` keeps it symmetric and positive. Beyond it is a factor of
-    rank + 4 rows (of rank rows where n > 100 000): no step can make it negative.
+    n is the number of parameters P for gradient descent and 2 P with momentum. For the map
+    z -> z + F(z) and the rods d_i = sqrt(s_i) u_i, (s_i, u_i) the leading eigenpairs of Sigma,
 
-    An evaluation takes the map and one directional derivative of it at the 2 rank ends of the
-    rods, and at the centre if there are several.
+        dc/dt = Fbar - JF/2,    dSigma/dt = (1/2) (Fbar Fbar^T + sum_i D_i D_i^T) - 2 Sigma,
+
+    Fbar = F(c) + sum_i [(F(c + d_i) + F(c - d_i))/2 - F(c)] is the averaged map, JF its derivative
+    along itself, and D_i = (F(c + d_i) - F(c - d_i))/2. A unit of time is a step of the optimizer.
+
+    Up to `dense_limit` Sigma is a matrix (n, n); `project` keeps it symmetric and positive. Beyond,
+    it is a factor of rank + 4 rows (of rank rows where n > 100 000): no step can make it negative.
 
     Attributes:
-        optimizer: The optimizer that is modelled. Its state must hold float arrays only.
+        optimizer: The optimizer that is modelled, or a bare optax transformation. Its state must
+            hold float arrays only, and its map must be smooth.
         rank: How many rods, 1 to n; 1 is the paper's flow. "auto" keeps as many as carry `share`
             of trace(Sigma), and one more so that it sees an oscillation begin: at least 2, at most
             8; the last one is faded in.
         share: For `rank="auto"`, at least 0 and below 1.
-        alignment: Whether the observables hold the sharpness at the centre and the rods' alignment
+        alignment: True if the observables hold the sharpness at the centre and the rods' alignment
             with the top Hessian eigenvectors, which cost an eigen-iteration at each save.
         dense_limit: The largest n for which Sigma is a matrix.
 
     Raises:
         ValueError: If an argument is of the wrong kind or out of range; from `init` if the rank is
-            above n, or the optimizer's state or map does not suit.
+            above n, or the optimizer's state or map is not suitable.
+
+    Example:
+        On L = (S/2) w^2 - w^4/4 gradient descent with learning rate 1 settles on the two-cycle
+        w = +-a, a^2 = S - 2, where the rod is at rest:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import DenseRodState, GradientDescent, RodFlow
+        >>> well = lambda w: jnp.sum(0.5 * 2.1 * w**2 - 0.25 * w**4)
+        >>> flow = RodFlow(GradientDescent(1.0))
+        >>> state = flow.init(well, jnp.asarray([0.1]))
+        >>> float(flow.vector_field(0.0, state, well).covariance[0, 0]) > 0
+        True
+        >>> cycle = DenseRodState(flow.optimizer.init(jnp.zeros(1)), jnp.asarray([[0.1]]))
+        >>> bool(abs(flow.vector_field(0.0, cycle, well).covariance[0, 0]) < 1e-12)
+        True
     """
 
-    optimizer: AbstractOptimizer
-    rank: int | str = eqx.field(static=True)
-    share: Float[Array, ""]
-    alignment: bool = eqx.field(static=True)
-    dense_limit: int = eqx.field(static=True)
+    optimizer: AbstractOptimizer = eqx.field(converter=as_optimizer)
+    rank: Rank = eqx.field(static=True, default=1, converter=_rank)
+    share: Float[Array, ""] = eqx.field(
+        default=0.99, converter=partial(fraction, "share"), kw_only=True
+    )
+    alignment: bool = eqx.field(static=True, default=True, kw_only=True)
+    dense_limit: int = eqx.field(
+        static=True, default=DENSE_LIMIT, converter=_dense_limit, kw_only=True
+    )
 
     midpoint: ClassVar[Midpoint] = "two_point"
     time_unit: ClassVar[str] = STEPS
     structural_fields: ClassVar[tuple[str, ...]] = ("rank", "alignment", "dense_limit")
-    failures: ClassVar[tuple[str, ...]] = (
-        "the directional derivative DF . F of the optimizer's map at the rods is not finite though "
-        "the map is: the optimizer or the potential is not smooth there",
-    )
+    failures: ClassVar[tuple[str, ...]] = RodEquation.failures
 
-    def __init__(
-        self,
-        optimizer: Any,
-        rank: Any = 1,
-        *,
-        share: Any = 0.99,
-        alignment: Any = True,
-        dense_limit: Any = DENSE_LIMIT,
-    ):
-        if not isinstance(optimizer, AbstractOptimizer):
-            raise ValueError(
-                f"optimizer must be an optimizer such as GradientDescent(0.1); got {optimizer!r}."
-            )
-        if rank != "auto":
-            rank = positive_integer("rank", rank)
-        if not isinstance(alignment, bool):
-            raise ValueError(f"alignment must be True or False; got {alignment!r}.")
-        if dense_limit != 0:
-            dense_limit = positive_integer("dense_limit", dense_limit)
-        self.optimizer = optimizer
-        self.rank = rank
-        self.share = fraction("share", share)
-        self.alignment = alignment
-        self.dense_limit = dense_limit
+    def __check_init__(self) -> None:
+        if not isinstance(self.alignment, bool):
+            raise ValueError(f"alignment must be True or False; got {self.alignment!r}.")
 
     @property
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of the observables."""
-        described = {
-            "predicted_loss": Variable(LOSS, "predicted average of the loss over the iterates"),
-            "rod_half_lengths": Variable(
-                PARAMETER, "square roots of Sigma's leading eigenvalues, in phase space", ("rod",)
-            ),
-            "rods_used": Variable(NONE, "how many rods have a length"),
-        }
-        if self.alignment:
-            described["rod_alignments"] = Variable(
-                NONE,
-                "length of each rod's direction within the span of as many top eigenvectors of "
-                "the Hessian as there are rods",
-                ("rod",),
-            )
-            described["centre_sharpness"] = Variable(
-                SHARPNESS, "largest eigenvalue of the Hessian at the rods' centre"
-            )
-        return described
+        return {**PREDICTED, **ALIGNMENT} if self.alignment else PREDICTED
 
     @property
-    def equation(self) -> Any:
+    def equation(self) -> RodEquation:
         """The right-hand side."""
-        return self
+        return RodEquation(self.optimizer, self.rank, self.share)
 
     def init(self, potential: Potential, params: Params) -> RodState:
         """Return the state of the rod between the optimizer's first two states.
 
-        The centre is (z_0 + z_1)/2 and Sigma = d_0 d_0^T with d_0 = (z_1 - z_0)/2. A factor's
-        other rows are 1e-6 (float32: 1e-3) as long, from which the tangent field can turn them.
+        The centre is (z_0 + z_1)/2 and Sigma = d_0 d_0^T with d_0 = (z_1 - z_0)/2. The other rows
+        of a factor are 1e-6 (float32: 1e-3) as long as d_0, so that the tangent field can turn
+        them.
 
         Raises:
             ValueError: If the rank is above the dimension of phase space, or the optimizer's state
-                is not of floats, or its map not smooth.
+                is not of floats, or its map is not smooth.
         """
         check_phase_space(self.optimizer, potential, params)
         first, unravel = ravel_pytree(self.optimizer.init(params))
-        count = self._count(first.size)
+        count = self.equation.count(first.size)
         half = 0.5 * increments(self.optimizer, potential, unravel)(first)
         centre = unravel(first + half)
         if first.size <= self.dense_limit:
@@ -172,75 +165,18 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
         others = random_modes(rows - 1, first.size, first.dtype) / jnp.sqrt(
             jnp.asarray(first.size, first.dtype)
         )
-        short = _SHORT[str(first.dtype)] * jnp.linalg.norm(half)
+        short = SHORT[str(first.dtype)] * jnp.linalg.norm(half)
         return LowRankRodState(centre, jnp.concatenate([half[None], short * others]))
-
-    def rods(self, state: RodState, *, ordered: bool = False) -> Rods:
-        """Return the rods d_i as rows, longest first, (rods, n); `ordered` as for `slope`."""
-        count = self._count(flat_centre(state)[0].size)
-        values, trace, rods = state.spectrum(count, ordered=ordered)
-        if self.rank != "auto":
-            return rods
-        # Rod i + 1 is kept where i rods leave more than 1 - share; fully where twice as much.
-        trace = jnp.where(trace > 0, trace, 1)
-        left = jnp.concatenate([jnp.ones_like(values[:1]), 1 - jnp.cumsum(values[:-1]) / trace])
-        left = jnp.concatenate([jnp.ones_like(left[:1]), left[:-1]])
-        fade = jnp.clip(left / (1 - self.share.astype(left.dtype)) - 1, 0, 1)
-        return jnp.sqrt(jnp.where(fade > 0, fade, 1))[:, None] * jnp.where(
-            fade[:, None] > 0, rods, 0
-        )
-
-    def slope(self, state: RodState, potential: Potential, *, ordered: bool = False) -> RodSlope:
-        """Return how the centre moves and the covariance is fed.
-
-        Args:
-            state: The state.
-            potential: The loss.
-            ordered: Whether the rows of a factor are known to be orthogonal, longest first.
-        """
-        centre, unravel = flat_centre(state)
-        increment = increments(self.optimizer, potential, unravel)
-        return rod_slope(increment, centre, self.rods(state, ordered=ordered))
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: RodState, args: Potential
     ) -> RodState:
-        """Return dc/dt, and dSigma/dt or how a factor of Sigma moves.
-
-        A factor moves as Z' = (Z Z^T)^+ Z M (I - Pi/2) - Z with M = dSigma/dt + 2 Sigma and Pi the
-        projection on the rows of Z, so that (Z^T Z)' is dSigma/dt projected on the matrices of
-        that rank near Sigma. It is stiff while rows are much shorter than others.
-        """
-        del t
-        _, unravel = flat_centre(state)
-        found = self.slope(state, args)
-        velocity, sources = unravel(found.velocity), found.sources
-        if isinstance(state, DenseRodState):
-            feed = jnp.matmul(sources.T, sources, precision="highest")
-            return DenseRodState(velocity, feed - 2 * state.covariance)
-        rows = state.factor
-        gram = inner_products(rows, rows)
-        short = _SHORT[str(rows.dtype)] ** 2 * jnp.trace(gram)
-        tiny = jnp.finfo(rows.dtype).tiny
-        gram = gram + (short + tiny) * jnp.eye(rows.shape[0], dtype=rows.dtype)
-        overlaps = inner_products(rows, sources)
-        weights = jnp.linalg.solve(gram, overlaps)
-        own = 0.5 * jnp.matmul(weights.T, rows, precision="highest")
-        turned = jnp.matmul(weights, sources - own, precision="highest")
-        return LowRankRodState(velocity, turned - rows)
+        """Return dc/dt, with dSigma/dt or the velocity of a factor of Sigma."""
+        return self.equation.vector_field(t, state, args)
 
     def project(self, state: RodState, potential: Potential) -> tuple[RodState, Int[Array, ""]]:
-        """Make Sigma symmetric and positive; a factor of it stays as it is.
-
-        It fails where the optimizer's map has a value but no derivative.
-        """
-        if isinstance(state, DenseRodState):
-            state = DenseRodState(state.centre, positive_part(state.covariance))
-        centre, unravel = flat_centre(state)
-        increment = increments(self.optimizer, potential, unravel)
-        move = increment(centre)
-        change = jax.jvp(increment, (centre,), (move,))[1]
-        return state, (all_finite(state) & is_rough(move, change)).astype(jnp.int32)
+        """Make Sigma symmetric and positive; it fails where the map has no derivative."""
+        return self.equation.project(state, potential)
 
     def params(self, state: RodState) -> Params:
         """Return the centre's parameters."""
@@ -258,58 +194,34 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
 
     def instant(self, state: RodState, potential: Potential) -> dict[str, Array]:
         """Return all observables but the alignment."""
-        centre, unravel = flat_centre(state)
-        rods = self.rods(state)
+        return predicted(self.equation, state, potential)
 
-        def params(z: Array) -> Params:
-            return self.optimizer.params(unravel(z))
-
-        def excess(rod: Array) -> Array:
-            return 0.5 * (potential(params(centre + rod)) + potential(params(centre - rod)))
-
-        at_ends = jax.lax.map(excess, rods)
-        middle = potential(params(centre))
-        lengths = jnp.sqrt(state.spectrum(rods.shape[0])[0])
-        used = jnp.sum(jnp.any(rods != 0, axis=1))
-        return {
-            "predicted_loss": middle + jnp.sum(at_ends - middle),
-            "rod_half_lengths": lengths,
-            "rods_used": used.astype(lengths.dtype),
-        }
-
-    def kept(self, state: RodState) -> Rods | None:
-        """Return the rods' parts in the parameters, (rods, P); None without alignment."""
-        if not self.alignment:
-            return None
-        _, unravel = flat_centre(state)
-
-        def part(rod: Array) -> Array:
-            return ravel_pytree(self.optimizer.params(unravel(rod)))[0]
-
-        return jax.vmap(part)(self.rods(state))
+    def kept(self, state: RodState) -> RodParts | None:
+        """Return the rods' parts in the parameters, (rod, P); None without alignment."""
+        return rods_in_parameters(self.equation, state) if self.alignment else None
 
     @property
     def kept_vectors(self) -> int:
         """As many as there are rods, or none without alignment."""
-        rods = _MOST_RODS if self.rank == "auto" else int(self.rank)
+        rods = MOST_RODS if self.rank == "auto" else self.rank
         return rods if self.alignment else 0
 
-    def first_memory(self, state: RodState) -> Rods | None:
-        """Return random directions in place of the eigenvectors before."""
+    def first_memory(self, state: RodState) -> Modes | None:
+        """Return random directions in place of the eigenvectors at the save before."""
         if not self.alignment:
             return None
         flat, _ = ravel_pytree(self.params(state))
-        return first_modes(self._count(flat_centre(state)[0].size), flat.size, flat.dtype)
+        return first_modes(self.equation.count(flat_centre(state)[0].size), flat.size, flat.dtype)
 
     def followed(
-        self, potential: Potential, params: Params, kept: Any, memory: Any
-    ) -> tuple[dict[str, Array], Any, Cost]:
+        self, potential: Potential, params: Params, kept: RodParts | None, memory: Modes | None
+    ) -> tuple[dict[str, Array], Modes | None, Cost]:
         """Return the alignments and the sharpness at the centre, starting from the last ones."""
-        if not self.alignment:
+        if kept is None or memory is None:
             return {}, None, Cost()
         return alignment(potential, params, kept, memory)
 
-    def integrator(self, dtype: Any) -> Integrator:
+    def integrator(self, dtype: DTypeLike) -> Integrator:
         """Return the solver made for this flow.
 
         Tolerances are the default ones of the dtype for the dense form, and a hundred times as
@@ -325,28 +237,9 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
             icoeff=INTEGRAL,
             safety=SAFETY,
         )
-        return Integrator(RodSolver(self, diffrax.Tsit5()), controller)
-
-    @property
-    def point_cost(self) -> Cost:
-        """What the map and one derivative of it cost at a point."""
-        gradients = self.optimizer.cost.gradients
-        return Cost(gradients=gradients, hvps=gradients)
+        return Integrator(RodSolver(self.equation), controller)
 
     @property
     def cost(self) -> Cost | None:
         """The map and a derivative at each end of the rods; it varies for `rank="auto"`."""
-        if self.rank == "auto":
-            return None
-        rods = int(self.rank)
-        return self.point_cost * (2 * rods + (rods > 1))
-
-    def _count(self, size: int) -> int:
-        if self.rank == "auto":
-            return min(_MOST_RODS, size)
-        if int(self.rank) > size:
-            raise ValueError(
-                "rank must be at most the dimension of the optimizer's phase space, "
-                f"{size}; got {self.rank}."
-            )
-        return int(self.rank)
+        return self.equation.cost

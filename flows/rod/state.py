@@ -1,6 +1,6 @@
-"""What Rod Flow carries: its two forms of state, and the rods that they stand for."""
+"""The two forms of Rod Flow's state, and the rods that each of them describes."""
 
-from typing import Any
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,12 +15,24 @@ Rods = Float[Array, "rod phase"]
 
 
 class DenseRodState(eqx.Module):
-    """State of Rod Flow with the covariance itself.
+    """State of Rod Flow that holds the covariance itself.
 
     Attributes:
-        centre: c(t), a state of the optimizer.
-        covariance: Sigma(t), symmetric and positive semidefinite, (n, n) for n numbers in the
-            optimizer's state, in the order of `ravel_pytree`.
+        centre: c(t), a state of the optimizer, whose n numbers are a point of phase space.
+        covariance: Sigma(t), symmetric and positive semidefinite, (n, n), in the order of
+            `jax.flatten_util.ravel_pytree`.
+
+    Example:
+        Heavy ball has a momentum beside each parameter, so that n = 2 for one parameter:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import HeavyBall, RodFlow
+        >>> flow = RodFlow(HeavyBall(0.1, 0.9))
+        >>> state = flow.init(lambda w: 0.5 * jnp.sum(w**2), jnp.ones(1))
+        >>> state.covariance.shape
+        (2, 2)
+        >>> print(state.centre.params, state.centre.momentum)
+        [0.95] [0.5]
     """
 
     centre: PyTree[Array]
@@ -29,7 +41,16 @@ class DenseRodState(eqx.Module):
     def spectrum(
         self, count: int, *, ordered: bool = False
     ) -> tuple[Float[Array, " rod"], Float[Array, ""], Rods]:
-        """Return the leading eigenvalues of Sigma, its trace, and rods sqrt(s_i) u_i as rows."""
+        """Return the `count` largest eigenvalues s_i of Sigma, its trace, and the rods.
+
+        Args:
+            count: How many eigenpairs to return.
+            ordered: Has no effect on this form.
+
+        Returns:
+            Eigenvalues in descending order, with zero in place of negative ones; the trace; the
+            rods d_i = sqrt(s_i) u_i as rows, u_i the unit eigenvectors.
+        """
         del ordered
         values, vectors = leading_eigenpairs(self.covariance, count)
         positive = values > 0
@@ -39,11 +60,19 @@ class DenseRodState(eqx.Module):
 
 
 class LowRankRodState(eqx.Module):
-    """State of Rod Flow with a factor of the covariance.
+    """State of Rod Flow that holds a factor of the covariance, for large phase spaces.
 
     Attributes:
-        centre: c(t), a state of the optimizer.
-        factor: Z(t), (rows, n), with Sigma = Z^T Z.
+        centre: c(t), a state of the optimizer, whose n numbers are a point of phase space.
+        factor: Z(t), a few rows of length n, (row, n), with Sigma = Z^T Z.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, RodFlow
+        >>> flow = RodFlow(GradientDescent(0.1), dense_limit=0)
+        >>> state = flow.init(lambda w: 0.5 * jnp.sum(w**2), jnp.ones(100))
+        >>> state.factor.shape
+        (5, 100)
     """
 
     centre: PyTree[Array]
@@ -52,7 +81,13 @@ class LowRankRodState(eqx.Module):
     def spectrum(
         self, count: int, *, ordered: bool = False
     ) -> tuple[Float[Array, " rod"], Float[Array, ""], Rods]:
-        """Return the same; `ordered` if the rows are known to be orthogonal, longest first."""
+        """Return the same as `DenseRodState.spectrum`.
+
+        Args:
+            count: How many eigenpairs to return.
+            ordered: True if the rows of the factor are known to be orthogonal, longest first,
+                which saves a rotation.
+        """
         rows = self.factor if ordered else rotated(self.factor)
         values = jnp.sum(rows**2, axis=1)
         return values[:count], jnp.sum(values), rows[:count]
@@ -61,6 +96,6 @@ class LowRankRodState(eqx.Module):
 RodState = DenseRodState | LowRankRodState
 
 
-def flat_centre(state: RodState) -> tuple[Point, Any]:
-    """Return the centre as a vector (n,), and the function that gives it its structure back."""
+def flat_centre(state: RodState) -> tuple[Point, Callable[[Point], PyTree[Array]]]:
+    """Return the centre as a vector (n,), and the function that restores its structure."""
     return ravel_pytree(state.centre)

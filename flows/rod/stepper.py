@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..core.arrays import ScalarLike
 from ..linear_algebra.low_rank_sums import Rows, size_along, truncated
 from ..optimizers.phase_space import Point
 from ..solvers.chebyshev import chebyshev_step, stages_for
@@ -50,12 +51,12 @@ def _covariance(
     states: Sequence[Term], slopes: Sequence[SlopeTerm]
 ) -> tuple[list[Rows], list[Array]]:
     """Return blocks and weights of sum_k w_k Sigma_k + sum_k w_k dSigma_k/dt."""
-    # The same factor often comes with a state and with its slope: once is enough.
+    # The same factor often belongs to a state and to its slope: its weights are added up.
     factors: dict[int, tuple[Rows, Array]] = {}
     for weight, point in [*states, *((-2 * w, y) for w, _, y in slopes)]:
         _, before = factors.get(id(point.factor), (point.factor, jnp.zeros_like(weight)))
         factors[id(point.factor)] = (point.factor, before + weight)
-    # The mean and the spreads apart: together they would be a copy of both.
+    # The mean and the spreads are separate blocks: one block would be a copy of both.
     sources = [(rows, 0.5 * w) for w, f, _ in slopes for rows in (f.mean[None], f.spreads)]
     blocks, weights = zip(*factors.values(), *sources, strict=True)
     return list(blocks), list(weights)
@@ -68,10 +69,11 @@ def combined(states: Sequence[Term], slopes: Sequence[SlopeTerm]) -> RodPoint:
 
 
 def error_of(states: Sequence[Term], slopes: Sequence[SlopeTerm], end: RodPoint) -> RodPoint:
-    """Return a linear combination that estimates an error, as one of the centre and of the rods.
+    """Return a linear combination that estimates an error, as errors of the centre and the rods.
 
-    An error E of Sigma is one of the rods of relative size |E| / (2 |Sigma|). What truncation
-    removes is orthogonal to the rods that are kept, and no error of theirs: E counts along them.
+    An error E of Sigma is an error of the rods of relative size |E| / (2 |Sigma|). What truncation
+    removes is orthogonal to the rods that are kept, and is no error of theirs: only the part of E
+    along them counts.
     """
     factor = end.factor
     size = jnp.sqrt(jnp.sum(jnp.sum(factor**2, axis=1) ** 2))
@@ -88,7 +90,7 @@ class Stepped(eqx.Module):
         slope: The slope there.
         error: Estimate of its error.
         points: At how many points the map was evaluated.
-        stable: Whether it had stages enough for its length; its error is infinite otherwise.
+        stable: True if it had enough stages for its length; otherwise its error is infinite.
     """
 
     point: RodPoint
@@ -122,13 +124,14 @@ def stabilised(field: Field, step: Array, y0: RodPoint, f0: RodSlope, most_stage
     """Take a step of Runge-Kutta-Chebyshev, for maps whose derivative is symmetric.
 
     The centre's rate along a direction of curvature a / eta is a + a^2/2, 4 at the edge a = 2;
-    the rods tell where it is beyond.
+    where it is larger, the rods' stretch shows it.
     """
     stretch = jnp.maximum(f0.stretch, 2)
     wanted = stages_for(step, _SAFETY * (stretch + 0.5 * stretch**2))
     stages = jnp.clip(wanted, 2, most_stages).astype(jnp.int32)
 
     def combine(weights: Array, y: RodPoint, *others: Any) -> RodPoint:
+        # The two combinations that `chebyshev_step` asks for.
         if len(others) == 1:
             return combined([(weights[0], y)], [(weights[1], others[0], y)])
         current, before, slope, first = others
@@ -148,7 +151,14 @@ def stabilised(field: Field, step: Array, y0: RodPoint, f0: RodSlope, most_stage
 class RodInterpolation(diffrax.AbstractLocalInterpolation):
     """Cubic Hermite interpolation of a step, of the covariance rather than of its factor.
 
-    Rows of factors at the two ends need not correspond.
+    The rows of the factors at the two ends need not correspond.
+
+    Attributes:
+        t0: Start of the step.
+        t1: End of the step.
+        y0: The state at the start.
+        y1: The state at the end.
+        slopes: How the flow moves at both.
     """
 
     t0: Float[Array, ""]
@@ -157,14 +167,16 @@ class RodInterpolation(diffrax.AbstractLocalInterpolation):
     y1: LowRankRodState
     slopes: tuple[RodSlope, RodSlope]
 
-    def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> Any:
+    def evaluate(
+        self, t0: ScalarLike, t1: ScalarLike | None = None, left: bool = True
+    ) -> LowRankRodState:
         """Return the state at `t0`, or how much it changes from `t0` to `t1`."""
         if t1 is not None:
             return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
         (start, unravel), (end, _) = flat_centre(self.y0), flat_centre(self.y1)
         y0, y1 = RodPoint(start, self.y0.factor), RodPoint(end, self.y1.factor)
         length = self.t1 - self.t0
-        x = (t0 - self.t0) / jnp.where(length == 0, jnp.ones_like(length), length)
+        x = (jnp.asarray(t0) - self.t0) / jnp.where(length == 0, jnp.ones_like(length), length)
         rise = x**2 * (3 - 2 * x)
         first, last = length * x * (1 - x) ** 2, length * x**2 * (x - 1)
         slopes = [(first, self.slopes[0], y0), (last, self.slopes[1], y1)]

@@ -5,6 +5,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.integrate
 
@@ -22,7 +23,7 @@ from flows import (
 )
 from flows.ball.contacts import ContactSearch
 from potentials import Quadratic, WeierstrassSine
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 BOWL = Quadratic([1.0])
 TWO = jnp.asarray([2.0])
@@ -353,9 +354,9 @@ def test_a_step_that_fails_says_so_to_a_controller_that_rejects_none():
 
     @jax.jit
     def step():
-        solver = BallSolver(flow)
+        solver, terms = BallSolver(flow.equation), diffrax.ODETerm(flow.vector_field)
         state, own = solver.start(flow.init(well, jnp.ones(3)), well)
-        _, _, _, after, result = solver.step(None, 0.0, 0.5, state, well, own, False)
+        _, _, _, after, result = solver.step(terms, 0.0, 0.5, state, well, own, False)
         return own.failure, after.failure, result == RESULTS.nonlinear_divergence
 
     before, after, told = step()
@@ -398,9 +399,10 @@ def test_wrong_arguments_of_the_ball(arguments, message):
 def test_wrong_arguments_of_the_flows():
     """An optimizer of another kind has no radius."""
     for flow in (BallCentreFlow, BallContactFlow):
-        with pytest.raises(ValueError, match="optimizer must be a RollingBall"):
-            flow(GradientDescent(0.1))
-    with pytest.raises(ValueError, match="curvature must be True or False; got 1"):
+        for optimizer in (GradientDescent(0.1), optax.sgd(0.1)):
+            with as_users_run(), pytest.raises(ValueError, match="optimizer must be a RollingBall"):
+                flow(optimizer)
+    with as_users_run(), pytest.raises(ValueError, match="curvature must be True or False; got 1"):
         BallCentreFlow(RollingBall(0.1, 0.1), curvature=1)
 
 

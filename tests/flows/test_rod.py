@@ -23,7 +23,7 @@ from flows import (
     simulate,
 )
 from potentials import Quadratic, Quartic, ScalarProduct, SharpValley
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 UNIT = GradientDescent(1.0)
 MOMENTUM = [HeavyBall(1.0, 0.9), Nesterov(1.0, 0.9)]
@@ -200,7 +200,7 @@ def test_automatic_rods_are_as_many_as_carry_the_share():
         (0.95, 4, 1.0),
         (0.93, 4, 0.1 / 0.07 - 1),
     ):
-        rods = RodFlow(UNIT, "auto", share=share).rods(state)
+        rods = RodFlow(UNIT, "auto", share=share).equation.rods(state)
         squares = jnp.sum(rods**2, axis=1)
         assert int(jnp.sum(squares > 0)) == kept, (share, squares)
         full = jnp.asarray([0.6, 0.3, 0.08, 0.015, 0.005, 0.0])
@@ -261,7 +261,7 @@ def test_it_jits_maps_and_differentiates():
 )
 def test_wrong_arguments(arguments, message):
     """Each is named, with what was given."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         simulate(RodFlow(**{"optimizer": VALLEY_DESCENT, **arguments}), VALLEY, VALLEY_START, 10)
 
 

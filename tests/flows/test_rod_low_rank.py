@@ -60,7 +60,7 @@ def test_both_forms_agree_on_a_network_at_the_edge():
     # As many rods as carry the share, and no more than one beyond.
     for share in (0.5, 0.9, 0.999):
         flow = RodFlow(GradientDescent(ETA), "auto", share=share, dense_limit=0)
-        squares = jnp.sum(flow.rods(factored.state.flow) ** 2, axis=1)
+        squares = jnp.sum(flow.equation.rods(factored.state.flow) ** 2, axis=1)
         total, used = jnp.sum(rows**2), int(jnp.sum(squares > 0))
         assert float(jnp.sum(squares)) >= share * float(total)
         assert used == 2 or float(jnp.sum(squares[: used - 2])) < share * float(total)
@@ -90,7 +90,7 @@ def test_the_tangent_field_of_a_factor_is_that_of_sigma():
         state = LowRankRodState(centre, factor)
         found = flow.vector_field(0.0, state, potential)
         change = found.factor.T @ factor + factor.T @ found.factor
-        slope = flow.slope(state, potential)
+        slope = flow.equation.slope(state, potential)
         expected = slope.sources.T @ slope.sources - 2 * factor.T @ factor
         # The pseudo-inverse is regularised at 1e-12 of the trace.
         assert_trees_close(change, expected, rtol=1e-6, atol=1e-8)
