@@ -11,6 +11,8 @@ from .core.cost import Cost
 from .core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow, Midpoint
 from .core.optimizer import (
     AbstractCheckedOptimizer,
+    AbstractDescent,
+    AbstractGradientMethod,
     AbstractIncrementalOptimizer,
     AbstractOptimizer,
 )
@@ -36,6 +38,7 @@ from .mechanics.settling import MinimaSamples, random_velocities
 from .optimizers.gradient_descent import GradientDescent
 from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
+from .optimizers.stability import critical_sharpness
 from .rod.flow import RodFlow
 from .rod.solver import RodSolver
 from .rod.state import DenseRodState, LowRankRodState
@@ -49,9 +52,11 @@ __all__ = [
     "STEPS",
     "TIME",
     "AbstractCheckedOptimizer",
+    "AbstractDescent",
     "AbstractFlow",
     "AbstractFollowedFlow",
     "AbstractFriction",
+    "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",
@@ -96,6 +101,7 @@ __all__ = [
     "Variable",
     "Viscous",
     "concatenate",
+    "critical_sharpness",
     "cycle",
     "distance",
     "drop",
