@@ -12,6 +12,8 @@ from .core.cost import Cost
 from .core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow, Midpoint
 from .core.optimizer import (
     AbstractCheckedOptimizer,
+    AbstractDescent,
+    AbstractGradientMethod,
     AbstractIncrementalOptimizer,
     AbstractOptimizer,
 )
@@ -37,6 +39,7 @@ from .mechanics.settling import MinimaSamples, random_velocities
 from .optimizers.gradient_descent import GradientDescent
 from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
+from .optimizers.stability import critical_sharpness
 from .rod.flow import RodFlow
 from .rod.solver import RodSolver
 from .rod.state import DenseRodState, LowRankRodState
@@ -50,9 +53,11 @@ __all__ = [
     "STEPS",
     "TIME",
     "AbstractCheckedOptimizer",
+    "AbstractDescent",
     "AbstractFlow",
     "AbstractFollowedFlow",
     "AbstractFriction",
+    "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
     "AbstractOptimizer",
@@ -97,6 +102,7 @@ __all__ = [
     "Variable",
     "Viscous",
     "concatenate",
+    "critical_sharpness",
     "cycle",
     "distance",
     "drop",

@@ -1,7 +1,6 @@
 """The abstraction of an optimizer: the discrete map that a flow models."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PyTree
@@ -14,8 +13,32 @@ from .trees import Params
 class AbstractOptimizer(eqx.Module):
     """A discrete map on parameters: `init`, `step`, and `params` to read a state.
 
-    Subclasses are frozen and final; hyperparameters are array leaves, so that `jax.vmap` works
-    over them and a new value does not recompile.
+    A new optimizer is a final subclass with the five members below, a frozen module.
+    Hyperparameters are array leaves, so that `jax.vmap` works over them and a new value does not
+    recompile. Where more is known of a map, subclass one of the abstract classes in this file
+    that say so; flows ask for them.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flows import AbstractOptimizer, Cost, iterate
+        >>> class Scaled(AbstractOptimizer):
+        ...     rates: jax.Array
+        ...     def init(self, params):
+        ...         return params
+        ...     def step(self, state, potential):
+        ...         return state - self.rates * jax.grad(potential)(state)
+        ...     def params(self, state):
+        ...         return state
+        ...     @property
+        ...     def critical_sharpness(self):
+        ...         return 2 / jnp.max(self.rates)
+        ...     @property
+        ...     def cost(self):
+        ...         return Cost(gradients=1)
+        >>> optimizer = Scaled(jnp.asarray([0.5, 0.1]))
+        >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=2)
+        >>> run.params[-1].round(6).tolist()
+        [0.25, 0.81]
     """
 
     @abc.abstractmethod
@@ -23,17 +46,23 @@ class AbstractOptimizer(eqx.Module):
         """Return the state that starts at `params`: a named pytree of arrays."""
 
     @abc.abstractmethod
-    def step(self, state: Any, potential: Potential) -> PyTree[Array]:
+    def step(self, state: PyTree[Array], potential: Potential) -> PyTree[Array]:
         """Return the state after one step on `potential`."""
 
     @abc.abstractmethod
-    def params(self, state: Any) -> Params:
-        """Return the parameters that `state` stands for."""
+    def params(self, state: PyTree[Array]) -> Params:
+        """Return the parameters w_t of a state: where the next step takes its gradient."""
 
     @property
     @abc.abstractmethod
     def critical_sharpness(self) -> Float[Array, ""]:
-        """The curvature of a quadratic above which the map is unstable; nan where not known."""
+        """The curvature of a quadratic above which the map is unstable; inf if none is.
+
+        For a map with a preconditioner P it is that of P^-1 H, with P without the learning rate.
+
+        Raises:
+            ValueError: If no curvature decides, with a sentence why.
+        """
 
     @property
     @abc.abstractmethod
@@ -49,15 +78,28 @@ class AbstractIncrementalOptimizer(AbstractOptimizer):
     """
 
     @abc.abstractmethod
-    def increment(self, state: Any, potential: Potential) -> PyTree[Array]:
+    def increment(self, state: PyTree[Array], potential: Potential) -> PyTree[Array]:
         """Return `step(state) - state`, a pytree like `state`, without the cancellation."""
+
+
+class AbstractGradientMethod(AbstractOptimizer):
+    """An optimizer that follows the gradient at small steps: dw/dt = -limit_rate g(w).
+
+    Here t counts steps and g is the gradient of the loss. What else the state holds (momentum)
+    follows the parameters in that limit.
+    """
+
+    @property
+    @abc.abstractmethod
+    def limit_rate(self) -> Float[Array, ""]:
+        """The rate of the limit, in parameter^2 / loss per step, above 0."""
 
 
 class AbstractDescent(AbstractIncrementalOptimizer):
     """An optimizer whose step is w' = w - eta g(w): the gradient where it is, and no memory.
 
-    What a flow needs to know of it are two numbers, the learning rate eta and the critical
-    sharpness, and that the map's derivative is symmetric: its eigenvalues are real.
+    A flow needs to know two numbers of it, the learning rate eta and the critical sharpness, and
+    that the map's derivative is symmetric: its eigenvalues are real.
 
     Attributes:
         learning_rate: eta, scalar, above 0.
@@ -72,16 +114,16 @@ class AbstractCheckedOptimizer(AbstractOptimizer):
     Where a step fails its parameters are not finite, which ends a run.
 
     Attributes:
-        failures: What can go wrong, a sentence each; `{detail}` stands for the number that
+        failures: What can go wrong, a sentence each; `{detail}` is replaced by the number that
             `failure` returns.
     """
 
     failures: eqx.AbstractClassVar[tuple[str, ...]]
 
     @abc.abstractmethod
-    def failure(self, state: Any) -> tuple[Int[Array, ""], Float[Array, ""]]:
+    def failure(self, state: PyTree[Array]) -> tuple[Int[Array, ""], Float[Array, ""]]:
         """Return 0, or i where `failures[i - 1]` happened, and the number that belongs to it."""
 
     @abc.abstractmethod
-    def spent(self, state: Any) -> Cost:
+    def spent(self, state: PyTree[Array]) -> Cost:
         """Return what the steps up to `state` cost."""

@@ -1,13 +1,12 @@
-"""Discrete optimizers: the maps that the flows model."""
-
-from functools import partial
+"""Gradient descent, the simplest of the maps that the flows model."""
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
+from ..core.arrays import ScalarLike
 from ..core.cost import Cost
-from ..core.optimizer import AbstractDescent
+from ..core.optimizer import AbstractDescent, AbstractGradientMethod
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, scaled
 from ..core.validation import positive
@@ -23,20 +22,34 @@ class GradientDescentState(eqx.Module):
     params: Params
 
 
-class GradientDescent(AbstractDescent):
+class GradientDescent(AbstractDescent, AbstractGradientMethod):
     """Gradient descent, w' = w - eta grad L(w).
 
-    On a quadratic it is stable iff the sharpness is below 2/eta, the critical sharpness
+    On a quadratic it is stable if and only if the sharpness is below 2/eta, the critical sharpness
     (arXiv 2103.00065).
 
     Attributes:
-        learning_rate: eta, scalar, above 0.
+        learning_rate: eta, scalar, in parameter^2 / loss, above 0. It may be traced: `jax.vmap`
+            and `jax.grad` work over it.
 
     Raises:
         ValueError: If `learning_rate` is not one finite number above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, iterate
+        >>> optimizer = GradientDescent(0.1)
+        >>> float(optimizer.critical_sharpness)
+        20.0
+        >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
+        >>> round(float(run.params[-1][0]), 3)
+        0.729
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Float[Array, ""]
+
+    def __init__(self, learning_rate: ScalarLike):
+        self.learning_rate = positive("learning_rate", learning_rate)
 
     def init(self, params: Params) -> GradientDescentState:
         """Return the state at `params`."""
@@ -59,6 +72,11 @@ class GradientDescent(AbstractDescent):
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / eta, in loss / parameter^2."""
         return 2 / self.learning_rate
+
+    @property
+    def limit_rate(self) -> Float[Array, ""]:
+        """The learning rate eta."""
+        return self.learning_rate
 
     @property
     def cost(self) -> Cost:

@@ -1,18 +1,18 @@
 """Gradient descent with momentum: the heavy ball and Nesterov's method, as deep learning runs them.
 
 Both carry m' = beta m + g with the gradient at the current iterate. The heavy ball moves by
--eta m', Nesterov's method by -eta (g + beta m').
+-eta m', Nesterov's method by -eta (g + beta m'). At small steps m is g / (1 - beta), and both
+follow the gradient at the rate eta / (1 - beta).
 """
-
-from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..core.arrays import ScalarLike
 from ..core.cost import Cost
-from ..core.optimizer import AbstractIncrementalOptimizer
+from ..core.optimizer import AbstractGradientMethod, AbstractIncrementalOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, scaled
 from ..core.validation import fraction, positive
@@ -42,22 +42,37 @@ def _at_rest(params: Params) -> MomentumState:
     return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
 
 
-class HeavyBall(AbstractIncrementalOptimizer):
-    """The heavy ball, m' = beta m + g, w' = w - eta m'.
+class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
+    """The heavy ball, m' = beta m + g, w' = w - eta m', from m = 0.
 
-    On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / eta (arXiv 2103.00065,
-    appendix B). It is `torch.optim.SGD` with momentum and `optax.sgd(eta, beta)`.
+    On a quadratic it is stable if and only if the sharpness is below 2 (1 + beta) / eta
+    (arXiv 2103.00065, appendix B). It is `torch.optim.SGD` with momentum, and
+    `optax.sgd(eta, beta)`.
 
     Attributes:
-        learning_rate: eta, scalar, above 0.
+        learning_rate: eta, scalar, in parameter^2 / loss, above 0.
         momentum: beta, scalar, at least 0 and below 1.
 
     Raises:
         ValueError: If one of them is out of its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import HeavyBall, iterate
+        >>> optimizer = HeavyBall(0.1, momentum=0.9)
+        >>> round(float(optimizer.critical_sharpness), 6)
+        38.0
+        >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
+        >>> round(float(run.params[-1][0]), 4)
+        0.5751
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
-    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
+    learning_rate: Float[Array, ""]
+    momentum: Float[Array, ""]
+
+    def __init__(self, learning_rate: ScalarLike, momentum: ScalarLike):
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.momentum = fraction("momentum", momentum)
 
     def init(self, params: Params) -> MomentumState:
         """Return the state at `params`, at rest."""
@@ -68,7 +83,7 @@ class HeavyBall(AbstractIncrementalOptimizer):
         return state.moved(*self._change(state, potential))
 
     def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
-        """Return the move, and m' - m."""
+        """Return -eta m', and m' - m."""
         return state.increment(*self._change(state, potential))
 
     def params(self, state: MomentumState) -> Params:
@@ -82,6 +97,11 @@ class HeavyBall(AbstractIncrementalOptimizer):
         return 2 * (1 + momentum) / self.learning_rate
 
     @property
+    def limit_rate(self) -> Float[Array, ""]:
+        """The rate eta / (1 - beta)."""
+        return _limit_rate(self.learning_rate, self.momentum)
+
+    @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
@@ -92,22 +112,37 @@ class HeavyBall(AbstractIncrementalOptimizer):
         return scaled(-self.learning_rate, momentum), momentum
 
 
-class Nesterov(AbstractIncrementalOptimizer):
-    """Nesterov's method, m' = beta m + g, w' = w - eta (g + beta m'), with g at the iterate w.
+class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
+    """Nesterov's method, m' = beta m + g, w' = w - eta (g + beta m'), with g at w, from m = 0.
 
-    On a quadratic it is stable iff the sharpness is below 2 (1 + beta) / (eta (1 + 2 beta))
-    (arXiv 2103.00065, appendix B). It is `torch.optim.SGD` and `optax.sgd` with `nesterov=True`.
+    On a quadratic it is stable if and only if the sharpness is below
+    2 (1 + beta) / (eta (1 + 2 beta)) (arXiv 2103.00065, appendix B). It is `torch.optim.SGD` and
+    `optax.sgd` with `nesterov=True`.
 
     Attributes:
-        learning_rate: eta, scalar, above 0.
+        learning_rate: eta, scalar, in parameter^2 / loss, above 0.
         momentum: beta, scalar, at least 0 and below 1.
 
     Raises:
         ValueError: If one of them is out of its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Nesterov, iterate
+        >>> optimizer = Nesterov(0.1, momentum=0.5)
+        >>> round(float(optimizer.critical_sharpness), 6)
+        15.0
+        >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
+        >>> round(float(run.params[-1][0]), 4)
+        0.5453
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
-    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
+    learning_rate: Float[Array, ""]
+    momentum: Float[Array, ""]
+
+    def __init__(self, learning_rate: ScalarLike, momentum: ScalarLike):
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.momentum = fraction("momentum", momentum)
 
     def init(self, params: Params) -> MomentumState:
         """Return the state at `params`, at rest."""
@@ -118,7 +153,7 @@ class Nesterov(AbstractIncrementalOptimizer):
         return state.moved(*self._change(state, potential))
 
     def increment(self, state: MomentumState, potential: Potential) -> MomentumState:
-        """Return the move, and m' - m."""
+        """Return -eta (g + beta m'), and m' - m."""
         return state.increment(*self._change(state, potential))
 
     def params(self, state: MomentumState) -> Params:
@@ -132,6 +167,11 @@ class Nesterov(AbstractIncrementalOptimizer):
         return 2 * (1 + momentum) / (self.learning_rate * (1 + 2 * momentum))
 
     @property
+    def limit_rate(self) -> Float[Array, ""]:
+        """The rate eta / (1 - beta)."""
+        return _limit_rate(self.learning_rate, self.momentum)
+
+    @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
@@ -140,3 +180,7 @@ class Nesterov(AbstractIncrementalOptimizer):
         gradient = jax.grad(potential)(state.params)
         momentum = add_scaled(gradient, self.momentum, state.momentum)
         return scaled(-self.learning_rate, add_scaled(gradient, self.momentum, momentum)), momentum
+
+
+def _limit_rate(learning_rate: Float[Array, ""], momentum: Float[Array, ""]) -> Float[Array, ""]:
+    return learning_rate / (1 - momentum.astype(learning_rate.dtype))

@@ -1,18 +1,22 @@
-"""An optimizer's phase space: its state as one vector, and the map of a step on it.
+"""An optimizer's phase space: what of its state moves continuously, and the map of a step on it.
 
 A flow that models a map z -> z + F(z), whatever the map, needs the state to be numbers that move
 continuously and F to be differentiable. Parameters alone are the state of gradient descent; with
-momentum the state holds the momentum too. A step counter is refused: with it the map depends on
-time, and a rod between two consecutive states would lie along the counter.
+momentum the state holds the momentum too. A step counter makes the map depend on time: a flow that
+can follow such a map leaves the counter out of its state and takes the count from its own time. A
+rod between two consecutive states cannot, since it would lie along the counter.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree, Real
+from numpy.typing import DTypeLike
 
 from ..core.optimizer import AbstractIncrementalOptimizer, AbstractOptimizer
 from ..core.potential import Potential
@@ -23,9 +27,12 @@ Point = Float[Array, " phase"]
 # JAX gives the derivative zero to functions that are constant between jumps.
 _STEPWISE = frozenset({"sign", "floor", "ceil", "round", "argmax", "argmin"})
 
+# A counter advances by one from each of these; one that starts again after some steps does not.
+_COUNTS = (0.5, 2.25, 1000000.25)
+
 
 def increments(
-    optimizer: AbstractOptimizer, potential: Potential, unravel: Callable[[Point], Any]
+    optimizer: AbstractOptimizer, potential: Potential, unravel: Callable[[Point], PyTree[Array]]
 ) -> Callable[[Point], Point]:
     """Return F with F(z) = step(z) - z, on flat states.
 
@@ -44,18 +51,67 @@ def increments(
     return increment
 
 
-def check_phase_space(optimizer: AbstractOptimizer, potential: Potential, params: Params) -> None:
+def moving(state: PyTree[Array]) -> PyTree[Array]:
+    """Return a state with None in place of its step counters: a point of phase space."""
+    return eqx.filter(state, eqx.is_inexact_array)
+
+
+def increments_in_time(
+    optimizer: AbstractOptimizer, potential: Potential
+) -> Callable[[Real[Array, ""], PyTree[Array]], PyTree[Array]]:
+    """Return F with F(t, z) = step(z) - z, on states without their step counters.
+
+    The counters are as many steps ahead of where they start as the time t says, a fraction too.
+
+    Args:
+        optimizer: The map.
+        potential: The loss.
+    """
+
+    def increment(t: Real[Array, ""], z: PyTree[Array]) -> PyTree[Array]:
+        state = at_time(optimizer, t, z)
+        if isinstance(optimizer, AbstractIncrementalOptimizer):
+            change = optimizer.increment(state, potential)
+        else:
+            change = jax.tree.map(jnp.subtract, optimizer.step(state, potential), state)
+        return jax.tree.map(lambda x, dx: None if x is None else dx, z, change, is_leaf=_is_none)
+
+    return increment
+
+
+def at_time(optimizer: AbstractOptimizer, t: Real[Array, ""], z: PyTree[Array]) -> PyTree[Array]:
+    """Return a point of phase space with step counters, as floats, that are at a time."""
+    counters = eqx.filter(optimizer.init(optimizer.params(z)), eqx.is_inexact_array, inverse=True)
+    return eqx.combine(z, jax.tree.map(lambda c: c.astype(t.dtype) + t, counters))
+
+
+def check_phase_space(
+    optimizer: AbstractOptimizer, potential: Potential, params: Params, *, counters: bool = False
+) -> None:
     """Check that an optimizer's map is one on floats, and differentiable.
 
+    Args:
+        optimizer: The map.
+        potential: The loss.
+        params: Where the optimizer starts.
+        counters: True if step counters are allowed, which the flow takes from its time.
+
     Raises:
-        ValueError: If the state has a leaf that is not a float array of the params' dtype, the map
-            uses a function that jumps, or its derivative cannot be computed.
+        ValueError: If the state has a leaf that is not a float array of the params' dtype (nor, if
+            these are allowed, a step counter whose step has a meaning at fractions), the map uses
+            a function that jumps, or its derivative cannot be computed.
     """
     state = jax.eval_shape(optimizer.init, params)
-    _check_leaves(optimizer, state, jax.tree.leaves(params)[0].dtype)
+    dtype = jax.tree.leaves(params)[0].dtype
+    _check_leaves(optimizer, state, dtype, counters)
+    if counters and any(not eqx.is_inexact_array(x) for x in jax.tree.leaves(state)):
+        _check_counters(optimizer, params)
+        state = jax.eval_shape(
+            lambda p: at_time(optimizer, jnp.zeros((), dtype), moving(optimizer.init(p))), params
+        )
     _check_jumps(optimizer, state)
 
-    def derivative(state: Any) -> Any:
+    def derivative(state: PyTree[Array]) -> PyTree[Array]:
         return jax.jvp(lambda z: optimizer.step(z, potential), (state,), (state,))[1]
 
     message = (
@@ -75,31 +131,71 @@ def _name(optimizer: AbstractOptimizer) -> str:
     return type(optimizer).__name__
 
 
-def _check_leaves(optimizer: AbstractOptimizer, state: Any, dtype: Any) -> None:
+def _is_none(leaf: object) -> bool:
+    return leaf is None
+
+
+def _is_counter(leaf: jax.ShapeDtypeStruct) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.shape == ()
+
+
+def _smooth(params: Params) -> Float[Array, ""]:
+    return 0.5 * squared_norm(params)
+
+
+def _check_leaves(
+    optimizer: AbstractOptimizer, state: PyTree[Array], dtype: DTypeLike, counters: bool
+) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        if leaf.dtype == dtype:
+        if leaf.dtype == dtype or (counters and _is_counter(leaf)):
             continue
-        where = f"state{jax.tree_util.keystr(path)}"
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             reason = f"all leaves must have the dtype of the parameters, {dtype}"
-        elif jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.shape == ():
+        elif _is_counter(leaf):
             reason = "with a step counter the map depends on time, and is no map of phase space"
         else:
             reason = "it cannot move continuously"
         raise ValueError(
-            f"optimizer must have a state of float arrays that a flow can carry; {where} of "
-            f"{_name(optimizer)} has dtype {leaf.dtype} and shape {leaf.shape}: {reason}. "
-            "(`iterate` runs this optimizer.)"
+            "optimizer must have a state of float arrays that a flow can carry; state"
+            f"{jax.tree_util.keystr(path)} of {_name(optimizer)} has dtype {leaf.dtype} and shape "
+            f"{leaf.shape}: {reason}. (`iterate` runs this optimizer.)"
         )
 
 
-def _check_jumps(optimizer: AbstractOptimizer, state: Any) -> None:
+def _check_counters(optimizer: AbstractOptimizer, params: Params) -> None:
+    """Check that integers of a state count steps, and that the map is defined between them.
+
+    Raises:
+        ValueError: If not.
+    """
+    message = (
+        "optimizer must have a map that can be followed between two steps; {where} of "
+        f"{_name(optimizer)} {{reason}}. (`iterate` runs this optimizer.)"
+    )
+    # On numbers, even inside of a function that is being compiled.
+    with jax.ensure_compile_time_eval():
+        start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), params)
+        z = moving(optimizer.init(start))
+        for count in _COUNTS:
+            before = at_time(optimizer, jnp.asarray(count, jax.tree.leaves(start)[0].dtype), z)
+            try:
+                after = optimizer.step(before, _smooth)
+            except (TypeError, ValueError, IndexError) as error:
+                reason = f"must be whole numbers of steps ({error})"
+                raise ValueError(message.format(where="the counters", reason=reason)) from error
+            paths = jax.tree_util.tree_flatten_with_path(before, is_leaf=_is_none)[0]
+            leaves = (jax.tree.leaves(tree, is_leaf=_is_none) for tree in (after, z))
+            for (path, old), new, moves in zip(paths, *leaves, strict=True):
+                counts = moves is None and old is not None
+                if counts and float(np.asarray(new)) != float(np.asarray(old)) + 1:
+                    where = f"state{jax.tree_util.keystr(path)}"
+                    reason = "does not advance by one at each step"
+                    raise ValueError(message.format(where=where, reason=reason))
+
+
+def _check_jumps(optimizer: AbstractOptimizer, state: PyTree[Array]) -> None:
     """Look for functions that jump in the optimizer's own step, on a smooth potential."""
-
-    def smooth(params: Params) -> Float[Array, ""]:
-        return 0.5 * squared_norm(params)
-
-    jaxpr = jax.make_jaxpr(lambda z: optimizer.step(z, smooth))(state)
+    jaxpr = jax.make_jaxpr(lambda z: optimizer.step(z, _smooth))(state)
     for name in _primitives(jaxpr.jaxpr):
         if name in _STEPWISE:
             raise ValueError(
@@ -109,7 +205,7 @@ def _check_jumps(optimizer: AbstractOptimizer, state: Any) -> None:
             )
 
 
-def _primitives(jaxpr: Any) -> Iterator[str]:
+def _primitives(jaxpr: Jaxpr) -> Iterator[str]:
     for equation in jaxpr.eqns:
         yield equation.primitive.name
         for parameter in equation.params.values():

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -17,6 +18,7 @@ from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
 from .segments import Progress, run_segments, segment_length
 from ..solvers.counting import (cost_stats)
+from ..optimizers.optax_optimizer import as_optimizer
 from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
 from ..core.trees import Params, all_finite
 from ..core.validation import (
@@ -256,7 +258,7 @@ def _advance(
 
 
 def iterate(
-    optimizer: AbstractOptimizer,
+    optimizer: AbstractOptimizer | optax.GradientTransformation,
     potential: Potential,
     params: PyTree[Any] | None,
     steps: int,
@@ -271,7 +273,7 @@ def iterate(
     """Run a discrete optimizer on a potential.
 
     Args:
-        optimizer: The map, for example `GradientDescent(0.1)`.
+        optimizer: The map, for example `GradientDescent(0.1)` or `optax.adam(1e-3)`.
         potential: The loss: any differentiable function of `params` that returns a scalar.
         params: The start w_0, any pytree of floats; None to go on from `state`.
         steps: How many steps to take.
@@ -293,10 +295,7 @@ def iterate(
             `trajectory` has all steps before. (Inside `jax.jit` it is a run-time error of
             equinox.)
     """
-    if not isinstance(optimizer, AbstractOptimizer):
-        raise ValueError(
-            f"optimizer must be an optimizer such as GradientDescent(0.1); got {optimizer!r}."
-        )
+    optimizer = as_optimizer(optimizer)
     if (params is None) == (state is None):
         raise ValueError("exactly one of params and state must be given, the other be None.")
     saves, every = count_saves(steps, save_every, whole=True)

@@ -1,0 +1,48 @@
+"""The curvature at which an optimizer turns unstable."""
+
+import optax
+from jaxtyping import Array, Float
+
+from ..core.optimizer import AbstractOptimizer
+from .optax_optimizer import as_optimizer
+
+
+def critical_sharpness(
+    optimizer: AbstractOptimizer | optax.GradientTransformation,
+) -> Float[Array, ""]:
+    """Return the sharpness at which an optimizer turns unstable: lambda_max(P^-1 H).
+
+    H is the Hessian and P the optimizer's preconditioner without the learning rate: the identity
+    for gradient descent and momentum, sqrt(nu) + eps for RMSProp and Adam. With update
+    -sum_k q_k P^-1 g_(t-k) at a fixed P it is 2 / sum_k (-1)^k q_k (arXiv 2207.14484): 2/eta for
+    gradient descent, 2 (1 + b1)/(eta (1 - b1)) for Adam.
+
+    Optimizers of this package give it by their own formula, which works under `jax.jit`,
+    `jax.vmap` and `jax.grad` over the learning rate. For an optax transformation it is found from
+    its own map, in float64: the smallest S at which the spectral radius of the Jacobian of a step
+    on the quadratic (S/2) x^2, at rest, exceeds 1. Counters are late then, so that bias corrections
+    have ended and schedules are at their end. The first call for a transformation takes a second.
+
+    Args:
+        optimizer: An optimizer, or an optax transformation.
+
+    Returns:
+        In loss / parameter^2 for P = 1. It is inf for a map that no curvature makes unstable, such
+        as `optax.polyak_sgd`.
+
+    Raises:
+        ValueError: If the map has none: it jumps at rest (`optax.lion`, `optax.sign_sgd`,
+            `optax.contrib.muon`), its steps differ in a cycle (`optax.lookahead`), it has stopped
+            by then (a schedule that ends at zero), or its state is not understood.
+
+    Example:
+        >>> import optax
+        >>> from flows import HeavyBall, critical_sharpness
+        >>> round(float(critical_sharpness(HeavyBall(0.1, 0.9))), 6)
+        38.0
+        >>> round(float(critical_sharpness(optax.sgd(0.1, momentum=0.9))), 6)
+        38.0
+        >>> round(float(critical_sharpness(optax.adam(0.1))), 6)
+        380.0
+    """
+    return as_optimizer(optimizer).critical_sharpness
