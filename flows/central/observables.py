@@ -1,13 +1,10 @@
-"""What Central Flow predicts of gradient descent, and how well it was solved."""
+"""What Central Flow predicts of the optimizer, and how well it was solved."""
 
-import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ..core.potential import Potential
+from ..core.arrays import Vector
 from ..core.variables import GRADIENT, LOSS, NONE, PARAMETER, SHARPNESS, Variable
-from ..curvature.eigenpairs import top_eigenpairs
 from ..linear_algebra.packed_symmetric import unpack
 from .state import CentralFlowState
 
@@ -27,7 +24,9 @@ PREDICTED = {
     ),
     "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
     "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
-    "constraint_violation": Variable(SHARPNESS, "max(0, lambda_1 - 2/eta) at the centre"),
+    "constraint_violation": Variable(
+        SHARPNESS, "how far lambda_1 is above the critical sharpness at the centre, or 0"
+    ),
 }
 DIRECTIONS = {
     "directions": Variable(
@@ -38,41 +37,43 @@ DIRECTIONS = {
 
 def predictions(
     state: CentralFlowState,
-    potential: Potential,
-    learning_rate: Float[Array, ""],
+    loss: Float[Array, ""],
+    gradient: Vector,
+    eigenvalues: Float[Array, " mode"],
+    threshold: Float[Array, ""],
     *,
-    tolerance: float,
     width: int,
     directions: bool,
 ) -> dict[str, Array]:
     """Return the observables of Central Flow.
 
+    The oscillation is in directions whose curvature is the threshold S, so that it adds
+    <H, Sigma> / 2 = S tr(Sigma) / 2 to the average of the loss and tr(H Sigma H) = S^2 tr(Sigma) to
+    that of the squared gradient norm.
+
     Args:
         state: The flow's state.
-        potential: The loss.
-        learning_rate: eta.
-        tolerance: Residual at which an eigenvalue is accepted, relative to the largest one; its
-            error is of the order of the residual's square.
+        loss: L at the centre.
+        gradient: g there, (P,).
+        eigenvalues: The watched eigenvalues there, (k,).
+        threshold: S, the optimizer's critical sharpness.
         width: How many modes the arrays have room for, at least those that are watched; variances
             and directions beyond are zero, eigenvalues not a number.
-        directions: Whether to return the eigenvectors of Sigma.
+        directions: True to return the eigenvectors of Sigma.
     """
     count = state.modes.shape[0]
-    loss, gradient = jax.value_and_grad(potential)(state.params)
-    flat, _ = ravel_pytree(gradient)
-    pairs = top_eigenpairs(potential, state.params, count, start=state.modes, tolerance=tolerance)
     values, rotation = jnp.linalg.eigh(unpack(state.covariance, count))
     variances = jnp.maximum(values[::-1], 0)
     trace = jnp.sum(variances)
     missing = width - count
     observed = {
-        "predicted_loss": loss + trace / learning_rate,
-        "predicted_squared_gradient_norm": jnp.sum(flat**2) + 4 * trace / learning_rate**2,
+        "predicted_loss": loss + 0.5 * threshold * trace,
+        "predicted_squared_gradient_norm": jnp.sum(gradient**2) + threshold**2 * trace,
         "variances": jnp.pad(variances, (0, missing)),
-        "watched_eigenvalues": jnp.pad(pairs.values, (0, missing), constant_values=jnp.nan),
+        "watched_eigenvalues": jnp.pad(eigenvalues, (0, missing), constant_values=jnp.nan),
         "critical_rank": jnp.sum(variances > _NEGLIGIBLE * variances[0]).astype(trace.dtype),
         "sdcp_residual": state.residual,
-        "constraint_violation": jnp.maximum(pairs.values[0] - 2 / learning_rate, 0),
+        "constraint_violation": jnp.maximum(eigenvalues[0] - threshold, 0),
     }
     if directions:
         found = rotation[:, ::-1].T @ state.modes

@@ -1,37 +1,39 @@
 """What Central Flow carries and finds: its state, the curvature around a point, how it moves."""
 
 import dataclasses
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
 from ..core.trees import Params
 
-Modes = Float[Array, "mode parameter"]
-Vector = Float[Array, " parameter"]
-Pairs = Float[Array, "pair parameter"]
-Packed = Float[Array, " pair"]
+Pairs: TypeAlias = Float[Array, "pair parameter"]
+Packed: TypeAlias = Float[Array, " pair"]
+PackedOperator: TypeAlias = Float[Array, "pair pair"]
 
 
 class CentralFlowState(eqx.Module):
     """State of Central Flow.
 
     All but `params` and `excess_at_start` belong to the last projection; between the steps of a
-    solver they are what its interpolation makes of them.
+    solver they are interpolated.
 
     Attributes:
         params: The centre w(t).
-        modes: Basis of the top eigenvectors of the Hessian, orthonormal rows (rank, P), turned so
+        modes: Basis of the top eigenvectors of the Hessian, orthonormal rows (k, P), turned so
             that it changes as little as possible from one step to the next.
         covariance: X of the oscillation's covariance Sigma = U^T X U in the basis of the modes,
             packed as in `packed_symmetric`.
         residual: Residual of the complementarity problem, relative to |A|.
-        watched_margin: The largest that the smallest watched eigenvalue has been, over 2/eta.
-        excess_at_start: How far above 2/eta an eigenvalue may still be if the start was above: it
-            decays as exp(-t / relaxation time). Below 0 before the first projection.
+        watched_margin: The largest that the smallest watched eigenvalue has been, over the
+            threshold.
+        excess_at_start: How far above the threshold an eigenvalue may still be if the start was
+            above: it decays as exp(-t / relaxation time). Below 0 before the first projection.
     """
 
     params: Params
@@ -47,24 +49,36 @@ class CentralFlowState(eqx.Module):
         return dataclasses.replace(still, params=velocity, excess_at_start=excess_at_start)
 
 
+def unprojected_state(
+    params: Params, modes: Modes, excess_at_start: Float[Array, ""]
+) -> CentralFlowState:
+    """Return a state before its first projection: its modes are a guess, its covariance is 0."""
+    count, zero = modes.shape[0], jnp.zeros((), modes.dtype)
+    covariance = jnp.zeros(count * (count + 1) // 2, modes.dtype)
+    return CentralFlowState(params, modes, covariance, zero, zero, excess_at_start)
+
+
 class CurvatureModel(eqx.Module):
     """What Central Flow needs to know about the curvature around a point.
 
-    Symmetric rank x rank matrices are packed as in `packed_symmetric`, into n = rank (rank + 1) / 2
-    entries; i and j count the top eigenvectors u_i at the point.
+    Symmetric k x k matrices are packed as in `packed_symmetric`, into n = k (k + 1) / 2 entries; i
+    and j count the top eigenvectors u_i at the point.
 
     Attributes:
         curvature: u_i^T H u_j there, (n,).
         derivatives: dH_ij = grad_w (u_i^T H u_j) there, (n, P); zero where not near.
-        responses: (I + (eta/2) H) dH_ij there with the flow's `correction`, else None.
-        near: Whether an eigenvalue is near 2/eta.
-        converged: Whether the modes are eigenvectors to tolerance, or not needed.
+        responses: How the flow moves per -eta X_ij / 2, (n, P): P^-1 dH_ij, with the flow's
+            `correction` (1 + (eta/2) P^-1 H) P^-1 dH_ij. None where that is dH_ij itself.
+        operator: B of the complementarity problem, packed, (n, n).
+        near: True if an eigenvalue is near the threshold.
+        converged: True if the modes are eigenvectors to tolerance, or not needed.
         cost: What it took.
     """
 
     curvature: Packed
     derivatives: Pairs
     responses: Pairs | None
+    operator: PackedOperator
     near: Bool[Array, ""]
     converged: Bool[Array, ""]
     cost: Cost
@@ -84,34 +98,36 @@ class CurvatureModel(eqx.Module):
 
 
 class SlowForces(eqx.Module):
-    """What decides how Central Flow moves at a point.
+    """What decides how Central Flow moves at a point: its complementarity problem, and the drift.
 
     Attributes:
-        gradient: g, (P,).
-        moved: The velocity per -eta without oscillation: g, or (I + (eta/2) H) g.
+        drift: The velocity per -eta without oscillation, (P,): P^-1 g, with the flow's
+            `correction` (1 + (eta/2) P^-1 H) P^-1 g.
         linear: A of the complementarity problem, packed.
         operator: B of it, packed.
     """
 
-    gradient: Vector
-    moved: Vector
+    drift: Vector
     linear: Packed
-    operator: Float[Array, "pair pair"]
+    operator: PackedOperator
 
 
 class Response(eqx.Module):
     """How Central Flow moves at a point.
 
     Attributes:
-        gradient: g, (P,).
-        covariance: X, packed, with Sigma = U X U^T.
+        covariance: X, packed, with Sigma = U^T X U.
         velocity: dw/dt, (P,).
         residual: Residual of the complementarity problem, relative to |A|.
-        solved: Whether that is within tolerance.
+        failure: Which of `equation.FAILURES` happened, from 1; 0 for none.
     """
 
-    gradient: Vector
     covariance: Packed
     velocity: Vector
     residual: Float[Array, ""]
-    solved: Bool[Array, ""]
+    failure: Int[Array, ""]
+
+    @property
+    def solved(self) -> Bool[Array, ""]:
+        """True if nothing failed."""
+        return self.failure == 0

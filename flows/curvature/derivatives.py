@@ -1,6 +1,8 @@
 """Derivatives of a potential without its Hessian: products and third derivatives."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +16,29 @@ from ..core.potential import Potential
 from ..core.trees import Params
 from ..linear_algebra.packed_symmetric import pairs
 
+Linearised: TypeAlias = tuple[Params, Callable[[Params], Params]]
+"""g(w) and the function v -> H(w) v, as `jax.linearize(jax.grad(potential), params)` gives them."""
+
 
 def hvp(potential: Potential, params: Params, vector: Params) -> Params:
-    """Return the Hessian-vector product H(params) vector, a pytree like `params`.
+    """Return the Hessian-vector product H(w) v, as the derivative of the gradient along v.
 
-    For several products at one point use `linearise_gradient`, which shares the work.
+    It costs about two gradients. For several products at one point use `linearise_gradient`, which
+    shares the work.
+
+    Args:
+        potential: The loss, twice differentiable at `params`.
+        params: The point w, any pytree of floats.
+        vector: v, a pytree like `params`.
+
+    Returns:
+        H(w) v, a pytree like `params`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import hvp
+        >>> hvp(lambda w: w[0] ** 2 * w[1], jnp.asarray([1.0, 3.0]), jnp.asarray([1.0, 0.0]))
+        Array([6., 2.], dtype=float64)
     """
     return jax.jvp(jax.grad(potential), (params,), (vector,))[1]
 
@@ -29,28 +49,55 @@ def linearise_gradient(
     """Evaluate the gradient once, and return it with the function v -> H v, both flat.
 
     Args:
-        potential: The loss.
+        potential: The loss, twice differentiable at `params`.
         params: The point, any pytree of floats with P entries.
 
     Returns:
         The gradient (P,), and the product with the Hessian, (P,) -> (P,), which reuses the
         evaluation of the gradient and can be vmapped over vectors.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import linearise_gradient
+        >>> gradient, product = linearise_gradient(
+        ...     lambda w: w["a"] ** 2 * w["b"], {"a": jnp.asarray(1.0), "b": jnp.asarray(3.0)}
+        ... )
+        >>> gradient, product(jnp.asarray([1.0, 0.0]))
+        (Array([6., 1.], dtype=float64), Array([6., 2.], dtype=float64))
     """
-    flat, unravel = ravel_pytree(params)
-    return jax.linearize(jax.grad(lambda w: potential(unravel(w))), flat)
+    gradient, product = jax.linearize(jax.grad(potential), params)
+    return ravel_pytree(gradient)[0], flat_product(product, params)
+
+
+def flat_product(product: Callable[[Params], Params], params: Params) -> Callable[[Vector], Vector]:
+    """Return a function of pytrees like `params` as one of flat vectors."""
+    _, unravel = ravel_pytree(params)
+    return lambda vector: ravel_pytree(product(unravel(vector)))[0]
 
 
 def third_derivative(potential: Potential, params: Params, u: Params, v: Params) -> Params:
-    """Return grad_w (u^T H(w) v) at `params`, a pytree like `params`.
+    """Return grad_w (u^T H(w) v): how the curvature u^T H v changes with the parameters.
 
-    It is the change of the curvature u^T H v with the parameters, symmetric in `u` and `v`.
+    Args:
+        potential: The loss, three times differentiable at `params`.
+        params: The point w, any pytree of floats.
+        u: A direction, a pytree like `params`.
+        v: Another one; the result is symmetric in the two.
+
+    Returns:
+        The gradient of the curvature, a pytree like `params`. It costs about four gradients.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import third_derivative
+        >>> u = jnp.asarray([1.0, 0.0])
+        >>> third_derivative(lambda w: w[0] ** 3 * w[1], jnp.asarray([1.0, 3.0]), u, u)
+        Array([18.,  6.], dtype=float64)
     """
 
     def curvature(w: Params) -> Float[Array, ""]:
-        def slope(x: Params) -> Float[Array, ""]:
-            return jax.jvp(potential, (x,), (v,))[1]
-
-        return jax.jvp(slope, (w,), (u,))[1]
+        slope = partial(jax.jvp, potential, tangents=(v,))
+        return jax.jvp(slope, ((w,),), ((u,),))[1][1]
 
     return jax.grad(curvature)(params)
 
@@ -58,14 +105,24 @@ def third_derivative(potential: Potential, params: Params, u: Params, v: Params)
 def third_derivatives(
     potential: Potential, params: Params, vectors: Modes
 ) -> Float[Array, "mode mode parameter"]:
-    """Return grad_w (u_i^T H(w) u_j) for all pairs of rows, flat.
+    """Return dH_ij = grad_w (u_i^T H(w) u_j) for all pairs of rows, flat.
 
-    The result is symmetric in its first two axes; each unordered pair is evaluated once.
+    Each of the k (k + 1) / 2 unordered pairs is evaluated once.
 
     Args:
-        potential: The loss.
-        params: The point, P entries.
+        potential: The loss, three times differentiable at `params`.
+        params: The point w, any pytree of floats with P entries.
         vectors: u_1 to u_k as rows, (k, P).
+
+    Returns:
+        dH, (k, k, P), symmetric in its first two axes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import third_derivatives
+        >>> third_derivatives(lambda w: w[0] ** 2 * w[1], jnp.ones(2), jnp.eye(2))[0]
+        Array([[0., 2.],
+               [2., 0.]], dtype=float64)
     """
     count = vectors.shape[0]
     upper = third_derivative_pairs(potential, params, vectors)
@@ -79,22 +136,25 @@ def third_derivative_pairs(
 ) -> Float[Array, "pair parameter"]:
     """Return `third_derivatives` for i <= j only, row by row: (k (k + 1) / 2, P).
 
-    One after the other: on a CPU a batch of derivatives is slower than its members, and takes
-    more memory everywhere.
+    The pairs are evaluated one after the other: on a CPU a batch of derivatives is slower than its
+    members, and it takes more memory everywhere.
 
     Args:
         potential: The loss.
         params: The point, P entries.
         vectors: u_1 to u_k as rows, (k, P).
-        packed: Whether to weight the rows as in `packing.pack`: their products with each other
-            are then the packed operator <dH_ij, dH_kl>.
+        packed: True to weight the rows as `packed_symmetric.pack` does: their products with each
+            other are then the packed operator <dH_ij, dH_kl>.
     """
     flat, unravel = ravel_pytree(params)
     rows, columns, weights = pairs(vectors.shape[0])
     weights = jnp.asarray(weights if packed else np.ones_like(weights), flat.dtype)
 
-    def one(pair: tuple[Array, Array, Array]) -> Vector:
-        u, v = vectors[pair[0]], vectors[pair[1]]
-        return pair[2] * third_derivative(lambda w: potential(unravel(w)), flat, u, v)
+    def curvature(w: Vector, pair: tuple[Array, Array, Array]) -> Float[Array, ""]:
+        u, v = unravel(vectors[pair[0]]), unravel(vectors[pair[1]])
+        slope = partial(jax.jvp, potential, tangents=(v,))
+        return pair[2] * jax.jvp(slope, ((unravel(w),),), ((u,),))[1][1]
 
-    return lax.map(one, (jnp.asarray(rows), jnp.asarray(columns), weights))
+    return lax.map(
+        partial(jax.grad(curvature), flat), (jnp.asarray(rows), jnp.asarray(columns), weights)
+    )

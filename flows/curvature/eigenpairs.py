@@ -1,32 +1,42 @@
-"""Curvature of a potential without its Hessian: products, top eigenpairs, third derivatives."""
+"""The top eigenpairs of a potential's Hessian, without the Hessian where it would be large."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from numpy.typing import DTypeLike
 
-from ..core.arrays import DENSE_LIMIT, Modes
+from ..core.arrays import DENSE_LIMIT, Modes, Vector
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.validation import as_params, positive_integer, proper_fraction
-from ..linear_algebra.eigensolver import block_eigenpairs
-from .derivatives import linearise_gradient
+from ..linear_algebra.eigensolver import BlockEigenpairs, block_eigenpairs
+from .derivatives import flat_product
+from .metric import AbstractMetric, IdentityMetric
 
 
 class Eigenpairs(eqx.Module):
-    """Eigenpairs of a Hessian.
+    """Eigenpairs of a Hessian, H u = lambda u, or H u = lambda P u in a metric P.
 
     Attributes:
-        values: Eigenvalues, loss / parameter^2.
-        vectors: Orthonormal eigenvectors as rows, in the order of `ravel_pytree(params)`.
-        residuals: |H u - lambda u| of each pair: an error bound on its eigenvalue.
+        values: Eigenvalues lambda, (k,), loss / parameter^2.
+        vectors: Eigenvectors u as rows, (k, P), in the order of `ravel_pytree(params)`; orthonormal
+            in the metric, U P U^T = 1.
+        residuals: |H u - lambda u| of each pair, (k,): an error bound on its eigenvalue. In a
+            metric |P^(-1/2) (H u - lambda P u)|.
         hvps: How many Hessian-vector products they took.
-        converged: Whether each residual met the tolerance.
+        converged: True for each pair whose residual met the tolerance, (k,).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import top_eigenpairs
+        >>> pairs = top_eigenpairs(lambda w: jnp.sum(w**4), jnp.asarray([1.0, 2.0, 3.0]), 2)
+        >>> pairs.values, int(pairs.hvps)
+        (Array([108.,  48.], dtype=float64), 3)
     """
 
     values: Float[Array, " mode"]
@@ -41,8 +51,8 @@ class Eigenpairs(eqx.Module):
         return jnp.max(self.values)
 
 
-def eigenpair_tolerance(dtype: Any) -> float:
-    """Residual tolerance of an eigenpair, relative to the largest eigenvalue.
+def eigenpair_tolerance(dtype: DTypeLike) -> float:
+    """Return the default residual tolerance of an eigenpair, relative to the largest eigenvalue.
 
     The error of the eigenvalue itself is of the order of the tolerance's square over the relative
     gap: about 1e-6 in float32 and 1e-12 in float64 for a gap of a few per cent.
@@ -50,7 +60,7 @@ def eigenpair_tolerance(dtype: Any) -> float:
     return 1e-6 if jnp.finfo(dtype).bits > 32 else 3e-4
 
 
-def random_modes(count: int, size: int, dtype: Any) -> Modes:
+def random_modes(count: int, size: int, dtype: DTypeLike) -> Modes:
     """Return a fixed random block to start an eigen-iteration from."""
     return jax.random.normal(jax.random.key(0), (count, size), dtype)
 
@@ -63,20 +73,23 @@ def _oriented(vectors: Modes) -> Modes:
     return vectors * jnp.where(largest < 0, -1, 1).astype(vectors.dtype)
 
 
-def _dense_eigenpairs(product: Callable[[Modes], Modes], size: int, count: int, dtype: Any):
-    hessian = product(jnp.eye(size, dtype=dtype))
-    values, vectors = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
+def _dense_eigenpairs(
+    product: Callable[[Vector], Vector], size: int, count: int, dtype: DTypeLike
+) -> BlockEigenpairs:
+    matrix = jax.vmap(product)(jnp.eye(size, dtype=dtype))
+    values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count].T
-    residuals = jnp.linalg.norm(vectors @ hessian - values[:, None] * vectors, axis=1)
-    return values, vectors, residuals, jnp.asarray(size, jnp.int32)
+    residuals = jnp.linalg.norm(vectors @ matrix - values[:, None] * vectors, axis=1)
+    return BlockEigenpairs(values, vectors, residuals, jnp.asarray(size, jnp.int32))
 
 
 def top_eigenpairs(
     potential: Potential,
-    params: PyTree[Any],
+    params: PyTree[ArrayLike],
     count: int = 1,
     *,
     start: Modes | None = None,
+    metric: AbstractMetric | None = None,
     tolerance: float | None = None,
     max_products: int = 300,
     dense_limit: int = DENSE_LIMIT,
@@ -87,12 +100,16 @@ def top_eigenpairs(
     iteration needs `count` products and one more per vector that it adds to their span, so that
     a good `start` (the eigenvectors at a nearby point) is what makes it cheap.
 
+    In a metric P they are those of P^-1 H: H u = lambda P u, with U P U^T = 1. They are found as
+    the eigenpairs of P^(-1/2) H P^(-1/2).
+
     Args:
         potential: The loss, twice differentiable at `params`.
         params: The point, any pytree of floats with P entries.
         count: How many pairs, 1 to P.
         start: Guess of the eigenvectors, (count or more, P); rows beyond `count` speed up the
             convergence of the others.
+        metric: P, such as `DiagonalMetric(d)`; the identity if not given.
         tolerance: Residual at which a pair counts as converged, relative to the largest
             eigenvalue, between 0 and 1; `eigenpair_tolerance` of the dtype if not given.
         max_products: Bound on the products of the iteration, which makes those with the start in
@@ -106,6 +123,13 @@ def top_eigenpairs(
     Raises:
         ValueError: If `params` is no pytree of finite floats, `count` or `start` does not fit it,
             or `tolerance` or `max_products` is no number of its kind.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import top_eigenpairs
+        >>> pairs = top_eigenpairs(lambda w: w[0] ** 2 + 2 * w[1] ** 2, jnp.zeros(2))
+        >>> pairs.sharpness, pairs.vectors
+        (Array(4., dtype=float64), Array([[0., 1.]], dtype=float64))
     """
     params, count = as_params(params), positive_integer("count", count)
     max_products = positive_integer("max_products", max_products)
@@ -118,8 +142,9 @@ def top_eigenpairs(
         raise ValueError(
             f"start must have shape (at least {count}, {size}); got {tuple(start.shape)}."
         )
+    metric = IdentityMetric() if metric is None else metric
     return _top_eigenpairs(
-        potential, params, start, tolerance, count, max_products, size <= dense_limit
+        potential, params, start, metric, tolerance, count, max_products, size <= dense_limit
     )
 
 
@@ -128,28 +153,41 @@ def _top_eigenpairs(
     potential: Potential,
     params: Params,
     start: Modes | None,
+    metric: AbstractMetric,
     tolerance: float | None,
     count: int,
     max_products: int,
     dense: bool,
 ) -> Eigenpairs:
     flat, _ = ravel_pytree(params)
-    _, product = linearise_gradient(potential, params)
+    # Linearised here, not by `linearise_gradient`: the loss is then one frame nearer to its user.
+    _, linear = jax.linearize(jax.grad(potential), params)
+    hessian = flat_product(linear, params)
+
+    def product(vector: Vector) -> Vector:
+        return metric.inverse_sqrt(hessian(metric.inverse_sqrt(vector)))
+
     if tolerance is None:
         tolerance = eigenpair_tolerance(flat.dtype)
     if dense:
-        values, vectors, residuals, hvps = _dense_eigenpairs(
-            jax.vmap(product), flat.size, count, flat.dtype
-        )
+        found = _dense_eigenpairs(product, flat.size, count, flat.dtype)
     else:
         block = random_modes(count, flat.size, flat.dtype) if start is None else start
         found = block_eigenpairs(
-            product, block, wanted=count, tolerance=tolerance, max_products=max_products
+            product,
+            metric.sqrt(block),
+            wanted=count,
+            tolerance=tolerance,
+            max_products=max_products,
         )
-        values, vectors, residuals = found.values, found.vectors, found.residuals
-        hvps = found.products
-    bound = jnp.asarray(tolerance, flat.dtype) * jnp.max(jnp.abs(values))
-    return Eigenpairs(values, _oriented(vectors), residuals, hvps, residuals <= bound)
+    bound = jnp.asarray(tolerance, flat.dtype) * jnp.max(jnp.abs(found.values))
+    return Eigenpairs(
+        values=found.values,
+        vectors=_oriented(metric.inverse_sqrt(found.vectors)),
+        residuals=found.residuals,
+        hvps=found.products,
+        converged=found.residuals <= bound,
+    )
 
 
 @eqx.filter_jit
@@ -161,12 +199,22 @@ def follow_modes(pairs: Eigenpairs, previous: Modes) -> Eigenpairs:
 
     Args:
         pairs: k eigenpairs at a point.
-        previous: k eigenvectors at a nearby point, as rows.
+        previous: k eigenvectors at a nearby point, as rows, (k, P).
+
+    Returns:
+        The same pairs in the order of the rows of `previous`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import follow_modes, top_eigenpairs
+        >>> pairs = top_eigenpairs(lambda w: w[0] ** 2 + 2 * w[1] ** 2, jnp.zeros(2), 2)
+        >>> follow_modes(pairs, jnp.asarray([[-1.0, 0.1], [0.1, 1.0]])).values
+        Array([2., 4.], dtype=float64)
     """
     overlaps = previous @ pairs.vectors.T
     count = overlaps.shape[0]
 
-    def assign(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def assign(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         free, order = carry
         best = jnp.argmax(free)
         old, new = best // count, best % count

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Modes = Float[Array, "mode parameter"]
+from ..core.arrays import Modes, Vector
 
 # How many earlier points are combined with the last. Three see through an oscillation of period
 # two that drifts, which is what gradient descent does at the edge of stability.
@@ -29,10 +29,10 @@ class ModeHistory(eqx.Module):
 
     @property
     def started(self) -> Bool[Array, ""]:
-        """Whether there is a point."""
+        """True once there is a point."""
         return self.size > 0
 
-    def append(self, point: Float[Array, " parameter"], modes: Modes) -> "ModeHistory":
+    def append(self, point: Vector, modes: Modes) -> "ModeHistory":
         """Return the history with a new point in place of the oldest."""
         return ModeHistory(
             points=jnp.concatenate([point[None], self.points[:-1]]),
@@ -40,7 +40,7 @@ class ModeHistory(eqx.Module):
             size=jnp.minimum(self.size + 1, self.points.shape[0]),
         )
 
-    def predict(self, point: Float[Array, " parameter"]) -> Modes:
+    def predict(self, point: Vector) -> Modes:
         """Return a guess of the eigenvectors at `point`, rows neither of length 1 nor orthogonal.
 
         The eigenspace is a smooth function of the parameters. Where the new point is an affine

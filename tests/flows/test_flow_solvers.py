@@ -38,12 +38,18 @@ def test_a_solver_is_used_for_the_flow_of_the_run_and_no_other_kind():
     """Whichever flow of its kind it holds: the run's learning rate is the run's flow's."""
     flow = CentralFlow(GradientDescent(0.3), rank=1)
     own = simulate(flow, VALLEY, START, 20, save_every=20)
-    other = simulate(flow, VALLEY, START, 20, save_every=20, solver=CentralSolver(SLOW))
+    other = simulate(flow, VALLEY, START, 20, save_every=20, solver=CentralSolver(SLOW.equation))
     assert_trees_close(other.params, own.params, rtol=0.0, atol=0.0)
     with pytest.raises(ValueError, match=r"solver must be one for GradientFlow.*made for Central"):
-        simulate(GradientFlow(GradientDescent(0.1)), VALLEY, START, 20, solver=CentralSolver(SLOW))
+        simulate(
+            GradientFlow(GradientDescent(0.1)),
+            VALLEY,
+            START,
+            20,
+            solver=CentralSolver(SLOW.equation),
+        )
     with pytest.raises(ValueError, match="most_stages must be at least 2; got 1"):
-        CentralSolver(SLOW, most_stages=1)
+        CentralSolver(SLOW.equation, most_stages=1)
 
 
 def test_a_fixed_step_that_fails_ends_the_run_with_the_reason():
