@@ -192,7 +192,9 @@ class _Array:
         self.values = flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _from_buffer(data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+def _from_buffer(
+    data: bytes | bytearray | str, dtype: _Dtype, shape: tuple[int, ...], order: str
+) -> _Array:
     array = _Array()
     array.__setstate__((1, shape, dtype, order == "F", data))
     return array
