@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME...] [--json FILE]`: measure and print the table.
 
-A missed target is reported in the table and not by the exit code, which is 0 unless a row raised
-(then 1) or the arguments are wrong (then 2). Timings on a busy machine are no test.
+A missed target is shown in the table, but does not change the exit code, because timings vary on a
+busy machine: it is 0 unless a row raised an error (then 1) or the arguments are wrong (then 2).
 """
 
 import argparse
@@ -33,10 +33,10 @@ def _chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the rows that were asked for, all by default, and return the exit code.
+    """Run the rows that the arguments name, all by default, and return the exit code.
 
     Args:
-        arguments: As on the command line; `sys.argv` if not given.
+        arguments: The words of the command line; those of `sys.argv` if not given.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure what things cost and print it as a table."

@@ -17,7 +17,7 @@ _RANK = 3
 
 
 def _per_step(before: int, steps: int) -> Measured:
-    """Measure the steps that follow the first `before` ones, every one of them saved."""
+    """Measure `steps` steps after the first `before` ones, with every step saved."""
     potential, params = demo_network()
     flow = CentralFlow(GradientDescent(LEARNING_RATE), rank=_RANK)
 
@@ -70,7 +70,7 @@ def at_the_edge() -> Measured:
     compares="seconds of the first 300 steps of CentralFlow(rank 3), demo network, less the second",
 )
 def compile_time() -> Measured:
-    """Tracing and compilation of the whole run, on the cores of this machine."""
+    """Time tracing and compilation of the whole run, on the cores of this machine."""
     potential, params = demo_network()
     jax.clear_caches()
 
@@ -91,7 +91,7 @@ def compile_time() -> Measured:
     compares="memory of 4 steps of CentralFlow(rank 4) beyond a gradient's / vector, P = 994570",
 )
 def memory() -> Measured:
-    """Temporaries and results of the program, the start excepted, over a vector of length P."""
+    """Divide the bytes of the program's temporaries and results by those of one vector."""
     potential, params = digits_network((64, 960, 960, 10), examples=200)
     flat, _ = ravel_pytree(params)
 

@@ -1,13 +1,13 @@
 """What samples of minima cost: in gradients, and how much mapping over them saves."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from flows import sample_minima
+from flows import MinimaSamples, Potential, sample_minima
 from potentials import MLP, Ring, SupervisedPotential, mse
 
 from .rows import Measured, row
@@ -16,8 +16,8 @@ from .timing import interleaved
 _SAMPLES = 64
 
 
-def _network() -> tuple[Any, Any]:
-    """An over-parametrised network that meets its targets: those are its own predictions."""
+def _network() -> tuple[SupervisedPotential, PyTree[Array]]:
+    """Return an over-parametrised network at a minimum: its targets are its own predictions."""
     inputs = jax.random.normal(jax.random.key(0), (16, 8))
     model = MLP((8, 32, 1), key=jax.random.key(1))
     targets = jax.vmap(model)(inputs)
@@ -25,7 +25,13 @@ def _network() -> tuple[Any, Any]:
     return potential, potential.params
 
 
-def _throw(potential: Any, params: Any, tolerance: float, key: Any, samples: int) -> Any:
+def _throw(
+    potential: Potential,
+    params: PyTree[Array],
+    tolerance: float,
+    key: PRNGKeyArray,
+    samples: int,
+) -> MinimaSamples:
     return sample_minima(
         potential,
         params,
@@ -46,7 +52,7 @@ def _throw(potential: Any, params: Any, tolerance: float, key: Any, samples: int
     "tolerances of float64, energy 1e-10",
 )
 def gradients() -> Measured:
-    """Counted, not timed; the slowest sample sets the time of a batch."""
+    """Count gradients instead of taking times; the slowest sample sets the time of a batch."""
     with jax.enable_x64(True):
         found = _throw(Ring(), jnp.array([1.0, 0.0]), 1e-10, jax.random.key(0), 512)
         spent = np.asarray(found.stats["gradient_equivalents"])
@@ -66,7 +72,7 @@ def gradients() -> Measured:
     compares="seconds of one call of 64 network samples (P = 321) / of 64 calls of one sample",
 )
 def mapped() -> Measured:
-    """Both are compiled before; the network is in float32."""
+    """Time both once compiled; the network is in float32."""
     potential, params = _network()
     throw = partial(_throw, potential, params, 1e-5)
     keys = list(jax.random.split(jax.random.key(2), _SAMPLES))

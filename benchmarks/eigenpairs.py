@@ -15,7 +15,7 @@ _STEPS = 64
 
 
 def _tracking(before: int) -> Measured:
-    """Measure the steps that follow the first `before` ones, with eigenvectors known from them."""
+    """Measure steps after the first `before` ones, from whose eigenvectors they start."""
     potential, params = demo_network()
     optimizer = GradientDescent(LEARNING_RATE)
     tracked = (LossAndGradient(), Curvature(_COUNT))
@@ -34,7 +34,7 @@ def _tracking(before: int) -> Measured:
     )
     stats = with_curvature().stats
     plain = iterate(optimizer, potential, None, _STEPS, state=plain_start).stats
-    # What is not a product: the gradient whose linearisation gives the products.
+    # One gradient per step, whose linearisation gives the products, is not a product.
     equivalents = "measurement_gradient_equivalents"
     products = (float(stats[equivalents] - plain[equivalents]) / _STEPS - 1) / 2
     return Measured(
@@ -73,7 +73,7 @@ def tracking_at_the_edge() -> Measured:
     compares="temporaries and results of top_eigenpairs(3, start) / vector, P = 994570",
 )
 def eigenpairs_memory() -> Measured:
-    """Divide by the bytes of one vector of length P; arguments are not counted."""
+    """Divide the bytes of the program's temporaries and results by those of one vector."""
     potential, params = digits_network((64, 960, 960, 10), examples=200)
     flat, _ = ravel_pytree(params)
     start = jax.ShapeDtypeStruct((_COUNT, flat.size), flat.dtype)

@@ -1,7 +1,5 @@
 """`iterate` and `simulate` against the bare compiled loops that a user would write instead."""
 
-from typing import Any
-
 import diffrax
 import equinox as eqx
 import jax
@@ -24,7 +22,7 @@ _STEPS = 1000
     compares="iterate(GradientDescent) / compiled scan that saves params and loss, demo network",
 )
 def iterate_cost() -> Measured:
-    """Compare from call to saved arrays, each with its own compilation left out."""
+    """Compare the times from the call to the saved arrays, without compilation."""
     potential, params = demo_network()
     optimizer = GradientDescent(LEARNING_RATE)
 
@@ -54,7 +52,7 @@ def iterate_cost() -> Measured:
     compares="simulate(GradientFlow), Tsit5 / jitted diffeqsolve, same field, tolerances and saves",
 )
 def simulate_cost() -> Measured:
-    """Compare from call to saved arrays: parameters, loss and gradient norm at every step."""
+    """Compare the times from the call to the saved parameters, losses and gradient norms."""
     potential, params = demo_network()
     flow = GradientFlow(GradientDescent(LEARNING_RATE))
     controller = diffrax.PIDController(rtol=1e-5, atol=1e-7)
@@ -66,7 +64,7 @@ def simulate_cost() -> Measured:
         squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
         return state.params, loss, jnp.sqrt(sum(squares))
 
-    def field(t: Any, state: Any, args: Any) -> Any:
+    def field(t, state, args):
         return flow.vector_field(t, state, args)
 
     @eqx.filter_jit

@@ -1,21 +1,21 @@
-"""Peak memory of compiled programs, as the compiler plans it: exact, without running them."""
+"""Peak memory of compiled programs as the compiler plans it: exact, and without running them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
 
-def planned_bytes(function: Callable[..., Any], *args: Any) -> int:
+def planned_bytes(function: Callable[..., PyTree], *args: PyTree) -> int:
     """Return the bytes that a compiled call needs beyond its arguments: temporaries and results.
 
     Args:
         function: A function of pytrees, traceable by JAX.
-        args: Its arguments. Arrays may be `jax.ShapeDtypeStruct`s; the rest is static.
+        args: Its arguments. Arrays may be `jax.ShapeDtypeStruct`s; all other leaves are static.
 
     Raises:
-        RuntimeError: If the backend does not say.
+        RuntimeError: If JAX's backend has no memory analysis.
     """
     is_array = lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)  # noqa: E731
     arrays, static = eqx.partition(args, is_array)

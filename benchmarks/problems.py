@@ -1,23 +1,30 @@
 """The problem that the rows measure on."""
 
 from functools import partial
-from typing import Any
 
 import jax
 from jax import lax
+from jaxtyping import Array, PyTree
 
 from potentials import MLP, SupervisedPotential, load_digits, mse
 
 LEARNING_RATE = 0.18
 
 
-def demo_network() -> tuple[Any, Any]:
+def demo_network() -> tuple[SupervisedPotential, PyTree[Array]]:
     """Return potential and start of the demo `digits-mlp`: 3466 parameters, 500 digits, float32."""
     return digits_network((64, 32, 32, 10), examples=500)
 
 
-def digits_network(widths: tuple[int, ...], examples: int) -> tuple[Any, Any]:
-    """Return the squared loss of a tanh network on digits, and a random start."""
+def digits_network(
+    widths: tuple[int, ...], examples: int
+) -> tuple[SupervisedPotential, PyTree[Array]]:
+    """Return the squared loss of a tanh network on digits, and a random start.
+
+    Args:
+        widths: The numbers of units from the 64 inputs to the 10 outputs.
+        examples: How many images the loss is averaged over.
+    """
     data = load_digits(examples)
     key = jax.random.key(0)
     potential = SupervisedPotential(MLP(widths, key=key), data.inputs, data.targets, mse)
@@ -25,10 +32,16 @@ def digits_network(widths: tuple[int, ...], examples: int) -> tuple[Any, Any]:
 
 
 @partial(jax.jit, static_argnums=2)
-def descend(potential: Any, params: Any, steps: int) -> Any:
-    """Return where bare compiled gradient descent leads: the unit of cost of the rows."""
+def descend(potential: SupervisedPotential, params: PyTree[Array], steps: int) -> PyTree[Array]:
+    """Return the last iterate of bare compiled gradient descent, the unit of cost of the rows.
 
-    def step(params: Any, _: None) -> tuple[Any, None]:
+    Args:
+        potential: The loss.
+        params: The start.
+        steps: How many steps to make, with the learning rate `LEARNING_RATE`.
+    """
+
+    def step(params: PyTree[Array], _: None) -> tuple[PyTree[Array], None]:
         gradient = jax.grad(potential)(params)
         return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
 

@@ -9,7 +9,7 @@ from .rows import Outcome
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """Return the table, one line per outcome."""
+    """Return the outcomes as a table, one row per outcome."""
     made = Table(title="Each row is measured in this one run", show_lines=True)
     made.add_column("row", no_wrap=True)
     made.add_column("ratio", justify="right", no_wrap=True)
@@ -40,8 +40,8 @@ def as_json(outcomes: Sequence[Outcome], environment: dict[str, str]) -> str:
     """Return the outcomes as a JSON document.
 
     Args:
-        outcomes: What was measured.
-        environment: Where.
+        outcomes: The rows with their measurements.
+        environment: The versions and the machine that they were measured with.
     """
     rows = [
         {

@@ -22,7 +22,7 @@ _STEPS = 100
     "steps 150-250, at the edge",
 )
 def at_the_edge() -> Measured:
-    """Two rods at the edge of stability; every step is saved, with all observables."""
+    """Time two rods at the edge of stability, with every step and all observables saved."""
     potential, params = demo_network()
     flow = RodFlow(GradientDescent(LEARNING_RATE), _RANK)
     state = simulate(flow, potential, params, _BEFORE, measurements=()).state
@@ -66,7 +66,7 @@ def _vectors(rank: int) -> Measured:
     compares="memory of 4 steps of RodFlow(rank 1) beyond a gradient's / vector, P = 994570",
 )
 def memory_of_one_rod() -> Measured:
-    """Temporaries and results of the program, the start excepted, over a vector of length P."""
+    """Divide the bytes of the program's temporaries and results by those of one vector."""
     return _vectors(1)
 
 
@@ -76,5 +76,5 @@ def memory_of_one_rod() -> Measured:
     compares="memory of 4 steps of RodFlow(rank 3) beyond a gradient's / vector, P = 994570",
 )
 def memory_of_three_rods() -> Measured:
-    """Temporaries and results of the program, the start excepted, over a vector of length P."""
+    """Divide the bytes of the program's temporaries and results by those of one vector."""
     return _vectors(3)

@@ -1,4 +1,4 @@
-"""The registry of rows: a file registers its own when it is imported; `__main__` imports them."""
+"""The registry of rows: a file registers its rows when `__main__` imports it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a row found.
+    """The outcome of a measurement.
 
     Attributes:
         ratio: The measured ratio.
-        details: Further numbers behind it, by name.
+        details: The numbers that it was computed from, and others that explain it, by name.
     """
 
     ratio: float
@@ -22,10 +22,10 @@ class Row:
     """One line of the table.
 
     Attributes:
-        name: What to call it on the command line.
-        target: The ratio is met when it is at most this.
-        compares: What is divided by what, one line.
-        measure: Makes the measurement.
+        name: Its name on the command line.
+        target: The largest ratio that passes.
+        compares: One line that says what is divided by what.
+        measure: The function that makes the measurement.
     """
 
     name: str
@@ -36,7 +36,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A row and what it measured; `error` says why it could not, and `measured` is None then."""
+    """A row with its measurement, or with the error that prevented it.
+
+    Attributes:
+        row: The row.
+        measured: What it measured; None if it raised.
+        error: Class and message of what it raised; None if it did not.
+    """
 
     row: Row
     measured: Measured | None
@@ -44,7 +50,7 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio is at most its target."""
+        """True if the ratio was measured and is at most its target."""
         return self.measured is not None and self.measured.ratio <= self.row.target
 
 
@@ -54,12 +60,12 @@ ROWS: dict[str, Row] = {}
 def row(
     name: str, *, target: float, compares: str
 ) -> Callable[[Callable[[], Measured]], Callable[[], Measured]]:
-    """Register a function that takes nothing and returns a `Measured` as a row of the table.
+    """Register a function without arguments that returns a `Measured` as a row of the table.
 
     Args:
-        name: A new name.
-        target: The ratio is met when it is at most this.
-        compares: What is divided by what, one line.
+        name: The name of the row on the command line, which no other row has.
+        target: The largest ratio that passes.
+        compares: One line that says what is divided by what.
 
     Raises:
         ValueError: If the name is taken.
@@ -75,7 +81,7 @@ def row(
 
 
 def run_row(row: Row) -> Outcome:
-    """Measure one row; an exception becomes its error, so that the rows after it still run."""
+    """Measure one row. An exception becomes its error, so that the rows after it still run."""
     try:
         return Outcome(row, row.measure())
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the experiments around the flows cost: many runs in one program, and the results store."""
+"""What the experiments around the flows cost: sweeps in one program, and the results store."""
 
 import contextlib
 import tempfile
@@ -24,7 +24,7 @@ _RUNS = 20
     f"runs, from the mean of {_RUNS} once compiled",
 )
 def sweep() -> Measured:
-    """Each from config to results on the disk; the sweep includes its compilation."""
+    """Time both from config to results on the disk; the sweep includes its compilation."""
     config = load_sweep("phase-diagram")
     grid = points(config)
     quiet: dict[str, Any] = {"draw": False, "progress": False}
@@ -50,7 +50,7 @@ def sweep() -> Measured:
     compares="seconds spent on the results store and checkpoints / of the demo without its figure",
 )
 def store() -> Measured:
-    """The built-in experiment digits-mlp, compilation included as in the demo."""
+    """Time the built-in experiment digits-mlp, with its compilation, as in the demo."""
     config = load_run_config("digits-mlp")
     spent = {"store": 0.0, "checkpoint": 0.0}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -64,8 +64,8 @@ def store() -> Measured:
 
 
 @contextlib.contextmanager
-def _timed(owner: Any, name: str, spent: dict[str, float], key: str) -> Iterator[None]:
-    """Add up the seconds that a function takes, less those of such functions within it."""
+def _timed(owner: object, name: str, spent: dict[str, float], key: str) -> Iterator[None]:
+    """Add up the seconds that a function takes, without those of timed functions inside it."""
     original = getattr(owner, name)
 
     def timed(*arguments: Any, **options: Any) -> Any:

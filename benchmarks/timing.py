@@ -1,23 +1,24 @@
-"""Wall times that can be divided by each other on a machine that does other things as well."""
+"""Wall times whose ratios are meaningful on a machine that does other things as well."""
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], Any]], *, repeats: int = 7
+    functions: Mapping[str, Callable[[], PyTree]], *, repeats: int = 7
 ) -> dict[str, float]:
     """Time functions in turn, A B A B ..., and return the shortest time of each in seconds.
 
-    Noise of other processes only adds, so the minimum is the estimate that suffers least; taking
-    turns lets a slow spell of the machine hit all of them. One call of each, which compiles, is
-    not counted.
+    Other processes only ever add time, so that the minimum is the best estimate; because the
+    functions take turns, a slow spell of the machine affects all of them. The first call of each,
+    which compiles, is not counted.
 
     Args:
-        functions: By name; each returns a pytree of arrays, whose computation is waited for.
+        functions: The functions by name. Each returns a pytree of arrays; the clock stops once
+            they are computed.
         repeats: How often to time each.
     """
     for function in functions.values():

@@ -1,120 +1,291 @@
-"""Arguments checked in one way: a ValueError names the argument, its value and what is allowed."""
+"""Checks of arguments: a ValueError names the argument, the value given and what is allowed.
 
+A constructor or a loader states each range once, where it declares the argument: as the converter
+of a field, `eqx.field(converter=partial(positive, "radius"))`, or, where the argument is not stored
+as it is, in its annotation, `Annotated[int, WholeNumber(least=2)]`, which `checked` then applies.
+The tables of a config read types, defaults and ranges from there.
+"""
+
+import dataclasses
 import difflib
+import functools
+import inspect
 import operator
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from jaxtyping import ArrayLike as AnyArray
+from jaxtyping import Array, ArrayLike, Float
+
+ScalarLike: TypeAlias = float | int | np.generic | np.ndarray | Array
+"""One real number, as a user writes it, or as JAX traces it."""
+
+VectorLike: TypeAlias = Sequence[float | int] | np.ndarray | Array
+"""Real numbers of shape (n,)."""
+
+MatrixLike: TypeAlias = Sequence[Sequence[float | int]] | np.ndarray | Array
+"""Real numbers of shape (rows, columns)."""
+
+Check: TypeAlias = Callable[[str, Any], Any]
+"""Takes an argument's name and value, and returns the value converted or raises a ValueError."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def number(
-    name: str, value: Any, *, above: float | None = None, least: float | None = None
-) -> Float[Array, ""]:
-    """A finite real number as an array leaf of the default float dtype.
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """The check of one finite real number; calling it gives an array of the default float dtype.
+
+    Under a transformation of JAX the value is not known yet, so that a wrong one raises a checked
+    error at run time instead.
 
     Args:
-        name: what the argument is called, for the message.
-        value: a number, or an array of shape () (a tracer too).
-        above: if given, the value must be larger than this.
-        least: if given, the value must be this or larger.
+        above: the value must be larger than this, if given.
+        least: the value must be this or larger, if given.
+        below: the value must be smaller than this, if given.
 
-    Raises:
-        ValueError: if the value is no finite number in the range.
+    Example:
+        >>> from potentials.checks import Number
+        >>> share = Number(above=0.0, below=1.0)
+        >>> float(share("share", 0.25))
+        0.25
+        >>> share("share", 1)
+        Traceback (most recent call last):
+        ValueError: share must be a finite number > 0 and < 1, got 1.0.
     """
-    array = _floats(name, value)
-    if array.shape != ():
-        raise ValueError(
-            f"{name} must be one number, got an array of shape {array.shape}. To batch over it, "
-            f"map the constructor: jax.vmap(lambda value: ...(value))(values)."
-        )
-    allowed = "a finite number"
-    if above is not None:
-        allowed += f" > {above:g}"
-    if least is not None:
-        allowed += f" >= {least:g}"
-    wrong = ~jnp.isfinite(array)
-    if above is not None:
-        wrong |= array <= above
-    if least is not None:
-        wrong |= array < least
-    return _refuse(array, wrong, f"{name} must be {allowed}")
+
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+
+    def __call__(self, name: str, value: ScalarLike) -> Float[Array, ""]:
+        """Convert the value of the argument `name`.
+
+        Raises:
+            ValueError: if it is not one finite real number within the range.
+        """
+        array = _floats(name, value)
+        if array.shape != ():
+            raise ValueError(
+                f"{name} must be one number, got an array of shape {array.shape}. To batch over "
+                f"it, map the constructor: jax.vmap(lambda value: ...(value))(values)."
+            )
+        wrong, allowed = ~jnp.isfinite(array), []
+        for sign, bound, excluded in (
+            (">", self.above, operator.le),
+            (">=", self.least, operator.lt),
+            ("<", self.below, operator.ge),
+        ):
+            if bound is not None:
+                wrong |= excluded(array, bound)
+                allowed.append(f"{sign} {bound:g}")
+        sentence = f"{name} must be a finite number {' and '.join(allowed)}".rstrip()
+        return _refuse(array, wrong, sentence)
 
 
-def numbers(
-    name: str, value: Any, *, dimensions: int = 1, empty: bool = False, above: float | None = None
-) -> Float[Array, "..."]:
-    """An array of finite real numbers as an array leaf of the default float dtype.
+@dataclasses.dataclass(frozen=True)
+class Vector:
+    """The check of finite real numbers of shape (n,); calling it gives the default float dtype.
 
     Args:
-        name: what the argument is called, for the message.
-        value: a (nested) sequence of numbers, or an array (a tracer too).
-        dimensions: how many axes it must have.
-        empty: whether it may have no entry.
-        above: if given, every entry must be larger than this.
+        empty: whether n may be 0.
+        above: every entry must be larger than this, if given.
+
+    Example:
+        >>> from potentials.checks import Vector
+        >>> Vector()("spectrum", [3, 1.5]).shape
+        (2,)
+        >>> Vector()("spectrum", [])
+        Traceback (most recent call last):
+        ValueError: spectrum must be a non-empty array with 1 axis(es), got shape (0,).
+    """
+
+    empty: bool = False
+    above: float | None = None
+
+    def __call__(self, name: str, value: VectorLike) -> Float[Array, " n"]:
+        """Convert the value of the argument `name`.
+
+        Raises:
+            ValueError: if it has another number of axes, is empty, or has an entry that is not
+                finite or out of range.
+        """
+        array = _array(name, value, axes=1, empty=self.empty)
+        wrong, allowed = ~jnp.isfinite(array), "finite numbers"
+        if self.above is not None:
+            wrong |= array <= self.above
+            allowed += f" > {self.above:g}"
+        return _refuse(array, jnp.any(wrong), f"{name} must hold {allowed} only")
+
+
+def matrix(name: str, value: MatrixLike) -> Float[Array, "rows columns"]:
+    """Convert finite real numbers of shape (rows, columns) to the default float dtype.
 
     Raises:
         ValueError: if the value has another number of axes, is empty or is not finite.
     """
-    array = _floats(name, value)
-    if array.ndim != dimensions or (array.size == 0 and not empty):
-        kind = "" if empty else "non-empty "
-        raise ValueError(
-            f"{name} must be a {kind}array with {dimensions} axis(es), got shape {array.shape}."
-        )
-    allowed = "finite numbers"
-    wrong = ~jnp.isfinite(array)
-    if above is not None:
-        allowed += f" > {above:g}"
-        wrong |= array <= above
-    return _refuse(array, jnp.any(wrong), f"{name} must hold {allowed} only")
+    array = _array(name, value, axes=2)
+    return _refuse(array, jnp.any(~jnp.isfinite(array)), f"{name} must hold finite numbers only")
 
 
-def count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """A whole number, as a Python int.
+@dataclasses.dataclass(frozen=True)
+class WholeNumber:
+    """The check of a whole number, an int or a NumPy integer; calling it gives an int.
 
     Args:
-        name: what the argument is called, for the message.
-        value: an int or a NumPy integer.
         least: the smallest value allowed.
         most: the largest value allowed; None for no limit.
 
-    Raises:
-        ValueError: if the value is no whole number in the range.
+    Example:
+        >>> from potentials.checks import WholeNumber
+        >>> WholeNumber(least=2)("examples", 3)
+        3
+        >>> WholeNumber(least=2)("examples", 1)
+        Traceback (most recent call last):
+        ValueError: examples must be a whole number >= 2, got 1.
     """
-    limit = f">= {least}" if most is None else f"in {least}..{most}"
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = None
-    too_large = most is not None and whole is not None and whole > most
-    if whole is None or isinstance(value, bool) or whole < least or too_large:
-        raise ValueError(f"{name} must be a whole number {limit}, got {value!r}.")
-    return whole
+
+    least: int = 1
+    most: int | None = None
+
+    def __call__(self, name: str, value: int | np.integer) -> int:
+        """Convert the value of the argument `name`.
+
+        Raises:
+            ValueError: if it is no whole number within the range; True and False are none.
+        """
+        try:
+            whole = None if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            whole = None
+        too_large = self.most is not None and whole is not None and whole > self.most
+        if whole is None or whole < self.least or too_large:
+            limit = f">= {self.least}" if self.most is None else f"in {self.least}..{self.most}"
+            raise ValueError(f"{name} must be a whole number {limit}, got {value!r}.")
+        return whole
 
 
-def choice(name: str, value: str, allowed: Iterable[str]) -> str:
-    """One of a few names; a misspelt one is answered with a suggestion.
+finite = Number()
+positive = Number(above=0.0)
+non_negative = Number(least=0.0)
+proper_fraction = Number(above=0.0, below=1.0)
+positive_integer = WholeNumber(least=1)
+seed = WholeNumber(least=0, most=2**32 - 1)
+
+
+def positive_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Convert sizes to a tuple of Python ints, each at least 1.
+
+    Raises:
+        ValueError: if an entry is no whole number of at least 1.
+    """
+    return tuple(positive_integer(f"every entry of {name}", value) for value in values)
+
+
+# The annotations that several constructors share.
+Finite = Annotated[ScalarLike, finite]
+NonNegative = Annotated[ScalarLike, non_negative]
+Positive = Annotated[ScalarLike, positive]
+ProperFraction = Annotated[ScalarLike, proper_fraction]
+PositiveInteger = Annotated[int, positive_integer]
+TwoOrMore = Annotated[int, WholeNumber(least=2)]
+Seed = Annotated[int, seed]
+Sizes = Annotated[Sequence[int], positive_integers]
+
+
+def checked(function: _Function) -> _Function:
+    """Apply the checks that a function or a constructor has in its annotations.
+
+    `Annotated[type, check]` replaces the argument by `check(name, value)`; `Literal["a", "b"]`
+    refuses all other names, with a suggestion. Where a union also has None or functions, these pass
+    unchecked.
+
+    Args:
+        function: its annotations must be objects, not strings.
+
+    Returns:
+        The function, which now raises the ValueErrors of the checks.
+
+    Example:
+        >>> from typing import Literal
+        >>> from potentials.checks import TwoOrMore, checked
+        >>> @checked
+        ... def load(examples: TwoOrMore | None = None, split: Literal["train", "test"] = "train"):
+        ...     return examples, split
+        >>> load()
+        (None, 'train')
+        >>> load(1)
+        Traceback (most recent call last):
+        ValueError: examples must be a whole number >= 2, got 1.
+        >>> load(split="tests")
+        Traceback (most recent call last):
+        ValueError: split must be one of test, train; got 'tests'. Did you mean 'test'?
+    """
+    signature = inspect.signature(function)
+    found = {name: _check_of(p.annotation) for name, p in signature.parameters.items()}
+    checks = {name: check for name, check in found.items() if check is not None}
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # Python's own error names the function, too.
+        bound.apply_defaults()
+        for name, check in checks.items():
+            bound.arguments[name] = check(name, bound.arguments[name])
+        return function(*bound.args, **bound.kwargs)
+
+    return wrapper  # pyright: ignore[reportReturnType]
+
+
+def _check_of(annotation: Any) -> Check | None:
+    """The check that an annotation carries, or None."""
+    if get_origin(annotation) is Annotated:
+        return annotation.__metadata__[0]
+    if get_origin(annotation) is Literal:
+        return functools.partial(_choice, get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        members = [_check_of(member) for member in get_args(annotation)]
+        check = next((member for member in members if member is not None), None)
+        return None if check is None else functools.partial(_member, check, get_args(annotation))
+    return None
+
+
+def _member(check: Check, union: Sequence[Any], name: str, value: Any) -> Any:
+    """Check a value unless it is the None or the function that a union allows as well."""
+    is_none = value is None and type(None) in union
+    is_function = callable(value) and any(get_origin(member) is Callable for member in union)
+    return value if is_none or is_function else check(name, value)
+
+
+def _choice(allowed: Iterable[str], name: str, value: object) -> str:
+    return choice(name, value, allowed)
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Check that a value is one of a few names; a misspelt one is answered with a suggestion.
 
     Raises:
         ValueError: if `value` is not among `allowed`.
     """
     names = sorted(allowed)
-    if value in names:
+    if isinstance(value, str) and value in names:
         return value
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}.{hint}")
 
 
-def parameters(owner: str, value: Any, shape: Sequence[int], what: str = "params") -> Array:
-    """`value` as a float array of the given shape; checked while JAX traces, so at no cost.
+def parameters(owner: str, value: object, shape: Sequence[int], what: str = "params") -> Array:
+    """Convert a potential's parameters to a float array, and check its shape.
+
+    The check happens while JAX traces, so that it costs a compiled program nothing.
 
     Args:
         owner: the potential, for the message.
@@ -123,7 +294,7 @@ def parameters(owner: str, value: Any, shape: Sequence[int], what: str = "params
         what: which part of the parameters it is, for the message.
 
     Raises:
-        ValueError: if it is no float array of that shape.
+        ValueError: if `value` is no float array of that shape.
     """
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
         raise ValueError(
@@ -143,12 +314,12 @@ def parameters(owner: str, value: Any, shape: Sequence[int], what: str = "params
     return array
 
 
-def is_traced(value: Any) -> bool:
-    """Whether a value is not known yet, since JAX is tracing the function that it is in."""
+def is_traced(value: object) -> bool:
+    """True if a value is not known yet, because JAX is tracing the function around it."""
     return isinstance(value, jax.core.Tracer)
 
 
-def _floats(name: str, value: Any) -> Array:
+def _floats(name: str, value: object) -> Array:
     """`value` as an array of the default float dtype, never weakly typed.
 
     A weak type would make a Python number and an array of the same value two compilations.
@@ -165,9 +336,18 @@ def _floats(name: str, value: Any) -> Array:
         raise ValueError(f"{name} must be real numbers, got {value!r}.") from None
 
 
-def _refuse(array: AnyArray, wrong: AnyArray, message: str) -> Array:
+def _array(name: str, value: object, axes: int, empty: bool = False) -> Array:
+    array = _floats(name, value)
+    if array.ndim != axes or (array.size == 0 and not empty):
+        kind = "" if empty else "non-empty "
+        raise ValueError(
+            f"{name} must be a {kind}array with {axes} axis(es), got shape {array.shape}."
+        )
+    return array
+
+
+def _refuse(array: Array, wrong: ArrayLike, message: str) -> Array:
     """Raise at once where the value is known, and at run time where it is traced."""
-    array, wrong = jnp.asarray(array), jnp.asarray(wrong)
     if is_traced(wrong):
         return eqx.error_if(array, wrong, message + ".")
     if bool(wrong):

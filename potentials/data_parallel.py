@@ -1,43 +1,55 @@
 """A supervised potential whose examples are spread over several devices."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Shaped
 
 from potentials.potential import AbstractPotential
-from potentials.supervised import SupervisedPotential, is_correct
+from potentials.supervised import Model, SupervisedPotential, is_correct
 
 _AXIS = "examples"
 
 
 class DataParallel(AbstractPotential):
-    """The same loss as a `SupervisedPotential`, each device computing that of its own examples.
+    """The loss of a `SupervisedPotential`, computed by several devices, each on its own examples.
 
-    The parameters are on every device; the examples are dealt out in equal shares, the last one
-    filled up with examples of weight zero. Losses, gradients and every further derivative equal
-    those on one device to rounding: only the order of a sum is another. Where the potential is
-    evaluated in chunks, each device takes chunks of its share.
+    The parameters are on every device; the examples are spread in equal shares, the last of which
+    is filled up with examples of weight zero. Losses, gradients and all further derivatives equal
+    those on one device to rounding: only the order of summation differs. If the potential evaluates
+    its examples in chunks, each device goes through its share in chunks of that size.
 
     Args:
         potential: the loss, a SupervisedPotential.
-        devices: where to; by default all of this process, `jax.local_devices()`.
+        devices: the devices to use; by default all of this process, `jax.local_devices()`.
 
     Raises:
         ValueError: if `potential` is no SupervisedPotential, or there are no devices.
+
+    Example:
+        >>> import jax
+        >>> from potentials import MLP, DataParallel, SupervisedPotential, chebyshev, mse
+        >>> data = chebyshev(examples=5, degree=2)
+        >>> network = MLP((1, 3, 1), key=jax.random.key(0))
+        >>> whole = SupervisedPotential(network, data.inputs, data.targets, mse)
+        >>> spread = DataParallel(whole, jax.local_devices()[:1])
+        >>> bool(abs(spread(spread.params) - whole(whole.params)) < 1e-12)
+        True
     """
 
     whole: SupervisedPotential
     examples: int = eqx.field(static=True)
     mesh: Mesh = eqx.field(static=True)
 
-    def __init__(self, potential: Any, devices: Sequence[Any] | None = None):
+    def __init__(
+        self,
+        potential: SupervisedPotential,
+        devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+    ):
         if not isinstance(potential, SupervisedPotential):
             raise ValueError(
                 f"potential must be a SupervisedPotential, got a {type(potential).__name__}."
@@ -57,25 +69,25 @@ class DataParallel(AbstractPotential):
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether `accuracy` has a meaning."""
+        """True if the targets are classes, so that `accuracy` is defined."""
         return self.whole.has_accuracy
 
     def __call__(self, params: PyTree) -> Float[Array, ""]:
-        """The mean loss over the examples, of the dtype of `params`."""
+        """Return the mean loss over the examples, in the dtype of `params`."""
         return self._mean(self.whole.example_loss, params)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
-        """Fresh weights drawn from `key`, as `SupervisedPotential.init` draws them."""
+        """Draw fresh weights, as `SupervisedPotential.init` does."""
         return self.whole.init(key)
 
-    def model(self, params: PyTree) -> Any:
-        """The model with the weights `params`, as a callable of one example."""
+    def model(self, params: PyTree) -> Model:
+        """Return the model with the weights `params`, a function of one example."""
         return self.whole.model(params)
 
     def predict(
-        self, params: PyTree, inputs: Shaped[ShapedArrayLike, "..."] | None = None
+        self, params: PyTree, inputs: Shaped[ArrayLike, "..."] | None = None
     ) -> PyTree[Array]:
-        """The model's predictions, with a leading axis of examples.
+        """Return the model's predictions, with a leading axis of examples.
 
         Args:
             params: the weights.
@@ -85,17 +97,17 @@ class DataParallel(AbstractPotential):
         return self.whole.predict(params, given)
 
     def accuracy(self, params: PyTree) -> Float[Array, ""]:
-        """The fraction of examples whose largest prediction is at the target's largest entry.
+        """Return the fraction of examples whose largest output is where the target's is.
 
         Raises:
             ValueError: as `SupervisedPotential.accuracy`.
         """
         if not self.has_accuracy:
-            return self.whole.accuracy(params)  # It says why.
+            return self.whole.accuracy(params)  # Raises an error that says why.
         return self._mean(is_correct, params)
 
-    def _mean(self, function: Callable[[Any, Array, Array], Array], params: PyTree) -> Array:
-        # All that is no data travels as an argument: every device has the whole of it.
+    def _mean(self, function: Callable[[Model, Array, Array], Array], params: PyTree) -> Array:
+        # Everything but the data is passed as an argument, of which every device gets a copy.
         rest = eqx.tree_at(lambda p: (p.inputs, p.targets), self.whole, (None, None))
         arrays, static = eqx.partition(rest, eqx.is_array)
 
@@ -118,7 +130,7 @@ class DataParallel(AbstractPotential):
 
 
 def _deal(data: Array, mesh: Mesh) -> Array:
-    """Fill data up to equal shares with repetitions of the first example, and spread them."""
+    """Fill the data up to equal shares by repeating the first example, and spread them."""
     missing = -data.shape[0] % mesh.size
     filled = jnp.concatenate([data, jnp.repeat(data[:1], missing, axis=0)])
     return jax.device_put(filled, NamedSharding(mesh, PartitionSpec(_AXIS)))

@@ -1,14 +1,13 @@
 """Two minima with a barrier between them."""
 
-from collections.abc import Sequence
+from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import Vector, parameters, positive
 from potentials.potential import AbstractPotential
 
 
@@ -28,25 +27,24 @@ class DoubleWell(AbstractPotential):
 
     Raises:
         ValueError: if an argument is not finite and positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import DoubleWell
+        >>> wells = DoubleWell(height=0.5, transverse=[2.0])
+        >>> [float(wells(jnp.asarray([x, 0.0]))) for x in (-1.0, 0.0, 1.0)]
+        [0.0, 0.5, 0.0]
     """
 
-    height: Float[Array, ""]
-    half_width: Float[Array, ""]
-    transverse: Float[Array, " m"]
+    height: Float[Array, ""] = eqx.field(default=1.0, converter=partial(positive, "height"))
+    half_width: Float[Array, ""] = eqx.field(default=1.0, converter=partial(positive, "half_width"))
+    transverse: Float[Array, " m"] = eqx.field(
+        default=(), converter=partial(Vector(empty=True, above=0.0), "transverse")
+    )
 
-    def __init__(
-        self,
-        height: ArrayLike = 1.0,
-        half_width: ArrayLike = 1.0,
-        transverse: ArrayLike | Sequence[float] = (),
-    ):
-        self.height = checks.number("height", height, above=0.0)
-        self.half_width = checks.number("half_width", half_width, above=0.0)
-        self.transverse = checks.numbers("transverse", transverse, empty=True, above=0.0)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """The loss at `params` (x, y_1, ..., y_m) of shape (1 + m,)."""
-        w = checks.parameters("DoubleWell", params, (1 + self.transverse.size,))
+        w = parameters("DoubleWell", params, (1 + self.transverse.size,))
         scaled = w[0] / self.half_width.astype(w.dtype)
         well = self.height.astype(w.dtype) * (scaled**2 - 1.0) ** 2
         return well + 0.5 * jnp.sum(self.transverse.astype(w.dtype) * w[1:] ** 2)

@@ -1,19 +1,31 @@
 """A two-layer linear network on whitened data."""
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import matrix, parameters, positive_integer
 from potentials.potential import AbstractPotential
 
 
 class Factors(NamedTuple):
-    """Parameters of `MatrixFactorization`: the product is left @ right.T."""
+    """Parameters of `MatrixFactorization`: the product is left @ right.T.
+
+    Attributes:
+        left: U, shape (rows, rank).
+        right: V, shape (columns, rank).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import Factors, MatrixFactorization
+        >>> factors = Factors(left=jnp.ones((2, 1)), right=jnp.ones((3, 1)))
+        >>> float(MatrixFactorization(jnp.zeros((2, 3)), rank=1)(factors))
+        3.0
+    """
 
     left: Float[Array, "rows rank"]
     right: Float[Array, "columns rank"]
@@ -39,14 +51,20 @@ class MatrixFactorization(AbstractPotential):
 
     Raises:
         ValueError: if `target` is no finite matrix, or `rank` is not a whole number >= 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import Factors, MatrixFactorization
+        >>> loss = MatrixFactorization([[2.0, 0.0], [0.0, 1.0]], rank=2)
+        >>> root = jnp.sqrt(loss.target)
+        >>> float(loss(Factors(jnp.zeros((2, 2)), root)))
+        2.5
+        >>> loss.balance(Factors(root, root)).tolist()
+        [[0.0, 0.0], [0.0, 0.0]]
     """
 
-    target: Float[Array, "rows columns"]
-    rank: int = eqx.field(static=True)
-
-    def __init__(self, target: ArrayLike | list[list[float]], rank: int):
-        self.target = checks.numbers("target", target, dimensions=2)
-        self.rank = checks.count("rank", rank)
+    target: Float[Array, "rows columns"] = eqx.field(converter=partial(matrix, "target"))
+    rank: int = eqx.field(static=True, converter=partial(positive_integer, "rank"))
 
     def __call__(self, params: Factors) -> Float[Array, ""]:
         """0.5 |U V^T - T|_F^2 for U of shape (rows, rank) and V of shape (columns, rank)."""
@@ -54,7 +72,7 @@ class MatrixFactorization(AbstractPotential):
         return 0.5 * jnp.sum((left @ right.T - self.target.astype(left.dtype)) ** 2)
 
     def init(self, key: PRNGKeyArray) -> Factors:
-        """Normal entries of variance 1/rank, so that U V^T has entries of variance 1/rank."""
+        """Draw normal entries of variance 1/rank, so that those of U V^T have variance 1/rank."""
         left_key, right_key = jax.random.split(key)
         rows, columns = self.target.shape
         scale = self.rank**-0.5
@@ -75,8 +93,6 @@ class MatrixFactorization(AbstractPotential):
                 f"got {type(params).__name__}."
             )
         rows, columns = self.target.shape
-        left = checks.parameters("MatrixFactorization", params.left, (rows, self.rank), "left")
-        right = checks.parameters(
-            "MatrixFactorization", params.right, (columns, self.rank), "right"
-        )
+        left = parameters("MatrixFactorization", params.left, (rows, self.rank), "left")
+        right = parameters("MatrixFactorization", params.right, (columns, self.rank), "right")
         return left, right

@@ -1,43 +1,62 @@
 """Small networks for studies of training dynamics; each maps one example to one prediction.
 
-`SupervisedPotential` maps them over a batch. Any other `equinox.Module` does as well; what these
-add is `redraw`, by which a potential draws fresh weights from a key, and default choices that
-have derivatives of every order (smooth activations, average pooling).
+`SupervisedPotential` maps them over a batch, as it does with any other `equinox.Module`. The
+networks here add `redraw`, by which a potential draws fresh weights from a key, and default choices
+that have derivatives of every order (smooth activations, average pooling).
 """
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from potentials import checks
+from potentials.checks import PositiveInteger, Sizes, checked
+
+Activation: TypeAlias = Literal["gelu", "identity", "relu", "softplus", "tanh"]
+"""The name of an activation, a key of `ACTIVATIONS`."""
 
 
 def _identity(x: Array) -> Array:
     return x
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,
     "identity": _identity,
     "relu": jax.nn.relu,
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,
 }
-"""Activations by name. All but relu have derivatives of every order; identity makes a network
+"""Activations by name. All but relu have derivatives of every order; with identity a network is
 deep linear; gelu is the tanh approximation."""
 
 
 class AbstractNetwork(eqx.Module):
-    """A model of one example that can draw its weights anew."""
+    """A model of one example that can draw fresh weights.
+
+    Example:
+        >>> import equinox as eqx
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import AbstractNetwork
+        >>> class Linear(AbstractNetwork):
+        ...     weight: jax.Array
+        ...     def __call__(self, example):
+        ...         return self.weight @ example
+        ...     def redraw(self, key):
+        ...         return Linear(jax.random.normal(key, self.weight.shape))
+        >>> Linear(jnp.ones((1, 2)))(jnp.asarray([3.0, 4.0])).tolist()
+        [7.0]
+    """
 
     @abc.abstractmethod
     def __call__(self, example: Float[Array, "..."]) -> Float[Array, " outputs"]:
-        """The prediction for one example (no batch axis).
+        """Return the prediction for one example (no batch axis).
 
         Raises:
             ValueError: if the example has another shape than the network takes.
@@ -45,11 +64,11 @@ class AbstractNetwork(eqx.Module):
 
     @abc.abstractmethod
     def redraw(self, key: PRNGKeyArray) -> "AbstractNetwork":
-        """The same network with fresh weights, of JAX's default float dtype."""
+        """Return the same network with fresh weights, of JAX's default float dtype."""
 
 
 class MLP(AbstractNetwork):
-    """A fully connected network: activation after every layer but the last.
+    """A fully connected network, h_(l+1) = activation(W_l h_l + b_l), linear in its last layer.
 
     Weights and biases start uniform within +-1/sqrt(fan-in), the default of Equinox and PyTorch.
 
@@ -63,6 +82,14 @@ class MLP(AbstractNetwork):
     Raises:
         ValueError: if `widths` has fewer than two entries or one that is not a whole number >= 1,
             or `activation` is no known name.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import MLP, parameter_count
+        >>> network = MLP((2, 3, 1), "gelu", key=jax.random.key(0))
+        >>> network(jnp.ones(2)).shape, parameter_count(network)
+        ((1,), 13)
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -70,21 +97,21 @@ class MLP(AbstractNetwork):
     activation: Callable[[Array], Array] = eqx.field(static=True)
     bias: bool = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
-        widths: Sequence[int],
-        activation: str | Callable[[Array], Array] = "tanh",
+        widths: Sizes,
+        activation: Activation | Callable[[Array], Array] = "tanh",
         bias: bool = True,
         *,
         key: PRNGKeyArray,
     ):
-        widths = tuple(checks.count("every entry of widths", width) for width in widths)
         if len(widths) < 2:
             raise ValueError(
                 f"widths must hold at least the numbers of inputs and outputs, got {widths}."
             )
         keys = jax.random.split(key, len(widths) - 1)
-        self.widths = widths
+        self.widths = tuple(widths)
         self.activation = _activation(activation)
         self.bias = bool(bias)
         self.layers = tuple(
@@ -93,7 +120,7 @@ class MLP(AbstractNetwork):
         )
 
     def __call__(self, example: Float[Array, "..."]) -> Float[Array, " outputs"]:
-        """The outputs, shape (widths[-1],), for an example with widths[0] entries of any shape."""
+        """Return outputs of shape (widths[-1],) for an example of widths[0] entries, any shape."""
         if example.size != self.widths[0]:
             raise ValueError(
                 f"this MLP takes examples with widths[0] = {self.widths[0]} entries, got shape "
@@ -105,7 +132,7 @@ class MLP(AbstractNetwork):
         return self.layers[-1](x)
 
     def redraw(self, key: PRNGKeyArray) -> "MLP":
-        """An MLP of the same widths, activation and bias with fresh weights."""
+        """Return an MLP of the same widths, activation and bias with fresh weights."""
         return MLP(self.widths, self.activation, self.bias, key=key)
 
 
@@ -132,6 +159,14 @@ class CNN(AbstractNetwork):
         ValueError: if the image is not square or its side is not 2^(number of blocks) times a
             whole number, a size is not a whole number >= 1, the kernel size is even, or the name
             of an activation or a pooling is unknown.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import CNN
+        >>> network = CNN((1, 4, 4), outputs=3, channels=(2,), key=jax.random.key(0))
+        >>> network(jnp.ones((1, 4, 4))).shape
+        (3,)
     """
 
     convolutions: tuple[eqx.nn.Conv2d, ...]
@@ -141,27 +176,28 @@ class CNN(AbstractNetwork):
     channels: tuple[int, ...] = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
     kernel_size: int = eqx.field(static=True)
-    pooling: str = eqx.field(static=True)
+    pooling: Literal["average", "max"] = eqx.field(static=True)
     bias: bool = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
-        shape: Sequence[int],
-        outputs: int,
-        channels: Sequence[int] = (12, 16),
-        activation: str | Callable[[Array], Array] = "tanh",
-        kernel_size: int = 3,
-        pooling: str = "average",
+        shape: Sizes,
+        outputs: PositiveInteger,
+        channels: Sizes = (12, 16),
+        activation: Activation | Callable[[Array], Array] = "tanh",
+        kernel_size: PositiveInteger = 3,
+        pooling: Literal["average", "max"] = "average",
         bias: bool = True,
         *,
         key: PRNGKeyArray,
     ):
-        self.shape = tuple(checks.count("every entry of shape", size) for size in shape)
-        self.outputs = checks.count("outputs", outputs)
-        self.channels = tuple(checks.count("every entry of channels", c) for c in channels)
+        self.shape = tuple(shape)
+        self.outputs = outputs
+        self.channels = tuple(channels)
         self.activation = _activation(activation)
-        self.kernel_size = checks.count("kernel_size", kernel_size)
-        self.pooling = checks.choice("pooling", pooling, ("average", "max"))
+        self.kernel_size = kernel_size
+        self.pooling = pooling
         self.bias = bool(bias)
         self._check_sizes()
         *conv_keys, linear_key = jax.random.split(key, len(self.channels) + 1)
@@ -176,7 +212,7 @@ class CNN(AbstractNetwork):
         )
 
     def __call__(self, example: Float[Array, "..."]) -> Float[Array, " outputs"]:
-        """The outputs, shape (outputs,), for an image of shape (channels, height, width)."""
+        """Return outputs of shape (outputs,) for an image of shape (channels, height, width)."""
         if example.shape != self.shape:
             raise ValueError(
                 f"this CNN takes images of shape {self.shape} (channels first), got {example.shape}"
@@ -188,7 +224,7 @@ class CNN(AbstractNetwork):
         return self.linear(x.reshape(-1))
 
     def redraw(self, key: PRNGKeyArray) -> "CNN":
-        """A CNN of the same sizes and choices with fresh weights."""
+        """Return a CNN of the same sizes and choices with fresh weights."""
         return CNN(
             self.shape,
             self.outputs,
@@ -223,14 +259,26 @@ class CNN(AbstractNetwork):
         return reduce(windows, axis=(2, 4))
 
 
-def parameter_count(model: object) -> int:
-    """P, how many numbers the float arrays of a model, or of its parameters, hold."""
+def parameter_count(model: PyTree) -> int:
+    """Return P, how many numbers the float arrays of a model hold.
+
+    Args:
+        model: a model, its parameters, or any other pytree. Integers, functions and all other
+            leaves that are no float arrays are not counted.
+
+    Returns:
+        P, a Python int.
+
+    Example:
+        >>> import jax
+        >>> from potentials import MLP, parameter_count
+        >>> parameter_count(MLP((64, 32, 32, 10), key=jax.random.key(0)))
+        3466
+    """
     return sum(
         math.prod(leaf.shape) for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)
     )
 
 
-def _activation(activation: str | Callable[[Array], Array]) -> Callable[[Array], Array]:
-    if callable(activation):
-        return activation
-    return ACTIVATIONS[checks.choice("activation", activation, ACTIVATIONS)]
+def _activation(activation: Activation | Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return activation if callable(activation) else ACTIVATIONS[activation]

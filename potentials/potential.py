@@ -1,23 +1,36 @@
 """The interface that every potential of this package has."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 
 class AbstractPotential(eqx.Module):
     """A loss as a function of its parameters, with a way to draw a start.
 
-    Flows and optimizers need the call only, so that any function `params -> scalar` may stand in
-    a potential's place. A subclass is a frozen pytree: what is numeric in it is an array leaf, so
-    that a new value neither recompiles nor blocks `jax.vmap`.
+    Flows and optimizers only call the potential, so any function `params -> scalar` works in its
+    place. A subclass is a frozen pytree whose numbers are array leaves: a new value neither
+    recompiles a program nor blocks `jax.vmap`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxtyping import Array
+        >>> from potentials import AbstractPotential
+        >>> class Cosine(AbstractPotential):
+        ...     height: Array
+        ...     def __call__(self, params):
+        ...         return self.height * (1.0 - jnp.cos(params[0]))
+        ...     def init(self, key):
+        ...         return jax.random.uniform(key, (1,))
+        >>> float(Cosine(jnp.asarray(3.0))(jnp.asarray([jnp.pi])))
+        6.0
     """
 
     @abc.abstractmethod
-    def __call__(self, params: Any) -> Float[Array, ""]:
-        """The loss at `params`, a pytree of float arrays; the loss has their dtype.
+    def __call__(self, params: PyTree[Array]) -> Float[Array, ""]:
+        """Return the loss at `params`, in the dtype of the parameters.
 
         Args:
             params: a pytree of float arrays, of the structure and shapes that `init` gives.
@@ -30,7 +43,7 @@ class AbstractPotential(eqx.Module):
         """
 
     @abc.abstractmethod
-    def init(self, key: PRNGKeyArray) -> Any:
+    def init(self, key: PRNGKeyArray) -> PyTree[Array]:
         """Draw parameters to start from.
 
         Args:

@@ -1,12 +1,13 @@
 """A well that flattens away from its minimum, on which gradient descent settles on a two-cycle."""
 
+from functools import partial
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import parameters, positive
 from potentials.potential import AbstractPotential
 
 
@@ -17,8 +18,9 @@ class Quartic(AbstractPotential):
     curvature -2S, beyond which the potential is unbounded below. The curvature is S - 3 Q w^2.
 
     Gradient descent (learning rate eta) with S > 2/eta leaves the minimum for the two-cycle +-a,
-    a^2 = S/Q - 2/(eta Q). It is stable for 2 < eta S < 3; at 3 two asymmetric two-cycles are born,
-    period doubling follows, and iterates stay bounded up to eta S = 4. Its mean is the minimum.
+    a^2 = S/Q - 2/(eta Q), whose mean is the minimum. It is stable for 2 < eta S < 3; at 3 two
+    asymmetric two-cycles are born, period doubling follows, and iterates stay bounded up to
+    eta S = 4.
 
     Args:
         curvature: S, curvature at the minimum, positive.
@@ -26,22 +28,28 @@ class Quartic(AbstractPotential):
 
     Raises:
         ValueError: if `curvature` or `quartic` is not a positive number.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import Quartic
+        >>> well = Quartic(curvature=2.5, quartic=1.0)
+        >>> float(well(jnp.ones(1)))
+        1.0
+        >>> jax.hessian(well)(jnp.zeros(1)).tolist()
+        [[2.5]]
     """
 
-    curvature: Float[Array, ""]
-    quartic: Float[Array, ""]
+    curvature: Float[Array, ""] = eqx.field(converter=partial(positive, "curvature"))
+    quartic: Float[Array, ""] = eqx.field(converter=partial(positive, "quartic"))
 
-    def __init__(self, curvature: ArrayLike, quartic: ArrayLike):
-        self.curvature = checks.number("curvature", curvature, above=0.0)
-        self.quartic = checks.number("quartic", quartic, above=0.0)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """(S/2) w^2 - (Q/4) w^4 for `params` w of shape (1,)."""
-        w = checks.parameters("Quartic", params, (1,))[0]
+        w = parameters("Quartic", params, (1,))[0]
         curvature, quartic = self.curvature.astype(w.dtype), self.quartic.astype(w.dtype)
         return 0.5 * curvature * w**2 - 0.25 * quartic * w**4
 
     def init(self, key: PRNGKeyArray) -> Float[Array, " 1"]:
-        """Uniform within a tenth of the well's half-width sqrt(S/Q), shape (1,)."""
+        """Draw w uniform within a tenth of the well's half-width sqrt(S/Q); shape (1,)."""
         half_width = jnp.sqrt(self.curvature / self.quartic)
         return 0.1 * half_width * jax.random.uniform(key, (1,), minval=-1.0, maxval=1.0)

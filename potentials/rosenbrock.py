@@ -1,12 +1,13 @@
 """The curved valley of Rosenbrock (The Computer Journal 3, 1960)."""
 
+from functools import partial
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import finite, parameters, positive
 from potentials.potential import AbstractPotential
 
 
@@ -18,25 +19,31 @@ class Rosenbrock(AbstractPotential):
     the sharpness there is (T + sqrt(T^2 - 16 b))/2: 1001.6006 for a = 1, b = 100.
 
     Args:
-        a: where the minimum is.
+        a: the x of the minimum.
         b: steepness of the valley's walls, positive.
 
     Raises:
         ValueError: if `a` is not finite or `b` is not positive.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import Rosenbrock
+        >>> valley = Rosenbrock()
+        >>> float(valley(jnp.asarray([-1.0, 1.0])))
+        4.0
+        >>> round(float(jnp.linalg.eigvalsh(jax.hessian(valley)(jnp.ones(2)))[-1]), 4)
+        1001.6006
     """
 
-    a: Float[Array, ""]
-    b: Float[Array, ""]
+    a: Float[Array, ""] = eqx.field(default=1.0, converter=partial(finite, "a"))
+    b: Float[Array, ""] = eqx.field(default=100.0, converter=partial(positive, "b"))
 
-    def __init__(self, a: ArrayLike = 1.0, b: ArrayLike = 100.0):
-        self.a = checks.number("a", a)
-        self.b = checks.number("b", b, above=0.0)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """(a - x)^2 + b (y - x^2)^2 for `params` (x, y) of shape (2,)."""
-        x, y = checks.parameters("Rosenbrock", params, (2,))
+        x, y = parameters("Rosenbrock", params, (2,))
         return (self.a.astype(x.dtype) - x) ** 2 + self.b.astype(x.dtype) * (y - x**2) ** 2
 
     def init(self, key: PRNGKeyArray) -> Float[Array, " 2"]:
-        """The customary start (-1.2, 1) with normal noise of standard deviation 0.1, shape (2,)."""
+        """Draw the customary start (-1.2, 1) with normal noise of deviation 0.1, shape (2,)."""
         return jnp.array([-1.2, 1.0]) + 0.1 * jax.random.normal(key, (2,))

@@ -1,12 +1,13 @@
 """A deep linear network of width one on one example."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import WholeNumber, parameters
 from potentials.potential import AbstractPotential
 
 
@@ -28,23 +29,29 @@ class ScalarProduct(AbstractPotential):
 
     Raises:
         ValueError: if `depth` is not a whole number >= 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import ScalarProduct
+        >>> product = ScalarProduct(depth=3)
+        >>> float(product(jnp.asarray([3.0, 1.0, 1.0])))
+        2.0
+        >>> product.balance(jnp.asarray([3.0, 1.0, 1.0])).tolist()
+        [8.0, 0.0]
     """
 
-    depth: int = eqx.field(static=True)
+    depth: int = eqx.field(static=True, default=2, converter=partial(WholeNumber(least=2), "depth"))
 
-    def __init__(self, depth: int = 2):
-        self.depth = checks.count("depth", depth, least=2)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """0.5 (w_1 ... w_d - 1)^2 for `params` w of shape (depth,)."""
-        w = checks.parameters("ScalarProduct", params, (self.depth,))
+        w = parameters("ScalarProduct", params, (self.depth,))
         return 0.5 * (jnp.prod(w) - 1.0) ** 2
 
     def init(self, key: PRNGKeyArray) -> Float[Array, " depth"]:
-        """Entries uniform within (0.5, 1.5), shape (depth,): beyond the saddles."""
+        """Draw entries uniform within (0.5, 1.5), away from the saddles; shape (depth,)."""
         return jax.random.uniform(key, (self.depth,), minval=0.5, maxval=1.5)
 
-    def balance(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, " differences"]:
+    def balance(self, params: Float[ArrayLike, "..."]) -> Float[Array, " differences"]:
         """The differences w_i^2 - w_(i+1)^2, which gradient flow conserves; shape (depth - 1,)."""
-        w = checks.parameters("ScalarProduct", params, (self.depth,))
+        w = parameters("ScalarProduct", params, (self.depth,))
         return w[:-1] ** 2 - w[1:] ** 2

@@ -2,11 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import Finite, TwoOrMore, checked, parameters
 from potentials.potential import AbstractPotential
 
 
@@ -25,20 +23,29 @@ class SineRegression(AbstractPotential):
 
     Raises:
         ValueError: if an argument is not finite, or `examples` is below 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import SineRegression
+        >>> fit = SineRegression(frequency=3.0, phase=0.5)
+        >>> float(fit(jnp.asarray([3.0, 0.5])))
+        0.0
+        >>> bool(fit(jnp.asarray([9.0, 0.5])) > 0.4)
+        True
     """
 
     frequency: Float[Array, ""]
     phase: Float[Array, ""]
     inputs: Float[Array, " example"]
 
-    def __init__(self, frequency: ArrayLike = 12.0, phase: ArrayLike = 0.5, examples: int = 64):
-        self.frequency = checks.number("frequency", frequency)
-        self.phase = checks.number("phase", phase)
-        self.inputs = jnp.linspace(-1.0, 1.0, checks.count("examples", examples, least=2))
+    @checked
+    def __init__(self, frequency: Finite = 12.0, phase: Finite = 0.5, examples: TwoOrMore = 64):
+        self.frequency, self.phase = jnp.asarray(frequency), jnp.asarray(phase)
+        self.inputs = jnp.linspace(-1.0, 1.0, examples)
 
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """Half the mean squared error of `params` (w, b) of shape (2,)."""
-        w, b = checks.parameters("SineRegression", params, (2,))
+        w, b = parameters("SineRegression", params, (2,))
         x, frequency, phase = (a.astype(w.dtype) for a in (self.inputs, self.frequency, self.phase))
         return 0.5 * jnp.mean((jnp.sin(w * x + b) - jnp.sin(frequency * x + phase)) ** 2)
 

@@ -1,31 +1,36 @@
 """The training loss of any Equinox model on any data."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Shaped
 
-from potentials import checks
+from potentials.checks import PositiveInteger, checked, is_traced
 from potentials.criteria import OF_PROBABILITIES
 from potentials.data.dataset import is_one_hot
 from potentials.networks import AbstractNetwork
 from potentials.potential import AbstractPotential
 
-Criterion = Callable[[Array, Array], Array]
+Criterion: TypeAlias = Callable[[Array, Array], Array]
+"""The loss of one example, a scalar function of prediction and target."""
 
-# How far from 1 the rounded probabilities of a row may sum to.
+Model: TypeAlias = Callable[[Array], Array]
+"""Maps one example to its prediction."""
+
+# How far from 1 the sum of a row of rounded probabilities may be.
 _PROBABILITY = 1e-3
 
 
 class SupervisedPotential(AbstractPotential):
     """The mean over examples of criterion(model(input), target), as a function of the weights.
 
-    The parameters are the model's float arrays, `eqx.filter(model, eqx.is_inexact_array)`: a
+    L(w) = (1/n) sum_i criterion(model_w(input_i), target_i).
+
+    The parameters w are the model's float arrays, `eqx.filter(model, eqx.is_inexact_array)`: a
     pytree of the model's structure with None elsewhere. `potential.params` are those of the model
     that was given, `potential.init(key)` draws new ones, `potential.model(params)` puts them back
     into a model. The loss is computed in the dtype of the parameters, to which float inputs and
@@ -33,29 +38,41 @@ class SupervisedPotential(AbstractPotential):
 
     The potential is a pytree whose arrays are the data and the model's arrays; the model's
     structure, the criterion and the sizes are static. Data of the same shapes, swapped in with
-    `eqx.tree_at`, thus run without a new compilation.
+    `eqx.tree_at`, run without a new compilation.
 
     Args:
         model: any `eqx.Module` that maps one example to one prediction, `model(input)`, without
-            random numbers or state. It is mapped over the examples.
+            random numbers or state. The potential maps it over the examples.
         inputs: examples, shape (examples, ...).
         targets: their targets, shape (examples, ...), as the criterion takes them.
         criterion: `mse`, `cross_entropy`, `kl_divergence` or any function (prediction, target) ->
-            scalar of one example. Compared by identity when JAX looks for an earlier compilation:
-            define it once, rather than a new lambda for each potential.
-        chunk_size: how many examples are evaluated at a time; None for all. The loss and its
-            derivatives then hold the model's intermediate values of one chunk only, and compute
-            those of the forward pass twice. Same result to rounding; any number of examples.
-        build: `build(key)` gives a model like `model` with fresh weights, for `init`. Not needed
-            for networks of this package. Compared by identity, as the criterion is.
-        classification: whether `accuracy` has a meaning. By default inferred: one-hot rows as
-            targets (two classes or more), or `cross_entropy` or `kl_divergence` as criterion.
+            scalar of one example. JAX compares it by identity when it looks for an earlier
+            compilation: define it once, rather than a new lambda for each potential.
+        chunk_size: how many examples are evaluated at a time; None for all. With a number, the loss
+            and its derivatives hold the model's intermediate values of only one chunk, and compute
+            those of the forward pass twice. The result is the same to rounding; the number of
+            examples need not be a multiple.
+        build: `build(key)` returns a model like `model` with fresh weights, for `init`. Networks of
+            this package need none. Compared by identity, like the criterion.
+        classification: whether `accuracy` is defined. By default it is if the targets are one-hot
+            rows (two classes or more), or if the criterion is `cross_entropy` or `kl_divergence`.
 
     Raises:
         ValueError: if inputs and targets differ in length or are empty, have entries that are not
             finite, do not suit the model or the criterion (for `cross_entropy` and
             `kl_divergence`: are no probabilities), the model has no float arrays, or `chunk_size`
             is not a whole number >= 1.
+
+    Example:
+        >>> import jax
+        >>> from potentials import MLP, SupervisedPotential, chebyshev, mse
+        >>> data = chebyshev(examples=5, degree=2)
+        >>> network = MLP((1, 3, 1), key=jax.random.key(0))
+        >>> potential = SupervisedPotential(network, data.inputs, data.targets, mse)
+        >>> potential(potential.params).shape, potential.has_accuracy
+        ((), False)
+        >>> potential.predict(potential.init(jax.random.key(1))).shape
+        (5, 1)
     """
 
     params: PyTree
@@ -65,18 +82,19 @@ class SupervisedPotential(AbstractPotential):
     targets: Shaped[Array, "examples ..."]
     criterion: Criterion = eqx.field(static=True)
     chunk_size: int | None = eqx.field(static=True)
-    build: Callable[[PRNGKeyArray], Any] | None = eqx.field(static=True)
+    build: Callable[[PRNGKeyArray], eqx.Module] | None = eqx.field(static=True)
     has_accuracy: bool = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
         model: eqx.Module,
-        inputs: Shaped[ShapedArrayLike, "..."],
-        targets: Shaped[ShapedArrayLike, "..."],
-        criterion: Any,
-        chunk_size: int | None = None,
+        inputs: Shaped[ArrayLike, "..."],
+        targets: Shaped[ArrayLike, "..."],
+        criterion: Criterion,
+        chunk_size: PositiveInteger | None = None,
         *,
-        build: Callable[[PRNGKeyArray], Any] | None = None,
+        build: Callable[[PRNGKeyArray], eqx.Module] | None = None,
         classification: bool | None = None,
     ):
         self.params, rest = eqx.partition(model, eqx.is_inexact_array)
@@ -94,26 +112,26 @@ class SupervisedPotential(AbstractPotential):
             raise ValueError(
                 f"criterion must be a function such as mse or cross_entropy, got {criterion!r}."
             )
-        self.criterion = cast(Criterion, criterion)
-        self.chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
+        self.criterion = criterion
+        self.chunk_size = chunk_size
         self.build = build
         prediction = self._check_example()
         of_probabilities = criterion in OF_PROBABILITIES
-        if of_probabilities and not checks.is_traced(self.targets):
+        if of_probabilities and not is_traced(self.targets):
             _check_probabilities(np.asarray(self.targets), self.criterion)
         if classification is None:
             classification = of_probabilities or (
-                not checks.is_traced(self.targets) and is_one_hot(np.asarray(self.targets))
+                not is_traced(self.targets) and is_one_hot(np.asarray(self.targets))
             )
         comparable = prediction.ndim == 1 and prediction.shape == self.targets.shape[1:]
         self.has_accuracy = bool(classification) and comparable and prediction.shape[0] > 1
 
     def __call__(self, params: PyTree) -> Float[Array, ""]:
-        """The mean loss over the examples, of the dtype of `params`."""
+        """Return the mean loss over the examples, in the dtype of `params`."""
         return self._mean(self.example_loss, params)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
-        """Fresh weights drawn from `key`, as the model's own class or `build` draws them.
+        """Draw fresh weights, as the model's own class or `build` does it.
 
         Raises:
             ValueError: if the model is none of this package's networks and there is no `build`, or
@@ -133,8 +151,8 @@ class SupervisedPotential(AbstractPotential):
         _check_like(self.params, params, "build(key)")
         return params
 
-    def model(self, params: PyTree) -> Any:
-        """The model with the weights `params`, as a callable of one example.
+    def model(self, params: PyTree) -> Model:
+        """Return the model with the weights `params`, a function of one example.
 
         Raises:
             ValueError: if `params` have another structure or other shapes than the model's.
@@ -143,9 +161,9 @@ class SupervisedPotential(AbstractPotential):
         return eqx.combine(params, self.buffers, self.structure)
 
     def predict(
-        self, params: PyTree, inputs: Shaped[ShapedArrayLike, "..."] | None = None
+        self, params: PyTree, inputs: Shaped[ArrayLike, "..."] | None = None
     ) -> PyTree[Array]:
-        """The model's predictions, with a leading axis of examples.
+        """Return the model's predictions, with a leading axis of examples.
 
         Args:
             params: the weights.
@@ -158,7 +176,7 @@ class SupervisedPotential(AbstractPotential):
         )
 
     def accuracy(self, params: PyTree) -> Float[Array, ""]:
-        """The fraction of examples whose largest prediction is at the target's largest entry.
+        """Return the fraction of examples whose largest output is where the target's is.
 
         Raises:
             ValueError: if `has_accuracy` is false: the targets are no classes.
@@ -173,27 +191,28 @@ class SupervisedPotential(AbstractPotential):
 
         return self._mean(is_correct, params)
 
-    def example_loss(self, model: Any, example: Array, target: Array) -> Array:
-        """The loss of one example, of the model with its weights in place."""
+    def example_loss(self, model: Model, example: Array, target: Array) -> Array:
+        """Return the criterion of one example, for a model that has its weights."""
         return self.criterion(model(example), target)
 
     def weighted_sum(
         self,
-        function: Callable[[Any, Array, Array], Array],
+        function: Callable[[Model, Array, Array], Array],
         params: PyTree,
         inputs: Shaped[Array, "examples ..."],
         targets: Shaped[Array, "examples ..."],
         weights: Float[Array, " examples"] | None = None,
     ) -> Float[Array, ""]:
-        """The sum over examples of weight * function(model, input, target).
+        """Return the sum over examples of weight * function(model, input, target).
+
+        At most `chunk_size` examples are evaluated at a time.
 
         Args:
-            function: of the model with the weights `params`, and one example.
-            params: the weights.
-            inputs: examples of the potential's own kind, shape (examples, ...).
+            function: a function of the model with the weights `params`, an input and a target.
+            params: the weights of the model.
+            inputs: examples like the potential's own, shape (examples, ...).
             targets: their targets, shape (examples, ...).
-            weights: of the examples, (examples,); 1 if not given. At most `chunk_size` examples are
-                evaluated at a time.
+            weights: weights of the examples, shape (examples,); 1 if not given.
         """
         inputs, targets = _follow(params, inputs), _follow(params, targets)
         total = inputs.shape[0]
@@ -207,8 +226,8 @@ class SupervisedPotential(AbstractPotential):
             all_ = values(params, inputs, targets)
             return jnp.sum(all_ if weights is None else weights * all_)
 
-        # Rematerialised, so that the backward pass (and its linearisation) keeps the chunk's
-        # index alone and not the model's intermediate values of every chunk.
+        # Rematerialised, so that the backward pass (and its linearisation) keeps only the index of
+        # a chunk, rather than the model's intermediate values of every chunk.
         @jax.checkpoint
         def chunk_sum(params: PyTree, first: Array) -> Array:
             # The last chunk reaches back to keep its size; what it repeats has weight zero.
@@ -225,17 +244,17 @@ class SupervisedPotential(AbstractPotential):
         def step(sum_: Array, first: Array) -> tuple[Array, None]:
             return sum_ + chunk_sum(params, first), None
 
-        # Of the weights, so that it is each device's own where they are.
+        # Made of the weights, so that under `shard_map` it varies over devices as they do.
         zero = jnp.zeros((), _float_dtype(params)) if weights is None else 0 * weights[0]
         return jax.lax.scan(step, zero, jnp.arange(0, total, size))[0]
 
-    def _mean(self, function: Callable[[Any, Array, Array], Array], params: PyTree) -> Array:
-        """The mean over examples of function(model, input, target), in chunks if asked for."""
+    def _mean(self, function: Callable[[Model, Array, Array], Array], params: PyTree) -> Array:
+        """Return the mean over examples of function(model, input, target)."""
         sum_ = self.weighted_sum(function, params, self.inputs, self.targets)
         return sum_ / self.inputs.shape[0]
 
     def _check_example(self) -> jax.ShapeDtypeStruct:
-        """Try model and criterion on one example's shapes; give the prediction's."""
+        """Trace model and criterion with the shapes of one example; return the prediction's."""
         prediction = eqx.filter_eval_shape(
             lambda params, x: self.model(params)(x),
             self.params,
@@ -254,22 +273,22 @@ class SupervisedPotential(AbstractPotential):
         return prediction
 
 
-def is_correct(model: Any, example: Array, target: Array) -> Array:
-    """Whether a prediction is largest at the target's largest entry: 1 or 0."""
+def is_correct(model: Model, example: Array, target: Array) -> Array:
+    """Return 1 if the prediction is largest at the target's largest entry, else 0."""
     prediction = model(example)
     return (jnp.argmax(prediction) == jnp.argmax(target)).astype(prediction.dtype)
 
 
-def _is_buffer(leaf: Any) -> bool:
+def _is_buffer(leaf: object) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, (np.ndarray, np.generic))
 
 
-def _examples(name: str, value: Any) -> Array:
+def _examples(name: str, value: ArrayLike) -> Array:
     """Data as an array with a leading axis of examples; finite, where it is known."""
     array = jnp.asarray(value)
     if array.ndim == 0 or array.shape[0] == 0:
         raise ValueError(f"{name} must have a leading axis of examples, got shape {array.shape}.")
-    if jnp.issubdtype(array.dtype, jnp.inexact) and not checks.is_traced(array):
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not is_traced(array):
         bad = np.flatnonzero(
             ~np.isfinite(np.asarray(array)).reshape(array.shape[0], -1).all(axis=1)
         )
@@ -281,7 +300,7 @@ def _examples(name: str, value: Any) -> Array:
     return array
 
 
-def _check_probabilities(targets: np.ndarray, criterion: Any) -> None:
+def _check_probabilities(targets: np.ndarray, criterion: Criterion) -> None:
     """Raise a ValueError unless each row is a probability distribution, to rounding."""
     wrong = (targets < 0).any(axis=1) | (np.abs(targets.sum(axis=1) - 1) > _PROBABILITY)
     if wrong.any():

@@ -1,4 +1,4 @@
-"""Valleys that sharpen as one follows them: the smallest test bed of self-stabilisation.
+"""Valleys that sharpen along their floor: the smallest test bed of self-stabilisation.
 
 Berthier, "Perturbative analysis of central flows" (September 2026). A valley's floor descends at
 a slow rate of order epsilon towards higher sharpness, so that gradient descent crosses 2/eta and
@@ -6,14 +6,14 @@ then hovers there, at every epsilon > 0.
 """
 
 import math
+from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import finite, non_negative, parameters
 from potentials.potential import AbstractPotential
 
 
@@ -21,8 +21,8 @@ class SharpValley(AbstractPotential):
     """The valley 0.5 (y + zeta x) x^2 - epsilon (x + y) of parameters (x, y).
 
     The Hessian is [[y + 3 zeta x, x], [x, 0]], so the sharpness is (s + sqrt(s^2 + 4 x^2))/2 with
-    s = y + 3 zeta x: on the floor x = 0 it is y itself (for y >= 0). The y direction is descended
-    at the rate epsilon: progressive sharpening.
+    s = y + 3 zeta x: on the floor x = 0 it is y itself (for y >= 0). Along y the descent goes at
+    the rate epsilon: progressive sharpening.
 
     Critical points: for epsilon > 0 the two saddles x = +-sqrt(2 epsilon),
     y = (1 - 3 zeta) epsilon / x, whose Hessians have determinant -2 epsilon; the potential is
@@ -38,18 +38,25 @@ class SharpValley(AbstractPotential):
 
     Raises:
         ValueError: if `epsilon` is negative or one of the two is not finite.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import SharpValley
+        >>> valley = SharpValley(epsilon=0.01)
+        >>> on_the_floor = jnp.asarray([0.0, 6.0])
+        >>> jax.grad(valley)(on_the_floor).tolist()
+        [-0.01, -0.01]
+        >>> float(jnp.linalg.eigvalsh(jax.hessian(valley)(on_the_floor))[-1])
+        6.0
     """
 
-    epsilon: Float[Array, ""]
-    zeta: Float[Array, ""]
+    epsilon: Float[Array, ""] = eqx.field(converter=partial(non_negative, "epsilon"))
+    zeta: Float[Array, ""] = eqx.field(default=1.0, converter=partial(finite, "zeta"))
 
-    def __init__(self, epsilon: ArrayLike, zeta: ArrayLike = 1.0):
-        self.epsilon = checks.number("epsilon", epsilon, least=0.0)
-        self.zeta = checks.number("zeta", zeta)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """0.5 (y + zeta x) x^2 - epsilon (x + y) for `params` (x, y) of shape (2,)."""
-        x, y = checks.parameters("SharpValley", params, (2,))
+        x, y = parameters("SharpValley", params, (2,))
         epsilon, zeta = self.epsilon.astype(x.dtype), self.zeta.astype(x.dtype)
         return 0.5 * (y + zeta * x) * x**2 - epsilon * (x + y)
 
@@ -78,16 +85,22 @@ class SharpValley2(AbstractPotential):
 
     Raises:
         ValueError: if `epsilon` is negative or not finite.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import SharpValley2
+        >>> valley = SharpValley2(epsilon=0.01)
+        >>> on_the_floor = jnp.asarray([0.0, 0.0, 4.0, 5.0, 0.0])
+        >>> jnp.linalg.eigvalsh(jax.hessian(valley)(on_the_floor)).round(3).tolist()
+        [0.0, 0.0, 0.0, 4.0, 5.0]
     """
 
-    epsilon: Float[Array, ""]
+    epsilon: Float[Array, ""] = eqx.field(converter=partial(non_negative, "epsilon"))
 
-    def __init__(self, epsilon: ArrayLike):
-        self.epsilon = checks.number("epsilon", epsilon, least=0.0)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """The loss for `params` (x1, x2, y1, y2, y3) of shape (5,)."""
-        x1, x2, y1, y2, y3 = checks.parameters("SharpValley2", params, (5,))
+        x1, x2, y1, y2, y3 = parameters("SharpValley2", params, (5,))
         # x^T M(y) x written out: the off-diagonal y3/sqrt(2) counts twice.
         curved = 0.5 * (y1 * x1**2 + y2 * x2**2 + math.sqrt(2.0) * y3 * x1 * x2)
         slope = x1 + 2.0 * y1 + y2 + y3

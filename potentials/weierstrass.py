@@ -1,12 +1,19 @@
 """Functions that are rough at every scale down to a finest one: truncated sums of waves."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import (
+    Number,
+    PositiveInteger,
+    ProperFraction,
+    ScalarLike,
+    checked,
+    parameters,
+)
 from potentials.potential import AbstractPotential
 
 
@@ -22,23 +29,31 @@ class WeierstrassSine(AbstractPotential):
 
     Raises:
         ValueError: if `terms` is no whole number of at least 1.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from potentials import WeierstrassSine
+        >>> rough = WeierstrassSine(terms=10)
+        >>> float(rough(jnp.zeros(1))), jax.grad(rough)(jnp.zeros(1)).tolist()
+        (0.0, [10.0])
     """
 
-    # Squares, not n: as an array they neither recompile nor block a map over amplitudes.
+    # The squares k^2 as an array, not n: a leaf neither recompiles nor blocks `jax.vmap`.
     frequencies: Float[Array, " n"]
 
-    def __init__(self, terms: int = 100):
-        count = checks.count("terms", terms)
-        self.frequencies = jnp.arange(1, count + 1, dtype=jnp.result_type(float)) ** 2
+    @checked
+    def __init__(self, terms: PositiveInteger = 100):
+        self.frequencies = jnp.arange(1, terms + 1, dtype=jnp.result_type(float)) ** 2
 
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """The sum of sin(k^2 t) / k^2 for `params` t of shape (1,)."""
-        t = checks.parameters("WeierstrassSine", params, (1,))[0]
+        t = parameters("WeierstrassSine", params, (1,))[0]
         frequencies = self.frequencies.astype(t.dtype)
         return jnp.sum(jnp.sin(frequencies * t) / frequencies)
 
     def init(self, key: PRNGKeyArray) -> Float[Array, " 1"]:
-        """Uniform within (0, 2.1), shape (1,)."""
+        """Draw t uniform within (0, 2.1), shape (1,)."""
         return 2.1 * jax.random.uniform(key, (1,))
 
 
@@ -58,27 +73,36 @@ class Weierstrass(AbstractPotential):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import Weierstrass
+        >>> rough = Weierstrass(a=0.5, b=3.0, terms=2)
+        >>> [float(rough(jnp.asarray([t]))) for t in (0.0, 1.0)]
+        [1.5, -1.5]
     """
 
     a: Float[Array, ""]
     b: Float[Array, ""]
     orders: Float[Array, " n"]
 
-    def __init__(self, a: ArrayLike = 0.5, b: ArrayLike = 3.0, terms: int = 8):
-        self.a = checks.number("a", a, above=0.0)
-        if not checks.is_traced(self.a) and float(self.a) >= 1.0:
-            raise ValueError(f"a must be a finite number > 0 and < 1, got {float(self.a)}.")
-        self.b = checks.number("b", b, above=1.0)
-        count = checks.count("terms", terms)
-        self.orders = jnp.arange(count, dtype=jnp.result_type(float))
+    @checked
+    def __init__(
+        self,
+        a: ProperFraction = 0.5,
+        b: Annotated[ScalarLike, Number(above=1.0)] = 3.0,
+        terms: PositiveInteger = 8,
+    ):
+        self.a, self.b = jnp.asarray(a), jnp.asarray(b)
+        self.orders = jnp.arange(terms, dtype=jnp.result_type(float))
 
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """The sum of a^k cos(b^k pi t) for `params` t of shape (1,)."""
-        t = checks.parameters("Weierstrass", params, (1,))[0]
+        t = parameters("Weierstrass", params, (1,))[0]
         orders = self.orders.astype(t.dtype)
         amplitudes = self.a.astype(t.dtype) ** orders
         return jnp.sum(amplitudes * jnp.cos(jnp.pi * self.b.astype(t.dtype) ** orders * t))
 
     def init(self, key: PRNGKeyArray) -> Float[Array, " 1"]:
-        """Uniform within a period, (-1, 1), shape (1,)."""
+        """Draw t uniform within a period, (-1, 1), shape (1,)."""
         return jax.random.uniform(key, (1,), minval=-1.0, maxval=1.0)

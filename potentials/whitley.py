@@ -1,12 +1,13 @@
 """Whitley's function: Rosenbrock's valley under Griewank's ripples."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
-from jaxtyping import ArrayLike as ShapedArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from potentials import checks
+from potentials.checks import parameters, positive_integer
 from potentials.potential import AbstractPotential
 
 
@@ -22,20 +23,26 @@ class Whitley(AbstractPotential):
 
     Raises:
         ValueError: if `dimension` is no whole number of at least 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from potentials import Whitley
+        >>> rippled = Whitley(dimension=2)
+        >>> float(rippled(jnp.ones(2))), round(float(rippled(jnp.zeros(2))), 3)
+        (0.0, 1.84)
     """
 
-    dimension: int = eqx.field(static=True)
+    dimension: int = eqx.field(
+        static=True, default=2, converter=partial(positive_integer, "dimension")
+    )
 
-    def __init__(self, dimension: int = 2):
-        self.dimension = checks.count("dimension", dimension)
-
-    def __call__(self, params: Float[ShapedArrayLike, "..."]) -> Float[Array, ""]:
+    def __call__(self, params: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """The double sum for `params` w of shape (n,)."""
-        w = checks.parameters("Whitley", params, (self.dimension,))
+        w = parameters("Whitley", params, (self.dimension,))
         y = 100.0 * (w[:, None] ** 2 - w[None, :]) ** 2 + (1.0 - w[None, :]) ** 2
         # 1 - cos y as 2 sin(y/2)^2: no digits are lost near the minimum.
         return jnp.sum(y**2 / 4000.0 + 2.0 * jnp.sin(0.5 * y) ** 2)
 
     def init(self, key: PRNGKeyArray) -> Float[Array, " n"]:
-        """Uniform in the box |w_i| < 2, shape (n,)."""
+        """Draw w uniform in the box |w_i| < 2, shape (n,)."""
         return jax.random.uniform(key, (self.dimension,), minval=-2.0, maxval=2.0)

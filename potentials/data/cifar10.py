@@ -1,13 +1,15 @@
 """CIFAR-10 from a local folder of its python batches (Krizhevsky, 2009)."""
 
+import io
 import os
+import pickle
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from potentials import checks
-from potentials.data import batch_pickle
+from potentials.checks import PositiveInteger, TwoOrMore, checked
 from potentials.data.dataset import Dataset, normalise_channels, one_hot, select
 
 _BATCHES = {
@@ -17,29 +19,33 @@ _BATCHES = {
 _FOLDER = "cifar-10-batches-py"
 _CLASSES = 10
 _PIXELS = 3 * 32 * 32
+# A batch of CIFAR-10 has 31 MB.
+_MOST_BYTES = 2**28
 
 
+@checked
 def load_cifar10(
     folder: str | os.PathLike[str],
-    examples: int | None = None,
-    classes: int = 10,
+    examples: PositiveInteger | None = None,
+    classes: TwoOrMore = 10,
     *,
-    split: str = "train",
+    split: Literal["train", "test"] = "train",
     flatten: bool = False,
 ) -> Dataset:
-    """CIFAR-10 images of 32 x 32 colour pixels, from the standard python batches.
+    """Load CIFAR-10 images of 32 x 32 colour pixels from the standard python batches.
 
-    The first `examples` images among the classes 0..classes-1 (airplane, automobile, bird, cat,
-    deer, dog, frog, horse, ship, truck), in the batches' order. Each colour channel has mean 0 and
-    variance 1 over the chosen images. Only as many batches are read as it takes. The batches are
-    pickles: nothing in them is run (`batch_pickle`).
+    These are the first `examples` images among the classes 0..classes-1 (airplane, automobile,
+    bird, cat, deer, dog, frog, horse, ship, truck), in the batches' order. Each colour channel has
+    mean 0 and variance 1 over the chosen images. Only as many batches are read as needed. The
+    batches are pickles, of which only numbers, text, containers and numeric arrays are read:
+    nothing in them is run.
 
     Args:
         folder: the unpacked folder cifar-10-batches-py, or the one that holds it.
         examples: how many images; None for all.
         classes: how many classes, from the first, in 2..10.
         split: "train" (data_batch_1 to data_batch_5) or "test" (test_batch).
-        flatten: images as vectors, for an `MLP`.
+        flatten: give images as vectors, for an `MLP`.
 
     Returns:
         Inputs of shape (examples, 3, 32, 32), or (examples, 3072) if `flatten`, and one-hot
@@ -48,22 +54,34 @@ def load_cifar10(
     Raises:
         ValueError: if the folder or a batch is missing or is no such batch, or there are fewer
             classes or examples than asked for.
+
+    Example:
+        >>> import pickle
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from potentials import load_cifar10
+        >>> batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [6, 9]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "test_batch").write_bytes(pickle.dumps(batch))
+        ...     data = load_cifar10(folder, split="test")
+        >>> data.inputs.shape, data.targets.argmax(axis=1).tolist()
+        ((2, 3, 32, 32), [6, 9])
     """
-    batches = _BATCHES[checks.choice("split", split, _BATCHES)]
+    batches = _BATCHES[split]
     # What does not depend on the files is refused before any of them is read.
     select(np.arange(_CLASSES), None, classes, _CLASSES, "CIFAR-10")
-    wanted = None if examples is None else checks.count("examples", examples)
     location = _locate(Path(folder), batches)
     images, labels, found = [], [], 0
     for name in batches:
-        if wanted is not None and found >= wanted:
+        if examples is not None and found >= examples:
             break
         pixels, batch_labels = _read_batch(location / name, batches, found)
         images.append(pixels)
         labels.append(batch_labels)
         found += int((batch_labels < classes).sum())
     all_labels = np.concatenate(labels)
-    chosen = select(all_labels, wanted, classes, _CLASSES, f"{location} ({split})")
+    chosen = select(all_labels, examples, classes, _CLASSES, f"{location} ({split})")
     pixels = np.concatenate(images)[chosen].reshape(-1, 3, 32, 32)
     if not len(chosen):
         raise ValueError(f"classes: no image of the first {classes} classes in {location}.")
@@ -73,7 +91,7 @@ def load_cifar10(
 
 
 def _locate(folder: Path, batches: tuple[str, ...]) -> Path:
-    """The folder of the batches: the one given, or the standard one inside it."""
+    """Return the folder of the batches: the one given, or the standard one inside it."""
     for candidate in (folder, folder / _FOLDER):
         if (candidate / batches[0]).is_file():
             return candidate
@@ -85,7 +103,7 @@ def _locate(folder: Path, batches: tuple[str, ...]) -> Path:
 
 
 def _read_batch(path: Path, batches: tuple[str, ...], found: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (n, 3072) as uint8, one colour plane after another, and labels (n,) of one batch."""
+    """Read one batch: pixels (n, 3072) as uint8, plane after plane of colour, and labels (n,)."""
     if not path.is_file():
         raise ValueError(
             f"folder {str(path.parent)!r} lacks {path.name}: {', '.join(batches)} are expected, "
@@ -93,11 +111,11 @@ def _read_batch(path: Path, batches: tuple[str, ...], found: int) -> tuple[np.nd
         )
     try:
         size = path.stat().st_size
-        if size > batch_pickle.MAX_BYTES:
-            most = batch_pickle.MAX_BYTES
-            raise ValueError(f"it has {size} bytes, a batch may have at most {most}")
-        batch = batch_pickle.loads(path.read_bytes())
-    except Exception as error:  # a damaged pickle raises almost anything
+        if size > _MOST_BYTES:
+            raise ValueError(f"it has {size} bytes, a batch may have at most {_MOST_BYTES}")
+        # Python 2 wrote bytes as `str`; latin1 keeps every byte.
+        batch = _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except Exception as error:  # A damaged pickle raises almost anything.
         why = str(error) or type(error).__name__
         raise ValueError(f"{path} is no CIFAR-10 python batch: {why}.") from error
     entries = _by_name(batch)
@@ -125,14 +143,14 @@ def _read_batch(path: Path, batches: tuple[str, ...], found: int) -> tuple[np.nd
     return pixels, labels.astype(np.int64)
 
 
-def _array(entry: Any) -> np.ndarray | None:
-    """An array, or a flat list of whole numbers as one; None for anything else.
+def _array(entry: object) -> np.ndarray | None:
+    """Return an array, or a flat list of whole numbers as one; None for anything else.
 
-    A list that holds the same list twice, which holds another twice, ... is refused: as an array
-    it would be larger than any memory.
+    Other lists are not passed to NumPy: one that holds a list twice, which holds another twice, and
+    so on, would be an array larger than any memory.
     """
-    if isinstance(entry, batch_pickle.PickledArray):
-        return entry.array
+    if isinstance(entry, _Array):
+        return entry.values
     if isinstance(entry, list) and all(
         type(label) is int and label.bit_length() < 64 for label in entry
     ):
@@ -140,11 +158,74 @@ def _array(entry: Any) -> np.ndarray | None:
     return None
 
 
-def _by_name(batch: Any) -> dict[str, Any] | None:
-    """The batch's entries under str keys; those of files written by Python 3 may be bytes."""
+def _by_name(batch: object) -> dict[str, object] | None:
+    """Return the batch's entries under str keys; Python 3 may have written keys as bytes."""
     if not isinstance(batch, dict):
         return None
     return {
         key.decode("latin1") if isinstance(key, bytes) else str(key): value
         for key, value in batch.items()
     }
+
+
+class _Dtype:
+    """Takes the place of `numpy.dtype` in a pickle: the name of a numeric type."""
+
+    def __init__(self, name: str, *flags: object):
+        if not re.fullmatch("b1|[iu][1248]|f[248]", name):
+            raise pickle.UnpicklingError(f"it holds an array of dtype {name!r}, not of numbers")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Takes the place of `numpy.ndarray` in a pickle: NumPy itself checks too little of a state."""
+
+    values: np.ndarray
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        flat = np.frombuffer(data, dtype.dtype)
+        self.values = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(
+    data: bytes | bytearray | str, dtype: _Dtype, shape: tuple[int, ...], order: str
+) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    return array
+
+
+# The names that a batch needs, in every pickle protocol and version of NumPy. None of them gives
+# Python's or NumPy's own object.
+_ALLOWED: dict[str, Any] = {
+    "numpy.core.multiarray._reconstruct": lambda *ignored: _Array(),
+    "numpy.core.multiarray.scalar": lambda dtype, data: _from_buffer(
+        data, dtype, (), "C"
+    ).values.item(),
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "numpy.ndarray": None,  # Only an argument of `_reconstruct`.
+    "numpy.dtype": _Dtype,
+    # Python 3 writes bytes as text in the old protocols.
+    "_codecs.encode": lambda text, encoding: text.encode("latin1"),
+    "__builtin__.bytes": lambda: b"",
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads numbers, text, containers and numeric arrays.
+
+    A pickle is a program that can name any function and call it: all names but those of the list
+    are refused. A pickle made to exhaust the memory still can.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a name up in the list, and nowhere else."""
+        key = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
+        if key not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
+        return _ALLOWED[key]

@@ -1,4 +1,4 @@
-"""What every data source returns, and the two transformations that several of them share."""
+"""The class that every data source returns, and the transformations that several of them share."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from potentials import checks
+from potentials.checks import (
+    ProperFraction,
+    Seed,
+    WholeNumber,
+    checked,
+    positive_integer,
+)
 
 
 class Dataset(eqx.Module):
@@ -21,6 +27,14 @@ class Dataset(eqx.Module):
 
     Raises:
         ValueError: if inputs and targets differ in length, are empty or are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from potentials import Dataset, one_hot
+        >>> data = Dataset(np.arange(6.0).reshape(3, 2), one_hot([0, 1, 0]), num_classes=2)
+        >>> train, test = data.split(first=2, seed=0)
+        >>> train.inputs.shape, test.targets.shape
+        ((2, 2), (1, 2))
     """
 
     inputs: Float[Array, "examples ..."]
@@ -47,8 +61,9 @@ class Dataset(eqx.Module):
         self.targets = jnp.asarray(targets, dtype=dtype)
         self.num_classes = num_classes
 
-    def split(self, first: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """Two disjoint parts, drawn at random.
+    @checked
+    def split(self, first: int, seed: Seed = 0) -> tuple["Dataset", "Dataset"]:
+        """Draw two disjoint parts at random.
 
         Args:
             first: how many examples the first part has, at least 1; the second has the others.
@@ -58,8 +73,7 @@ class Dataset(eqx.Module):
             ValueError: if a part would be empty.
         """
         total = self.inputs.shape[0]
-        count = checks.count("first", first, least=1, most=total - 1)
-        seed = checks.count("seed", seed, least=0, most=2**32 - 1)
+        count = WholeNumber(least=1, most=total - 1)("first", first)
         order = np.random.default_rng(seed).permutation(total)
         inputs, targets = np.asarray(self.inputs), np.asarray(self.targets)
         parts = [
@@ -69,15 +83,15 @@ class Dataset(eqx.Module):
         return parts[0], parts[1]
 
     def standardised(self, reference: "Dataset", axes: Sequence[int] = (0,)) -> "Dataset":
-        """These examples, with inputs shifted and scaled as to standardise those of another set.
+        """Shift and scale the inputs by the mean and the deviation of another set's inputs.
 
-        Standardise all parts of a split by the training part, so that the network's inputs know
-        nothing of the examples that it is judged by.
+        Standardise all parts of a split by the training part, so that no information about the test
+        examples enters the inputs of the network.
 
         Args:
-            reference: the examples whose inputs shall have mean 0 and variance 1, or be zero where
-                they do not vary.
-            axes: over which to take the moments, counted from the examples' axis 0.
+            reference: the examples whose inputs get mean 0 and variance 1 by this map, or become 0
+                where they do not vary.
+            axes: the axes over which to take the moments; 0 is that of the examples.
 
         Raises:
             ValueError: if the inputs of both differ in shape.
@@ -93,14 +107,22 @@ class Dataset(eqx.Module):
 
 
 def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
-    """Rows with a one at the label and zeros elsewhere, shape (examples, num_classes), float64.
+    """Turn labels into rows with a one at the label and zeros elsewhere.
 
     Args:
         labels: whole numbers 0..num_classes-1, shape (examples,).
         num_classes: number of classes; by default the largest label plus one.
 
+    Returns:
+        A NumPy array of float64, shape (examples, num_classes).
+
     Raises:
         ValueError: if labels are no whole numbers, or one is negative or >= num_classes.
+
+    Example:
+        >>> from potentials import one_hot
+        >>> one_hot([1, 0], num_classes=3).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
     array = np.asarray(labels)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iub":
@@ -110,7 +132,7 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
         )
     array = array.astype(np.int64)
     classes = int(array.max()) + 1 if num_classes is None else num_classes
-    classes = checks.count("num_classes", classes)
+    classes = positive_integer("num_classes", classes)
     wrong = array[(array < 0) | (array >= classes)]
     if wrong.size:
         raise ValueError(
@@ -121,32 +143,41 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     return rows
 
 
-def smoothed(targets: ArrayLike, smoothing: float) -> np.ndarray:
-    """Targets of classes, mixed with the uniform distribution.
+@checked
+def smoothed(targets: ArrayLike, smoothing: ProperFraction) -> np.ndarray:
+    """Mix targets of classes with the uniform distribution: (1 - s) targets + s / classes.
 
-    Fitted exactly by finite logits, so that a loss of over-parametrised networks has minima.
+    Finite logits fit smoothed targets exactly, so that the cross entropy of an over-parametrised
+    network has minima.
 
     Args:
         targets: rows of probabilities, shape (examples, classes).
-        smoothing: the share of the uniform distribution, above 0 and below 1.
+        smoothing: s, the share of the uniform distribution, above 0 and below 1.
+
+    Returns:
+        A NumPy array of float64, shape (examples, classes).
 
     Raises:
         ValueError: if `smoothing` is out of range, or `targets` are no rows of numbers, as integer
             labels are not.
+
+    Example:
+        >>> from potentials import one_hot, smoothed
+        >>> smoothed(one_hot([1, 0]), smoothing=0.5).tolist()
+        [[0.25, 0.75], [0.75, 0.25]]
     """
-    if not 0 < smoothing < 1:
-        raise ValueError(f"smoothing must be above 0 and below 1, got {smoothing!r}.")
+    share = float(smoothing)
     rows = np.asarray(targets)
     if rows.ndim != 2 or rows.dtype.kind not in "iufb":
         raise ValueError(
             f"targets must be rows of probabilities, of shape (examples, classes), got "
             f"{rows.dtype} of shape {rows.shape}; turn labels into rows with one_hot."
         )
-    return (1 - smoothing) * rows + smoothing / rows.shape[1]
+    return (1 - share) * rows + share / rows.shape[1]
 
 
 def is_one_hot(targets: np.ndarray) -> bool:
-    """Whether targets are rows with a single one and zeros, of two classes or more."""
+    """True if targets are rows with a single one and zeros, of two classes or more."""
     return (
         targets.ndim == 2
         and targets.shape[1] >= 2
@@ -158,19 +189,21 @@ def is_one_hot(targets: np.ndarray) -> bool:
 def select(
     labels: np.ndarray, examples: int | None, classes: int, available: int, source: str
 ) -> np.ndarray:
-    """Indices of the first `examples` examples whose label is below `classes`, in order.
+    """Return the indices of the first `examples` examples whose label is below `classes`.
 
     Args:
         labels: shape (n,).
         examples: how many to take; None for all.
         classes: how many classes to keep, the first ones.
         available: how many classes the source has.
-        source: what the data is called, for messages.
+        source: the name of the data, for messages.
+
+    Returns:
+        Indices in ascending order.
 
     Raises:
         ValueError: if there are fewer classes or fewer examples than asked for.
     """
-    classes = checks.count("classes", classes, least=2)
     if classes > available:
         raise ValueError(f"classes must be at most {available}, as {source} has, got {classes}.")
     indices = np.flatnonzero(labels < classes)
@@ -178,14 +211,13 @@ def select(
 
 
 def first(total: int, examples: int | None, source: str) -> slice:
-    """The first `examples` of `total` examples, or all of them for None.
+    """Return the slice of the first `examples` of `total` examples, or of all of them for None.
 
     Raises:
-        ValueError: if `examples` is not a whole number in 1..total.
+        ValueError: if there are fewer than `examples`.
     """
     if examples is None:
         return slice(total)
-    examples = checks.count("examples", examples)
     if examples > total:
         raise ValueError(
             f"examples must be at most {total}, as many as there are in {source}; got {examples}."
@@ -200,7 +232,7 @@ def normalise_channels(images: np.ndarray, axes: Sequence[int]) -> np.ndarray:
 
 
 def _moments(images: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation over `axes` in float64, which are kept; 1 where nothing varies."""
+    """Mean and deviation over `axes`, which are kept, in float64; 1 where nothing varies."""
     images = images.astype(np.float64)
     mean = images.mean(axis=tuple(axes), keepdims=True)
     deviation = (images - mean).std(axis=tuple(axes), keepdims=True)

@@ -1,4 +1,4 @@
-"""A user's own arrays."""
+"""A user's own arrays from a file, in which nothing is executed."""
 
 import math
 import os
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from potentials.checks import PositiveInteger, TwoOrMore, checked
 from potentials.data.dataset import Dataset, first, is_one_hot, one_hot, select
 
 _EXPECTED = (
     "expected a NumPy .npz file with the arrays inputs (examples, ...) and targets (examples,) "
     "or (examples, outputs), as np.savez(path, inputs=..., targets=...) writes it"
 )
-# Whole-number targets with more values than this, and more than examples, are no labels.
+# Whole-number targets with more values than this, and more values than examples, are no labels.
 _MANY_CLASSES = 1000
 # A compressed file may hold a thousand times its own size.
 _MOST_BYTES = 2**32
@@ -22,10 +23,13 @@ _MOST_BYTES = 2**32
 _MOST_NUMBERS = 10**8
 
 
+@checked
 def load_npz(
-    path: str | os.PathLike[str], examples: int | None = None, classes: int | None = None
+    path: str | os.PathLike[str],
+    examples: PositiveInteger | None = None,
+    classes: TwoOrMore | None = None,
 ) -> Dataset:
-    """Inputs and targets from a `.npz` file with the arrays `inputs` and `targets`.
+    """Load the arrays `inputs` and `targets` of a `.npz` file.
 
     Inputs are taken as they are, without normalisation; shape (examples,) becomes (examples, 1).
     Targets may be
@@ -37,7 +41,7 @@ def load_npz(
     Args:
         path: the file.
         examples: how many examples, the first ones of the classes kept; None for all.
-        classes: how many classes to keep, the first ones; None for all. For classes only.
+        classes: how many classes to keep, the first ones; None for all, and for a regression.
 
     Returns:
         Inputs of shape (examples, ...), targets of shape (examples, outputs).
@@ -46,6 +50,18 @@ def load_npz(
         ValueError: if the file is missing, is no such file or has arrays that do not fit; if
             there are fewer classes or examples than asked for; if those taken would be one-hot
             rows of more than 10^8 numbers; or if a value is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from potentials import load_npz
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "mine.npz"
+        ...     np.savez(path, inputs=np.ones((3, 2)), targets=np.array([0, 1, 2]))
+        ...     data = load_npz(path)
+        >>> data.inputs.shape, data.targets.shape, data.num_classes
+        ((3, 2), (3, 3), 3)
     """
     path = Path(path)
     arrays = _read(path)
@@ -101,7 +117,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except zipfile.BadZipFile as error:
         why = "holds a single array" if _is_single(path) else f"cannot be read ({error})"
         raise ValueError(f"path {str(path)!r} {why}; {_EXPECTED}.") from None
-    except Exception as error:  # a damaged archive raises almost anything
+    except Exception as error:  # A damaged archive raises almost anything,
         raise ValueError(f"path {str(path)!r} cannot be read ({error}); {_EXPECTED}.") from None
     arrays = {}
     with archive:
@@ -112,7 +128,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"path {str(path)!r} has no {key}, only {found}; {_EXPECTED}.")
             try:
                 arrays[key] = _array(archive, f"{key}.npy")
-            except Exception as error:  # a damaged member does, too
+            except Exception as error:  # and so does a damaged member.
                 why = str(error) or type(error).__name__
                 raise ValueError(f"{key} of {str(path)!r} cannot be read: {why}.") from None
     return arrays
@@ -124,7 +140,7 @@ def _is_single(path: Path) -> bool:
 
 
 def _array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
-    """An array of the archive, of which nothing is allocated before its size is known to be true.
+    """Read an array of the archive, after checking that its header states its true size.
 
     Raises:
         ValueError: if it holds objects or more bytes than there may be, or its header promises

@@ -1,15 +1,18 @@
 """Small data sets that are computed, not loaded."""
 
-import numpy as np
-import sklearn.datasets
-from jax.typing import ArrayLike
+from typing import Annotated
 
-from potentials import checks
+import numpy as np
+
+from potentials.checks import NonNegative, Seed, TwoOrMore, WholeNumber, checked
 from potentials.data.dataset import Dataset, one_hot
 
 
-def chebyshev(examples: int = 20, degree: int = 5) -> Dataset:
-    """Regression on a Chebyshev polynomial, the toy task of arXiv 2103.00065 (appendix A).
+@checked
+def chebyshev(
+    examples: TwoOrMore = 20, degree: Annotated[int, WholeNumber(least=0)] = 5
+) -> Dataset:
+    """Sample a Chebyshev polynomial for a regression, the toy task of arXiv 2103.00065 (app. A).
 
     Args:
         examples: number n of points, evenly spaced on [-1, 1] with both ends; at least 2.
@@ -20,15 +23,19 @@ def chebyshev(examples: int = 20, degree: int = 5) -> Dataset:
 
     Raises:
         ValueError: if `examples` or `degree` is no whole number that large.
+
+    Example:
+        >>> from potentials import chebyshev
+        >>> chebyshev(examples=5, degree=2).targets[:, 0].round(3).tolist()
+        [1.0, -0.5, -1.0, -0.5, 1.0]
     """
-    n = checks.count("examples", examples, least=2)
-    k = checks.count("degree", degree, least=0)
-    x = np.linspace(-1.0, 1.0, n)[:, None]
-    return Dataset(x, np.cos(k * np.arccos(x)))
+    x = np.linspace(-1.0, 1.0, examples)[:, None]
+    return Dataset(x, np.cos(degree * np.arccos(x)))
 
 
-def two_moons(examples: int = 200, noise: ArrayLike = 0.1, seed: int = 0) -> Dataset:
-    """Two interleaving half circles in the plane, one for each of two classes.
+@checked
+def two_moons(examples: TwoOrMore = 200, noise: NonNegative = 0.1, seed: Seed = 0) -> Dataset:
+    """Generate two interleaving half circles in the plane, one for each of two classes.
 
     Args:
         examples: number of points, half of them (rounded down) in class 0; at least 2.
@@ -40,9 +47,14 @@ def two_moons(examples: int = 200, noise: ArrayLike = 0.1, seed: int = 0) -> Dat
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Example:
+        >>> from potentials import two_moons
+        >>> data = two_moons(examples=10, noise=0.0)
+        >>> data.inputs.shape, data.num_classes
+        ((10, 2), 2)
     """
-    n = checks.count("examples", examples, least=2)
-    deviation = float(checks.number("noise", noise, least=0.0))
-    seed = checks.count("seed", seed, least=0, most=2**32 - 1)
-    points, labels = sklearn.datasets.make_moons(n, noise=deviation, random_state=seed)
+    import sklearn.datasets
+
+    points, labels = sklearn.datasets.make_moons(examples, noise=float(noise), random_state=seed)
     return Dataset(points, one_hot(labels, 2), 2)

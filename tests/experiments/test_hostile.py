@@ -324,7 +324,7 @@ def hostile_data(folder: Path) -> list[tuple[dict[str, Any], str]]:
     ]
     for name, batch, says in (
         ("command", {"data": _Harm(), "labels": [0]}, "which no batch needs"),
-        ("object", {"data": harm, "labels": [0]}, "an array of dtype object"),
+        ("object", {"data": harm, "labels": [0]}, "dtype 'O8', not of numbers"),
         ("float", {"data": np.full((1, 3072), np.nan), "labels": [0]}, "data must be uint8"),
         (
             "nested",
@@ -360,7 +360,7 @@ def test_a_member_of_more_bytes_than_may_be_is_refused(
 ) -> None:
     """As an archive of a few kilobytes may have, of nothing but zeros."""
     from potentials import load_npz
-    from potentials.data import batch_pickle, npz
+    from potentials.data import cifar10, npz
 
     path = tmp_path / "zeros.npz"
     np.savez_compressed(path, inputs=np.zeros(10**6), targets=np.zeros(10**6))
@@ -371,6 +371,6 @@ def test_a_member_of_more_bytes_than_may_be_is_refused(
     from potentials import load_cifar10
 
     write_folder(tmp_path)
-    monkeypatch.setattr(batch_pickle, "MAX_BYTES", 1000)
+    monkeypatch.setattr(cifar10, "_MOST_BYTES", 1000)
     with pytest.raises(ValueError, match=r"data_batch_1 is no .* a batch may have at most 1000"):
         load_cifar10(tmp_path)

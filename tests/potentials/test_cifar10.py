@@ -97,7 +97,7 @@ def test_a_pickle_that_would_run_code_is_refused(folder, tmp_path):
         (pickle.dumps([1, 2]), "must hold a dict with data and labels"),
         (pickle.dumps({"data": 1}), "must hold a dict with data and labels"),
         (pickle.dumps({"data": np.ones((1, 2)), "labels": [0]}), "data must be uint8 of shape"),
-        (pickle.dumps({"data": np.array([None]), "labels": [0]}), "an array of dtype object"),
+        (pickle.dumps({"data": np.array([None]), "labels": [0]}), "an array of dtype 'O8', not of"),
         (python2_pickle(np.zeros((2, 3072), np.uint8), [0]), "labels must be whole numbers, one"),
         (python2_pickle(np.zeros((1, 3072), np.uint8), [10]), r"labels must lie in 0\.\.9"),
     ],

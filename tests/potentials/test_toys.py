@@ -211,7 +211,7 @@ def test_factors_of_another_shape_are_refused():
         (lambda: Weierstrass(b=1.0), "b must be a finite number > 1"),
         (lambda: GaussianPits(width=0.0), "width must be a finite number > 0"),
         (lambda: GaussianPits(depth=-1.0), "depth must be a finite number >= 0"),
-        (lambda: GaussianPits(seed=-1), "seed must be a whole number >= 0"),
+        (lambda: GaussianPits(seed=-1), r"seed must be a whole number in 0\.\.4294967295, got -1"),
         (lambda: Whitley(0), "dimension must be a whole number >= 1"),
         (lambda: SineRegression(examples=1), "examples must be a whole number >= 2, got 1"),
         (lambda: MatrixFactorization([[1.0]], 0), "rank must be a whole number >= 1"),

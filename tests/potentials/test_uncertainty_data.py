@@ -50,7 +50,7 @@ def test_smoothed_targets_are_probabilities():
     rows = smoothed(one_hot([0, 2], 3), 0.3)
     assert_trees_close(rows, np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]))
     for share in (0.0, 1.0):
-        with pytest.raises(ValueError, match="smoothing must be above 0 and below 1"):
+        with pytest.raises(ValueError, match="smoothing must be a finite number > 0 and < 1"):
             smoothed(rows, share)
     for labels in ([0, 1, 2], [["a", "b"]]):
         with pytest.raises(ValueError, match=r"targets must be rows of probabilities.*one_hot"):
@@ -64,7 +64,7 @@ def test_the_generated_regression_has_a_gap_and_follows_its_curve():
     assert (np.abs(x - 0.5) >= 0.8).all()
     assert (x < 0.5).sum() == 20
     assert_trees_close(np.asarray(data.targets), np.sin(2 * x) + x / 3)
-    with pytest.raises(ValueError, match="gap must be below 4"):
+    with pytest.raises(ValueError, match="gap must be a finite number >= 0 and < 4, got 4"):
         generated_regression(gap=4.0)
 
 
