@@ -1,4 +1,4 @@
-"""A transformer that learns to add modulo 7, trained with clipped gradients, and a flow that models it.
+"""A transformer that learns to add modulo 7 with clipped gradients, and a flow that models it.
 
 All that is the user's own is in this file: the loss, the optimizer and its flow.
 
@@ -9,7 +9,8 @@ All that is the user's own is in this file: the loss, the optimizer and its flow
 - `ClippedGradientFlow` is its limit of small steps, dw/dt = -eta g min(1, c / |g|), whose speed
   is never above eta c, and which is gradient flow wherever |g| <= c.
 
-Run it by itself, `python examples/transformer.py`, for a table of what it measures.
+Run it by itself, `python examples/transformer.py`, for a table of what it measures; or from a config,
+`eosflows run examples/transformer.toml --import examples/transformer.py`, for a store and figures.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+import experiments
 import flows
 
 Params = PyTree[Float[Array, "..."]]
@@ -232,6 +234,12 @@ def main(steps: int = 200, learning_rate: float = 0.3, bound: float = 1.0) -> di
         "tracking error of gradient flow": float(flows.tracking_error(unclipped, discrete)),
     }
 
+
+experiments.register_potential("modular_addition", ModularAddition, network=True)
+experiments.register_optimizer(
+    "clipped_gradient_descent", ClippedGradientDescent, critical_label="2/eta"
+)
+experiments.register_flow("clipped_gradient", ClippedGradientFlow)
 
 if __name__ == "__main__":
     for quantity, value in main().items():
