@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _LINE_STYLES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKS = ("o", "s", "D", "^", "v", "P")
@@ -64,6 +65,7 @@ def _add_radius(axes: Axes, data: xr.Dataset, color: str, position: int) -> None
     )
 
 
+@figure("ball_ironing", needs=Needs(study="ball_ironing"))
 def draw(tree: xr.DataTree) -> Figure:
     """The whole line above, with every radius; below, the neighbourhood of the paths.
 

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _PANELS = {
     "radius": (
@@ -47,6 +48,7 @@ def _add_errors(axes: Axes, values: np.ndarray, errors: np.ndarray, order: float
     )
 
 
+@figure("ball_limit", needs=Needs(study="ball_limit"))
 def draw(tree: xr.DataTree) -> Figure:
     """Both errors on logarithmic axes, with their fitted orders beside slope 1.
 

@@ -6,12 +6,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _LINE_STYLES = ("-", "--", "-.")
 _MARKS = ("o", "s", "D")
 
 
+@figure("ball_minima", needs=Needs(study="ball_minima"))
 def draw(tree: xr.DataTree) -> Figure:
     """Counts on logarithmic axes, with those of the landscape itself as level lines.
 

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _PANELS = {
     "loss": ("loss", "Loss at the contact; thin, the balls' flows"),
@@ -44,6 +45,7 @@ def _add(axes: Axes, variable: str, groups: Mapping[str, Any], radii: list[float
         axes.plot(steps[finite], values[finite], label=label, gid=f"{name}/{variable}", **look)
 
 
+@figure("ball_network", needs=Needs(study="ball_network"))
 def draw(tree: xr.DataTree) -> Figure:
     """Loss, sharpness with 2/eta, and radius times curvature with its limit of 1.
 

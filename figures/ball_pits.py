@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _LEVELS = 13
 _LOOKS = (("C0", "-", "o"), ("C1", "--", "s"))
@@ -59,6 +60,7 @@ def _add_pair(axes: Axes, data: xr.Dataset) -> None:
     axes.set_title(f"ρ = {radius:g}: ends {apart:.2g} apart")
 
 
+@figure("ball_pits", needs=Needs(study="ball_pits"))
 def draw(tree: xr.DataTree) -> Figure:
     """One panel per radius, with how far apart the two balls end.
 

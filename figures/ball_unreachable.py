@@ -5,11 +5,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _LOOKS = (("C0", "o"), ("C1", "s"))
 
 
+@figure("ball_unreachable", needs=Needs(study="ball_unreachable"))
 def draw(tree: xr.DataTree) -> Figure:
     """Distance of the contact from the bottom of the well, and the number of contacts.
 

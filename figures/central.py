@@ -13,8 +13,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from figures import curves
 from figures.curves import Curve
 from figures.distance import add_distance
+from figures.registry import Needs, figure
 from figures.sharpness import add_critical
-from figures.style import add_legend, new_figure, style
+from figures.sheet import add_legend, new_figure, style
 
 # Share of the run that what is measured is averaged over.
 _WINDOW = 0.1
@@ -232,6 +233,7 @@ def add_distances(axes: Axes, tree: xr.DataTree) -> bool:
 _PANELS = (add_losses, add_eigenvalues, add_variances, add_distances)
 
 
+@figure("central", needs=Needs(flow="central"))
 def draw(tree: xr.DataTree) -> Figure:
     """Loss, eigenvalues, variances and distances of Central Flow, as in arXiv 2410.24206.
 

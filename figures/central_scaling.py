@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _MEASURED = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 5, "zorder": 4}
 
@@ -65,6 +66,7 @@ def _add_energy_law(axes: Axes, rates: np.ndarray, learning_rate: float) -> None
     axes.set_title("Energy of the oscillation")
 
 
+@figure("central_scaling", needs=Needs(study="central_scaling"))
 def draw(tree: xr.DataTree) -> Figure:
     """Deviation against epsilon on logarithmic axes, and the energy's rate against zeta.
 

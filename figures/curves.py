@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import add_legend, new_figure, style
+from figures.sheet import add_legend, new_figure, style
 
 DISCRETE = "discrete"
 """Name of the group that holds the optimizer's own run."""

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
 from figures.paths import LANDSCAPE, add_level_sets
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -40,6 +41,7 @@ def look_of(position: int) -> dict[str, Any]:
     }
 
 
+@figure("dims_ring", needs=Needs(study="dims_ring"))
 def draw_ring(tree: xr.DataTree) -> Figure:
     """Where samples rest on the circle, one panel per initial speed, with a circular histogram.
 
@@ -123,6 +125,7 @@ def _add_ring(axes: Axes, tree: xr.DataTree, group: str, radius: float) -> None:
     axes.annotate(note, (-0.15 * radius, 0), ha="center", va="center", fontsize=7.5)
 
 
+@figure("dims_energy", needs=Needs(study="dims_paths"))
 def draw_energy(tree: xr.DataTree) -> Figure:
     """Energy against time for each friction law, over a linear and over a logarithmic time.
 
@@ -191,6 +194,7 @@ def draw_energy(tree: xr.DataTree) -> Figure:
     return figure
 
 
+@figure("dims_valley", needs=Needs(study="dims_paths"))
 def draw_valley(tree: xr.DataTree) -> Figure:
     """The paths under each friction law over the loss's level sets.
 
@@ -243,6 +247,7 @@ def draw_valley(tree: xr.DataTree) -> Figure:
     return figure
 
 
+@figure("dims_limit", needs=Needs(study="dims_limit"))
 def draw_limit(tree: xr.DataTree) -> Figure:
     """Error against friction with its orders, and how the paths tend to the limit.
 

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
+from figures.registry import figure
 
 
 def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
@@ -47,6 +48,7 @@ def _renamed(curve: curves.Curve, suffix: str) -> curves.Curve:
     return curves.Curve(curve.name, label, curve.steps, curve.values, curve.look)
 
 
+@figure("loss")
 def draw(tree: xr.DataTree) -> Figure:
     """The loss over the steps, logarithmic where it spans a large factor.
 

@@ -6,12 +6,14 @@ from matplotlib.figure import Figure
 from figures.curves import curves, nothing_to_draw
 from figures.distance import add_distance
 from figures.loss import add_loss
+from figures.registry import figure
 from figures.sharpness import add_sharpness
-from figures.style import add_legend, new_figure, style
+from figures.sheet import add_legend, new_figure, style
 
 _PANELS = {"loss": add_loss, "sharpness": add_sharpness, "distance": add_distance}
 
 
+@figure("overview")
 def draw(tree: xr.DataTree) -> Figure:
     """One panel each for loss, sharpness (with 2/eta) and distance, as far as they are there.
 

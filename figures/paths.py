@@ -9,7 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 LANDSCAPE = "landscape"
 """Name of the group that holds the loss on a grid."""
@@ -106,6 +107,7 @@ def _add_start(axes: Axes, tree: xr.DataTree, groups: list[str]) -> None:
     axes.plot([], [], marker="s", markersize=6, label="end", **look)
 
 
+@figure("paths", needs=Needs(params=True, size=2))
 def draw(tree: xr.DataTree) -> Figure:
     """The iterates as connected dots and the flows as lines, over the loss's level sets.
 

@@ -7,7 +7,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import new_figure, style
 from figures.swept import draw_categories, map_axes, swept
 
 _RATE, _CURVATURE = "learning_rate", "curvature"
@@ -21,6 +22,7 @@ _LIMITS = {
 }
 
 
+@figure("phase_diagram", needs=Needs(sweep=True))
 def draw(tree: xr.DataTree) -> Figure:
     """A map of outcomes over the learning rate eta and the curvature S, with its borders.
 

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _NAMES = {
     "map": "trained network",
@@ -50,6 +51,7 @@ def _title(tree: xr.DataTree, method: str) -> str:
     return title + (f" ({100 * kept:.0f}% {how})" if kept < 1 else "")
 
 
+@figure("dims_regression", needs=Needs(study="dims_regression"))
 def draw_regression(tree: xr.DataTree) -> Figure:
     """Mean, band of two deviations and some samples of each method, with the training data.
 
@@ -114,6 +116,7 @@ def _add_band(axes: Axes, tree: xr.DataTree, method: str) -> None:
     axes.set_title(_title(tree, method))
 
 
+@figure("dims_banana", needs=Needs(study="dims_banana"))
 def draw_banana(tree: xr.DataTree) -> Figure:
     """The predicted probability of class 1 over the plane, one panel per method.
 
@@ -174,6 +177,7 @@ def _add_map(axes: Axes, tree: xr.DataTree, method: str) -> Any:
     return image
 
 
+@figure("dims_uncertainty", needs=Needs(study="dims_uncertainty"))
 def draw_uncertainty(tree: xr.DataTree) -> Figure:
     """Mean and standard error over seeds: a row of panels per data set, a column per metric.
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from figures import curves
 from figures.central import add_distances, add_losses, rods
 from figures.curves import Curve
+from figures.registry import Needs, figure
 from figures.sharpness import add_sharpness
-from figures.style import add_legend, new_figure, style
+from figures.sheet import add_legend, new_figure, style
 
 
 def _length(tree: xr.DataTree, group: str) -> Curve | None:
@@ -86,6 +87,7 @@ _PANELS = {
 }
 
 
+@figure("rod", needs=Needs(flow="rod"))
 def draw(tree: xr.DataTree) -> Figure:
     """Loss, sharpness, rods and distances of Rod Flow, as in arXiv 2602.01480.
 

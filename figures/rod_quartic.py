@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 
 _ITERATES = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 1.8, "zorder": 4}
 _FORMULA = {"color": "C3", "linewidth": 1.3, "linestyle": (0, (2, 1.5)), "zorder": 5}
@@ -60,6 +61,7 @@ def _add_flow(axes: Axes, tree: xr.DataTree, group: str, position: int) -> None:
         axes.plot(data["curvature"], values, label=name, gid=f"{group}/{side}", **look)
 
 
+@figure("rod_quartic", needs=Needs(study="rod_quartic"))
 def draw(tree: xr.DataTree) -> Figure:
     """The last iterates of gradient descent, the two-cycle's formula and the flows, against S.
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
+from figures.registry import Needs, figure
 
 
 def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
@@ -80,6 +81,7 @@ def add_critical(axes: Axes, tree: xr.DataTree) -> list[float]:
     return include
 
 
+@figure("sharpness", needs=Needs(curvature=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The Hessian's largest eigenvalue over the steps, with the critical sharpness 2/eta.
 

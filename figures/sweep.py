@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.curves import DISCRETE, critical_label, nothing_to_draw
-from figures.style import add_legend, new_figure, style
+from figures.registry import Needs, figure
+from figures.sheet import add_legend, new_figure, style
 from figures.swept import (
     SEED,
     axes_of,
@@ -30,6 +31,7 @@ _LOG_RANGE = 30.0
 _CRITICAL = "critical_sharpness"
 
 
+@figure("sweep", needs=Needs(sweep=True))
 def draw(tree: xr.DataTree) -> Figure:
     """Draw the quantity that the sweep's config names.
 
