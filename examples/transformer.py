@@ -9,8 +9,8 @@ All that is the user's own is in this file: the loss, the optimizer and its flow
 - `ClippedGradientFlow` is its limit of small steps, dw/dt = -eta g min(1, c / |g|), whose speed
   is never above eta c, and which is gradient flow wherever |g| <= c.
 
-Run it by itself, `python examples/transformer.py`, for a table of what it measures; or from a config,
-`eosflows run examples/transformer.toml --import examples/transformer.py`, for a store and figures.
+Run it by itself, `python examples/transformer.py`, for a table of what it measures; or from a
+config, `eosflows run examples/transformer.toml --import examples/transformer.py`, for a store.
 """
 
 from collections.abc import Mapping
