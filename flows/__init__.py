@@ -8,15 +8,23 @@ from .ball.solver import BallSolver
 from .central.flow import CentralFlow
 from .central.solver import CentralSolver
 from .core.cost import Cost
-from .core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow, Midpoint
+from .core.flow import (
+    AbstractEquationFlow,
+    AbstractFlow,
+    AbstractFollowedFlow,
+    AbstractProjectedFlow,
+    AbstractResizableFlow,
+    Integrator,
+    Midpoint,
+)
 from .core.optimizer import (
     AbstractCheckedOptimizer,
     AbstractIncrementalOptimizer,
     AbstractOptimizer,
 )
 from .core.potential import Potential
-from .core.results import RESULTS, SimulationError
-from .core.trajectory import Neighbours, Trajectory, concatenate
+from .core.results import RESULTS
+from .core.trajectory import Neighbours, SimulationError, Trajectory, concatenate
 from .core.variables import STEPS, TIME, Variable
 from .curvature.derivatives import hvp, linearise_gradient, third_derivative, third_derivatives
 from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
@@ -49,6 +57,7 @@ __all__ = [
     "STEPS",
     "TIME",
     "AbstractCheckedOptimizer",
+    "AbstractEquationFlow",
     "AbstractFlow",
     "AbstractFollowedFlow",
     "AbstractFriction",
@@ -56,6 +65,7 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
+    "AbstractResizableFlow",
     "BallCentreFlow",
     "BallCentreState",
     "BallContactFlow",
@@ -74,6 +84,7 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Integrator",
     "Ironed",
     "LossAndGradient",
     "LowRankRodState",

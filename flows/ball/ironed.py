@@ -16,7 +16,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 from jaxtyping import Array
 
 from ..core.potential import Potential
@@ -238,6 +237,8 @@ def _minima(values: np.ndarray) -> np.ndarray:
 
     It counts only if it rises on all sides, and does not reach the border.
     """
+    import scipy.ndimage
+
     lowest = values == scipy.ndimage.minimum_filter(values, 3, mode="nearest")
     # A level stretch falls somewhere if a point of it has a lower neighbour.
     beside = scipy.ndimage.minimum_filter(np.where(lowest, np.inf, values), 3, mode="nearest")
