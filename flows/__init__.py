@@ -9,7 +9,15 @@ from .ball.state import BallCentreState
 from .central.flow import CentralFlow
 from .central.solver import CentralSolver
 from .core.cost import Cost
-from .core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow, Midpoint
+from .core.flow import (
+    AbstractEquationFlow,
+    AbstractFlow,
+    AbstractFollowedFlow,
+    AbstractProjectedFlow,
+    AbstractResizableFlow,
+    Integrator,
+    Midpoint,
+)
 from .core.optimizer import (
     AbstractCheckedOptimizer,
     AbstractDescent,
@@ -18,8 +26,8 @@ from .core.optimizer import (
     AbstractOptimizer,
 )
 from .core.potential import Potential
-from .core.results import RESULTS, SimulationError
-from .core.trajectory import Neighbours, Trajectory, concatenate
+from .core.results import RESULTS
+from .core.trajectory import Neighbours, SimulationError, Trajectory, concatenate
 from .core.variables import STEPS, TIME, Variable
 from .curvature.derivatives import hvp, linearise_gradient, third_derivative, third_derivatives
 from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
@@ -54,6 +62,7 @@ __all__ = [
     "TIME",
     "AbstractCheckedOptimizer",
     "AbstractDescent",
+    "AbstractEquationFlow",
     "AbstractFlow",
     "AbstractFollowedFlow",
     "AbstractFriction",
@@ -62,6 +71,7 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractOptimizer",
     "AbstractProjectedFlow",
+    "AbstractResizableFlow",
     "BallCentreFlow",
     "BallCentreState",
     "BallContactFlow",
@@ -80,6 +90,7 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Integrator",
     "Ironed",
     "LossAndGradient",
     "LowRankRodState",

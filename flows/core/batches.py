@@ -1,21 +1,24 @@
 """Map a function over many inputs, as many at a time as fit into memory."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, PyTree
+
+_Output = TypeVar("_Output")
 
 
-def in_batches(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
+def in_batches(function: Callable[..., _Output], inputs: PyTree[Array], size: int) -> _Output:
     """Return `jax.vmap(function)(inputs)`, computed in batches of at most `size`.
 
-    Unlike `jax.lax.map`'s `batch_size`, which compiles the remainder as a program of its own, it
-    makes batches of equal size and fills the last one up with repetitions, which it drops.
+    `jax.lax.map` with a `batch_size` compiles the remainder as a program of its own. Here all
+    batches have the same size: the last one is filled up with repetitions, which are dropped.
 
     Args:
-        function: Of one input.
+        function: A function of one input.
         inputs: A pytree of arrays with a leading axis N, at least 1.
         size: The largest batch, at least 1.
     """

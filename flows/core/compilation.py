@@ -1,4 +1,4 @@
-"""Compilation of what runs once, and tracing once of what runs in many places."""
+"""How functions are compiled: quickly if they run once, traced once if many places call them."""
 
 import functools
 from collections.abc import Callable
@@ -19,18 +19,18 @@ _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": Fa
 def traced_once(function: Callable[..., _Result]) -> Callable[..., _Result]:
     """Trace a function once for all calls with arrays of the same shapes.
 
-    Its operations become those of its caller, as if it were called plainly: diffrax traces a step
-    several times, and a vector field for each of its stages.
+    Its operations become those of its caller, as if it were called plainly. diffrax traces a
+    solver's step several times, and a vector field once for each stage.
     """
     return eqx.filter_jit(function, inline=True)  # pyright: ignore[reportCallIssue]
 
 
 def compiled_once(function: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Compile a function whose compilation takes longer than the one call that it is made for.
+    """Compile a function that is called once, so that compiling it takes longer than running it.
 
-    On a CPU it is compiled in a fraction of the time, for code that may take twice as long; numbers
-    differ in their rounding from those of `eqx.filter_jit`, which it is elsewhere, and inside other
-    transformations.
+    On a CPU it is compiled without most optimisations, in a fraction of the time; the code may
+    take twice as long to run, and rounds differently from that of `eqx.filter_jit`. On other
+    devices, and inside other transformations, it is `eqx.filter_jit` itself.
     """
     usual = eqx.filter_jit(function)
 
@@ -49,12 +49,12 @@ def compiled_once(function: Callable[..., _Result]) -> Callable[..., _Result]:
 
 @functools.cache
 def _quick_options(backend: str) -> dict[str, Any]:
-    """Return the options, or none where the compiler has not all of them."""
+    """Return the options for a backend; no options where the compiler does not know all of them."""
     if backend != "cpu":
         return {}
     try:
         jax.jit(jnp.negative, compiler_options=_QUICK).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        # They are XLA's own, and may go with a version of it.
+        # The options are XLA's own, and a later version may drop one (known: jaxlib 0.10).
         return {}
     return _QUICK

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -16,14 +16,27 @@ from .trees import Params
 from .variables import STEPS, Variable
 
 Midpoint = Literal["three_point", "two_point"]
+"""Which average of an optimizer's iterates a flow's centre models.
+
+"three_point" is (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" is (w_t + w_{t+1}) / 2.
+"""
 
 
 class Integrator(NamedTuple):
-    """A solver, and the controller whose tolerances suit it.
+    """A solver, and the step-size controller whose tolerances suit it.
+
+    A flow names the integrator that `simulate` uses when the user passes none.
 
     Attributes:
         solver: Any diffrax solver for one ordinary differential equation.
         controller: How its steps adapt.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, GradientFlow
+        >>> solver, controller = GradientFlow(GradientDescent(0.1)).integrator(jnp.float32)
+        >>> type(solver).__name__, controller.rtol
+        ('Tsit5', 1e-05)
     """
 
     solver: diffrax.AbstractSolver
@@ -50,16 +63,15 @@ def tsit5(flow: "AbstractFlow", dtype: DTypeLike) -> Integrator:
 class AbstractFlow(eqx.Module):
     """A law of motion: it lifts parameters to a state, moves the state, and predicts quantities.
 
-    The separation follows diffrax: the potential says what is descended, the flow says how, the
-    solver and its step-size controller say how it is integrated. Each flow can be integrated by
-    hand, `diffrax.diffeqsolve(diffrax.ODETerm(flow.vector_field), ..., args=potential)`.
+    The potential says what is descended, the flow how, and the solver with its step-size
+    controller how that is integrated. `simulate` does so with saves, measurements and checks; by
+    hand it is `diffrax.diffeqsolve(diffrax.ODETerm(flow.vector_field), ..., args=potential)`.
 
-    A new flow is a final subclass with the four methods. The attributes have defaults; set those
-    that differ.
+    A new flow is a final, frozen subclass with the four methods; hyperparameters are array fields,
+    so that `jax.vmap` maps over them. The class attributes have defaults: set those that differ.
 
     Attributes:
-        midpoint: Which average of iterates the flow's centre models: "three_point" for
-            (w_{t-1} + 2 w_t + w_{t+1}) / 4, "two_point" for (w_t + w_{t+1}) / 2; None for a flow
+        midpoint: Which average of iterates the flow's centre models, a `Midpoint`; None for a flow
             that models no optimizer.
         time_unit: `STEPS` if one unit of time is one optimizer step, else `TIME`.
         variables: Metadata of each entry of `observables`.
@@ -70,6 +82,32 @@ class AbstractFlow(eqx.Module):
         integrator: `integrator(dtype)` gives the solver and the tolerances that suit the flow for
             states of this dtype. By default Tsit5.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import flows
+        >>> class NormalisedFlow(flows.AbstractFlow):
+        ...     '''Descent at unit speed, dw/dt = -g / |g|, in a time of its own.'''
+        ...
+        ...     midpoint = None
+        ...     time_unit = flows.TIME
+        ...
+        ...     def init(self, potential, params):
+        ...         return params
+        ...
+        ...     def vector_field(self, t, state, args):
+        ...         gradient = jax.grad(args)(state)
+        ...         return -gradient / jnp.linalg.norm(gradient)
+        ...
+        ...     def params(self, state):
+        ...         return state
+        ...
+        ...     def observables(self, state, potential):
+        ...         return {}
+        >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
+        >>> run = flows.simulate(NormalisedFlow(), bowl, jnp.asarray([3.0, 4.0]), steps=2.0)
+        >>> [round(float(x), 3) for x in run.params[-1]]
+        [1.8, 2.4]
     """
 
     midpoint: ClassVar[Midpoint | None] = "three_point"
@@ -86,17 +124,17 @@ class AbstractFlow(eqx.Module):
 
     @abc.abstractmethod
     def vector_field(
-        self, t: Real[Array, ""] | float, state: Any, args: Potential
+        self, t: Real[Array, ""] | float, state: PyTree[Array], args: Potential
     ) -> PyTree[Array]:
         """Return the time derivative of `state`; `args` is the potential."""
 
     @abc.abstractmethod
-    def params(self, state: Any) -> Params:
+    def params(self, state: PyTree[Array]) -> Params:
         """Return where the flow says that the centre of the iterates is."""
 
     @abc.abstractmethod
-    def observables(self, state: Any, potential: Potential) -> dict[str, Array]:
-        """Return what the flow predicts at `state`."""
+    def observables(self, state: PyTree[Array], potential: Potential) -> dict[str, Array]:
+        """Return what the flow predicts at `state`, an entry for each of `variables`."""
 
 
 class AbstractProjectedFlow(AbstractFlow):
@@ -110,13 +148,46 @@ class AbstractProjectedFlow(AbstractFlow):
         failures: What can go wrong in a projection, a sentence each; `{detail}` in it is replaced
             by a number of the state.
         failure_detail: The attribute of the state that holds this number; None if there is none.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import flows
+        >>> class CircleFlow(flows.AbstractProjectedFlow):
+        ...     '''Gradient flow on the unit circle, dw/dt = -(I - w w^T) g.'''
+        ...
+        ...     midpoint = None
+        ...     time_unit = flows.TIME
+        ...     failures = ("the origin has no nearest point of the circle",)
+        ...
+        ...     def init(self, potential, params):
+        ...         return params
+        ...
+        ...     def vector_field(self, t, state, args):
+        ...         gradient = jax.grad(args)(state)
+        ...         return (gradient @ state) * state - gradient
+        ...
+        ...     def project(self, state, potential):
+        ...         size = jnp.linalg.norm(state)
+        ...         return state / size, (size == 0).astype(jnp.int32)
+        ...
+        ...     def params(self, state):
+        ...         return state
+        ...
+        ...     def observables(self, state, potential):
+        ...         return {}
+        >>> slope = lambda w: w[0]
+        >>> run = flows.simulate(CircleFlow(), slope, jnp.asarray([0.6, 0.8]), steps=20.0)
+        >>> [round(float(x), 6) for x in run.params[-1]]
+        [-1.0, 0.0]
     """
 
     failures: eqx.AbstractClassVar[tuple[str, ...]]
     failure_detail: ClassVar[str | None] = None
 
     @abc.abstractmethod
-    def project(self, state: Any, potential: Potential) -> tuple[PyTree[Array], Int[Array, ""]]:
+    def project(
+        self, state: PyTree[Array], potential: Potential
+    ) -> tuple[PyTree[Array], Int[Array, ""]]:
         """Put the state back on the surface.
 
         Returns:
@@ -125,7 +196,18 @@ class AbstractProjectedFlow(AbstractFlow):
 
 
 class AbstractEquationFlow(AbstractProjectedFlow):
-    """A projected flow whose right-hand side is an object that a solver made for it uses too."""
+    """A projected flow whose right-hand side is an object that a solver made for it uses too.
+
+    The flow's `vector_field` and `project` call the equation, and so does the solver: both
+    integrate the same thing. `simulate` accepts a solver made for a flow
+    (`flows.solvers.projection.AbstractFlowSolver`) where the two equations are of one class.
+
+    Example:
+        >>> from flows import AbstractEquationFlow, CentralFlow, GradientDescent
+        >>> flow = CentralFlow(GradientDescent(0.1))
+        >>> isinstance(flow, AbstractEquationFlow)
+        True
+    """
 
     @property
     @abc.abstractmethod
@@ -134,10 +216,19 @@ class AbstractEquationFlow(AbstractProjectedFlow):
 
 
 class AbstractResizableFlow(AbstractFlow):
-    """A flow that may ask, between compiled segments, to go on with a state of other shapes."""
+    """A flow that may ask, between compiled segments, to go on with a state of other shapes.
+
+    Shapes are fixed inside compiled code; a flow that finds out on the way how many eigenvectors
+    or rods it needs is asked after each segment. Inside `jax.jit` or `jax.vmap` it is not.
+
+    Example:
+        >>> from flows import AbstractResizableFlow, CentralFlow, GradientDescent
+        >>> isinstance(CentralFlow(GradientDescent(0.1), rank="auto"), AbstractResizableFlow)
+        True
+    """
 
     @abc.abstractmethod
-    def review(self, start: Any, end: Any) -> PyTree[Array] | None:
+    def review(self, start: PyTree[Array], end: PyTree[Array]) -> PyTree[Array] | None:
         """Look at a finished segment, outside of compiled code, and at the start of a run.
 
         Args:
@@ -152,16 +243,21 @@ class AbstractResizableFlow(AbstractFlow):
 class AbstractFollowedFlow(AbstractFlow):
     """A flow some of whose observables are found more cheaply from those at the save before.
 
-    In a run, what they need of the state is kept at each save, and they are found afterwards, in
+    In a run, `kept` is stored at each save, and the followed observables are found afterwards, in
     order. `observables` finds all of them at a single state.
+
+    Example:
+        >>> from flows import AbstractFollowedFlow, GradientDescent, RodFlow
+        >>> isinstance(RodFlow(GradientDescent(0.1)), AbstractFollowedFlow)
+        True
     """
 
     @abc.abstractmethod
-    def instant(self, state: Any, potential: Potential) -> dict[str, Array]:
-        """Return the other observables."""
+    def instant(self, state: PyTree[Array], potential: Potential) -> dict[str, Array]:
+        """Return the observables that need nothing of the save before."""
 
     @abc.abstractmethod
-    def kept(self, state: Any) -> PyTree[Array]:
+    def kept(self, state: PyTree[Array]) -> PyTree[Array]:
         """Return what the followed observables need of a state."""
 
     @property
@@ -170,12 +266,12 @@ class AbstractFollowedFlow(AbstractFlow):
         """How many vectors of the size of the parameters `kept` holds."""
 
     @abc.abstractmethod
-    def first_memory(self, state: Any) -> PyTree[Array]:
+    def first_memory(self, state: PyTree[Array]) -> PyTree[Array]:
         """Return what is known before the first save."""
 
     @abc.abstractmethod
     def followed(
-        self, potential: Potential, params: Params, kept: Any, memory: Any
+        self, potential: Potential, params: Params, kept: PyTree[Array], memory: PyTree[Array]
     ) -> tuple[dict[str, Array], PyTree[Array], Cost]:
         """Return the followed observables, what the next ones start from, and what they cost.
 

@@ -1,29 +1,40 @@
 """The record of a run, the same for optimizers and flows."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree, Real
 
 from .flow import Midpoint
-from .results import RESULTS
+from .results import RESULTS, sentence
 from .trees import Params, is_traced
 from .variables import PARAMETER, STEPS, Variable, Variables
 
+if TYPE_CHECKING:
+    import xarray
+
 
 class Neighbours(eqx.Module):
-    """The iterates one step before and one step after each saved one.
+    """The iterates one step before and one step after each saved one, for midpoints.
 
     Attributes:
         previous: w_{t-1}, leading axis the saved step; w_0 itself at t = 0.
         next: w_{t+1}, leading axis the saved step.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, iterate
+        >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
+        >>> run = iterate(GradientDescent(0.5), bowl, jnp.ones(1), steps=4, save_every=2)
+        >>> run.neighbours.previous[:, 0].tolist(), run.neighbours.next[:, 0].tolist()
+        ([1.0, 0.5, 0.125], [0.5, 0.125, 0.03125])
     """
 
     previous: Params
@@ -51,21 +62,20 @@ class BoundaryIterates(eqx.Module):
             return jnp.concatenate([ends[0], current, ends[1]], axis)
 
         path = jax.tree.map(along, self.before, params, self.after)
+        count = jax.tree.leaves(params)[0].shape[axis]
         previous, following = (
-            jax.tree.map(
-                lambda x, p, shift=shift: lax.slice_in_dim(
-                    x, shift, shift + p.shape[axis], axis=axis
-                ),
-                path,
-                params,
-            )
-            for shift in (0, 2)
+            jax.tree.map(lambda x, i=first: lax.slice_in_dim(x, i, i + count, axis=axis), path)
+            for first in (0, 2)
         )
         return Neighbours(previous, following)
 
 
 class Trajectory(eqx.Module):
     """What `simulate` and `iterate` return: T saved steps of a run.
+
+    Where the run failed inside `jax.jit` or `jax.vmap`, rows from the failure on hold values that
+    are not finite; outside they are cut off. A trajectory that `jax.vmap` returns is a batch: all
+    arrays have its axis in front, and functions of one trajectory are to be mapped over it.
 
     Attributes:
         steps: Times of the saves (T,): integers where one unit is one optimizer step, floats in a
@@ -83,22 +93,31 @@ class Trajectory(eqx.Module):
             not known, and absent.
         result: How the run ended, an item of `RESULTS`.
         stopped_at: The step or time at which it failed; nan if it did not.
-        variables: Metadata of the observables.
         neighbour_source: What `neighbours` are made of: themselves, or only the two ends of a run
             that saves every step; None for a flow.
+        variables: Metadata of the observables.
         midpoint: Which midpoint of iterates the params of a flow model; None for an optimizer,
             and for a flow that models none.
         time_unit: "optimizer steps" or "time".
         failure: Which of `failures` ended the run, from 1; 0 for none of them.
         failures: What can go wrong besides the parameters and the solver, a sentence each;
-            `{detail}` in it stands for the number `detail`.
-        detail: What belongs to a failure, a residual perhaps; nan if nothing does.
+            `{detail}` in it is replaced by the number `detail`.
+        detail: The number that belongs to a failure, a residual perhaps; nan if there is none.
         iterates_at: The observable that holds a flow's prediction of the iterates, flattened,
             where that is not `params`; None where it is.
 
-    Where the run failed inside `jax.jit` or `jax.vmap`, rows from the failure on hold values that
-    are not finite; outside they are cut off. A trajectory that `jax.vmap` returns is a batch: all
-    arrays have its axis in front, and functions of one trajectory are to be mapped over it.
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, iterate
+        >>> run = iterate(GradientDescent(0.5), lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=4)
+        >>> run.steps.tolist(), run.params.shape, bool(run.succeeded)
+        ([0, 1, 2, 3, 4], (5, 2), True)
+        >>> run.observables["loss"].tolist()
+        [1.0, 0.25, 0.0625, 0.015625, 0.00390625]
+        >>> run.midpoints("two_point")[:, 0].tolist()
+        [0.75, 0.375, 0.1875, 0.09375, 0.046875]
+        >>> sorted(run.to_dataset().data_vars)
+        ['gradient_norm', 'loss', 'params']
     """
 
     steps: Real[Array, " T"]
@@ -119,7 +138,7 @@ class Trajectory(eqx.Module):
 
     @property
     def succeeded(self) -> Bool[Array, "..."]:
-        """Whether the run reached its end."""
+        """True if the run reached its end."""
         return self.result == RESULTS.successful
 
     @property
@@ -137,8 +156,8 @@ class Trajectory(eqx.Module):
         if bool(self.succeeded):
             return ""
         unit = "step" if self.time_unit == STEPS else "time"
-        sentence = self.reason or _sentence(self.result)
-        return f"stopped at {unit} {float(self.stopped_at):g}: {sentence}"
+        why = self.reason or sentence(self.result)
+        return f"stopped at {unit} {float(self.stopped_at):g}: {why}"
 
     @property
     def reason(self) -> str:
@@ -146,7 +165,7 @@ class Trajectory(eqx.Module):
         number = int(self.failure)
         return self.failures[number - 1].format(detail=float(self.detail)) if number else ""
 
-    def midpoints(self, kind: str) -> Params:
+    def midpoints(self, kind: Midpoint) -> Params:
         """Return the oscillation-free path of an optimizer, leading axis T.
 
         Args:
@@ -158,13 +177,13 @@ class Trajectory(eqx.Module):
                 two.
         """
         check_one("midpoints", self)
+        if kind not in get_args(Midpoint):
+            raise ValueError(f'kind must be "three_point" or "two_point"; got {kind!r}.')
         neighbours = self.neighbours
         if neighbours is None:
             raise ValueError("only the trajectory of an optimizer has midpoints; got a flow's.")
         if kind == "two_point":
             return jax.tree.map(lambda w, n: 0.5 * (w + n), self.params, neighbours.next)
-        if kind != "three_point":
-            raise ValueError(f'kind must be "three_point" or "two_point"; got {kind!r}.')
 
         def smoothed(previous: Array, current: Array, following: Array) -> Array:
             start = (self.steps == 0).reshape((-1,) + (1,) * (current.ndim - 1))
@@ -172,7 +191,7 @@ class Trajectory(eqx.Module):
 
         return jax.tree.map(smoothed, neighbours.previous, self.params, neighbours.next)
 
-    def to_dataset(self, params: bool = True) -> xr.Dataset:
+    def to_dataset(self, params: bool = True) -> "xarray.Dataset":
         """Return the saved steps as a labelled dataset with coordinate `step`.
 
         Args:
@@ -184,6 +203,9 @@ class Trajectory(eqx.Module):
         Raises:
             ValueError: If this is a batch of trajectories, or its values are not known yet.
         """
+        # It takes as long to import as diffrax, and nothing else in flows needs it.
+        import xarray
+
         check_one("to_dataset", self, mapped=False)
         if is_traced(self):
             raise ValueError("to_dataset needs values: call it outside of jax.jit and jax.vmap.")
@@ -199,16 +221,16 @@ class Trajectory(eqx.Module):
             data["params"] = (("step", "parameter"), flat, attributes)
         unit = {"units": self.time_unit, "long_name": "time of the save"}
         stats = {name: np.asarray(value).item() for name, value in self.stats.items()}
-        return xr.Dataset(data, {"step": ("step", np.asarray(self.steps), unit)}, stats)
+        return xarray.Dataset(data, {"step": ("step", np.asarray(self.steps), unit)}, stats)
 
 
 def check_one(name: str, *trajectories: Trajectory, mapped: bool = True) -> None:
     """Check that trajectories are single ones, as they are inside `jax.vmap`, and no batches.
 
     Args:
-        name: What is asked of them.
+        name: What is asked of them, for the message.
         trajectories: The trajectories.
-        mapped: Whether it can be asked inside `jax.vmap`.
+        mapped: True if it can be asked inside `jax.vmap`, so that the message advises it.
 
     Raises:
         ValueError: If one has axes before that of the saves.
@@ -224,25 +246,28 @@ def check_one(name: str, *trajectories: Trajectory, mapped: bool = True) -> None
             )
 
 
-def _sentence(result: RESULTS) -> str:
-    if bool(result == RESULTS.nonfinite):
-        return "the parameters are no longer finite"
-    if bool(result == RESULTS.dt_min_reached):
-        return (
-            "the solver's step size fell below its minimum: the flow blows up there, or is too "
-            "stiff for this solver and these tolerances"
-        )
-    if bool(result == RESULTS.max_steps_reached):
-        return (
-            "max_solver_steps was reached: raise it, save more often, or use an implicit "
-            "solver such as diffrax.Kvaerno5() for a stiff flow"
-        )
-    if bool(result == RESULTS.nonlinear_divergence):
-        return (
-            "a step of the solver failed: the equations of an implicit one were not solved, or it "
-            "was too long for a stabilised one; give a smaller dt0, or let the step size adapt"
-        )
-    return RESULTS[result]
+class SimulationError(RuntimeError):
+    """A run stopped early: its parameters or its loss are not finite, or its solver failed.
+
+    Attributes:
+        trajectory: Everything that was saved before the run stopped.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, SimulationError, iterate
+        >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
+        >>> try:
+        ...     iterate(GradientDescent(1e200), bowl, jnp.ones(2), steps=4)
+        ... except SimulationError as error:
+        ...     print(error)
+        ...     print(error.trajectory.steps.tolist())
+        GradientDescent stopped at step 1: the loss is no longer finite.
+        [0]
+    """
+
+    def __init__(self, message: str, trajectory: Trajectory):
+        super().__init__(message)
+        self.trajectory = trajectory
 
 
 def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
@@ -250,8 +275,20 @@ def concatenate(trajectories: Sequence[Trajectory]) -> Trajectory:
 
     Stats are summed; state, result and metadata are those of the last piece.
 
+    Args:
+        trajectories: The pieces, each going on from the `state` of the one before.
+
     Raises:
         ValueError: If there is no piece, or they do not follow each other in time, or are batches.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, concatenate, iterate
+        >>> optimizer, bowl = GradientDescent(0.5), lambda w: 0.5 * jnp.sum(w**2)
+        >>> first = iterate(optimizer, bowl, jnp.ones(2), steps=3)
+        >>> rest = iterate(optimizer, bowl, None, steps=2, state=first.state)
+        >>> concatenate([first, rest]).steps.tolist()
+        [0, 1, 2, 3, 4, 5]
     """
     if not trajectories:
         raise ValueError("trajectories must hold at least one trajectory; got none.")
@@ -272,45 +309,32 @@ def join(pieces: Sequence[Trajectory], *, gapless: bool) -> Trajectory:
 
     Args:
         pieces: At least one.
-        gapless: Whether the step after the last of each piece is the first of the next.
+        gapless: True if the first step of each piece follows the last step of the one before.
     """
     last = pieces[-1]
     if len(pieces) == 1:
         return last
-    neighbour_source: Neighbours | BoundaryIterates | None
+    first_source, last_source = pieces[0].neighbour_source, last.neighbour_source
+    boundary = None
     if (
         gapless
-        and isinstance(pieces[0].neighbour_source, BoundaryIterates)
-        and isinstance(last.neighbour_source, BoundaryIterates)
+        and isinstance(first_source, BoundaryIterates)
+        and isinstance(last_source, BoundaryIterates)
     ):
-        neighbour_source, kept = (
-            BoundaryIterates(pieces[0].neighbour_source.before, last.neighbour_source.after),
-            [None] * len(pieces),
-        )
-    else:
-        neighbour_source, kept = None, [t.neighbours for t in pieces]
-    rows = [(t.steps, t.params, t.observables, n) for t, n in zip(pieces, kept, strict=True)]
+        boundary = BoundaryIterates(first_source.before, last_source.after)
+    rows = [(t.steps, t.params, t.observables, None if boundary else t.neighbours) for t in pieces]
     (steps, params, observables, neighbours), stats = _joined(rows, [t.stats for t in pieces])
-    return Trajectory(
+    return dataclasses.replace(
+        last,
         steps=steps,
         params=params,
         observables=observables,
-        state=last.state,
         stats=stats,
-        result=last.result,
-        stopped_at=last.stopped_at,
-        neighbour_source=neighbours if neighbour_source is None else neighbour_source,
-        variables=last.variables,
-        midpoint=last.midpoint,
-        time_unit=last.time_unit,
-        failure=last.failure,
-        failures=last.failures,
-        detail=last.detail,
-        iterates_at=last.iterates_at,
+        neighbour_source=neighbours if boundary is None else boundary,
     )
 
 
-# One program: joined one by one, the arrays cost more than many a run that made them.
+# One program: joining the arrays one by one would take longer than many of the runs themselves.
 @eqx.filter_jit
 def _joined(rows: list[Any], stats: list[dict[str, Array]]) -> tuple[Any, dict[str, Array]]:
     return (

@@ -4,14 +4,13 @@ Hyperparameters are arrays of the default float type while parameters may be flo
 scalar, never the parameters, keeps a float32 run in float32.
 """
 
-from typing import Any
-
 import jax
 import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 Params = PyTree[Float[Array, "..."]]
+"""Parameters: any pytree of float arrays of one dtype, P numbers in all."""
 
 
 def scaled(factor: ArrayLike, tree: Params) -> Params:
@@ -49,7 +48,7 @@ def root(square: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
-    """Return whether every entry of every float leaf is finite."""
+    """Return True if every entry of every float leaf is finite."""
     finite = [
         jnp.all(jnp.isfinite(x))
         for x in jax.tree.leaves(tree)
@@ -58,6 +57,6 @@ def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
     return jnp.all(jnp.stack(finite)) if finite else jnp.asarray(True)
 
 
-def is_traced(tree: PyTree[Any]) -> bool:
-    """Return whether any leaf is a tracer: whether JAX is transforming the code that runs."""
+def is_traced(tree: PyTree) -> bool:
+    """Return True if a leaf is a tracer: JAX is transforming the code that runs."""
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))

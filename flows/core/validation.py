@@ -1,23 +1,25 @@
-"""Checks at the border of the package: what a user passes in, before anything is computed."""
+"""Checks of what users pass in: converters of fields, and what parameters and potentials must be.
+
+Each converter takes a name, for the message, and any value; it returns the value as the package
+uses it, or raises a `ValueError` that says what was given and what is allowed.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .trees import Params, is_traced
 
-_PRECISIONS = ("float32", "float64")
-
-Provenance = tuple[tuple[str, str], ...]
-"""What the state of a run was made with: names of arguments, and what was given for each."""
+_PRECISIONS: Final = ("float32", "float64")
 
 
-def _scalar(name: str, value: Any) -> Float[Array, ""]:
+def _scalar(name: str, value: object) -> Float[Array, ""]:
     if isinstance(value, bool | str | bytes) or value is None:
         raise ValueError(f"{name} must be a number; got {value!r}.")
     try:
@@ -36,7 +38,7 @@ def _scalar(name: str, value: Any) -> Float[Array, ""]:
     return array if floating else jnp.asarray(array, jnp.result_type(float))
 
 
-def _bounded(name: str, value: Any, holds: Callable[[Any], Any], allowed: str) -> Array:
+def _bounded(name: str, value: object, holds: Callable[[Any], Any], allowed: str) -> Array:
     array = _scalar(name, value)
     message = f"{name} must be {allowed}"
     if is_traced(array):
@@ -46,7 +48,7 @@ def _bounded(name: str, value: Any, holds: Callable[[Any], Any], allowed: str) -
     return array
 
 
-def positive(name: str, value: Any) -> Float[Array, ""]:
+def positive(name: str, value: object) -> Float[Array, ""]:
     """Convert `value` to a scalar float array that is finite and above 0.
 
     Raises:
@@ -56,7 +58,7 @@ def positive(name: str, value: Any) -> Float[Array, ""]:
     return _bounded(name, value, lambda x: x > 0, "a finite number above 0")
 
 
-def non_negative(name: str, value: Any) -> Float[Array, ""]:
+def non_negative(name: str, value: object) -> Float[Array, ""]:
     """Convert `value` to a scalar float array that is finite and at least 0.
 
     Raises:
@@ -65,7 +67,7 @@ def non_negative(name: str, value: Any) -> Float[Array, ""]:
     return _bounded(name, value, lambda x: x >= 0, "a finite number, at least 0")
 
 
-def finite(name: str, value: Any) -> Float[Array, ""]:
+def finite(name: str, value: object) -> Float[Array, ""]:
     """Convert `value` to a scalar float array that is finite.
 
     Raises:
@@ -74,7 +76,7 @@ def finite(name: str, value: Any) -> Float[Array, ""]:
     return _bounded(name, value, jnp.isfinite, "a finite number")
 
 
-def fraction(name: str, value: Any) -> Float[Array, ""]:
+def fraction(name: str, value: object) -> Float[Array, ""]:
     """Convert `value` to a scalar float array that is at least 0 and below 1.
 
     Raises:
@@ -83,7 +85,7 @@ def fraction(name: str, value: Any) -> Float[Array, ""]:
     return _bounded(name, value, lambda x: (x >= 0) & (x < 1), "at least 0 and below 1")
 
 
-def positive_integer(name: str, value: Any) -> int:
+def positive_integer(name: str, value: object) -> int:
     """Check that `value` is an integer of at least 1.
 
     Raises:
@@ -94,7 +96,7 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
-def prng_key(name: str, value: Any) -> PRNGKeyArray:
+def prng_key(name: str, value: object) -> PRNGKeyArray:
     """Check that `value` is one PRNG key, as `jax.random.key` or `jax.random.PRNGKey` makes it.
 
     Raises:
@@ -114,7 +116,7 @@ def prng_key(name: str, value: Any) -> PRNGKeyArray:
     return jnp.asarray(value)
 
 
-def proper_fraction(name: str, value: Any) -> float:
+def proper_fraction(name: str, value: object) -> float:
     """Check that `value` is a number between 0 and 1, neither of the two.
 
     Raises:
@@ -126,7 +128,7 @@ def proper_fraction(name: str, value: Any) -> float:
     return float(value)
 
 
-def text(name: str, value: Any) -> str:
+def text(name: str, value: object) -> str:
     """Check that `value` is a string.
 
     Raises:
@@ -137,7 +139,7 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def callable_(name: str, value: Any) -> Callable[..., Any]:
+def callable_(name: str, value: object) -> Callable[..., Any]:
     """Check that `value` can be called.
 
     Raises:
@@ -148,20 +150,7 @@ def callable_(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
-def check_progress(progress: Any) -> None:
-    """Check that `progress` is a bool or a function.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if not isinstance(progress, bool | np.bool_) and not callable(progress):
-        raise ValueError(
-            f"progress must be True, False or a function of (saves_done, saves_in_all); got "
-            f"{progress!r}."
-        )
-
-
-def as_params(params: PyTree[Any], name: str = "params") -> Params:
+def as_params(params: PyTree, name: str = "params") -> Params:
     """Convert a pytree of floats to a pytree of float arrays.
 
     Args:
@@ -200,7 +189,7 @@ def as_params(params: PyTree[Any], name: str = "params") -> Params:
             raise ValueError(f"{where} holds a value that is not finite.")
         arrays.append(array)
     if not any(array.size for array in arrays):
-        raise ValueError(f"{name} must hold at least one number; got empty arrays alone.")
+        raise ValueError(f"{name} must hold at least one number; got only empty arrays.")
     dtypes = sorted({str(array.dtype) for array in arrays})
     if len(dtypes) > 1:
         raise ValueError(
@@ -210,11 +199,13 @@ def as_params(params: PyTree[Any], name: str = "params") -> Params:
     return jax.tree.unflatten(structure, arrays)
 
 
-def cast(name: str, value: Array, dtype: Any) -> Array:
+def cast(name: str, value: Array, dtype: DTypeLike) -> Array:
     """Return a number in another precision.
 
+    Under a JAX transformation the value is not known, and is converted without a check.
+
     Raises:
-        ValueError: If it is too large or too small for that.
+        ValueError: If it overflows or vanishes in that precision.
     """
     converted = value.astype(dtype)
     if is_traced(value):
@@ -229,14 +220,18 @@ def cast(name: str, value: Array, dtype: Any) -> Array:
     return converted
 
 
-# Compiled never, traced once: what is not would be traced again for each check.
+# Never compiled: JAX remembers the trace, so that a second check of a potential costs nothing.
 @eqx.filter_jit
-def _evaluated(potential: Any, params: Any) -> Any:
+def _evaluated(potential: Callable[..., Any], params: PyTree) -> Any:
     return potential(params)
 
 
-def check_potential(potential: Any, params: Any) -> None:
-    """Check that `potential(params)` is one real float; `params` may be shapes alone.
+def check_potential(potential: object, params: PyTree) -> None:
+    """Check that `potential(params)` is one real float.
+
+    Args:
+        potential: What was given as the loss.
+        params: The parameters, or their shapes and dtypes.
 
     Raises:
         ValueError: If `potential` cannot be called, or gives anything but a float scalar.
@@ -260,56 +255,3 @@ def check_potential(potential: Any, params: Any) -> None:
             f"potential(params) must be of dtype {' or '.join(_PRECISIONS)}; got {value.dtype}, "
             "whose digits suffice neither for a solver's tolerances nor for eigenvalues."
         )
-
-
-def check_provenance(provenance: Provenance, **given: str) -> None:
-    """Check that a run goes on with what its state was made with, or with "auto".
-
-    Args:
-        provenance: What the state was made with, by argument.
-        given: What it is to go on with, by argument.
-
-    Raises:
-        ValueError: If the two differ.
-    """
-    before = dict(provenance)
-    for name, kind in given.items():
-        if kind not in (before[name], repr("auto")):
-            raise ValueError(
-                f"{name} must be {before[name]}, as in the run that `state` comes from; got {kind}."
-            )
-
-
-def count_saves(steps: Any, save_every: Any, *, whole: bool) -> tuple[int, int | float]:
-    """Return how many saves follow the start, and the distance between two as a Python number.
-
-    Args:
-        steps: The length of the run.
-        save_every: The distance between two saves, in the same unit.
-        whole: Whether both count steps of an optimizer, and so must be integers.
-
-    Raises:
-        ValueError: If either is not a positive (whole) number, or `save_every` does not divide
-            `steps`.
-    """
-    for name, value in (("steps", steps), ("save_every", save_every)):
-        if whole:
-            positive_integer(name, value)
-        elif (
-            isinstance(value, bool)
-            or not isinstance(value, int | float | np.integer | np.floating)
-            or not np.isfinite(value)
-            or value <= 0
-        ):
-            raise ValueError(f"{name} must be a finite number above 0; got {value!r}.")
-    if isinstance(save_every, np.generic):
-        save_every = save_every.item()
-    saves = round(steps / save_every)
-    if saves < 1 or abs(saves * save_every - steps) > 1e-9 * steps:
-        below = int(steps / save_every)
-        nearby = [f"steps={count * save_every}" for count in (below, below + 1) if count]
-        raise ValueError(
-            f"save_every must divide steps; got save_every={save_every} and steps={steps}. "
-            f"Nearby: {' or '.join(nearby)}."
-        )
-    return saves, save_every

@@ -1,26 +1,35 @@
-"""What a saved quantity means: the unit, the description and the extra dimensions of a variable."""
+"""What a saved quantity means: its unit, its description and its dimensions besides the step."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-STEPS = "optimizer steps"
-TIME = "time"
-LOSS = "loss"
-SHARPNESS = "loss / parameter^2"
-GRADIENT = "loss / parameter"
-PARAMETER = "parameter"
-NONE = "1"
+STEPS: Final = "optimizer steps"
+"""The unit of time of a flow that models an optimizer: one unit is one step."""
 
-_TAKEN = frozenset({"step", "params", "parameter"})
+TIME: Final = "time"
+"""The unit of time of a flow that has a time of its own."""
+
+LOSS: Final = "loss"
+SHARPNESS: Final = "loss / parameter^2"
+GRADIENT: Final = "loss / parameter"
+PARAMETER: Final = "parameter"
+NONE: Final = "1"
+
+_TAKEN: Final = frozenset({"step", "params", "parameter"})
 
 
 class Variable(NamedTuple):
-    """Metadata of one saved quantity.
+    """Metadata of one saved quantity, which becomes attributes of a dataset.
 
     Attributes:
         units: The unit, in terms of `loss` and `parameter`; "1" for a pure number.
         description: One line.
         dims: Names of the dimensions after the step.
+
+    Example:
+        >>> from flows import Variable
+        >>> Variable("parameter^2", "variance of the oscillation along each mode", ("mode",)).dims
+        ('mode',)
     """
 
     units: str
@@ -29,14 +38,15 @@ class Variable(NamedTuple):
 
 
 Variables = tuple[tuple[str, Variable], ...]
+"""Variables by name, as a hashable value: a static field of a trajectory."""
 
 
 def merge_variables(sources: Iterable[Mapping[str, Variable]]) -> Variables:
     """Merge the variables of several sources, each name described once.
 
     Raises:
-        ValueError: If two sources use the same name, or one uses a name that the dataset has for
-            something else.
+        ValueError: If two sources use the same name, or one uses a name that the dataset of a run
+            needs for something else.
     """
     merged: dict[str, Variable] = {}
     for source in sources:
@@ -57,7 +67,7 @@ def merge_variables(sources: Iterable[Mapping[str, Variable]]) -> Variables:
 
 
 def check_variables(owner: str, names: Iterable[str], variables: Mapping[str, Variable]) -> None:
-    """Check that what was computed is what is described.
+    """Check that each computed quantity is described, and each described one computed.
 
     Raises:
         ValueError: If the two sets of names differ.

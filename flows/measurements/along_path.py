@@ -1,7 +1,7 @@
 """Make measurements along saved steps, or along any path of parameters."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -17,8 +17,11 @@ from ..core.trees import Params
 from .base import AbstractMeasurement
 from .loss import LossAndGradient
 
+Measurable: TypeAlias = AbstractMeasurement | Iterable[AbstractMeasurement] | None
+"""What to measure: one measurement, several of them, or None for `(LossAndGradient(),)`."""
 
-def check_measurements(measurements: Any) -> tuple[AbstractMeasurement, ...]:
+
+def check_measurements(measurements: Measurable) -> tuple[AbstractMeasurement, ...]:
     """Return the measurements as a tuple, `(LossAndGradient(),)` for None.
 
     Raises:
@@ -42,7 +45,13 @@ def check_measurements(measurements: Any) -> tuple[AbstractMeasurement, ...]:
 
 def labels(measurements: tuple[AbstractMeasurement, ...]) -> str:
     """Return what must be the same for a run to go on with these measurements."""
-    return f"({', '.join(one.label for one in measurements)})"
+
+    def label(one: AbstractMeasurement) -> str:
+        given = [getattr(one, name) for name in one.structural_fields]
+        arguments = ", ".join(repr(value) for value in given if value is not None)
+        return type(one).__name__ + (f"({arguments})" if given else "")
+
+    return f"({', '.join(map(label, measurements))})"
 
 
 def losses(
@@ -57,10 +66,14 @@ def measure_all(
     measurements: tuple[AbstractMeasurement, ...],
     potential: Potential,
     params: Params,
-    states: tuple[Any, ...],
+    states: tuple[PyTree[Array], ...],
     index: Int[Array, ""],
-) -> tuple[dict[str, Array], tuple[Any, ...], Cost]:
-    """Make all measurements at one saved step."""
+) -> tuple[dict[str, Array], tuple[PyTree[Array], ...], Cost]:
+    """Make all measurements at one saved step.
+
+    Returns:
+        The quantities by name, the next states, and what all of them cost.
+    """
     values: dict[str, Array] = {}
     next_states = []
     cost = Cost()
@@ -80,12 +93,12 @@ class PathState(eqx.Module):
         index: How many points were measured before.
     """
 
-    measurements: tuple[Any, ...]
+    measurements: tuple[PyTree[Array], ...]
     index: Int[Array, ""]
 
 
 def measure(
-    measurements: Any, potential: Potential, params: PyTree[Any], state: PathState | None = None
+    measurements: Measurable, potential: Potential, params: PyTree, state: PathState | None = None
 ) -> tuple[dict[str, Array], PathState]:
     """Measure along any path of parameters, such as the midpoints of an optimizer.
 
@@ -101,12 +114,20 @@ def measure(
     Raises:
         ValueError: If the measurements are none, or do not fit the parameters, or `params` are not
             arrays with a common leading axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Curvature, measure
+        >>> path = jnp.asarray([[0.0], [0.5], [1.0]])
+        >>> values, _ = measure(Curvature(1), lambda w: jnp.sum(w**2 - 0.25 * w**4), path)
+        >>> [round(float(x), 3) for x in values["sharpness"]]
+        [2.0, 1.25, -1.0]
     """
     checked = check_measurements(measurements)
     return _measure(checked, potential, _check_path(params), state)
 
 
-def _check_path(params: PyTree[Any]) -> Params:
+def _check_path(params: PyTree) -> Params:
     allowed = "params must be arrays with a common leading axis T of at least 1, a row per point"
     if isinstance(params, Trajectory):
         raise ValueError(f"{allowed}; got a Trajectory: pass trajectory.params.")

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar, TypeAlias
 
 import equinox as eqx
 from jaxtyping import Array, Int, PyTree
@@ -12,21 +12,51 @@ from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.variables import Variable
 
-Measured = tuple[dict[str, Array], PyTree[Array], Cost]
+Measured: TypeAlias = tuple[dict[str, Array], PyTree[Array], Cost]
+"""The quantities by name, the state of the measurement afterwards, and what it cost."""
 
 
 class AbstractMeasurement(eqx.Module):
-    """Something to measure at each saved step. It may carry a state from one to the next."""
+    """Something to measure at each saved step, which may carry a state from one to the next.
+
+    A new measurement is a final, frozen subclass with `variables`, `init` and `measure`. It runs
+    inside compiled code; what it costs is counted apart from what the run costs.
+
+    Attributes:
+        structural_fields: Names of the fields that fix the shape of the state: a run goes on with
+            the same values of them.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import flows
+        >>> class Travelled(flows.AbstractMeasurement):
+        ...     '''How far the path has led since the start, chord by chord.'''
+        ...
+        ...     @property
+        ...     def variables(self):
+        ...         return {"travelled": flows.Variable("parameter", "length of the path so far")}
+        ...
+        ...     def init(self, potential, params):
+        ...         return params, jnp.zeros(())
+        ...
+        ...     def measure(self, potential, params, state, index):
+        ...         before, length = state
+        ...         length = length + jnp.linalg.norm(params - before)
+        ...         return {"travelled": length}, (params, length), flows.Cost()
+        >>> bowl, start = lambda w: 0.5 * jnp.sum(w**2), jnp.asarray([3.0, 4.0])
+        >>> run = flows.iterate(
+        ...     flows.GradientDescent(0.5), bowl, start, steps=3, measurements=Travelled()
+        ... )
+        >>> run.observables["travelled"].tolist()
+        [0.0, 2.5, 3.75, 4.375]
+    """
+
+    structural_fields: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abc.abstractmethod
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of each quantity."""
-
-    @property
-    def label(self) -> str:
-        """What must be the same for a run to go on: the kind, and what shapes its state."""
-        return type(self).__name__
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:
@@ -38,7 +68,7 @@ class AbstractMeasurement(eqx.Module):
 
     @abc.abstractmethod
     def measure(
-        self, potential: Potential, params: Params, state: Any, index: Int[Array, ""]
+        self, potential: Potential, params: Params, state: PyTree[Array], index: Int[Array, ""]
     ) -> Measured:
         """Measure at the `index`-th saved step.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import ClassVar, Final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,11 +19,10 @@ from ..curvature.eigenpairs import follow_modes, random_modes, top_eigenpairs
 from ..curvature.mode_history import HISTORY, ModeHistory
 from .base import AbstractMeasurement, Measured
 
-# Eigenvalues, where no number is given; or all that there are.
-_FEW = 3
+# How many eigenvalues, where no number is given and there are so many parameters.
+_FEW: Final = 3
 
-
-_CURVATURE = {
+_CURVATURE: Final = {
     "sharpness": Variable(SHARPNESS, "largest eigenvalue of the Hessian of the loss"),
     "eigenvalues": Variable(
         SHARPNESS, "largest eigenvalues of the Hessian, each mode followed", ("mode",)
@@ -34,7 +33,7 @@ _CURVATURE = {
 }
 
 
-def _number_of_eigenvalues(value: Any) -> int | None:
+def _number_of_eigenvalues(value: object) -> int | None:
     return None if value is None else positive_integer("eigenvalues", value)
 
 
@@ -54,12 +53,28 @@ class Curvature(AbstractMeasurement):
         tolerance: Residual at which an eigenpair is accepted, relative to the sharpness. The
             relative error of an eigenvalue is about the tolerance's square over the relative gap.
         max_products: Bound on the products of one measurement, beyond those with the eigenvectors
-            that it starts from; `eigenvalue_residuals` tell when it bites.
+            that it starts from; where it is reached, `eigenvalue_residuals` show it.
 
     Raises:
         ValueError: If an argument is not a positive number of its kind, or there are fewer
             parameters than eigenvalues.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Curvature, GradientDescent, iterate
+        >>> valley = lambda w: 0.5 * w[0] ** 2 * (1 + w[1] ** 2)
+        >>> run = iterate(
+        ...     GradientDescent(0.1),
+        ...     valley,
+        ...     jnp.asarray([1.0, 2.0]),
+        ...     steps=2,
+        ...     measurements=Curvature(2, every=2),
+        ... )
+        >>> [round(float(x), 3) for x in run.observables["sharpness"]]
+        [7.472, nan, 4.321]
     """
+
+    structural_fields: ClassVar[tuple[str, ...]] = ("eigenvalues",)
 
     eigenvalues: int | None = eqx.field(static=True, default=None, converter=_number_of_eigenvalues)
     every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
@@ -74,11 +89,6 @@ class Curvature(AbstractMeasurement):
     def variables(self) -> Mapping[str, Variable]:
         """`sharpness`, `eigenvalues` and `eigenvalue_residuals`."""
         return _CURVATURE
-
-    @property
-    def label(self) -> str:
-        """With the number of eigenvalues, if it was given."""
-        return f"Curvature({'' if self.eigenvalues is None else self.eigenvalues})"
 
     def init(self, potential: Potential, params: Params) -> ModeHistory:
         """Return a random block; the first measurement replaces it with eigenvectors."""

@@ -1,23 +1,31 @@
 """Which cycle a discrete path has settled on: none, a fixed point, or one of a longer period."""
 
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ..core.validation import positive_integer
 
 # A path that turns around a point more slowly than this settles within a few hundred steps.
-_TOLERANCE = 0.02
+_TOLERANCE: Final = 0.02
 
 
 class Cycle(NamedTuple):
-    """What the end of a path looks like.
+    """What the end of a path looks like, as `cycle` finds it.
 
     Attributes:
         period: 1 for a fixed point, p for a cycle of p points; 0 if it repeats itself after no
             number of steps up to the longest.
         amplitude: Largest distance of the path's end from its mean, in units of the parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import cycle
+        >>> there_and_back = jnp.tile(jnp.asarray([[1.0], [-1.0]]), (4, 1))
+        >>> found = cycle(there_and_back, longest=4)
+        >>> int(found.period), float(found.amplitude)
+        (2, 1.0)
     """
 
     period: Int[Array, ""]
@@ -25,7 +33,7 @@ class Cycle(NamedTuple):
 
 
 def cycle(
-    path: Any,
+    path: ArrayLike,
     *,
     longest: int = 16,
     at_rest: float = 0.01,
@@ -39,7 +47,7 @@ def cycle(
 
     Args:
         path: Every step of the path, floats (T, P), w_0 first; at least `2 * longest` points.
-        longest: The longest period that is told from no period.
+        longest: The longest period that is looked for, an integer of at least 1.
         at_rest: Amplitude of a path at rest, in units of its distance from the start.
         tolerance: How well a cycle repeats itself, in units of its amplitude.
 
@@ -49,6 +57,17 @@ def cycle(
     Raises:
         ValueError: If the path is no array of floats with two axes or is too short, or `longest`
             is no integer of at least 1.
+
+    Example:
+        A run of gradient descent on L = 1.05 w^2 - w^4 / 4, whose curvature is above 2 / eta:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, cycle, iterate
+        >>> quartic = lambda w: jnp.sum(1.05 * w**2 - 0.25 * w**4)
+        >>> run = iterate(GradientDescent(1.0), quartic, jnp.asarray([0.05]), steps=200)
+        >>> found = cycle(run.params, longest=4)
+        >>> int(found.period), round(float(found.amplitude), 4)
+        (2, 0.3162)
     """
     longest, path = positive_integer("longest", longest), jnp.asarray(path)
     if path.ndim != 2 or not jnp.issubdtype(path.dtype, jnp.floating):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import equinox as eqx
 import jax
@@ -15,17 +15,25 @@ from ..core.validation import callable_, text
 from ..core.variables import GRADIENT, LOSS, NONE, Variable
 from .base import AbstractMeasurement, Measured
 
-_LOSS_AND_GRADIENT = {
+_LOSS_AND_GRADIENT: Final = {
     "loss": Variable(LOSS, "loss at the parameters"),
     "gradient_norm": Variable(GRADIENT, "Euclidean norm of the gradient of the loss"),
 }
 
 
 class LossAndGradient(AbstractMeasurement):
-    """The loss and the Euclidean norm of its gradient.
+    """The loss and the Euclidean norm of its gradient, `loss` and `gradient_norm`.
 
-    It asks for the same gradient as a step of gradient descent from there does, so that the
-    compiler evaluates it once.
+    It is what a run measures unless it is given something else. It asks for the same gradient as a
+    step of gradient descent from there does, so that the compiler evaluates it once.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import LossAndGradient, measure
+        >>> path = jnp.asarray([[3.0, 4.0]])
+        >>> values, _ = measure(LossAndGradient(), lambda w: jnp.sum(w**2), path)
+        >>> values["loss"].tolist(), values["gradient_norm"].tolist()
+        ([25.0], [10.0])
     """
 
     @property
@@ -48,8 +56,8 @@ class LossAndGradient(AbstractMeasurement):
 class ScalarMeasurement(AbstractMeasurement):
     """Any scalar function of the potential and the parameters, by name.
 
-    Example: `ScalarMeasurement("accuracy", lambda potential, params: potential.accuracy(params),
-    "share of examples classified correctly")`.
+    A potential with more methods than the loss can be asked for them here:
+    `ScalarMeasurement("accuracy", lambda potential, params: potential.accuracy(params))`.
 
     Attributes:
         name: The name of the quantity.
@@ -59,7 +67,20 @@ class ScalarMeasurement(AbstractMeasurement):
 
     Raises:
         ValueError: If `function` cannot be called, or another argument is no string.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, ScalarMeasurement, iterate
+        >>> largest = ScalarMeasurement("largest", lambda potential, w: jnp.max(jnp.abs(w)))
+        >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
+        >>> run = iterate(
+        ...     GradientDescent(0.5), bowl, jnp.asarray([1.0, -2.0]), steps=2, measurements=largest
+        ... )
+        >>> run.observables["largest"].tolist()
+        [2.0, 1.0, 0.5]
     """
+
+    structural_fields: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = eqx.field(static=True, converter=partial(text, "name"))
     function: Callable[[Any, Params], Float[Array, ""]] = eqx.field(
@@ -72,11 +93,6 @@ class ScalarMeasurement(AbstractMeasurement):
     def variables(self) -> Mapping[str, Variable]:
         """The one variable."""
         return {self.name: Variable(self.units, self.description or self.name)}
-
-    @property
-    def label(self) -> str:
-        """With the name of the quantity."""
-        return f"ScalarMeasurement({self.name!r})"
 
     def init(self, potential: Potential, params: Params) -> None:
         """Check that the function gives a scalar.

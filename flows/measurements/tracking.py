@@ -50,17 +50,29 @@ def distance(flow: Trajectory, discrete: Trajectory) -> Float[Array, " T"]:
         The distances (T,), in the units of the parameters.
 
     Raises:
-        ValueError: If the trajectories are not of these kinds, were saved at other steps, or are
-            batches.
+        ValueError: If the trajectories are not of these kinds, were saved at different steps, or
+            are batches.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, GradientFlow, distance, iterate, simulate
+        >>> from potentials import Quadratic
+        >>> optimizer, start = GradientDescent(0.1), jnp.asarray([1.0, 2.0])
+        >>> bowl = Quadratic(jnp.asarray([1.0, 4.0]))
+        >>> flow = simulate(GradientFlow(optimizer), bowl, start, steps=10)
+        >>> discrete = iterate(optimizer, bowl, start, steps=10)
+        >>> [round(float(x), 3) for x in distance(flow, discrete)[:3]]
+        [0.0, 0.061, 0.131]
     """
     centres, midpoints = _common("distance", flow, discrete)
     return _distances(centres, midpoints)
 
 
 def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
-    """Return mean_t |centre(t) - m_t| / mean_t |m_t - m_0|.
+    """Return mean_t |centre(t) - m_t| / mean_t |m_t - m_0|, with the discrete midpoints m_t.
 
-    0 is perfect, 1 no better than standing still; nan if the optimizer does not move.
+    0 is perfect, 1 no better than standing still; nan if the optimizer does not move. The midpoint
+    is the one that the flow's centre models, `flow.midpoint`.
 
     Args:
         flow: As for `distance`.
@@ -68,6 +80,17 @@ def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
 
     Raises:
         ValueError: As for `distance`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, GradientFlow, iterate, simulate, tracking_error
+        >>> from potentials import Quadratic
+        >>> optimizer, start = GradientDescent(0.1), jnp.asarray([1.0, 2.0])
+        >>> bowl = Quadratic(jnp.asarray([1.0, 4.0]))
+        >>> flow = simulate(GradientFlow(optimizer), bowl, start, steps=10)
+        >>> discrete = iterate(optimizer, bowl, start, steps=10)
+        >>> round(float(tracking_error(flow, discrete)), 3)
+        0.048
     """
     centres, midpoints = _common("tracking_error", flow, discrete)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), midpoints)

@@ -1,13 +1,12 @@
 """Friction laws of dissipative mechanics: how fast a particle's velocity is damped.
 
-Every law here acts against the velocity and depends on its length alone, so that it is one number:
+Every law here acts against the velocity and depends only on its length, so that it is one number:
 the rate r of the deceleration -r v, with r a function of the speed |v|_G in the metric of the
 landscape. The power it dissipates is r |v|_G^2 (arXiv 2605.15459).
 """
 
 import abc
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,7 +17,23 @@ from ..core.validation import non_negative, positive
 
 
 class AbstractFriction(eqx.Module):
-    """A friction law: the deceleration is `-rate(|v|_G^2) v`."""
+    """A friction law: it acts against the velocity, with the deceleration `-rate(|v|_G^2) v`.
+
+    A new law is a final, frozen subclass with the one method.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import flows
+        >>> class Stokes(flows.AbstractFriction):
+        ...     '''Viscous friction that grows with the speed, r = 1 + |v|^2.'''
+        ...
+        ...     def rate(self, squared_speed):
+        ...         return 1 + squared_speed
+        >>> flow = flows.DissipativeFlow(0.0, Stokes())
+        >>> state = flows.DissipativeState(jnp.zeros(1), jnp.asarray([2.0]))
+        >>> flow.vector_field(0.0, state, lambda w: 0.0 * jnp.sum(w)).velocity.tolist()
+        [-10.0]
+    """
 
     @abc.abstractmethod
     def rate(self, squared_speed: Float[Array, ""]) -> Float[Array, ""]:
@@ -35,14 +50,20 @@ class AbstractFriction(eqx.Module):
 class Viscous(AbstractFriction):
     """Viscous friction, -gamma v: the energy changes at the rate -gamma |v|_G^2.
 
-    The one law of the three that alone brings every particle to rest exactly on the critical set,
-    and exponentially fast where the minima form a manifold that is non-degenerate across.
+    Of the three laws only this one brings every particle to rest exactly on the critical set, and
+    exponentially fast where the minima form a manifold that is non-degenerate across.
 
     Attributes:
         coefficient: gamma, in 1 / time, scalar, at least 0; 0 is no friction.
 
     Raises:
         ValueError: If `coefficient` is not one finite number of at least 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Viscous
+        >>> float(Viscous(0.5).rate(jnp.asarray(4.0)))
+        0.5
     """
 
     coefficient: Float[Array, ""] = eqx.field(converter=partial(non_negative, "coefficient"))
@@ -63,6 +84,12 @@ class Quadratic(AbstractFriction):
 
     Raises:
         ValueError: If `coefficient` is not one finite number of at least 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Quadratic
+        >>> float(Quadratic(0.5).rate(jnp.asarray(4.0)))
+        1.0
     """
 
     coefficient: Float[Array, ""] = eqx.field(converter=partial(non_negative, "coefficient"))
@@ -83,7 +110,7 @@ class Coulomb(AbstractFriction):
     either. Energy is dissipated at the rate mu |v|_G^2 / sqrt(|v|_G^2 + width^2). Near rest it is
     viscous friction of coefficient mu / width, which is what limits an explicit solver's steps.
 
-    Alone it does not bring a particle to the minimum set but to a band around it.
+    By itself it brings a particle not to the set of minima but to a band around it.
 
     Attributes:
         coefficient: mu, in parameter / time^2, scalar, at least 0.
@@ -91,6 +118,13 @@ class Coulomb(AbstractFriction):
 
     Raises:
         ValueError: If `coefficient` is not one finite number of at least 0, or `width` not above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Coulomb
+        >>> law = Coulomb(0.5)
+        >>> round(float(law.rate(jnp.asarray(4.0))), 6), float(law.rate(jnp.asarray(0.0)))
+        (0.25, 500.0)
     """
 
     coefficient: Float[Array, ""] = eqx.field(converter=partial(non_negative, "coefficient"))
@@ -112,11 +146,17 @@ class TotalFriction(AbstractFriction):
 
     Raises:
         ValueError: If `laws` holds something else, or nothing.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Quadratic, TotalFriction, Viscous
+        >>> float(TotalFriction(Viscous(0.5), Quadratic(0.5)).rate(jnp.asarray(4.0)))
+        1.5
     """
 
     laws: tuple[AbstractFriction, ...]
 
-    def __init__(self, *laws: Any):
+    def __init__(self, *laws: AbstractFriction):
         if not laws:
             raise ValueError("laws must hold at least one friction law such as Viscous(1.0).")
         self.laws = tuple(check_friction(law) for law in laws)
@@ -127,7 +167,7 @@ class TotalFriction(AbstractFriction):
         return jnp.sum(jnp.stack(rates))
 
 
-def check_friction(value: Any) -> AbstractFriction:
+def check_friction(value: object) -> AbstractFriction:
     """Check that `value` is a friction law.
 
     Raises:

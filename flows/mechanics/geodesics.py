@@ -1,33 +1,35 @@
 """Geodesics of the graph of a loss: mechanics without gravity and friction."""
 
-from typing import Any
-
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
+from ..core.arrays import RealScalarLike, ScalarLike
 from ..core.batches import in_batches
 from ..core.potential import Potential
 from ..core.results import RESULTS
 from ..core.trees import Params
 from ..core.validation import as_params, check_potential, positive, positive_integer
-from ..solvers.controllers import OverflowGuard
+from ..solvers.controllers import GuardedController
 from .flow import DissipativeFlow, DissipativeState
 from .friction import Viscous
 
 
 def exponential_map(
     potential: Potential,
-    params: PyTree[Any],
-    velocities: PyTree[Any],
+    params: PyTree,
+    velocities: PyTree,
     *,
-    time: Any = 1.0,
+    time: ScalarLike = 1.0,
     batch_size: int | None = None,
     max_solver_steps: int = 65536,
 ) -> tuple[Params, Bool[Array, " N"]]:
-    """Follow geodesics of the graph of the loss, mechanics without gravity and friction.
+    """Follow geodesics of the graph of the loss: mechanics without gravity and friction.
+
+    dw/dt = v, dv/dt = -g (v^T H v) / (1 + |g|^2), whose speed sqrt(v^T v + (g^T v)^2) is constant:
+    the exponential map of the metric G = I + g g^T (arXiv 2605.15459).
 
     Args:
         potential: The loss.
@@ -38,10 +40,18 @@ def exponential_map(
         max_solver_steps: Bound on the solver steps of one of them.
 
     Returns:
-        Where they end, with a leading axis N, and whether each got there (N,).
+        Where they end, with a leading axis N, and True for each that got there (N,).
 
     Raises:
         ValueError: If an argument is wrong; the message names it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import exponential_map
+        >>> slope, start = lambda w: 2.0 * w[0], jnp.zeros(2)
+        >>> ends, arrived = exponential_map(slope, start, jnp.asarray([[1.0, 0.5]]), time=3.0)
+        >>> [[round(float(x), 6) for x in end] for end in ends], arrived.tolist()
+        ([[3.0, 1.5]], [True])
     """
     params, velocities = as_params(params), as_params(velocities, "velocities")
     check_potential(potential, params)
@@ -54,7 +64,7 @@ def exponential_map(
 
 
 def _stacked_like(params: Params, velocities: Params) -> Params:
-    """The velocities in the dtype of the parameters.
+    """Return the velocities in the dtype of the parameters.
 
     Raises:
         ValueError: If they are not like the parameters with a leading axis.
@@ -89,8 +99,8 @@ def _geodesics(
     assert isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     time = time.astype(dtype)
 
-    def field(t: Any, state: DissipativeState, args: Any) -> DissipativeState:
-        return flow.vector_field(t, state, args)
+    def field(t: RealScalarLike, state: DissipativeState, args: Potential) -> DissipativeState:
+        return flow.vector_field(jnp.asarray(t), state, args)
 
     def one(velocity: Params) -> tuple[Params, Bool[Array, ""]]:
         solution = diffrax.diffeqsolve(
@@ -101,7 +111,7 @@ def _geodesics(
             dt0=None,
             y0=DissipativeState(params, velocity),
             args=potential,
-            stepsize_controller=OverflowGuard(controller),
+            stepsize_controller=GuardedController(controller),
             max_steps=max_solver_steps,
             throw=False,
         )

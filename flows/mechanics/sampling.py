@@ -1,12 +1,12 @@
 """Samples of the set of minima: particles thrown from a trained point that come to rest on it.
 
 Dissipative mechanics with gravity and viscous friction brings every particle to rest on the
-critical set (arXiv 2605.15459). From one trained point, random velocities
-thus give different points of the same set of minima, or of others that they can reach.
+critical set (arXiv 2605.15459). From one trained point, random velocities thus give different
+points of the same set of minima, or of others that they can reach.
 """
 
 import warnings
-from typing import Any
+from typing import Final
 
 import diffrax
 import equinox as eqx
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..core.arrays import PRNGKeyLike, ScalarLike
 from ..core.batches import in_batches
 from ..core.potential import Potential
 from ..core.trees import Params, is_traced
@@ -28,27 +29,28 @@ from ..core.validation import (
     prng_key,
 )
 from ..solvers.choice import matrix_free
+from ..solvers.controllers import GuardedController
 from .flow import DissipativeFlow
 from .friction import AbstractFriction, Coulomb, TotalFriction, Viscous, check_friction
 from .settling import MinimaSamples, SettlingProblem, normal_velocities
 
 # What the solver's stages and copies of all particles of a batch may take, in bytes.
-_BATCH_BYTES = 2**28
-_VECTORS_PER_PARTICLE = 32
+_BATCH_BYTES: Final = 2**28
+_VECTORS_PER_PARTICLE: Final = 32
 
 
 def sample_minima(
     potential: Potential,
-    params: PyTree[Any],
-    key: Any,
+    params: PyTree,
+    key: PRNGKeyLike,
     num_samples: int,
     *,
-    speed: Any = 1.0,
-    gravity: Any = 10.0,
-    friction: Any = 1.0,
-    tolerance: Any = 1e-8,
-    max_time: Any = 1000.0,
-    minimum: Any = 0.0,
+    speed: ScalarLike = 1.0,
+    gravity: ScalarLike = 10.0,
+    friction: ScalarLike | AbstractFriction = 1.0,
+    tolerance: ScalarLike = 1e-8,
+    max_time: ScalarLike = 1000.0,
+    minimum: ScalarLike = 0.0,
     batch_size: int | None = None,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
@@ -59,7 +61,7 @@ def sample_minima(
     Each particle starts at `params` with a velocity of independent normal entries of standard
     deviation `speed`, moves by `DissipativeFlow(gravity, friction)` and stops as soon as its energy
     above the minimum is below `tolerance`, which bounds gravity (loss - minimum) too. Sample i
-    depends on the i-th key of `jax.random.split(key, num_samples)` alone, not on the batches.
+    depends only on the i-th key of `jax.random.split(key, num_samples)`, not on the batches.
 
     Args:
         potential: The loss: any twice differentiable function of `params` that returns a scalar.
@@ -89,7 +91,18 @@ def sample_minima(
 
     Raises:
         ValueError: If an argument is wrong; the message names it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flows import sample_minima
+        >>> from potentials import Ring
+        >>> samples = sample_minima(Ring(), jnp.asarray([1.0, 0.0]), jax.random.key(0), 3)
+        >>> samples.message
+        '3 of 3 samples are at rest'
+        >>> [round(float(x), 3) for x in jnp.linalg.norm(samples.params, axis=1)]
+        [1.0, 1.0, 1.0]
     """
+    # What is thrown, and from where.
     params = as_params(params)
     check_potential(potential, params)
     key = prng_key("key", key)
@@ -136,12 +149,15 @@ def _sample(
 
 
 def _integrator(
-    flow: DissipativeFlow, params: Params, solver: Any, controller: Any
-) -> tuple[diffrax.AbstractSolver, diffrax.AbstractAdaptiveStepSizeController]:
-    """The solver and the controller to use, the flow's own in place of None.
+    flow: DissipativeFlow,
+    params: Params,
+    solver: diffrax.AbstractSolver | None,
+    controller: diffrax.AbstractStepSizeController | None,
+) -> tuple[diffrax.AbstractSolver, GuardedController]:
+    """Return the solver and the controller to use, the flow's own in place of None.
 
     Raises:
-        ValueError: If one of them is none, or takes steps of a fixed size.
+        ValueError: If one of them is no solver or controller, or takes steps of a fixed size.
     """
     suited, own = flow.integrator(jax.tree.leaves(params)[0].dtype)
     size = 2 * sum(x.size for x in jax.tree.leaves(params))
@@ -157,7 +173,7 @@ def _integrator(
             "stepsize_controller must be an adaptive controller such as "
             f"diffrax.PIDController(rtol=..., atol=...); got {controller!r}."
         )
-    return solver, controller
+    return solver, GuardedController(controller)
 
 
 @eqx.filter_jit
@@ -166,7 +182,7 @@ def _loss(potential: Potential, params: Params) -> Float[Array, ""]:
 
 
 def _check_start(problem: SettlingProblem, params: Params) -> None:
-    """Say when the start is no minimum, where the values are known.
+    """Check the start, where its values are known, and warn if it is no minimum.
 
     Raises:
         ValueError: If the loss at the start is not finite, or `minimum` above it.
@@ -196,11 +212,11 @@ def _check_start(problem: SettlingProblem, params: Params) -> None:
         )
 
 
-def _viscous_law(friction: Any) -> AbstractFriction:
-    """The friction law, with a viscous part above 0.
+def _viscous_law(friction: ScalarLike | AbstractFriction) -> AbstractFriction:
+    """Return the friction law, which must have a viscous part above 0.
 
     Raises:
-        ValueError: If it has none, so that not every particle would come to rest on the minima.
+        ValueError: If it has none, so that not every particle would rest on the minima.
     """
     if not isinstance(friction, AbstractFriction):
         return Viscous(positive("friction", friction))
@@ -210,13 +226,13 @@ def _viscous_law(friction: Any) -> AbstractFriction:
     known = not is_traced(viscous)
     if not viscous or (known and not any(float(c) > 0 for c in viscous)):
         raise ValueError(
-            "friction must have a viscous part above 0, which alone brings every particle to rest "
-            f"on the minima: Viscous(1.0), or TotalFriction(Viscous(1.0), ...); got {friction!r}."
+            "friction must have a viscous part above 0, without which not every particle rests on "
+            f"the minima: Viscous(1.0), or TotalFriction(Viscous(1.0), ...); got {friction!r}."
         )
     if any(isinstance(part, Coulomb) for part in parts):
         warnings.warn(
             "friction has a Coulomb part, with which particles creep in a band around the minima "
-            "instead of coming to rest on them.",
+            "instead of resting on them.",
             UserWarning,
             stacklevel=3,
         )

@@ -1,6 +1,7 @@
 """Particles that are thrown at random and followed until they are at rest."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Final
 
 import diffrax
 import equinox as eqx
@@ -12,16 +13,17 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ..core.arrays import PRNGKeyLike, RealScalarLike, ScalarLike
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 from ..core.trees import Params, squared_norm
 from ..core.validation import as_params, cast, positive, positive_integer, prng_key
-from ..solvers.controllers import OverflowGuard
+from ..solvers.controllers import GuardedController
 from ..solvers.counting import evaluations_at_start, evaluations_per_step
 from .flow import DissipativeFlow, DissipativeState
 
 # Stop a little below the tolerance, so that rounding cannot leave a stopped particle above it.
-_MARGIN = 1e-6
+_MARGIN: Final = 1e-6
 
 
 class MinimaSamples(eqx.Module):
@@ -29,15 +31,25 @@ class MinimaSamples(eqx.Module):
 
     Attributes:
         params: Where each particle ended, leading axis the sample (N, ...).
-        stopping_time: When, in the flow's time (N,): when it came to rest, or `max_time`, or when
-            its integration failed.
+        stopping_time: When it came to rest, in the flow's time (N,); `max_time` if it did not, or
+            when its integration failed.
         loss: The loss there (N,).
         energy: Energy above the minimum there, v^T G v / 2 + gravity (loss - minimum) (N,).
-        converged: Whether it came to rest: its energy is below the tolerance (N,).
+        converged: True if it came to rest: its energy is below the tolerance (N,).
         result: How each integration ended, an item of `RESULTS` for each sample.
         stats: By name, for each sample (N,): `solver_steps`, `rejected_steps`,
             `gradient_equivalents` (a gradient counts 1, a Hessian-vector product 2), the few
             evaluations that locate the moment of rest not counted.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flows import sample_minima
+        >>> from potentials import Ring
+        >>> samples = sample_minima(Ring(), jnp.asarray([1.0, 0.0]), jax.random.key(0), 3)
+        >>> samples.converged.tolist(), bool(jnp.all(samples.energy <= 1e-8))
+        ([True, True, True], True)
+        >>> sorted(samples.stats)
+        ['gradient_equivalents', 'rejected_steps', 'solver_steps']
     """
 
     params: Params
@@ -50,7 +62,7 @@ class MinimaSamples(eqx.Module):
 
     @property
     def message(self) -> str:
-        """How many samples are at rest, and what became of the others, in a sentence."""
+        """How many samples are at rest, and what happened to the others, in a sentence."""
         converged = np.asarray(self.converged)
         late = ~converged & np.asarray(self.result == RESULTS.successful)
         parts = [f"{converged.sum()} of {converged.size} samples are at rest"]
@@ -65,7 +77,9 @@ class MinimaSamples(eqx.Module):
         return "; ".join(parts)
 
 
-def random_velocities(params: PyTree[Any], key: Any, num_samples: int, speed: Any) -> Params:
+def random_velocities(
+    params: PyTree, key: PRNGKeyLike, num_samples: int, speed: ScalarLike
+) -> Params:
     """Return the velocities that `sample_minima` throws its particles with.
 
     Args:
@@ -79,6 +93,12 @@ def random_velocities(params: PyTree[Any], key: Any, num_samples: int, speed: An
 
     Raises:
         ValueError: If an argument is wrong; the message names it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flows import random_velocities
+        >>> random_velocities({"w": jnp.zeros((2, 2))}, jax.random.key(0), 5, 1.0)["w"].shape
+        (5, 2, 2)
     """
     params, speed = as_params(params), positive("speed", speed)
     keys = jax.random.split(prng_key("key", key), positive_integer("num_samples", num_samples))
@@ -86,9 +106,9 @@ def random_velocities(params: PyTree[Any], key: Any, num_samples: int, speed: An
 
 
 def normal_velocities(params: Params, keys: Array, speed: Float[Array, ""]) -> Params:
-    """Return them, each drawn from its own key.
+    """Return normal velocities of this standard deviation, each drawn from its own key.
 
-    One after the other: of a batch of keys, some generators (`rbg`) look at the first alone.
+    One after the other: of a batch of keys, some generators (`rbg`) use only the first.
     """
     flat, unravel = ravel_pytree(params)
     return lax.map(
@@ -103,10 +123,10 @@ class SettlingProblem(eqx.Module):
         flow: Their law of motion.
         potential: The loss.
         tolerance: Energy above the minimum at which a particle is at rest.
-        max_time: When one that still moves is given up.
+        max_time: The time at which a particle that still moves is given up.
         minimum: The smallest loss.
         solver: An ODE solver with an error estimate.
-        controller: An adaptive controller.
+        controller: How its steps adapt.
         max_solver_steps: Bound on the solver steps of one particle.
     """
 
@@ -116,19 +136,19 @@ class SettlingProblem(eqx.Module):
     max_time: Float[Array, ""]
     minimum: Float[Array, ""]
     solver: diffrax.AbstractSolver
-    controller: diffrax.AbstractAdaptiveStepSizeController
+    controller: GuardedController
     max_solver_steps: int = eqx.field(static=True)
 
     def energy(self, state: DissipativeState) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The energy above the minimum, and the loss, in one forward pass."""
+        """Return the energy above the minimum, and the loss, in one forward pass."""
         loss, slope = jax.jvp(self.potential, (state.position,), (state.velocity,))
         kinetic = (squared_norm(state.velocity) + slope**2) / 2
         return kinetic + self.flow.gravity.astype(loss.dtype) * (loss - self.minimum), loss
 
     def rests(self, energy: Float[Array, ""], loss: Float[Array, ""]) -> Bool[Array, ""]:
-        """Whether a particle is at rest: its energy is small, and not as a difference.
+        """Return True if a particle is at rest: its energy is small, and its loss not too low.
 
-        Where the loss goes below `minimum`, a particle that moves has little energy too.
+        Where the loss falls below `minimum`, a moving particle has little energy too.
         """
         gravity, eps = self.flow.gravity.astype(loss.dtype), jnp.finfo(loss.dtype).eps
         excess = gravity * (loss - self.minimum)
@@ -137,7 +157,7 @@ class SettlingProblem(eqx.Module):
 
     @property
     def event(self) -> diffrax.Event:
-        """The moment of rest; in float32, where it has too few digits, the step that it is in."""
+        """The moment of rest; in float32, which has too few digits for it, the end of its step."""
         if self.tolerance.dtype == jnp.float64:
             # The sign of the slope is given, since the batch's other particles have no root.
             finder = optimistix.Bisection(rtol=0.0, atol=_MARGIN / 10, flip=True)
@@ -147,8 +167,8 @@ class SettlingProblem(eqx.Module):
     def one(self, params: Params, velocity: Params) -> MinimaSamples:
         """Integrate one particle."""
         start = DissipativeState(params, velocity)
-        # An event is a change of sign: a particle that never moved enough has none, and needs no
-        # integration either.
+        # An event is a change of sign. A particle that is at rest from the start has none, and is
+        # integrated over no time at all.
         resting = self.rests(*self.energy(start))
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(_field),
@@ -158,7 +178,7 @@ class SettlingProblem(eqx.Module):
             dt0=None,
             y0=start,
             args=self,
-            stepsize_controller=OverflowGuard(self.controller),
+            stepsize_controller=self.controller,
             event=self.event,
             max_steps=self.max_solver_steps,
             throw=False,
@@ -178,8 +198,8 @@ class SettlingProblem(eqx.Module):
             stats=jax.tree.map(lambda x: jnp.where(resting, 0, x), self.stats(solution.stats)),
         )
 
-    def stats(self, counted: dict[str, Any]) -> dict[str, Array]:
-        """What a particle cost; without the gradients where the solver's number is not known."""
+    def stats(self, counted: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what a particle cost; without the gradients where their number is not known."""
         steps = counted["num_steps"]
         stats = {"solver_steps": steps, "rejected_steps": counted["num_rejected_steps"]}
         per_step = evaluations_per_step(self.solver)
@@ -191,18 +211,18 @@ class SettlingProblem(eqx.Module):
         return stats
 
 
-def _field(t: Any, state: DissipativeState, args: SettlingProblem) -> DissipativeState:
-    return args.flow.vector_field(t, state, args.potential)
+def _field(t: RealScalarLike, state: DissipativeState, args: SettlingProblem) -> DissipativeState:
+    return args.flow.vector_field(jnp.asarray(t), state, args.potential)
 
 
-def _log_excess(t: Any, y: DissipativeState, args: SettlingProblem, **options: Any) -> Array:
-    """log(energy / tolerance): it falls about linearly, to 0 where a particle comes to rest."""
+def _log_excess(t: Array, y: DissipativeState, args: SettlingProblem, **options: object) -> Array:
+    """Return log(energy / tolerance), which falls about linearly, to 0 at the moment of rest."""
     del t, options
     energy, _ = args.energy(y)
     floor = jnp.asarray(jnp.finfo(energy.dtype).tiny, energy.dtype)
     return jnp.log(jnp.maximum(energy, floor) / args.tolerance) + _MARGIN
 
 
-def _below(t: Any, y: DissipativeState, args: SettlingProblem, **options: Any) -> Array:
+def _below(t: Array, y: DissipativeState, args: SettlingProblem, **options: object) -> Array:
     del t, options
     return args.energy(y)[0] <= args.tolerance

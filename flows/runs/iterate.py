@@ -1,7 +1,7 @@
 """Run a discrete optimizer in one compiled loop."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Final
 
 import equinox as eqx
 import jax
@@ -11,28 +11,29 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core.cost import Cost
-from ..measurements.along_path import check_measurements, labels, losses, measure_all
-from ..measurements.base import AbstractMeasurement
-from ..core.optimizer import (AbstractCheckedOptimizer, AbstractOptimizer)
+from ..core.optimizer import AbstractCheckedOptimizer, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
-from .segments import Progress, run_segments, segment_length
-from ..solvers.counting import (cost_stats)
 from ..optimizers.optax_optimizer import as_optimizer
 from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
-from ..core.trees import Params, all_finite
-from ..core.validation import (
+from ..core.trees import Params, all_finite, is_traced
+from ..core.validation import as_params, check_potential
+from ..core.variables import STEPS, Variables, merge_variables
+from ..measurements.along_path import Measurable, check_measurements, labels, losses, measure_all
+from ..measurements.base import AbstractMeasurement
+from ..solvers.counting import cost_stats
+from .arguments import (
     Provenance,
-    as_params,
-    check_provenance,
-    check_potential,
     check_progress,
+    check_provenance,
+    check_start,
     count_saves,
 )
-from ..core.variables import STEPS, Variables, merge_variables
+from .progress import Progress, reporting
+from .segments import Segments, segment_length
 
 # To start a segment costs as much as ten steps of a small network, and joining segments a copy.
-_MOST_SAVES = 1024
+_MOST_SAVES: Final = 1024
 
 
 class IterationState(eqx.Module):
@@ -45,19 +46,19 @@ class IterationState(eqx.Module):
         step: t.
         index: How many saves were made before.
         measurements: The state of each measurement.
-        result: Whether a failure has happened.
-        stopped_at: At which step; nan if none has.
+        result: `successful`, or the first failure.
+        stopped_at: The step of that failure; nan if there was none.
         failure: Which of the trajectory's `failures` it was, from 1; 0 if the parameters just
             stopped being finite.
         provenance: What the run was made with.
     """
 
-    optimizer: PyTree[Any]
+    optimizer: PyTree[Array]
     previous: Params
     params: Params
     step: Int[Array, ""]
     index: Int[Array, ""]
-    measurements: tuple[Any, ...]
+    measurements: tuple[PyTree[Array], ...]
     result: RESULTS
     stopped_at: Float[Array, ""]
     failure: Int[Array, ""]
@@ -65,6 +66,8 @@ class IterationState(eqx.Module):
 
 
 class _Problem(eqx.Module):
+    """What a run is made of, besides its start."""
+
     optimizer: AbstractOptimizer
     potential: Potential
     measurements: tuple[AbstractMeasurement, ...]
@@ -143,8 +146,8 @@ class _Problem(eqx.Module):
         """Take `count` steps and record each.
 
         On a CPU every small operation of a compiled loop costs a microsecond, so that the loop
-        carries and records as little as possible: the rows are each other's neighbours, and tell
-        afterwards where they stop being finite.
+        carries and records as little as possible: the rows are each other's neighbours, and where
+        they stop being finite is found afterwards.
         """
 
         def one(carry: Any, index: Int[Array, ""]) -> tuple[Any, Any]:
@@ -224,7 +227,7 @@ class _Problem(eqx.Module):
 
 
 @eqx.filter_jit
-def _check(potential: Any, params: Params) -> None:
+def _check(potential: Potential, params: Params) -> None:
     """Check the potential once for each structure of it, as compilations are kept."""
     check_potential(potential, params)
 
@@ -260,12 +263,12 @@ def _advance(
 def iterate(
     optimizer: AbstractOptimizer | optax.GradientTransformation,
     potential: Potential,
-    params: PyTree[Any] | None,
+    params: PyTree | None,
     steps: int,
     *,
     state: IterationState | None = None,
     save_every: int = 1,
-    measurements: Any = None,
+    measurements: Measurable = None,
     segment: int | None = None,
     progress: Progress = False,
     throw: bool = True,
@@ -294,38 +297,55 @@ def iterate(
         SimulationError: If the parameters stop being finite, or the measured loss does; its
             `trajectory` has all steps before. (Inside `jax.jit` it is a run-time error of
             equinox.)
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, iterate
+        >>> optimizer, bowl = GradientDescent(0.1), lambda w: 0.5 * jnp.sum(w**2)
+        >>> run = iterate(optimizer, bowl, jnp.ones(2), steps=3)
+        >>> round(float(run.params[-1][0]), 3)
+        0.729
+        >>> longer = iterate(optimizer, bowl, None, steps=2, state=run.state)
+        >>> longer.steps.tolist(), round(float(longer.params[-1][0]), 5)
+        ([4, 5], 0.59049)
     """
+    # What is run, and from where.
     optimizer = as_optimizer(optimizer)
-    if (params is None) == (state is None):
-        raise ValueError("exactly one of params and state must be given, the other be None.")
+    check_start(params, state, IterationState, "iterate")
     saves, every = count_saves(steps, save_every, whole=True)
     save_every = int(every)
     check_progress(progress)
     measurements = check_measurements(measurements)
     variables = merge_variables(m.variables for m in measurements)
-    provenance = {"optimizer": type(optimizer).__name__, "measurements": labels(measurements)}
+    name = type(optimizer).__name__
+    provenance = {"optimizer": name, "measurements": labels(measurements)}
     if state is None:
         params = as_params(params)
-    elif isinstance(state, IterationState):
-        check_provenance(state.provenance, **provenance)
     else:
-        raise ValueError(
-            f"state must be the `.state` of a trajectory of iterate; got {type(state).__name__}."
-        )
+        check_provenance(state.provenance, **provenance)
     given = params if state is None else state.params
     _check(potential, given)
+
+    # How long a segment is.
     problem = _Problem(
         optimizer, potential, measurements, save_every, variables, tuple(provenance.items())
     )
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(given))
-    return run_segments(
-        lambda s, count: _advance(problem, s, count),
-        state,
-        None,
-        begin=eqx.Partial(_begin, problem, params) if state is None else None,
-        saves=saves,
-        length=segment_length(segment, saves, size if save_every == 1 else 3 * size, _MOST_SAVES),
-        progress=progress,
-        throw=throw,
-        name=type(optimizer).__name__,
-    )
+    length = segment_length(segment, saves, size if save_every == 1 else 3 * size, _MOST_SAVES)
+    segments = Segments(name, saves, length)
+
+    # The segments; the first makes the row of the start too, so that a run of one needs no copy.
+    with reporting(False if is_traced((problem, given)) else progress, name, saves) as report:
+        if state is None:
+            count = next(iter(segments))
+            state, piece = _begin(problem, params, count)
+            segments.add(piece, count)
+            report(segments.done)
+        if is_traced((state, problem)):
+            state = segments.scan(eqx.Partial(_advance, problem), state)
+        else:
+            for count in segments:
+                state, piece = _advance(problem, state, count)
+                segments.add(piece, count)
+                report(segments.done)
+    return segments.trajectory(state, throw)

@@ -1,4 +1,4 @@
-"""Running a long loop as a sequence of compiled segments.
+"""A run as a sequence of compiled segments: how long each is, and what they leave.
 
 A segment is a fixed number of saves. Its length bounds the memory for saved states and lets the
 caller see progress, stop at a failure and go on later; it does not depend on whether progress is
@@ -7,24 +7,32 @@ shown, so that the numbers do not either.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, Protocol, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core.results import LOSS_NOT_FINITE, RESULTS, SimulationError
-from ..core.trajectory import BoundaryIterates, Trajectory, join
+from ..core.results import LOSS_NOT_FINITE, RESULTS
+from ..core.trajectory import BoundaryIterates, SimulationError, Trajectory, join
 from ..core.trees import is_traced
 from ..core.validation import positive_integer
 
-_DEFAULT_SAVES = 256
-_DEFAULT_BYTES = 32 * 2**20
+_DEFAULT_SAVES: Final = 256
+_DEFAULT_BYTES: Final = 32 * 2**20
 
-Progress = bool | Callable[[int, int], Any]
+
+class RunState(Protocol):
+    """What the states of both kinds of run have: how the run stands."""
+
+    result: RESULTS
+    stopped_at: Float[Array, ""]
+    failure: Int[Array, ""]
+
+
+_State = TypeVar("_State", bound=RunState)
 
 
 def segment_length(
@@ -45,83 +53,129 @@ def segment_length(
     return next(divisors, longest)
 
 
-@contextmanager
-def _reporter(progress: Progress, description: str) -> Iterator[Callable[[int, int], Any]]:
-    if not progress:
-        yield lambda done, total: None
-    elif callable(progress):
-        yield progress
-    else:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+class Segments:
+    """The segments of a run: how many saves each makes, and the trajectory of all of them.
 
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-        console = Console(stderr=True)
-        with Progress(
-            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task(description)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+    Outside of any JAX transformation the caller makes one segment after the other, until the saves
+    are made or one fails, and adds what it leaves:
 
+        for count in segments:
+            state, piece = advance(state, count)
+            segments.add(piece, count)
 
-def _scanned(advance: Callable[[Any, int], tuple[Any, Trajectory]], state, saves, length):
-    """Run inside a JAX transformation: one scan over equal segments, and the rest."""
-    whole, rest = divmod(saves, length)
-    pieces = []
-    if whole:
-        state, stacked = lax.scan(lambda s, _: advance(s, length), state, length=whole)
-        neighbour_source, ends = stacked.neighbour_source, None
-        if isinstance(neighbour_source, BoundaryIterates):
-            first, last = (jax.tree.map(lambda x, i=i: x[i], neighbour_source) for i in (0, -1))
-            neighbour_source, ends = None, BoundaryIterates(first.before, last.after)
-        rows = (stacked.steps, stacked.params, stacked.observables, neighbour_source)
-        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
-        pieces.append(
-            dataclasses.replace(
-                stacked,
-                steps=flat[0],
-                params=flat[1],
-                observables=flat[2],
-                neighbour_source=flat[3] if ends is None else ends,
-                stats=jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), stacked.stats),
-                result=state.result,
-                stopped_at=state.stopped_at,
-                failure=state.failure,
-                detail=stacked.detail[-1],
+    Inside one, `scan` makes all that are left in one loop.
+
+    Args:
+        name: What runs, for messages.
+        saves: How many saves the run makes after its start.
+        length: Saves per segment.
+    """
+
+    def __init__(self, name: str, saves: int, length: int):
+        self.done = 0
+        self._name, self._saves, self._length = name, saves, length
+        self._pieces: list[Trajectory] = []
+        self._failed = False
+
+    def __iter__(self) -> Iterator[int]:
+        while self.done < self._saves and not self._failed:
+            yield min(self._length, self._saves - self.done)
+
+    def add(self, piece: Trajectory, count: int) -> None:
+        """Add a piece of the trajectory that makes `count` of the saves; 0 for the start's row."""
+        self._pieces.append(piece)
+        self.done += count
+        self._failed = not is_traced(piece.result) and not bool(piece.succeeded)
+
+    def scan(
+        self, advance: Callable[[_State, int], tuple[_State, Trajectory]], state: _State
+    ) -> _State:
+        """Make all saves that are left inside a JAX transformation: equal segments, and the rest.
+
+        Args:
+            advance: `(state, count) -> (state, piece)`; after a failure, which `state` has, the
+                rows of pieces are not finite.
+            state: Where to start.
+        """
+        whole, rest = divmod(self._saves - self.done, self._length)
+        if whole:
+            state, stacked = lax.scan(
+                lambda s, _: advance(s, self._length), state, length=whole
             )
-        )
-    if rest:
-        state, piece = advance(state, rest)
-        pieces.append(piece)
-    return state, pieces
+            self.add(_unstacked(stacked, state), whole * self._length)
+        if rest:
+            state, piece = advance(state, rest)
+            self.add(piece, rest)
+        return state
+
+    def trajectory(self, state: RunState, throw: bool) -> Trajectory:
+        """Return the trajectory of the run.
+
+        Args:
+            state: Where the run ended, to go on from.
+            throw: True to raise if it failed.
+
+        Raises:
+            SimulationError: If the run failed and `throw` is set; it holds the trajectory so far.
+        """
+        whole = dataclasses.replace(join(self._pieces, gapless=True), state=state)
+        if is_traced(whole):
+            if throw:
+                failed = whole.result != RESULTS.successful
+                message = "stopped early; pass throw=False to look at `result`, `stopped_at`."
+                whole = eqx.error_if(whole, failed, f"{self._name} {message}")
+            return whole
+        if bool(whole.succeeded):
+            return whole
+        whole = _cut(whole)
+        if throw:
+            raise SimulationError(f"{self._name} {whole.message}.", whole)
+        return whole
 
 
-def _looped(advance, state, pieces, done, saves, length, report):
-    """Run outside of any transformation: stop as soon as a segment fails."""
-    failed = False
-    if done:
-        failed = not bool(pieces[-1].succeeded)
-        report(done, saves)
-    while done < saves and not failed:
-        count = min(length, saves - done)
-        state, piece = advance(state, count)
-        pieces.append(piece)
-        done += count
-        failed = not bool(piece.succeeded)
-        report(done, saves)
-    return state
+def _unstacked(stacked: Trajectory, state: RunState) -> Trajectory:
+    """Return pieces that a scan has stacked as one piece, which ends at `state`."""
+    source, boundary = stacked.neighbour_source, None
+    if isinstance(source, BoundaryIterates):
+        first, last = (jax.tree.map(lambda x, i=i: x[i], source) for i in (0, -1))
+        source, boundary = None, BoundaryIterates(first.before, last.after)
+    rows = (stacked.steps, stacked.params, stacked.observables, source)
+    steps, params, observables, source = jax.tree.map(
+        lambda x: x.reshape((-1, *x.shape[2:])), rows
+    )
+    return dataclasses.replace(
+        stacked,
+        steps=steps,
+        params=params,
+        observables=observables,
+        neighbour_source=source if boundary is None else boundary,
+        stats=jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), stacked.stats),
+        result=state.result,
+        stopped_at=state.stopped_at,
+        failure=state.failure,
+        detail=stacked.detail[-1],
+    )
 
 
 def kept_rows(trajectory: Trajectory) -> Bool[Array, " T"]:
-    """Tell which saved rows count: the finite ones up to a failure, the start in any case.
+    """Return which saved rows count: the finite ones up to a failure, the start in any case.
 
-    Works inside compiled code too, for one trajectory; under `jax.vmap` for each of a batch.
+    A run that fails outside of JAX's transformations is cut to these rows by itself. Inside, all
+    rows have to be returned, and this mask says which of them mean something; it works for one
+    trajectory, and under `jax.vmap` for each of a batch.
+
+    Args:
+        trajectory: One trajectory.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flows import GradientDescent, iterate, kept_rows
+        >>> def run(rate):
+        ...     bowl = lambda w: 0.5 * jnp.sum(w**2)
+        ...     return iterate(GradientDescent(rate), bowl, jnp.ones(1), steps=3, throw=False)
+        >>> runs = jax.vmap(run)(jnp.asarray([0.5, 1e160]))
+        >>> jax.vmap(kept_rows)(runs).tolist()
+        [[True, True, True, True], [True, False, False, False]]
     """
     times = trajectory.steps.astype(trajectory.stopped_at.dtype)
     keep = (times <= trajectory.stopped_at) | jnp.isnan(trajectory.stopped_at)
@@ -139,75 +193,18 @@ def kept_rows(trajectory: Trajectory) -> Bool[Array, " T"]:
 def _cut(trajectory: Trajectory) -> Trajectory:
     """Keep the finite rows up to the failure: the start too, if it fails right there."""
     count = int(jnp.sum(kept_rows(trajectory)))
-    neighbour_source, ends = trajectory.neighbour_source, None
-    if isinstance(neighbour_source, BoundaryIterates):
+    source, boundary = trajectory.neighbour_source, None
+    if isinstance(source, BoundaryIterates):
         if count < trajectory.steps.shape[0]:
             after = jax.tree.map(lambda x: x[count], trajectory.params)
-            neighbour_source = BoundaryIterates(neighbour_source.before, after)
-        neighbour_source, ends = None, neighbour_source
-    rows = (trajectory.params, trajectory.observables, neighbour_source)
-    params, observables, neighbour_source = jax.tree.map(lambda x: x[:count], rows)
+            source = BoundaryIterates(source.before, after)
+        source, boundary = None, source
+    rows: Any = (trajectory.params, trajectory.observables, source)
+    params, observables, source = jax.tree.map(lambda x: x[:count], rows)
     return dataclasses.replace(
         trajectory,
         steps=trajectory.steps[:count],
         params=params,
         observables=observables,
-        neighbour_source=neighbour_source if ends is None else ends,
+        neighbour_source=source if boundary is None else boundary,
     )
-
-
-def run_segments(
-    advance: Callable[[Any, int], tuple[Any, Trajectory]],
-    state: Any,
-    first: Trajectory | None,
-    *,
-    begin: Callable[[int], tuple[Any, Trajectory]] | None = None,
-    saves: int,
-    length: int,
-    progress: Progress,
-    throw: bool,
-    name: str,
-) -> Trajectory:
-    """Advance `state` by `saves` saves and return what was saved as one trajectory.
-
-    Args:
-        advance: `(state, count) -> (state, piece)`, compiled; `state.result`, `state.failure` and
-            `state.stopped_at` tell a failure, after which rows are not finite.
-        state: Where to start.
-        first: The row of the start itself, if it is to be part of the trajectory.
-        begin: In place of both, `count -> (state, piece)`, compiled, an `eqx.Partial`: the start's
-            row and the `count` saves after it. A run of one segment then needs no copy.
-        saves: How many saves to make.
-        length: Saves per segment.
-        progress: Whether to show a bar, or a function of (saves done, saves in all).
-        throw: Whether a failure raises.
-        name: What runs, for messages.
-
-    Raises:
-        SimulationError: If the run fails and `throw` is set; it holds the trajectory so far.
-    """
-    shown = False if is_traced((state, first, begin)) else progress
-    with _reporter(shown, name) as report:
-        done = 0
-        pieces = [] if first is None else [first]
-        if begin is not None:
-            done = min(length, saves)
-            state, piece = begin(done)
-            pieces.append(piece)
-        if is_traced((state, pieces)):
-            state, following = _scanned(advance, state, saves - done, length)
-            pieces.extend(following)
-        else:
-            state = _looped(advance, state, pieces, done, saves, length, report)
-    trajectory = dataclasses.replace(join(pieces, gapless=True), state=state)
-    if is_traced(trajectory):
-        if throw:
-            failed = trajectory.result != RESULTS.successful
-            message = f"{name} stopped early; pass throw=False to look at `result`, `stopped_at`."
-            trajectory = eqx.error_if(trajectory, failed, message)
-        return trajectory
-    if not bool(trajectory.succeeded):
-        trajectory = _cut(trajectory)
-        if throw:
-            raise SimulationError(f"{name} {trajectory.message}.", trajectory)
-    return trajectory

@@ -1,6 +1,6 @@
 """Integrate a flow with diffrax, saved on the optimizer's own time grid."""
 
-from typing import Any
+from typing import Final
 
 import diffrax
 import equinox as eqx
@@ -8,12 +8,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..core.flow import AbstractEquationFlow, AbstractResizableFlow, AbstractFlow, AbstractFollowedFlow
-from ..measurements.along_path import check_measurements, labels
+from ..core.arrays import ScalarLike
+from ..core.flow import (
+    AbstractEquationFlow,
+    AbstractFlow,
+    AbstractFollowedFlow,
+    AbstractProjectedFlow,
+    AbstractResizableFlow,
+)
 from ..core.potential import Potential
-from ..solvers.projection import (AbstractFlowSolver, ProjectedSolver)
-from ..core.flow import AbstractProjectedFlow
-from .segments import Progress, run_segments, segment_length
+from ..core.trajectory import Trajectory
+from ..core.trees import is_traced
+from ..core.validation import as_params, check_potential, positive, positive_integer
+from ..core.variables import STEPS, merge_variables
+from ..measurements.along_path import Measurable, check_measurements, labels
+from ..solvers.choice import choose_adjoint, choose_controller, matrix_free
+from ..solvers.controllers import GuardedController, smallest_step
+from ..solvers.projection import AbstractFlowSolver, ProjectedSolver
+from .arguments import check_progress, check_provenance, check_start, count_saves
+from .progress import Progress, reporting
+from .segments import Segments, segment_length
 from .simulation import (
     SimulationProblem,
     SimulationState,
@@ -24,36 +38,22 @@ from .simulation import (
     reset,
     same_hyperparameters,
 )
-from ..solvers.controllers import (StepMemory)
-from ..solvers.choice import (choose_adjoint, choose_controller, matrix_free, smallest_step)
-from ..core.trajectory import Trajectory
-from ..core.trees import is_traced
-from ..core.validation import (
-    as_params,
-    check_provenance,
-    check_potential,
-    check_progress,
-    count_saves,
-    positive,
-    positive_integer,
-)
-from ..core.variables import STEPS, merge_variables
 
-_MAX_SOLVER_STEPS = 4096
+_MAX_SOLVER_STEPS: Final = 4096
 
 
 def simulate(
     flow: AbstractFlow,
     potential: Potential,
-    params: PyTree[Any] | None,
+    params: PyTree | None,
     steps: int | float,
     *,
     state: SimulationState | None = None,
     save_every: int | float = 1,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    dt0: Any = None,
-    measurements: Any = None,
+    dt0: ScalarLike | None = None,
+    measurements: Measurable = None,
     segment: int | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_solver_steps: int = _MAX_SOLVER_STEPS,
@@ -62,6 +62,9 @@ def simulate(
 ) -> Trajectory:
     """Integrate a flow on a potential.
 
+    The run is a sequence of compiled segments; hyperparameters, starts and data are arrays of it,
+    so that new values do not compile again, and `jax.vmap` and `jax.grad` go through it.
+
     Args:
         flow: The law of motion, for example `GradientFlow(GradientDescent(0.1))`.
         potential: The loss: any differentiable function of `params` that returns a scalar.
@@ -69,13 +72,13 @@ def simulate(
         steps: How long to run: optimizer steps, or the flow's own time if it has one.
         state: `trajectory.state` of an earlier run to go on from, with the same kinds of flow,
             solver and controller and the same measurements. The new trajectory then starts after
-            it: the time that `state` stands at is not saved again. The flow's numbers may differ:
-            what the solver knows of the field is then found anew (not inside `jax.jit`).
+            it: the time of `state` is not saved again. The flow's hyperparameters may differ: what
+            the solver knows of the field is then computed again (not inside `jax.jit`).
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
-            `diffrax.Tsit5()`. One that is made for a kind of flow is used for `flow`, whichever
-            it holds.
+            `diffrax.Tsit5()`. A solver made for a kind of flow integrates the equation of `flow`,
+            whichever equation it holds.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
             the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
             float32; a constant step for a solver without error estimate.
@@ -98,18 +101,21 @@ def simulate(
         SimulationError: If the state or the measured loss stops being finite, or the solver
             fails; its `trajectory` has all saves before. (Inside `jax.jit` it is a run-time error
             of equinox.)
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, GradientFlow, simulate
+        >>> from potentials import Quadratic
+        >>> bowl, start = Quadratic(jnp.asarray([1.0, 4.0])), jnp.asarray([1.0, 2.0])
+        >>> run = simulate(GradientFlow(GradientDescent(0.1)), bowl, start, steps=10)
+        >>> [round(float(x), 4) for x in run.params[-1]]
+        [0.3679, 0.0366]
+        >>> sorted(run.observables)
+        ['gradient_norm', 'loss', 'predicted_loss']
     """
-    if not isinstance(flow, AbstractFlow):
-        raise ValueError(
-            f"flow must be a flow such as GradientFlow(GradientDescent(0.1)); got {flow!r}."
-        )
-    if hasattr(flow, "project") and not isinstance(flow, AbstractProjectedFlow):
-        raise ValueError(
-            f"flow must be an AbstractProjectedFlow to be projected; {type(flow).__name__} has a "
-            "method `project` and is none."
-        )
-    if (params is None) == (state is None):
-        raise ValueError("exactly one of params and state must be given, the other be None.")
+    # What is run, and from where.
+    _check_flow(flow)
+    check_start(params, state, SimulationState, "simulate")
     saves, save_every = count_saves(steps, save_every, whole=flow.time_unit == STEPS)
     check_progress(progress)
     max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
@@ -117,18 +123,18 @@ def simulate(
     if state is None:
         params = as_params(params)
         shape = params
-    elif isinstance(state, SimulationState):
+    else:
         check_provenance(state.provenance, **_flow_provenance(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)
-    else:
-        raise ValueError(
-            f"state must be the `.state` of a trajectory of simulate; got {type(state).__name__}."
-        )
     check_potential(potential, shape)
+
+    # How long a segment is.
     dtype = common_dtype(shape)
     size = sum(x.size for x in jax.tree.leaves(shape))
     vectors = 1 + (flow.kept_vectors if isinstance(flow, AbstractFollowedFlow) else 0)
-    length = segment_length(segment, saves, vectors * size * jnp.dtype(dtype).itemsize)
+    length = segment_length(segment, saves, vectors * size * dtype.itemsize)
+
+    # The integrator.
     suited_solver, suited_controller = flow.integrator(dtype)
     solver = suited_solver if solver is None else solver
     if isinstance(solver, diffrax.AbstractImplicitSolver):
@@ -148,13 +154,14 @@ def simulate(
         check_provenance(state.provenance, **provenance)
     smallest = smallest_step(dtype, length * save_every)
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
-        controller = StepMemory(controller, smallest)
-    solver = _fitted(solver, flow, smallest)
+        controller = GuardedController(controller, smallest)
+
+    # The start.
     problem = SimulationProblem(
         flow=flow,
         potential=potential,
         measurements=measurements,
-        solver=solver,
+        solver=_fitted(solver, flow, smallest),
         controller=controller,
         adjoint=choose_adjoint(adjoint),
         dt0=None if dt0 is None else positive("dt0", dt0),
@@ -163,47 +170,73 @@ def simulate(
         variables=merge_variables([*(m.variables for m in measurements), flow.variables]),
         provenance=tuple(provenance.items()),
     )
-
-    def review(start: SimulationState, end: SimulationState) -> Any:
-        if not isinstance(flow, AbstractResizableFlow) or is_traced(end):
-            return None
-        return flow.review(start.flow, end.flow)
-
-    def one_segment(state: SimulationState, count: int) -> tuple[SimulationState, Trajectory]:
-        following, piece = advance(problem, state, count)
-        again = review(state, following)
-        if again is None:
-            return following, piece
-        return one_segment(reset(problem, state, again), count)
-
-    first = None
+    segments = Segments(type(flow).__name__, saves, length)
     if state is None:
         state, first = begin(problem, params)
-        while (again := review(state, state)) is not None:
+        while (again := _reviewed(flow, state, state)) is not None:
             state, first = begin(problem, params, again)
-    elif not is_traced((state, flow)) and not same_hyperparameters(state.hyperparameters, hyperparameters(flow)):
+        segments.add(first, 0)
+    elif not is_traced((state, flow)) and not same_hyperparameters(
+        state.hyperparameters, hyperparameters(flow)
+    ):
         state = reset(problem, state, state.flow)
-    return run_segments(
-        one_segment,
-        state,
-        first,
-        saves=saves,
-        length=length,
-        progress=progress,
-        throw=throw,
-        name=type(flow).__name__,
-    )
+
+    # The segments. No function lies between here and the compiled one, so that the traceback of
+    # a potential that raises is short.
+    if is_traced((state, problem)):
+        return segments.trajectory(segments.scan(eqx.Partial(advance, problem), state), throw)
+    with reporting(progress, type(flow).__name__, saves) as report:
+        for count in segments:
+            start = state
+            state, piece = advance(problem, start, count)
+            while (again := _reviewed(flow, start, state)) is not None:
+                start = reset(problem, start, again)
+                state, piece = advance(problem, start, count)
+            segments.add(piece, count)
+            report(segments.done)
+    return segments.trajectory(state, throw)
+
+
+def _check_flow(flow: object) -> None:
+    """Check that `flow` is a flow.
+
+    Raises:
+        ValueError: If it is none, or has a projection that would not be used.
+    """
+    if not isinstance(flow, AbstractFlow):
+        raise ValueError(
+            f"flow must be a flow such as GradientFlow(GradientDescent(0.1)); got {flow!r}."
+        )
+    if hasattr(flow, "project") and not isinstance(flow, AbstractProjectedFlow):
+        raise ValueError(
+            "flow must be an AbstractProjectedFlow to be projected; its class "
+            f"{type(flow).__name__} has a method `project`, but is no subclass of it."
+        )
+
+
+def _reviewed(
+    flow: AbstractFlow, start: SimulationState, end: SimulationState
+) -> PyTree[Array] | None:
+    """Return the flow's state to repeat a segment from, if the flow asks for that."""
+    if not isinstance(flow, AbstractResizableFlow) or is_traced(end):
+        return None
+    return flow.review(start.flow, end.flow)
 
 
 def _flow_provenance(flow: AbstractFlow) -> dict[str, str]:
     """Return what must be the same of a flow for a run to go on."""
-    given = {name: getattr(flow, name) for name in flow.structural_fields}
-    structural_fields = {f"flow.{name}": repr(x) for name, x in given.items()}
-    return {"flow": type(flow).__name__, **structural_fields}
+    structure = {f"flow.{name}": repr(getattr(flow, name)) for name in flow.structural_fields}
+    return {"flow": type(flow).__name__, **structure}
 
 
-def _fitted(solver: Any, flow: AbstractFlow, smallest: Float[Array, ""]) -> diffrax.AbstractSolver:
-    """Return the solver as a run of the flow uses it."""
+def _fitted(
+    solver: diffrax.AbstractSolver, flow: AbstractFlow, smallest: Float[Array, ""]
+) -> diffrax.AbstractSolver:
+    """Return the solver as a run of the flow uses it.
+
+    Raises:
+        ValueError: If it is made for another kind of flow.
+    """
     if isinstance(solver, AbstractFlowSolver):
         if not isinstance(flow, AbstractEquationFlow) or type(solver.equation) is not type(
             flow.equation

@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffrax
@@ -10,24 +11,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core.compilation import compiled_once
 from ..core.cost import Cost
-from ..core.flow import AbstractFlow, AbstractFollowedFlow
-from ..measurements.along_path import losses, measure_all
-from ..measurements.base import AbstractMeasurement
+from ..core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow
 from ..core.potential import Potential
-from ..solvers.projection import (AbstractFlowSolver)
-from ..core.flow import (AbstractProjectedFlow)
 from ..core.results import LOSS_NOT_FINITE, RESULTS, TOO_LONG, choose, first_failure
-from ..solvers.field import (ShiftedField)
-from ..solvers.controllers import (StepMemory)
-from ..solvers.counting import (cost_stats, evaluations_at_start, evaluations_per_step, solver_cost)
 from ..core.trajectory import Trajectory
 from ..core.trees import Params
-from ..core.validation import Provenance
 from ..core.variables import STEPS, Variables, check_variables
+from ..measurements.along_path import losses, measure_all
+from ..measurements.base import AbstractMeasurement
+from ..solvers.controllers import GuardedController
+from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per_step, solver_cost
+from ..solvers.field import ShiftedField
+from ..solvers.projection import AbstractFlowSolver
+from .arguments import Provenance
+
+Measurements = tuple[PyTree[Array], ...]
+"""The state of each measurement, and the memory of a flow that follows some of its observables."""
 
 
 class SimulationState(eqx.Module):
@@ -43,51 +46,74 @@ class SimulationState(eqx.Module):
         made_jump: diffrax's flag of a discontinuity at t.
         measurements: The state of each measurement, and the memory of a flow that follows some of
             its observables.
-        result: Whether a failure has happened.
-        stopped_at: At which time; nan if none has.
+        result: `successful`, or the first failure.
+        stopped_at: The time of that failure; nan if there was none.
         failure: Which of the trajectory's `failures` it was, from 1; 0 if none.
         hyperparameters: Those of the flow, for which the solver's state was found.
         provenance: What the run was made with.
     """
 
-    flow: PyTree[Any]
+    flow: PyTree[Array]
     time: Float[Array, ""]
     index: Int[Array, ""]
     step: Float[Array, ""]
-    solver: PyTree[Any]
-    controller: PyTree[Any]
-    made_jump: Array
-    measurements: tuple[Any, ...]
+    solver: PyTree[Array]
+    controller: PyTree[Array]
+    made_jump: Bool[Array, ""]
+    measurements: Measurements
     result: RESULTS
     stopped_at: Float[Array, ""]
     failure: Int[Array, ""]
-    hyperparameters: PyTree[Any]
+    hyperparameters: PyTree[Array]
     provenance: Provenance = eqx.field(static=True)
 
 
-class _Record(eqx.Module):
-    """What is saved of a flow's state while it is integrated.
+class _Saved(eqx.Module):
+    """What is kept of a flow's state at a save, until it is measured.
 
-    Params and observables, with what the flow keeps for those that it follows; of a state that is
-    nothing but params, the state: its observables are left to the loop that measures, where XLA
-    sees that they share the loss with measurements.
+    Attributes:
+        params: The parameters; all of the state where `predicted` is None.
+        predicted: The observables, for a flow that follows some of them the others and what it
+            keeps. None for a state that is nothing but params: its observables are left to the
+            loop that measures, where XLA sees that they share the loss with measurements.
     """
+
+    params: PyTree[Array]
+    predicted: PyTree[Array]
+
+
+class _Record(eqx.Module):
+    """What diffrax saves of a state while it integrates."""
 
     flow: AbstractFlow
 
-    def __call__(self, t: Any, state: Any, args: Potential) -> tuple[Any, Any]:
+    def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> _Saved:
         del t
         params = self.flow.params(state)
         if isinstance(self.flow, AbstractFollowedFlow):
-            return params, (self.flow.instant(state, args), self.flow.kept(state))
+            return _Saved(params, (self.flow.instant(state, args), self.flow.kept(state)))
         all_of_it, parts = jax.tree.leaves(state), jax.tree.leaves(params)
         if len(all_of_it) == len(parts) and all(map(operator.is_, all_of_it, parts)):
-            return state, None
-        return params, self.flow.observables(state, args)
+            return _Saved(state, None)
+        return _Saved(params, self.flow.observables(state, args))
 
 
 class SimulationProblem(eqx.Module):
-    """What a run is made of, besides its start."""
+    """What a run is made of, besides its start.
+
+    Attributes:
+        flow: The flow.
+        potential: The loss.
+        measurements: What is measured at each save.
+        solver: The solver, as `simulate` has fitted it to the flow.
+        controller: How its steps adapt: a `GuardedController`, or constant steps.
+        adjoint: How the solve is differentiated.
+        dt0: The first step size that the user asks for; None if the user asks for none.
+        save_every: The distance between two saves.
+        max_solver_steps: Bound on the solver steps per save, on average over a segment.
+        variables: Metadata of everything that is saved.
+        provenance: What the run is made with.
+    """
 
     flow: AbstractFlow
     potential: Potential
@@ -108,7 +134,7 @@ class SimulationProblem(eqx.Module):
             return (*self.flow.failures, TOO_LONG, LOSS_NOT_FINITE)
         return (LOSS_NOT_FINITE,)
 
-    def detail(self, flow_state: Any) -> Float[Array, ""]:
+    def detail(self, flow_state: PyTree[Array]) -> Float[Array, ""]:
         """Return the number that belongs to a failure; nan if there is none."""
         if isinstance(self.flow, AbstractProjectedFlow) and self.flow.failure_detail is not None:
             return getattr(flow_state, self.flow.failure_detail)
@@ -116,8 +142,8 @@ class SimulationProblem(eqx.Module):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the step size adapts."""
-        return isinstance(self.controller, StepMemory)
+        """True if the step size adapts."""
+        return isinstance(self.controller, GuardedController)
 
     def times(self, time: Float[Array, " T"]) -> Array:
         """Return times as a trajectory has them."""
@@ -125,17 +151,31 @@ class SimulationProblem(eqx.Module):
             return jnp.round(time).astype(jnp.int32)
         return time
 
-    def measured(self, states: Any, index: Array, rows: Any) -> tuple[Any, Array, Any]:
-        """Measure along stacked rows of (params, observables), or (state, None)."""
+    def measured(
+        self, states: Measurements, index: Int[Array, ""], rows: _Saved
+    ) -> tuple[Measurements, Int[Array, ""], dict[str, Array], Cost]:
+        """Measure along stacked rows.
 
-        def one(carry: Any, row: tuple[Any, Any]) -> tuple[Any, Any]:
-            states, index = carry
-            params: Any = row[0]
-            predicted: Any = row[1]
-            if row[1] is None:
+        Args:
+            states: Where the measurements stand.
+            index: How many saves were made before.
+            rows: What was saved, with a leading axis.
+
+        Returns:
+            Where the measurements stand then, the number of saves, all observables with a leading
+            axis, and what the measurements cost.
+        """
+        split = len(self.measurements)
+
+        def one(
+            carry: tuple[Measurements, Array], row: _Saved
+        ) -> tuple[tuple[Measurements, Array], tuple[dict[str, Array], Cost]]:
+            (states, index), params = carry, row.params
+            predicted: Any = row.predicted
+            if predicted is None:
                 predicted = self.flow.observables(params, self.potential)
                 params = self.flow.params(params)
-            own, memory = states[: len(self.measurements)], states[len(self.measurements) :]
+            own, memory = states[:split], states[split:]
             values, own, cost = measure_all(self.measurements, self.potential, params, own, index)
             if isinstance(self.flow, AbstractFollowedFlow):
                 instant, kept = predicted
@@ -144,20 +184,24 @@ class SimulationProblem(eqx.Module):
             return ((*own, *memory), index + 1), ({**values, **predicted}, cost)
 
         (states, index), (observables, costs) = lax.scan(one, (states, index), rows)
-        return (
-            states,
-            index,
-            (observables, jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)),
-        )
+        cost = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), costs)
+        return states, index, observables, cost
 
-    def piece(self, state: SimulationState, times, params, observables, stats) -> Trajectory:
-        """Return the trajectory of a segment, without its state."""
+    def piece(
+        self,
+        state: SimulationState,
+        times: Float[Array, " T"],
+        params: Params,
+        observables: Mapping[str, Array],
+        stats: Mapping[str, Array],
+    ) -> Trajectory:
+        """Return the trajectory of a segment that ends at `state`, without that state."""
         return Trajectory(
             steps=self.times(times),
             params=params,
-            observables=observables,
+            observables=dict(observables),
             state=None,
-            stats=stats,
+            stats=dict(stats),
             result=state.result,
             stopped_at=state.stopped_at,
             failure=state.failure,
@@ -170,9 +214,22 @@ class SimulationProblem(eqx.Module):
         )
 
     def stats(
-        self, steps: Any, rejected: Any, at_start: int, measured: Cost, spent: Cost | None
+        self,
+        measured: Cost,
+        spent: Cost | None,
+        steps: int | Array = 0,
+        rejected: int | Array = 0,
+        at_start: int = 0,
     ) -> dict[str, Array]:
-        """Return the stats of a segment; `spent` where the solver counts by itself."""
+        """Return the stats of a segment.
+
+        Args:
+            measured: What the measurements cost.
+            spent: What the solver counted; None if it does not count.
+            steps: How many steps the solver took.
+            rejected: How many of them were rejected.
+            at_start: How often the vector field was evaluated before the first step.
+        """
         per_step = evaluations_per_step(self.solver)
         cost = spent
         if self.flow.cost is not None and not isinstance(self.solver, AbstractFlowSolver):
@@ -187,54 +244,58 @@ class SimulationProblem(eqx.Module):
         }
 
 
-def hyperparameters(flow: AbstractFlow) -> PyTree[Any]:
-    """Return the arrays of a flow: learning rate, relaxation, ..."""
+def hyperparameters(flow: AbstractFlow) -> PyTree[Array]:
+    """Return the arrays of a flow: learning rate, relaxation time, ..."""
     return eqx.filter(flow, eqx.is_array)
 
 
-def same_hyperparameters(before: PyTree[Any], after: PyTree[Any]) -> bool:
-    """Return whether two flows of a kind have the same numbers, outside of compiled code."""
+def same_hyperparameters(before: PyTree[Array], after: PyTree[Array]) -> bool:
+    """Return True if two flows of a kind have the same numbers, outside of compiled code."""
     pairs = jax.tree.leaves(before), jax.tree.leaves(after)
     if len(pairs[0]) != len(pairs[1]):
         return False
     return all(np.array_equal(a, b) for a, b in zip(*pairs, strict=True))
 
 
-def common_dtype(state: PyTree[Any]) -> Any:
+def common_dtype(state: PyTree) -> np.dtype:
     """Return the dtype that holds all leaves."""
     return jnp.result_type(*(x.dtype for x in jax.tree.leaves(state)))
 
 
 @compiled_once
 def begin(
-    problem: SimulationProblem, params: Params, flow_state: Any = None
+    problem: SimulationProblem, params: Params, flow_state: PyTree[Array] = None
 ) -> tuple[SimulationState, Trajectory]:
-    """Make the state of a run that starts, and its first row; from another flow state if given."""
-    flow, potential = problem.flow, problem.potential
-    flow_state = flow.init(potential, params) if flow_state is None else flow_state
-    y0, failure, solver_state = _started(problem, flow_state)
+    """Return the state of a run that starts, and the row of the start.
+
+    Args:
+        problem: What runs.
+        params: The optimizer's start.
+        flow_state: The flow's state there, where it is not to be `flow.init`.
+    """
+    flow, potential, solver = problem.flow, problem.potential, problem.solver
+    # The flow's state, on its surface.
+    if flow_state is None:
+        flow_state = flow.init(potential, params)
+    y0, failure, solver_state = _placed(problem, *_projection(problem)(flow_state, potential))
+    # The first step, and the states of the controller and the solver.
     t0 = jnp.zeros((), common_dtype(y0))
     term = diffrax.ODETerm(ShiftedField(flow, t0))
-    dt0 = problem.dt0
-    if dt0 is None and isinstance(problem.solver, AbstractFlowSolver):
-        dt0 = problem.solver.first_step
+    dt0 = solver.first_step if isinstance(solver, AbstractFlowSolver) else None
+    dt0 = dt0 if problem.dt0 is None else problem.dt0
     dt0 = None if dt0 is None else dt0.astype(t0.dtype)
     controller_state = None
     if problem.adaptive:
+        t1 = t0 + problem.save_every
+        order = solver.error_order(term)
         tnext, controller_state = problem.controller.init(
-            term,
-            t0,
-            t0 + problem.save_every,
-            y0,
-            dt0,
-            potential,
-            problem.solver.func,
-            problem.solver.error_order(term),
+            term, t0, t1, y0, dt0, potential, solver.func, order
         )
-        dt0 = tnext - t0
+        dt0 = jnp.asarray(tnext - t0)
     assert dt0 is not None
     if solver_state is None:
-        solver_state = problem.solver.init(term, t0, t0 + dt0, y0, potential)
+        solver_state = solver.init(term, t0, t0 + dt0, y0, potential)
+    # The row of the start: its observables are always found at once.
     params = flow.params(y0)
     states = tuple(m.init(potential, params) for m in problem.measurements)
     if isinstance(flow, AbstractFollowedFlow):
@@ -242,44 +303,41 @@ def begin(
         states = (*states, flow.first_memory(y0))
     else:
         predicted = flow.observables(y0, potential)
-    rows = jax.tree.map(lambda x: x[None], (params, predicted))
-    measurements, index, (observables, cost) = problem.measured(
-        states, jnp.zeros((), jnp.int32), rows
-    )
+    row = jax.tree.map(lambda x: x[None], _Saved(params, predicted))
+    measurements, index, observables, cost = problem.measured(states, jnp.zeros((), jnp.int32), row)
     measured = {name for m in problem.measurements for name in m.variables}
-    own = {name: x for name, x in observables.items() if name not in measured}
-    check_variables(type(flow).__name__, own, flow.variables)
+    check_variables(type(flow).__name__, observables.keys() - measured, flow.variables)
+    # A start that has failed already.
     time = jnp.zeros(())
-    broken, _, loss = first_failure(rows[0], losses(problem.measurements, observables))
+    broken, _, loss = first_failure(row.params, losses(problem.measurements, observables))
     result = choose(broken, RESULTS.nonfinite, RESULTS.successful)
     result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
-    failure = jnp.where((failure == 0) & loss, len(problem.failures), failure)
     state = SimulationState(
         flow=y0,
         time=time,
         index=index,
-        step=jnp.asarray(dt0),
+        step=dt0,
         solver=solver_state,
         controller=controller_state,
         made_jump=jnp.asarray(False),
         measurements=measurements,
         result=result,
         stopped_at=jnp.where(result == RESULTS.successful, jnp.nan, time),
-        failure=failure,
+        failure=jnp.where((failure == 0) & loss, len(problem.failures), failure),
         hyperparameters=hyperparameters(flow),
         provenance=problem.provenance,
     )
-    at_start = evaluations_at_start(problem.solver, problem.controller, problem.dt0)
-    spent = solver_cost(solver_state, flow.cost)
-    stats = problem.stats(0, 0, at_start, cost, spent)
-    return state, problem.piece(state, time[None], rows[0], observables, stats)
+    at_start = evaluations_at_start(solver, problem.controller, problem.dt0)
+    stats = problem.stats(cost, solver_cost(solver_state, flow.cost), at_start=at_start)
+    return state, problem.piece(state, time[None], row.params, observables, stats)
 
 
 @eqx.filter_jit
 def advance(
     problem: SimulationProblem, state: SimulationState, count: int
 ) -> tuple[SimulationState, Trajectory]:
-    """Integrate to `count` more saves."""
+    """Integrate to `count` more saves; return the state there, and the rows of the saves."""
+    # Integration, on a clock that starts at 0.
     dtype = state.step.dtype
     # Constants, so that XLA sees that the segment has a length and drops what saves an empty one.
     offsets = problem.save_every * np.arange(1, count + 1)
@@ -312,31 +370,30 @@ def advance(
     assert solution.ys is not None
     assert solution.ts is not None
     rows, last = solution.ys
-    flow_state = jax.tree.map(lambda x: x[0], last)
-    measurements, index, (observables, cost) = problem.measured(
-        state.measurements, state.index, rows
-    )
-    params = rows[0] if rows[1] is not None else jax.vmap(problem.flow.params)(rows[0])
+    # Measurements along the saves.
+    measurements, index, observables, cost = problem.measured(state.measurements, state.index, rows)
+    params = rows.params
+    if rows.predicted is None:
+        params = jax.vmap(problem.flow.params)(params)
+    # The first failure: of the loss, of the solver, or of the parameters.
     broken, row, loss = first_failure(params, losses(problem.measurements, observables))
     reached = solution.result == RESULTS.successful
     # Rows that the solver did not reach are not finite: a loss that fails does so before them.
     result = choose(loss | (reached & broken), RESULTS.nonfinite, solution.result)
-    stopped = jnp.where(
-        reached | loss, times[row], state.time + solution.ts[1][0].astype(times.dtype)
-    )
+    solver_stopped = state.time + solution.ts[1][0].astype(times.dtype)
+    stopped = jnp.where(reached | loss, times[row], solver_stopped)
+    # Only a failed projection ends a run with an accepted step and this result.
+    failure = getattr(solution.solver_state, "failure", state.failure)
+    failure = jnp.where(loss, len(problem.failures), failure)
     ended = state.result != RESULTS.successful
     failed = ~ended & (result != RESULTS.successful)
+    # The state to go on from.
     controller_state = solution.controller_state
-    solver_state = solution.solver_state
-    # Only a failed projection ends a run with an accepted step and this result.
-    failure = getattr(solver_state, "failure", state.failure)
-    step = controller_state.step if controller_state is not None else state.step
-    failure = jnp.where(loss, len(problem.failures), failure)
     following = SimulationState(
-        flow=flow_state,
+        flow=jax.tree.map(lambda x: x[0], last),
         time=times[-1],
         index=index,
-        step=step,
+        step=state.step if controller_state is None else controller_state.step,
         solver=solution.solver_state,
         controller=controller_state,
         made_jump=jnp.asarray(solution.made_jump),
@@ -347,22 +404,23 @@ def advance(
         hyperparameters=state.hyperparameters,
         provenance=state.provenance,
     )
-    before, after = (solver_cost(s, problem.flow.cost) for s in (state.solver, solver_state))
-    spent = None if before is None or after is None else after - before
-    stats = problem.stats(
-        solution.stats["num_steps"],
-        solution.stats["num_rejected_steps"],
-        0,
-        cost,
-        spent,
+    before, after = (
+        solver_cost(s, problem.flow.cost) for s in (state.solver, solution.solver_state)
     )
+    spent = None if before is None or after is None else after - before
+    steps, rejected = (solution.stats[f"num_{kind}"] for kind in ("steps", "rejected_steps"))
+    stats = problem.stats(cost, spent, steps, rejected)
     return following, problem.piece(following, times, params, observables, stats)
 
 
 @compiled_once
-def reset(problem: SimulationProblem, state: SimulationState, flow_state: Any) -> SimulationState:
-    """Put another flow state, of other shapes perhaps, at the same time."""
-    flow_state, failure, solver = _started(problem, flow_state)
+def reset(
+    problem: SimulationProblem, state: SimulationState, flow_state: PyTree[Array]
+) -> SimulationState:
+    """Return the run's state with another flow state, of other shapes perhaps, at the same time."""
+    flow_state, failure, solver = _placed(
+        problem, *_projection(problem)(flow_state, problem.potential)
+    )
     time = jnp.zeros_like(state.step)
     term = diffrax.ODETerm(ShiftedField(problem.flow, state.time))
     if solver is None:
@@ -379,11 +437,19 @@ def reset(problem: SimulationProblem, state: SimulationState, flow_state: Any) -
     )
 
 
-def _started(problem: SimulationProblem, flow_state: Any) -> tuple[Any, Int[Array, ""], Any]:
-    """Put a state right; return it, which failure happened, and the solver's state if known."""
+def _projection(problem: SimulationProblem) -> Callable[..., tuple[PyTree[Array], PyTree[Array]]]:
+    """Return what puts a flow's state right: of the solver, of the flow, or nothing."""
     if isinstance(problem.solver, AbstractFlowSolver):
-        flow_state, solver_state = problem.solver.start(flow_state, problem.potential)
-        return flow_state, solver_state.failure, solver_state
+        return problem.solver.start
     if isinstance(problem.flow, AbstractProjectedFlow):
-        return *problem.flow.project(flow_state, problem.potential), None
-    return flow_state, jnp.zeros((), jnp.int32), None
+        return problem.flow.project
+    return lambda state, potential: (state, jnp.zeros((), jnp.int32))
+
+
+def _placed(
+    problem: SimulationProblem, flow_state: PyTree[Array], found: PyTree[Array]
+) -> tuple[PyTree[Array], Int[Array, ""], PyTree[Array]]:
+    """Return the state, which failure happened, and the solver's state if it is known."""
+    if isinstance(problem.solver, AbstractFlowSolver):
+        return flow_state, found.failure, found
+    return flow_state, found, None

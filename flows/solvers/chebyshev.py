@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..core.arrays import BoolScalarLike, RealScalarLike
 from ..core.results import RESULTS, choose
 from ..core.validation import positive, positive_integer
 
@@ -73,7 +74,7 @@ def _coefficients(most: int) -> np.ndarray:
     return table
 
 
-def check_stages(most_stages: Any) -> None:
+def check_stages(most_stages: object) -> None:
     """Check how many stages a step may have.
 
     Raises:
@@ -88,7 +89,7 @@ def stages_for(step: Array, spectral_radius: Array) -> Float[Array, ""]:
     return jnp.ceil(1 + jnp.sqrt(1 + 1.54 * step * spectral_radius.astype(step.dtype)))
 
 
-def _combine(coefficients: Array, *trees: Any) -> Any:
+def _combine(coefficients: Array, *trees: PyTree[Array]) -> PyTree[Array]:
     def leaf(*xs: Array) -> Array:
         weights = coefficients.astype(xs[0].dtype)
         return sum((weights[i] * x for i, x in enumerate(xs[1:], start=1)), weights[0] * xs[0])
@@ -97,15 +98,15 @@ def _combine(coefficients: Array, *trees: Any) -> Any:
 
 
 def chebyshev_step(
-    field: Callable[[Array, Any], Any],
+    field: Callable[[Array, Any], PyTree[Array]],
     t0: Array,
     step: Array,
-    y0: Any,
-    f0: Any,
+    y0: PyTree[Array],
+    f0: PyTree[Array],
     stages: Int[Array, ""],
     most_stages: int,
-    combine: Callable[..., Any] = _combine,
-) -> Any:
+    combine: Callable[..., PyTree[Array]] = _combine,
+) -> PyTree[Array]:
     """Return where one Runge-Kutta-Chebyshev step of `stages` stages leads.
 
     Args:
@@ -137,7 +138,9 @@ def chebyshev_step(
     return last
 
 
-def chebyshev_error(step: Array, y0: Any, y1: Any, f0: Any, f1: Any) -> Any:
+def chebyshev_error(
+    step: Array, y0: PyTree[Array], y1: PyTree[Array], f0: PyTree[Array], f1: PyTree[Array]
+) -> PyTree[Array]:
     """Return the scheme's estimate of the error of a step, 0.8 (y0 - y1) + 0.4 h (f0 + f1)."""
     weights = jnp.stack([0.8 * jnp.ones_like(step), -0.8 * jnp.ones_like(step)])
     weights = jnp.concatenate([weights, 0.4 * jnp.stack([step, step])])
@@ -147,15 +150,34 @@ def chebyshev_error(step: Array, y0: Any, y1: Any, f0: Any, f1: Any) -> Any:
 class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
     """Runge-Kutta-Chebyshev of order two with as many stages as each step needs.
 
-    The stages of a step of length h are the fewest that are stable, s = 1 + sqrt(1 + 1.54 h rho).
+    The stages of a step of length h are the fewest that are stable, s = 1 + sqrt(1 + 1.54 h rho),
+    so that a step twice as long costs only sqrt(2) times as much: an explicit solver for flows
+    that are slow but mildly stiff (Sommeijer, Shampine and Verwer, 1998).
 
     Attributes:
         spectral_radius: rho, bound on the modulus of the eigenvalues of the vector field's
             Jacobian, which should be real and negative, per unit of time.
-        most_stages: A step that would need more is rejected.
+        most_stages: The most stages of a step, at least 2; a step that would need more is rejected.
 
     Raises:
         ValueError: If `spectral_radius` is not positive or `most_stages` below 2.
+
+    Example:
+        >>> import diffrax, jax.numpy as jnp
+        >>> from flows import GradientDescent, GradientFlow, RungeKuttaChebyshev, simulate
+        >>> from potentials import Quadratic
+        >>> flow, bowl = GradientFlow(GradientDescent(0.1)), Quadratic(jnp.asarray([1.0, 500.0]))
+        >>> run = simulate(
+        ...     flow,
+        ...     bowl,
+        ...     jnp.asarray([1.0, 2.0]),
+        ...     steps=40,
+        ...     save_every=40,
+        ...     solver=RungeKuttaChebyshev(spectral_radius=50.0),
+        ...     stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=1e-6),
+        ... )
+        >>> int(run.stats["gradient_evaluations"])  # Tsit5 makes 4407
+        699
     """
 
     spectral_radius: Float[Array, ""] = eqx.field(converter=partial(positive, "spectral_radius"))
@@ -169,29 +191,38 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
     def __check_init__(self) -> None:
         check_stages(self.most_stages)
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: diffrax.AbstractTerm) -> int:
         """Return 2."""
         del terms
         return 2
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> ChebyshevState:
+    def init(
+        self,
+        terms: diffrax.AbstractTerm,
+        t0: RealScalarLike,
+        t1: RealScalarLike,
+        y0: PyTree[Array],
+        args: PyTree,
+    ) -> ChebyshevState:
         """Return the vector field at the start."""
         del t1
         return ChebyshevState(terms.vf(t0, y0, args), jnp.asarray(1, jnp.int32))
 
     def step(
         self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: Any,
-        args: Any,
+        terms: diffrax.AbstractTerm,
+        t0: RealScalarLike,
+        t1: RealScalarLike,
+        y0: PyTree[Array],
+        args: PyTree,
         solver_state: ChebyshevState,
-        made_jump: Any,
+        made_jump: BoolScalarLike,
     ) -> tuple[Any, Any, dict[str, Any], ChebyshevState, RESULTS]:
         """Take one step, with the error estimate of the scheme's authors."""
+        # The slope at the start was the last thing that the step before evaluated.
         f0 = lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: solver_state.slope)
-        step = t1 - t0
+        # As few stages as are stable.
+        t0, step = jnp.asarray(t0), jnp.asarray(t1 - t0)
         stages = stages_for(step, self.spectral_radius)
         too_many = stages > self.most_stages
         stages = jnp.clip(stages, 2, self.most_stages).astype(jnp.int32)
@@ -203,16 +234,19 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         f1 = terms.vf(t1, y1, args)
         error = chebyshev_error(step, y0, y1, f0, f1)
         error = jax.tree.map(lambda e: jnp.where(too_many, jnp.inf, e), error)
+        # What the interpolation between the ends takes: values, and slopes times the step.
         slopes = {
             name: jax.tree.map(lambda f: step.astype(f.dtype) * f, f)
             for name, f in (("k0", f0), ("k1", f1))
         }
         dense_info = {"y0": y0, "y1": y1, **slopes}
         state = ChebyshevState(f1, solver_state.evaluations + stages)
-        # Of a step that is rejected nobody reads it: a constant step size rejects none.
+        # Read only where the step size is constant: an adaptive controller rejects the step.
         result = choose(too_many, RESULTS.nonlinear_divergence, RESULTS.successful)
         return y1, error, dense_info, state, result
 
-    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+    def func(
+        self, terms: diffrax.AbstractTerm, t0: RealScalarLike, y0: PyTree[Array], args: PyTree
+    ) -> Any:
         """Return the vector field."""
         return terms.vf(t0, y0, args)

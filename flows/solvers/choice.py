@@ -1,30 +1,31 @@
-"""What diffrax needs to integrate a flow in segments: the clock, the controller, the costs."""
+"""Which solver, step-size controller and adjoint a run uses, from what its user asks for."""
 
-from typing import Any
+from typing import Any, Final
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import lineax as lx
 import optimistix
-from jaxtyping import Array, Float
 
-from ..core.arrays import DENSE_LIMIT
+from ..core.arrays import DENSE_LIMIT, ScalarLike
 
-# Smallest step that an adaptive controller may fall to before the run counts as failed, relative
-# to the length of a segment, in units of the rounding error.
-_SMALLEST_STEP = 16
-
-_KRYLOV_TOLERANCE = 1e-3
+_KRYLOV_TOLERANCE: Final = 1e-3
 
 
 def choose_controller(
-    solver: Any,
-    controller: Any,
-    dt0: Any,
+    solver: diffrax.AbstractSolver,
+    controller: diffrax.AbstractStepSizeController | None,
+    dt0: ScalarLike | None,
     suited: diffrax.AbstractStepSizeController,
 ) -> diffrax.AbstractStepSizeController:
-    """Return the controller to use, for `controller` None too: `suited` if it fits the solver.
+    """Return the controller to use.
+
+    Args:
+        solver: The solver of the run.
+        controller: What the user asks for; None for `suited`, or constant steps for a solver
+            without an error estimate.
+        dt0: The first, or constant, step size; None if the user gives none.
+        suited: The flow's own.
 
     Raises:
         ValueError: If the solver, the controller and `dt0` do not go together.
@@ -54,11 +55,11 @@ def choose_controller(
     )
 
 
-def choose_adjoint(adjoint: Any) -> diffrax.AbstractAdjoint:
-    """Return the adjoint to use, for None too.
+def choose_adjoint(adjoint: diffrax.AbstractAdjoint | None) -> diffrax.AbstractAdjoint:
+    """Return the adjoint to use, reverse mode with checkpoints for None.
 
     Raises:
-        ValueError: If it is none of diffrax.
+        ValueError: If it is no adjoint of diffrax.
     """
     if adjoint is None:
         return diffrax.RecursiveCheckpointAdjoint()
@@ -69,18 +70,17 @@ def choose_adjoint(adjoint: Any) -> diffrax.AbstractAdjoint:
     return adjoint
 
 
-def smallest_step(dtype: Any, duration: int | float) -> Float[Array, ""]:
-    """Return the step size below which a segment of this duration makes no progress."""
-    return jnp.asarray(_SMALLEST_STEP * jnp.finfo(dtype).eps * max(duration, 1.0), dtype)
-
-
-def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
+def matrix_free(solver: diffrax.AbstractSolver, size: int) -> diffrax.AbstractSolver:
     """Return the solver, with Krylov inner solves if it is implicit and the state is large.
 
     diffrax's implicit solvers build the Jacobian by default, which is P x P. Beyond the dense
     limit GMRES on Jacobian-vector products takes its place in the root finders of the Newton
     family, with the tolerances that they have; other root finders, and those for which another
     linear solver was chosen, stay as they are.
+
+    Args:
+        solver: The solver.
+        size: How many numbers the state holds.
 
     Raises:
         ValueError: If it is no solver of diffrax, or not one for a single ordinary equation.
@@ -101,9 +101,9 @@ def matrix_free(solver: Any, size: int) -> diffrax.AbstractSolver:
     if not isinstance(finder.linear_solver, lx.AutoLinearSolver):
         return solver
     krylov = lx.GMRES(rtol=_KRYLOV_TOLERANCE, atol=_KRYLOV_TOLERANCE)
-    # The two kinds of chord keep a factorised Jacobian, and have none for products alone.
+    # The two kinds of chord keep a factorised Jacobian, which products do not give.
     newton = diffrax.with_stepsize_controller_tols(optimistix.Newton)(linear_solver=krylov)
-    # Numbers, or diffrax's marks for what the controller's tolerances take the place of.
+    # Numbers, or diffrax's marks for those that it takes from the controller.
     newton = eqx.tree_at(_tolerances, newton, _tolerances(finder))
     return eqx.tree_at(lambda s: s.root_finder, solver, newton, is_leaf=lambda x: x is finder)
 

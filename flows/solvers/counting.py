@@ -1,10 +1,9 @@
 """What a solver's steps cost, in evaluations of the vector field and in derivatives."""
 
-from typing import Any
-
 import diffrax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
+from ..core.arrays import ScalarLike
 from ..core.cost import Cost
 from .chebyshev import ChebyshevState
 from .projection import ProjectedSolver, ProjectedState
@@ -31,7 +30,7 @@ def evaluations_per_step(solver: diffrax.AbstractSolver) -> int | None:
 def evaluations_at_start(
     solver: diffrax.AbstractSolver,
     controller: diffrax.AbstractStepSizeController,
-    dt0: Any,
+    dt0: ScalarLike | None,
 ) -> int:
     """Return how often the start of a run evaluates the vector field."""
     tableau = _tableau(solver)
@@ -40,8 +39,8 @@ def evaluations_at_start(
     return int(first_stage) + (2 if chooses else 0)
 
 
-def solver_cost(state: Any, evaluation: Cost | None) -> Cost | None:
-    """Return what a solver has counted itself in its accepted steps, if it does.
+def solver_cost(state: PyTree[Array], evaluation: Cost | None) -> Cost | None:
+    """Return what a solver has counted itself in its accepted steps; None if it does not count.
 
     Args:
         state: The solver's state.
@@ -54,7 +53,12 @@ def solver_cost(state: Any, evaluation: Cost | None) -> Cost | None:
 
 
 def cost_stats(cost: Cost | None, measured: Cost) -> dict[str, Array]:
-    """Return the stats of a trajectory that say what it cost; None where it is not known."""
+    """Return the stats of a trajectory that say what it cost.
+
+    Args:
+        cost: What the run itself cost; None if that is not known, which leaves its stats out.
+        measured: What its measurements cost.
+    """
     stats = {"measurement_gradient_equivalents": measured.gradient_equivalents}
     if cost is not None:
         stats["gradient_evaluations"] = cost.gradients

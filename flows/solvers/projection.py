@@ -8,13 +8,17 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..core.arrays import BoolScalarLike, RealScalarLike
 from ..core.flow import AbstractEquationFlow, AbstractProjectedFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 
 
 def too_long_failure(flow: AbstractProjectedFlow) -> int:
-    """Return the failure of a step that is too long for its solver: next to those of the flow."""
+    """Return the number of the failure of a step that is too long for its solver.
+
+    It follows those of the flow, which are counted from 1 too.
+    """
     return len(flow.failures) + 1
 
 
@@ -23,9 +27,9 @@ class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
 
     Its state has the attributes `cost`, a `Cost` that counts what accepted steps have spent since
     the start, and `failure`, as `project` returns it, or `too_long_failure`. A step that must not
-    be accepted has the result `nonlinear_divergence`, which ends the run where the step size does
-    not adapt, and an infinite error; one that fails for good has no error, so that it always ends
-    the run.
+    be accepted returns the result `nonlinear_divergence`, which ends the run where the step size
+    does not adapt, with an infinite error, so that an adaptive controller shortens it. A step that
+    no shorter one could save returns an error of zero: it is accepted, and its result ends the run.
 
     Attributes:
         equation: The right-hand side that it integrates, `flow.equation`.
@@ -55,17 +59,26 @@ class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
 
 
 class ProjectedState(eqx.Module):
-    """State of `ProjectedSolver`: the inner solver's, and how the last projection went."""
+    """State of `ProjectedSolver`.
 
-    inner: PyTree[Any]
+    Attributes:
+        inner: The inner solver's.
+        failure: Which of the flow's `failures` happened in the last projection, from 1; 0 for none.
+    """
+
+    inner: PyTree[Array]
     failure: Int[Array, ""]
 
 
 class ProjectedSolver(diffrax.AbstractWrappedSolver):
-    """Any solver, followed by the flow's projection.
+    """Any solver, followed by the flow's projection after each step.
 
     A failed projection ends the run: diffrax lets a step return only its own results, so the
     reason is kept in the solver's state.
+
+    Attributes:
+        solver: The solver that takes the steps.
+        flow: The flow that projects where they lead.
     """
 
     solver: diffrax.AbstractSolver
@@ -96,39 +109,48 @@ class ProjectedSolver(diffrax.AbstractWrappedSolver):
         """The inner solver's."""
         return self.solver.term_compatible_contr_kwargs
 
-    def order(self, terms: Any) -> int | None:
+    def order(self, terms: diffrax.AbstractTerm) -> int | None:
         """Return the inner solver's order."""
         return self.solver.order(terms)
 
-    def error_order(self, terms: Any) -> Any:
+    def error_order(self, terms: diffrax.AbstractTerm) -> Any:
         """Return the order of the inner solver's error estimate."""
         return self.solver.error_order(terms)
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> ProjectedState:
+    def init(
+        self,
+        terms: diffrax.AbstractTerm,
+        t0: RealScalarLike,
+        t1: RealScalarLike,
+        y0: PyTree[Array],
+        args: Potential,
+    ) -> ProjectedState:
         """Initialise the inner solver."""
         inner = self.solver.init(terms, t0, t1, y0, args)
         return ProjectedState(inner, jnp.zeros((), jnp.int32))
 
     def step(
         self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: Any,
-        args: Any,
+        terms: diffrax.AbstractTerm,
+        t0: RealScalarLike,
+        t1: RealScalarLike,
+        y0: PyTree[Array],
+        args: Potential,
         solver_state: ProjectedState,
-        made_jump: Any,
+        made_jump: BoolScalarLike,
     ) -> tuple[Any, Any, Any, ProjectedState, RESULTS]:
         """Take a step and project where it leads."""
         y1, error, dense_info, inner, result = self.solver.step(
             terms, t0, t1, y0, args, solver_state.inner, made_jump
         )
         y1, failure = self.flow.project(y1, args)
-        # Between steps, what does not move by itself is interpolated to where it was put.
+        # What has no derivative is interpolated, between steps, to where the projection put it.
         dense_info = {**dense_info, "y1": y1} if "y1" in dense_info else dense_info
         result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
         return y1, error, dense_info, ProjectedState(inner, failure), result
 
-    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+    def func(
+        self, terms: diffrax.AbstractTerm, t0: RealScalarLike, y0: PyTree[Array], args: Potential
+    ) -> Any:
         """Return the inner solver's evaluation of the vector field."""
         return self.solver.func(terms, t0, y0, args)
