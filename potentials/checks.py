@@ -325,13 +325,11 @@ def _floats(name: str, value: object) -> Array:
     A weak type would make a Python number and an array of the same value two compilations.
     """
     try:
-        if not isinstance(value, jax.Array):
-            value = np.asarray(value)
-            if value.dtype.kind not in "iufb":
-                raise TypeError
-        elif not jnp.issubdtype(value.dtype, jnp.number) or jnp.iscomplexobj(value):
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+        kinds = (np.bool_, np.integer, jnp.floating)
+        if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
             raise TypeError
-        return jnp.asarray(value, dtype=jnp.result_type(float))
+        return jnp.asarray(array, dtype=jnp.result_type(float))
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be real numbers, got {value!r}.") from None
 

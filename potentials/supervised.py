@@ -134,8 +134,8 @@ class SupervisedPotential(AbstractPotential):
         """Draw fresh weights, as the model's own class or `build` does it.
 
         Raises:
-            ValueError: if the model is none of this package's networks and there is no `build`, or
-                `build` gives a model of another structure.
+            ValueError: if there is no `build` and the model is not a network of this package, or
+                if `build` returns a model of another structure.
         """
         if self.build is not None:
             model = self.build(key)

@@ -15,8 +15,8 @@ def load_digits(
     """Load handwritten digits of 8 x 8 grey pixels (UCI Optical Recognition, from scikit-learn).
 
     The first `examples` images among the digits 0..classes-1, in the source's order, in which the
-    digits alternate. Pixels have mean 0 and variance 1 over all pixels of the chosen images; parts
-    of a split are standardised by the training part alone with `Dataset.standardised`.
+    digits alternate. Pixels have mean 0 and variance 1 over all pixels of the chosen images;
+    `Dataset.standardised` standardises the parts of a split by the training part only.
 
     Args:
         examples: how many images; None for all of them (1797 with all classes).

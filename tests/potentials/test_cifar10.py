@@ -1,7 +1,10 @@
 """CIFAR-10 from a tiny folder of the published format, and folders that are not it."""
 
+import builtins
+import datetime
 import os
 import pickle
+import struct
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,23 +73,63 @@ def test_batches_that_python_3_wrote_are_read_too(folder, protocol, keys):
     assert_trees_close(data.targets, expected.targets, rtol=0.0, atol=0.0)
 
 
-class Command:
-    """Runs a command when an ordinary unpickler loads it."""
+class Call:
+    """Calls a function when an ordinary unpickler loads it."""
 
-    def __init__(self, command):
-        self.command = command
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
 
     def __reduce__(self):
-        return os.system, (self.command,)
+        return self.call
 
 
 def test_a_pickle_that_would_run_code_is_refused(folder, tmp_path):
-    """And what it would have run did not run."""
+    """The command does not run."""
     mark = tmp_path / "ran"
-    (folder / "data_batch_1").write_bytes(pickle.dumps({"data": Command(f"touch {mark}")}))
+    batch = {"data": Call(os.system, f"touch {mark}")}
+    (folder / "data_batch_1").write_bytes(pickle.dumps(batch))
     with pytest.raises(ValueError, match=r"no CIFAR-10 python batch: it asks for .*system"):
         load_cifar10(folder)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (Call(eval, "1 + 1"), "eval, which no batch needs"),
+        (Call(getattr, {}, "clear"), "getattr, which no batch needs"),
+        (Call(builtins.__import__, "os"), "__import__, which no batch needs"),
+        (Call(np.load, "/dev/null"), "load, which no batch needs"),
+        (datetime.date(2020, 1, 1), "date, which no batch needs"),
+        (np.array([Call(os.system, "echo harm")], object), "dtype 'O8', not of numbers"),
+        (np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]), "dtype 'V12', not of numbers"),
+        (np.array(["text"]), "dtype 'U4', not of numbers"),
+        (np.datetime64("2020-01-01"), "dtype 'M8', not of numbers"),
+    ],
+    ids=["eval", "getattr", "import", "load", "date", "objects", "fields", "text", "time"],
+)
+def test_what_is_no_array_of_numbers_is_refused(folder, content, message, protocol):
+    """Calls, classes, and arrays of anything else, in old and new protocols."""
+    batch = {"data": content, "labels": [0]}
+    (folder / "data_batch_1").write_bytes(pickle.dumps(batch, protocol))
+    with pytest.raises(ValueError, match=f"data_batch_1 is no CIFAR-10 python batch: .*{message}"):
+        load_cifar10(folder)
+
+
+@pytest.mark.parametrize("columns", [2**31 - 1, -1, 0, 3071])
+def test_an_array_of_another_size_than_its_data_is_refused(folder, columns):
+    """The shape in the pickle is changed; the data stay those of two images."""
+    content = python2_pickle(np.zeros((2, 3072), np.uint8), [0, 1])
+    shape = struct.pack("<i", 3072)
+    assert content.count(shape) == 1
+    changed = content.replace(shape, struct.pack("<i", columns))
+    (folder / "data_batch_1").write_bytes(changed)
+    if columns == -1:  # NumPy takes it for "as many as there are".
+        assert load_cifar10(folder, examples=2).inputs.shape == (2, 3, 32, 32)
+        return
+    with pytest.raises(ValueError, match=r"data_batch_1 is no .*cannot reshape"):
+        load_cifar10(folder)
 
 
 @pytest.mark.parametrize(

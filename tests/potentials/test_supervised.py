@@ -194,8 +194,8 @@ def test_init_draws_fresh_weights_for_networks_of_the_package():
     assert_trees_close(jax.tree.leaves(first), jax.tree.leaves(again), rtol=0.0, atol=0.0)
 
 
-def test_init_of_another_module_needs_to_be_told_how():
-    """With `build` it draws; without, it says what to do rather than ignore the key."""
+def test_init_of_another_module_needs_build():
+    """With `build` it draws weights; without, an error says what to do."""
 
     def build(key):
         return eqx.nn.MLP(1, 1, 4, 1, key=key)
@@ -204,10 +204,10 @@ def test_init_of_another_module_needs_to_be_told_how():
     silent = SupervisedPotential(build(jax.random.key(0)), data.inputs, data.targets, mse)
     with pytest.raises(ValueError, match=r"MLP does not say.*build=lambda key.*potential\.params"):
         silent.init(jax.random.key(1))
-    told = SupervisedPotential(
+    drawn = SupervisedPotential(
         build(jax.random.key(0)), data.inputs, data.targets, mse, build=build
     )
-    assert_trees_close(told.init(jax.random.key(0)), told.params, rtol=0.0, atol=0.0)
+    assert_trees_close(drawn.init(jax.random.key(0)), drawn.params, rtol=0.0, atol=0.0)
     other = SupervisedPotential(
         build(jax.random.key(0)),
         data.inputs,
