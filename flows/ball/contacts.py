@@ -29,8 +29,8 @@ _APART = {"float32": 1e-2, "float64": 1e-5}
 # Distances that differ by less, relative to the same scale, are equal.
 _EQUAL = {"float32": 3e-4, "float64": 1e-6}
 
-GLOBAL_LIMIT = 2
-"""Up to this many parameters the contacts are searched for globally."""
+# Up to this many parameters the contacts are searched for globally.
+_GLOBAL_LIMIT = 2
 
 
 class ContactSearch(eqx.Module):
@@ -49,7 +49,7 @@ class ContactSearch(eqx.Module):
 
     def is_global(self, size: int) -> bool:
         """Return True if all contacts are searched for, with that many parameters."""
-        return size <= GLOBAL_LIMIT
+        return size <= _GLOBAL_LIMIT
 
     def band(self, reach: Scalar) -> Scalar:
         """Return by how much distances may differ that count as equal."""
@@ -179,54 +179,35 @@ class Contacts(eqx.Module):
         """The nearest contact (P,)."""
         return self.points[0]
 
-    @property
-    def distance(self) -> Scalar:
-        """The distance of the nearest contact."""
-        return self.distances[0]
-
-    @property
-    def count(self) -> Array:
-        """How many contacts touch."""
-        return jnp.sum(self.touching)
-
     def signed_distances(self, y: Scalar) -> Float[Array, " contact"]:
         """Return the distances to a centre at height y, negative for contacts above it."""
         return jnp.where(self.heights > y, -self.distances, self.distances)
 
 
 def _contacts(found: NearestPoint, cost: Cost, reach: Scalar, band: Scalar) -> Contacts:
-    """Sort what was found, and find out which of it touches."""
+    """Sort what was found, each with a leading axis, and find out which of it touches."""
     order = jnp.argsort(jnp.where(found.converged, found.distance, jnp.inf))
-    points, heights, slopes, distances, residuals, converged = (
-        a[order]
-        for a in (
-            found.point,
-            found.height,
-            found.slope,
-            found.distance,
-            found.residual,
-            found.converged,
-        )
-    )
+    found = jax.tree.map(lambda a: a[order], found)
+    distances, converged = found.distance, found.converged
     scale = lax.stop_gradient(reach) + jnp.finfo(reach.dtype).eps
-    places = jnp.concatenate([points, heights[:, None]], axis=1)
+    places = jnp.concatenate([found.point, found.height[:, None]], axis=1)
     apart = jnp.sum((places[:, None] - places[None, :]) ** 2, axis=-1)
     earlier = jnp.tril(apart <= (_APART[str(reach.dtype)] * scale) ** 2, -1) & converged[None, :]
     single = converged & ~jnp.any(earlier, axis=1)
     touching = single & (distances <= distances[0] + band)
     touching = touching.at[0].set(True)
-    velocity, carrying = minimal_norm(slopes, touching)
+    velocity, carrying = minimal_norm(found.slope, touching)
     # If a search stopped early at a point that is nearer still, the nearest contact is not known.
-    missed = ~found.converged & (found.distance < distances[0] - band)
+    missed = ~converged & (distances < distances[0] - band)
     return Contacts(
-        points=points,
-        heights=heights,
-        slopes=slopes,
+        points=found.point,
+        heights=found.height,
+        slopes=found.slope,
         distances=jnp.where(single, distances, jnp.inf).at[0].set(distances[0]),
         touching=touching,
         carrying=carrying,
         velocity=-velocity,
-        residual=residuals[0],
+        residual=found.residual[0],
         converged=converged[0] & ~jnp.any(missed),
         cost=cost,
     )

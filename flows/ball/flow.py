@@ -143,7 +143,7 @@ class BallCentreFlow(AbstractEquationFlow):
         equation, dtype = self.equation, state.height.dtype
         found, radius = equation.contacts(state, potential), equation.radius(dtype)
         scale = self.optimizer.height_scale.astype(dtype)
-        count = found.count.astype(dtype)
+        count = jnp.sum(found.touching).astype(dtype)
         if not self.optimizer.search.is_global(found.nearest.size):
             count = jnp.full_like(count, jnp.nan)
         observed = {

@@ -82,7 +82,7 @@ def attempt(
         x=jnp.where(done, ball.x, x),
         y=jnp.where(done, ball.y, y),
         contacts=contacts,
-        first_distance=jnp.where(before, contacts.distance, ball.first_distance),
+        first_distance=jnp.where(before, contacts.distances[0], ball.first_distance),
         gap=contacts.signed_distances(ball.y)[0] - radius,
         done=done,
         cost=ball.cost + contacts.cost,

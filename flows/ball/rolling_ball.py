@@ -17,7 +17,7 @@ from ..core.optimizer import AbstractCheckedOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, is_traced
 from ..core.validation import non_negative, positive, positive_integer
-from .contacts import GLOBAL_LIMIT, Contacts, ContactSearch
+from .contacts import Contacts, ContactSearch
 from .nearest_point import Scalar, Surface, largest_curvature
 from .placement import SLACK, place
 
@@ -189,7 +189,7 @@ class RollingBall(AbstractCheckedOptimizer):
         first, second = (jax.tree.map(lambda a, i=i: a[i], both) for i in (0, 1))
 
         # What went wrong, if anything.
-        cuts, limit = self.cuts(surface, flat, first.distance, ~state.started)
+        cuts, limit = self.cuts(surface, flat, first.distances[0], ~state.started)
         point, residual = second.nearest, second.residual
         valid = jnp.isfinite(height) & jnp.all(jnp.isfinite(slope))
         failure = jnp.where(cuts, 2, jnp.where(second.converged | ~valid, 0, 1)).astype(jnp.int32)
@@ -280,7 +280,7 @@ class RollingBall(AbstractCheckedOptimizer):
         size, radius = point.size, self.radius.astype(point.dtype)
         curvature = largest_curvature(surface, point)
         local = 1 / jnp.maximum(curvature, jnp.finfo(point.dtype).tiny)
-        if size > GLOBAL_LIMIT:
+        if not self.search.is_global(size):
             return local
         normal = jnp.append(-slope, 1) / jnp.sqrt(1 + slope @ slope)
         line = jnp.linspace(-1, 1, _ZOOM_POINTS, dtype=point.dtype)

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffrax import AbstractTerm
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
@@ -87,7 +88,7 @@ class BallSolver(AbstractFlowSolver):
         default=_SHORTEST, converter=partial(positive, "shortest")
     )
 
-    term_structure: ClassVar = diffrax.AbstractTerm
+    term_structure: ClassVar = AbstractTerm
     interpolation_cls: ClassVar[Callable[..., diffrax.AbstractLocalInterpolation]] = (
         diffrax.Tsit5.interpolation_cls
     )
@@ -103,7 +104,7 @@ class BallSolver(AbstractFlowSolver):
         """A hundredth of a step of the optimizer."""
         return jnp.asarray(0.01)
 
-    def order(self, terms: diffrax.AbstractTerm) -> int:
+    def order(self, terms: AbstractTerm) -> int:
         """Return 5."""
         del terms
         return 5
@@ -117,7 +118,7 @@ class BallSolver(AbstractFlowSolver):
 
     def init(
         self,
-        terms: diffrax.AbstractTerm,
+        terms: AbstractTerm,
         t0: ScalarLike,
         t1: ScalarLike,
         y0: BallCentreState,
@@ -130,7 +131,7 @@ class BallSolver(AbstractFlowSolver):
     @traced_once
     def step(
         self,
-        terms: diffrax.AbstractTerm,
+        terms: AbstractTerm,
         t0: ScalarLike,
         t1: ScalarLike,
         y0: BallCentreState,
@@ -177,7 +178,7 @@ class BallSolver(AbstractFlowSolver):
         return y1, y_error, info, following, result
 
     def func(
-        self, terms: diffrax.AbstractTerm, t0: ScalarLike, y0: BallCentreState, args: Potential
+        self, terms: AbstractTerm, t0: ScalarLike, y0: BallCentreState, args: Potential
     ) -> BallCentreState:
         """Return the vector field."""
         del terms

@@ -6,6 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from diffrax import AbstractTerm
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from ..core.arrays import BoolLike, ScalarLike
@@ -79,7 +80,7 @@ class RodSolver(AbstractFlowSolver):
     equation: RodEquation
     dense: diffrax.Tsit5 = eqx.field(default_factory=diffrax.Tsit5)
 
-    term_structure: ClassVar = diffrax.AbstractTerm
+    term_structure: ClassVar = AbstractTerm
 
     def interpolation_cls(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, **info: PyTree[Array]
@@ -89,12 +90,12 @@ class RodSolver(AbstractFlowSolver):
             return RodInterpolation(**info)
         return self.dense.interpolation_cls(**info)
 
-    def order(self, terms: diffrax.AbstractTerm) -> int:
+    def order(self, terms: AbstractTerm) -> int:
         """Return 2, that of the stabilised method, the lowest."""
         del terms
         return 2
 
-    def error_order(self, terms: diffrax.AbstractTerm) -> int:
+    def error_order(self, terms: AbstractTerm) -> int:
         """Return 3: what both methods for factors estimate is of this order in the step."""
         del terms
         return 3
@@ -123,12 +124,7 @@ class RodSolver(AbstractFlowSolver):
         return y0, RodSolverState(inner, self._projected(spent), failure)
 
     def init(
-        self,
-        terms: diffrax.AbstractTerm,
-        t0: ScalarLike,
-        t1: ScalarLike,
-        y0: RodState,
-        args: Potential,
+        self, terms: AbstractTerm, t0: ScalarLike, t1: ScalarLike, y0: RodState, args: Potential
     ) -> RodSolverState:
         """Evaluate the slope at the start."""
         del terms, t0, t1
@@ -137,7 +133,7 @@ class RodSolver(AbstractFlowSolver):
     @traced_once
     def step(
         self,
-        terms: diffrax.AbstractTerm,
+        terms: AbstractTerm,
         t0: ScalarLike,
         t1: ScalarLike,
         y0: RodState,
@@ -165,9 +161,7 @@ class RodSolver(AbstractFlowSolver):
         state = RodSolverState(inner, self._projected(spent), failure)
         return y1, error, {**info, "y1": y1}, state, result
 
-    def func(
-        self, terms: diffrax.AbstractTerm, t0: ScalarLike, y0: RodState, args: Potential
-    ) -> RodState:
+    def func(self, terms: AbstractTerm, t0: ScalarLike, y0: RodState, args: Potential) -> RodState:
         """Return the vector field, from which the first step is chosen.
 
         That of a factor is singular at the start, where the covariance has rank one: the
