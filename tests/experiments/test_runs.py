@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -15,8 +16,11 @@ import pytest
 import xarray as xr
 
 import figures
-from experiments import DirectoryError, load, load_config, run
-from experiments.run_directory.directory import claimed, prepare
+from experiments import DirectoryError, export, load, load_config, run
+from experiments.report.drawing import draw_figures
+from experiments.report.summary import table
+from experiments.run_directory import checkpoint
+from experiments.run_directory.directory import claimed, prepare, write_environment
 from experiments.runs import experiment_task
 from experiments.runs.tracks import DISCRETE, Segment, Tracks
 from experiments.store.store import Store
@@ -63,6 +67,8 @@ def test_a_run_directory_holds_what_the_design_says(valley: Path) -> None:
     environment = json.loads((valley / "environment.json").read_text())
     assert {"python", "device", "versions", "commit", "seed", "precision"} <= set(environment)
     assert environment["versions"]["jax"] == jax.__version__
+    if (Path(__file__).parents[2] / ".git").exists():
+        assert re.match(r"[0-9a-f]{40}", environment["commit"])
     assert environment["wall_time"] > 0
 
 
@@ -204,8 +210,6 @@ def test_rows_after_the_last_checkpoint_are_dropped_on_resume(
     valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash between the store and the checkpoint leaves rows that the state does not know."""
-    from experiments.run_directory import checkpoint
-
     original = checkpoint.write
 
     def fail_at_eight(directory: Path, loaded: Experiment, record: Any, *rest: Any) -> None:
@@ -344,7 +348,7 @@ def test_resuming_a_finished_run_changes_nothing(valley: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, r"(?s)not known with which config it ran.*config\.toml: no such file"),
+        (None, r"(?s)config it ran \(written by eosflows 0\.0\.9, this is.*\.toml: no such file"),
         ("steps = = 3", r"(?s)not known with which config it ran.*config\.toml: not valid TOML"),
         ("steps = 3", r"(?s)not known with which config it ran.*config\.toml: \d problems"),
     ],
@@ -353,9 +357,10 @@ def test_resuming_a_finished_run_changes_nothing(valley: Path) -> None:
 def test_resume_refuses_a_run_whose_config_is_gone(
     content: str | None, says: str, valley: Path, tmp_path: Path
 ) -> None:
-    """It names that file rather than the user's, and writes nothing."""
+    """It names that file rather than the user's, and the version that wrote it."""
     path = tmp_path / "copy"
     shutil.copytree(valley, path)
+    write_environment(path, {"versions": {"eosflows": "0.0.9"}})
     (path / "config.toml").unlink()
     if content is not None:
         (path / "config.toml").write_text(content)
@@ -363,6 +368,32 @@ def test_resume_refuses_a_run_whose_config_is_gone(
     with pytest.raises(DirectoryError, match=says):
         quietly(config(), path, resume=True)
     assert sorted(path.rglob("*")) == before
+
+
+def test_a_run_of_an_earlier_version_is_read_and_not_resumed(
+    valley: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint, and results of a config that resolves to another one, name the version."""
+    path = tmp_path / "old"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 6)
+        interrupted_at(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            quietly(config(), path)
+    write_environment(path, {"versions": {"eosflows": "0.0.9"}})
+    before = sorted(path.rglob("*"))
+    with pytest.raises(DirectoryError, match=r"format 6 \(written by eosflows 0\.0\.9, this is"):
+        quietly(config(), path, resume=True)
+    Store.open(path / "results.zarr").update("", {"config_fingerprint": "another"})
+    with pytest.raises(DirectoryError, match=r"another version .*\(written by eosflows 0\.0\.9, "):
+        quietly(config(), path, resume=True)
+    assert sorted(path.rglob("*")) == before
+    assert load(path)["discrete"].sizes["step"] == 5
+    assert "interrupted (at step 4)" in str(table(load(path)).title)
+    assert draw_figures(path, ["loss"]) == []
+    assert export(path, "csv").is_dir()
+    assert quietly(config(), path, overwrite=True).status == "finished"
+    assert_same_results(valley, path)
 
 
 def test_resume_begins_a_run_that_was_stopped_before_its_config_was_written(
