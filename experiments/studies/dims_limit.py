@@ -19,8 +19,7 @@ from .variables import attribute, dataset
 if TYPE_CHECKING:
     from ..compare.mechanics import OverdampedPaths
 
-# An error in proportion to 1 / gamma^2 is told from the solver's down to so many times its
-# relative tolerance.
+# Errors of at least so many times the solver's relative tolerance are those of the limit.
 _RESOLVED = 10.0
 _ORDERS = {"from_rest": 2.0, "moving": 1.0}
 

@@ -114,7 +114,7 @@ class DimsPaths(AbstractStudy):
             energy, power = data["total_energy"].values, data["dissipated_power"].values
             time = data["time"].values
             lost = np.sum((power[1:] + power[:-1]) / 2 * np.diff(time))
-            # The energy at the start may be 0, or cancel; where there is none at all nothing moves.
+            # The energy at the start may be 0, or cancel; where it is 0 throughout, nothing moves.
             scale = max(float(np.abs(energy).max()), float(lost))
             balance = float((energy[0] - energy[-1] - lost) / scale) if scale > 0 else 0.0
             conclusions += [

@@ -1,6 +1,6 @@
 """Where particles come to rest on a circle of minima, for several initial speeds.
 
-Along the circle only friction acts (arXiv 2605.15459): the loss depends on the radius alone, so
+Along the circle only friction acts (arXiv 2605.15459): the loss depends only on the radius, so
 that the angular momentum decays as r^2 phi' = v exp(-gamma t). Hence a particle ends about
 v / (gamma r) radians from where it started.
 """

@@ -145,7 +145,7 @@ class DimsUncertainty(posteriors.AbstractPosteriorStudy):
                 continue
             values = np.stack([run["value"].values for run in runs])
             for j, metric in enumerate(METRICS):
-                # Without other images there is nothing to tell apart.
+                # Without other images there is nothing to distinguish.
                 if metric == "auroc" and name != "digits":
                     continue
                 for i, method in enumerate(self.methods):
@@ -172,7 +172,7 @@ class DimsUncertainty(posteriors.AbstractPosteriorStudy):
 
 
 def _mean(quantity: str, values: np.ndarray) -> Conclusion:
-    """The mean over seeds; its standard error is not known of one seed alone."""
+    """Return the mean over seeds, with its standard error where there are several."""
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Conclusion(quantity, float(values.mean()), standard_error=error)

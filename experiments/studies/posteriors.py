@@ -1,4 +1,4 @@
-"""What the studies of uncertainty share: their fields, what they refuse, and how they train."""
+"""What the studies of uncertainty share: fields, checks of a network's size, and training."""
 
 import importlib.util
 from typing import TYPE_CHECKING, Annotated, TypeAlias
