@@ -1,19 +1,15 @@
 """What a ball makes of a rough line: ironed landscapes, and the paths of the ball's centre."""
 
-import functools
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, jnp, potentials
 from ..tables.base import NonNegativeFloat, PositiveFloat, refuse
 from .fields import Distinct, Saves, check_order, named
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
-
-if TYPE_CHECKING:
-    import flows
-    import potentials
+from .variables import dataset
 
 GridPoints = Annotated[int, pydantic.Field(ge=101, le=10_000_000)]
 Terms = Annotated[int, pydantic.Field(ge=1, le=1000)]
@@ -69,7 +65,7 @@ class BallIroning(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """One per radius."""
-        return tuple(self._named)
+        return tuple(named("radius", self.radii))
 
     def check(self) -> None:
         """Build the potential."""
@@ -77,9 +73,7 @@ class BallIroning(AbstractStudy):
 
     def compute(self, part: str) -> Dataset:
         """Iron the landscape with one radius, and let a ball roll on it."""
-        import flows
-
-        radius = self._named[part]
+        radius = named("radius", self.radii)[part]
         found = flows.ironed(
             self._potential(), radius, lower=self.lower, upper=self.upper, points=self.points
         )
@@ -90,21 +84,19 @@ class BallIroning(AbstractStudy):
         time = self.horizon / self.saves * np.arange(len(path))
         return dataset(
             {
-                "landscape": variable("x", found.landscape[::every], "loss", "landscape"),
-                "height": variable("x", found.height[::every], "loss", "height of the centre"),
-                "crease": variable(
-                    "crease", found.height[found.creases], "loss", "height of creases"
-                ),
-                "minimum": variable("minimum", found.height[minima], "loss", "height of minima"),
-                "path_height": variable("time", path[:, 1], "loss", "height of the rolling centre"),
-                "path_x": variable("time", path[:, 0], "parameter", "place of the rolling centre"),
-                "contacts": variable("time", path[:, 2], "1", "number of contacts"),
+                "landscape": ("x", found.landscape[::every], "loss", "landscape"),
+                "height": ("x", found.height[::every], "loss", "height of the centre"),
+                "crease": ("crease", found.height[found.creases], "loss", "height of creases"),
+                "minimum": ("minimum", found.height[minima], "loss", "height of minima"),
+                "path_height": ("time", path[:, 1], "loss", "height of the rolling centre"),
+                "path_x": ("time", path[:, 0], "parameter", "place of the rolling centre"),
+                "contacts": ("time", path[:, 2], "1", "number of contacts"),
             },
             {
-                "x": variable("x", x[::every], "parameter", "parameter"),
-                "crease_x": variable("crease", x[found.creases], "parameter", "place of creases"),
-                "minimum_x": variable("minimum", x[minima], "parameter", "place of minima"),
-                "time": variable("time", time, "1", "learning rate * steps"),
+                "x": ("x", x[::every], "parameter", "parameter"),
+                "crease_x": ("crease", x[found.creases], "parameter", "place of creases"),
+                "minimum_x": ("minimum", x[minima], "parameter", "place of minima"),
+                "time": ("time", time, "1", "learning rate * steps"),
             },
             label=f"radius = {radius:g}",
             radius=radius,
@@ -129,21 +121,11 @@ class BallIroning(AbstractStudy):
             conclusions.append(Conclusion(f"resting place {name}", data.attrs["rest_x"]))
         return conclusions
 
-    @functools.cached_property
-    def _named(self) -> dict[str, float]:
-        return named("radius", self.radii)
-
     def _potential(self) -> "potentials.WeierstrassSine":
-        import potentials
-
         return potentials.WeierstrassSine(self.terms)
 
     def _path(self, radius: float) -> np.ndarray:
         """Return place, height and contacts of a ball that is dropped and rolls, (time, 3)."""
-        import jax.numpy as jnp
-
-        import flows
-
         waves = 2 * radius * self.terms**2 / (2 * np.pi)
         # A ball of radius 0 has nothing to search.
         least = 128 if radius else 8

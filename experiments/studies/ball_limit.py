@@ -1,19 +1,15 @@
 """Two limits of the rolling ball: radius to 0, gradient flow; learning rate to 0, the flow."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import eqx, flows, jax, jnp, potentials
 from ..tables.base import PositiveFloat, Size
 from .fields import Distinct, Pair
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
-
-if TYPE_CHECKING:
-    from jax import Array
-
-    import potentials
+from .variables import dataset
 
 _COORDINATES = {
     "radius": ("parameter", "radius of the ball"),
@@ -65,8 +61,6 @@ class BallLimit(AbstractStudy):
 
     def check(self) -> None:
         """Build the balls and the potential."""
-        import flows
-
         self._potential()
         for radius in (*self.radii, self.radius):
             flows.RollingBall(self.horizon, radius)
@@ -82,8 +76,8 @@ class BallLimit(AbstractStudy):
             errors = self._to_the_flow(steps)
         name = "distance of the contacts at the end"
         return dataset(
-            {"error": variable(part, errors, "parameter", name)},
-            {part: variable(part, values, *_COORDINATES[part])},
+            {"error": (part, errors, "parameter", name)},
+            {part: (part, values, *_COORDINATES[part])},
             order=float(np.polyfit(np.log(values[:3]), np.log(errors[:3]), 1)[0]),
         )
 
@@ -93,23 +87,15 @@ class BallLimit(AbstractStudy):
         return [Conclusion(names[part], data.attrs["order"], 1.0) for part, data in parts.items()]
 
     def _potential(self) -> "potentials.DoubleWell":
-        import potentials
-
         return potentials.DoubleWell(transverse=[1.0])
 
     def _contacts(self, radii: np.ndarray) -> np.ndarray:
         """Return where the contacts are at the end, for several radii."""
-        import equinox as eqx
-        import jax
-        import jax.numpy as jnp
-
-        import flows
-
         potential, start = self._potential(), jnp.asarray(self.start)
 
         @eqx.filter_jit
         @jax.vmap
-        def end(radius: "Array") -> "Array":
+        def end(radius: "jax.Array") -> "jax.Array":
             flow = flows.BallCentreFlow(flows.RollingBall(self.horizon, radius), curvature=False)
             run = flows.simulate(flow, potential, start, 1, measurements=())
             return run.observables["contact"][-1]
@@ -117,27 +103,17 @@ class BallLimit(AbstractStudy):
         return np.asarray(end(jnp.asarray(radii)))
 
     def _to_gradient_flow(self, radii: np.ndarray) -> np.ndarray:
-        import jax.numpy as jnp
-
-        import flows
-
         flow = flows.GradientFlow(flows.GradientDescent(self.horizon))
         start = jnp.asarray(self.start)
         limit = flows.simulate(flow, self._potential(), start, 1, measurements=()).params[-1]
         return np.linalg.norm(self._contacts(radii) - np.asarray(limit), axis=1)
 
     def _to_the_flow(self, numbers: np.ndarray) -> np.ndarray:
-        import equinox as eqx
-        import jax
-        import jax.numpy as jnp
-
-        import flows
-
         limit = self._contacts(np.array([self.radius]))[0]
         potential, start = self._potential(), jnp.asarray(self.start)
 
         @eqx.filter_jit
-        def end(steps: "Array") -> "Array":
+        def end(steps: "jax.Array") -> "jax.Array":
             rate = self.horizon / steps.astype(start.dtype)
             optimizer = flows.RollingBall(rate, self.radius)
             return jax.lax.fori_loop(

@@ -1,17 +1,15 @@
 """How many local minima a ball leaves of a rough line, against its radius."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, potentials
 from .ball_ironing import GridPoints, Terms, at_creases, check_border
 from .fields import Positives
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
-
-if TYPE_CHECKING:
-    import potentials
+from .variables import dataset
 
 # Interior local minima on [0, 2.1], by radius, of the ironed f(t) = sum over k = 1..100 of
 # sin(k^2 t) / k^2, which goes on beyond both ends; counted on grids of spacing down to 1e-6.
@@ -63,8 +61,6 @@ class BallMinima(AbstractStudy):
 
     def compute(self, part: str) -> Dataset:
         """Count for all radii."""
-        import flows
-
         label, potential, lower, upper = self._line(part)
         radii = (0.0, *sorted(self.radii))
         counts, creased = [], []
@@ -74,10 +70,10 @@ class BallMinima(AbstractStudy):
             creased.append(at_creases(found))
         return dataset(
             {
-                "minima": variable("radius", counts, "1", "local minima"),
-                "minima_at_creases": variable("radius", creased, "1", "local minima at creases"),
+                "minima": ("radius", counts, "1", "local minima"),
+                "minima_at_creases": ("radius", creased, "1", "local minima at creases"),
             },
-            {"radius": variable("radius", radii, "parameter", "radius of the ball")},
+            {"radius": ("radius", radii, "parameter", "radius of the ball")},
             label=label,
         )
 
@@ -99,8 +95,6 @@ class BallMinima(AbstractStudy):
 
     def _line(self, part: str) -> "tuple[str, potentials.AbstractPotential, float, float]":
         """Return a part's label, its potential and the two ends of the line."""
-        import potentials
-
         if part == _SINE:
             label = f"sum of {self.terms} sines on [0, 2.1]"
             return label, potentials.WeierstrassSine(self.terms), 0.0, 2.1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, jax
 from ..tables.base import PositiveFloat, PositiveInt, Seed, building, refuse
 from ..tables.supervised import SupervisedTable
 from .fields import Positives, named
@@ -57,12 +58,10 @@ class BallNetwork(AbstractStudy):
     @property
     def attributes(self) -> dict[str, Any]:
         """The learning rate, 2/eta and the number of parameters."""
-        from jax.flatten_util import ravel_pytree
-
         return {
             "learning_rate": self.learning_rate,
             "critical_sharpness": 2 / self.learning_rate,
-            "parameters": ravel_pytree(self._start)[0].size,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self._start)),
             "time_label": "step",
         }
 
@@ -74,7 +73,7 @@ class BallNetwork(AbstractStudy):
     def check(self) -> None:
         """Build the network on its data."""
         with building("potential"):
-            self._start  # noqa: B018 (kept for the parts)
+            _ = self._start  # All parts have it.
 
     def compute(self, part: str) -> Dataset:
         """Run one of them.
@@ -126,18 +125,12 @@ class BallNetwork(AbstractStudy):
 
     @functools.cached_property
     def _start(self) -> "PyTree[Array]":
-        import jax
-
         return self._loss.init(jax.random.key(self.init_seed))
 
     def _ball(self, radius: float) -> "RollingBall":
-        import flows
-
         return flows.RollingBall(self.learning_rate, radius, self.height_scale)
 
     def _simulated(self, radius: float) -> "Trajectory":
-        import flows
-
         return flows.simulate(
             flows.BallCentreFlow(self._ball(radius)),
             self._loss,
@@ -148,8 +141,6 @@ class BallNetwork(AbstractStudy):
         )
 
     def _iterated(self, radius: float) -> "Trajectory":
-        import flows
-
         measurements = (flows.LossAndGradient(), flows.Curvature(1))
         if radius:
             optimizer = self._ball(radius)

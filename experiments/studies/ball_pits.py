@@ -1,18 +1,15 @@
 """Two balls that start close together in a bowl with pits: whether they end together."""
 
-import functools
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, jax, jnp, potentials
 from ..tables.base import NonNegativeFloat, PositiveFloat, Seed, SmallSize
 from .fields import Pair, Positives, Saves, named
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, plane, variable
-
-if TYPE_CHECKING:
-    import potentials
+from .variables import dataset
 
 _GRID = 181
 
@@ -58,7 +55,7 @@ class BallPits(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """The landscape, and a pair per radius."""
-        return ("ground", *self._named)
+        return ("ground", *named("radius", self.radii))
 
     def check(self) -> None:
         """Build the potential."""
@@ -66,19 +63,15 @@ class BallPits(AbstractStudy):
 
     def compute(self, part: str) -> Dataset:
         """Evaluate the landscape, or let a pair of balls roll."""
-        return self._ground() if part == "ground" else self._pair(self._named[part])
+        return self._ground() if part == "ground" else self._pair(named("radius", self.radii)[part])
 
     def conclude(self, parts: Parts) -> list[Conclusion]:
         """Say how far apart each pair ends."""
         return [
             Conclusion(f"distance of the ends at radius {radius:g}", parts[name].attrs["apart"])
-            for name, radius in self._named.items()
+            for name, radius in named("radius", self.radii).items()
             if name in parts
         ]
-
-    @functools.cached_property
-    def _named(self) -> dict[str, float]:
-        return named("radius", self.radii)
 
     @property
     def _starts(self) -> np.ndarray:
@@ -86,25 +79,19 @@ class BallPits(AbstractStudy):
         return np.stack([first, first + np.asarray(self.offset)])
 
     def _potential(self) -> "potentials.GaussianPits":
-        import potentials
-
         return potentials.GaussianPits(self.pits, self.depth, self.width, seed=self.seed)
 
     def _ground(self) -> Dataset:
-        import jax
-        import jax.numpy as jnp
-
         reach = 1.15 * max(1.0, float(np.abs(self._starts).max()))
         line = np.linspace(-reach, reach, _GRID)
         grid = jnp.asarray(np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1))
         loss = jax.jit(jax.vmap(jax.vmap(self._potential())))(grid)
-        return dataset({"loss": variable(("x0", "x1"), loss, "loss", "loss")}, plane([line, line]))
+        return dataset(
+            {"loss": (("x0", "x1"), loss, "loss", "loss")},
+            {f"x{i}": (f"x{i}", line, "parameter", f"parameter {i}") for i in range(2)},
+        )
 
     def _pair(self, radius: float) -> Dataset:
-        import jax.numpy as jnp
-
-        import flows
-
         rate = self.horizon / self.saves
         optimizer = flows.RollingBall(rate, radius, candidates=self.candidates)
         flow = flows.BallCentreFlow(optimizer, curvature=False)
@@ -125,17 +112,15 @@ class BallPits(AbstractStudy):
         time = rate * np.arange(centres.shape[1])
         return dataset(
             {
-                "centre": variable(
+                "centre": (
                     ("ball", "time", "parameter"),
                     centres,
                     "parameter",
                     "shadow of the ball's centre",
                 ),
-                "contacts": variable(
-                    ("ball", "time"), np.stack(contacts), "1", "number of contacts"
-                ),
+                "contacts": (("ball", "time"), np.stack(contacts), "1", "number of contacts"),
             },
-            {"time": variable("time", time, "1", "learning rate * steps")},
+            {"time": ("time", time, "1", "learning rate * steps")},
             label=f"radius = {radius:g}",
             radius=radius,
             apart=float(np.linalg.norm(centres[1, -1] - centres[0, -1])),

@@ -1,19 +1,15 @@
 """Which minima a ball can touch: wells of growing curvature, measured against rho sigma = 1."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import eqx, flows, jax, jnp
 from ..tables.base import PositiveFloat
 from .fields import check_order
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
-
-if TYPE_CHECKING:
-    from jax import Array
-
-    import flows
+from .variables import dataset
 
 # Nearer to the bottom than this share of the radius counts as touching it.
 _TOUCHING = 1e-3
@@ -28,15 +24,13 @@ _DESCRIPTIONS = {
 }
 
 
-def _quadratic(curvature: "Array", params: "Array") -> "Array":
+def _quadratic(curvature: "jax.Array", params: "jax.Array") -> "jax.Array":
     """Return sigma t^2 / 2, with t the one parameter."""
     return 0.5 * curvature.astype(params.dtype) * params[0] ** 2
 
 
-def _gaussian(curvature: "Array", params: "Array") -> "Array":
+def _gaussian(curvature: "jax.Array", params: "jax.Array") -> "jax.Array":
     """Return -exp(-sigma t^2 / 2), which has the curvature sigma at t = 0 too."""
-    import jax.numpy as jnp
-
     return -jnp.exp(-_quadratic(curvature, params))
 
 
@@ -88,18 +82,12 @@ class BallUnreachable(AbstractStudy):
 
     def compute(self, part: str) -> Dataset:
         """Let a ball roll into the wells of all curvatures at once."""
-        import equinox as eqx
-        import jax
-        import jax.numpy as jnp
-
-        import flows
-
         optimizer = self._ball()
         flow = flows.BallCentreFlow(optimizer, curvature=False)
 
         @eqx.filter_jit
         @jax.vmap
-        def rest(curvature: "Array") -> "dict[str, Array]":
+        def rest(curvature: "jax.Array") -> "dict[str, jax.Array]":
             well = jax.tree_util.Partial(_WELLS[part], curvature)
             start = flows.drop(optimizer, well, jnp.asarray([self.start * self.radius]))
             run = flows.simulate(flow, well, start, 1, measurements=(), max_solver_steps=20_000)
@@ -114,8 +102,8 @@ class BallUnreachable(AbstractStudy):
         products = np.linspace(self.lowest, self.highest, self.points)
         found = rest(jnp.asarray(products / self.radius))
         return dataset(
-            {name: variable("product", found[name], *_DESCRIPTIONS[name]) for name in found},
-            {"product": variable("product", products, "1", "radius times curvature of the well")},
+            {name: ("product", found[name], *_DESCRIPTIONS[name]) for name in found},
+            {"product": ("product", products, "1", "radius times curvature of the well")},
             label=part,
         )
 
@@ -141,6 +129,4 @@ class BallUnreachable(AbstractStudy):
         return conclusions
 
     def _ball(self) -> "flows.RollingBall":
-        import flows
-
         return flows.RollingBall(self.horizon, self.radius, candidates=_CANDIDATES)

@@ -12,21 +12,19 @@ dE/dt3 = eta^2 (2 - 9 zeta^2) <y1^2>, where <.> averages over an orbit: for zeta
 orbits grow, above it they settle on the flow.
 """
 
-import functools
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, jnp, potentials
 from ..tables.base import PositiveFloat, refuse
 from .fields import Distinct, named
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
+from .variables import dataset
 
-if TYPE_CHECKING:
-    import flows
-
+_DEVIATION, _ENERGY = "deviation", "energy"
 _MAX_STEPS = 10**7
 # A run is stored this many times: often enough to see each turn of the oscillation's envelope,
 # which takes 2 pi / (eta sqrt(2 epsilon)) steps.
@@ -90,7 +88,7 @@ class CentralScaling(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """One part per epsilon, and one per zeta."""
-        return (*self._named_epsilons, *self._named_zetas)
+        return (*named(_DEVIATION, self.epsilons), *named(_ENERGY, self.zetas))
 
     def check(self) -> None:
         """Build the optimizer and its flow."""
@@ -98,16 +96,17 @@ class CentralScaling(AbstractStudy):
 
     def compute(self, part: str) -> Dataset:
         """Compute the deviation for one epsilon, or the energy for one zeta."""
-        if part in self._named_epsilons:
-            return self._deviation(self._named_epsilons[part])
-        return self._energy(self._named_zetas[part])
+        epsilons = named(_DEVIATION, self.epsilons)
+        if part in epsilons:
+            return self._deviation(epsilons[part])
+        return self._energy(named(_ENERGY, self.zetas)[part])
 
     def conclude(self, parts: Parts) -> list[Conclusion]:
         """Fit the deviations' power of epsilon, and set each energy's rate beside the law."""
         deviations = [
-            (data.attrs["epsilon"], data.attrs["largest_deviation"])
-            for name, data in parts.items()
-            if name in self._named_epsilons
+            (epsilon, parts[name].attrs["largest_deviation"])
+            for name, epsilon in named(_DEVIATION, self.epsilons).items()
+            if name in parts
         ]
         conclusions = [
             Conclusion(f"largest deviation at epsilon = {epsilon:g}", deviation)
@@ -117,20 +116,12 @@ class CentralScaling(AbstractStudy):
             logarithms = np.log(np.array(deviations))
             slope = float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0])
             conclusions.append(Conclusion("power of epsilon in the deviation", slope, 0.5))
-        for name, zeta in self._named_zetas.items():
+        for name, zeta in named(_ENERGY, self.zetas).items():
             if name in parts:
                 attrs = parts[name].attrs
                 quantity = f"(dE/dt3) / <y1^2> at zeta = {zeta:g}"
                 conclusions.append(Conclusion(quantity, attrs["rate"], attrs["predicted_rate"]))
         return conclusions
-
-    @functools.cached_property
-    def _named_epsilons(self) -> dict[str, float]:
-        return named("deviation", self.epsilons)
-
-    @functools.cached_property
-    def _named_zetas(self) -> dict[str, float]:
-        return named("energy", self.zetas)
 
     @property
     def _edge(self) -> float:
@@ -138,8 +129,6 @@ class CentralScaling(AbstractStudy):
         return 2 / self.learning_rate
 
     def _flow(self) -> "flows.CentralFlow":
-        import flows
-
         optimizer = flows.GradientDescent(self.learning_rate)
         return flows.CentralFlow(optimizer, rank=2, relaxation_time=self.relaxation_time)
 
@@ -147,11 +136,6 @@ class CentralScaling(AbstractStudy):
         return max(2, round(self.horizon / epsilon))
 
     def _deviation(self, epsilon: float) -> Dataset:
-        import jax.numpy as jnp
-
-        import flows
-        import potentials
-
         # Well-posed: a start below the edge would let the oscillation decay to rounding errors.
         start = jnp.array([math.sqrt(epsilon), self._edge])
         potential, steps = potentials.SharpValley(epsilon, 1.0), self._steps(epsilon)
@@ -170,15 +154,21 @@ class CentralScaling(AbstractStudy):
         midpoints, centres = discrete.midpoints("three_point"), central.params
         return dataset(
             {
-                "distance": variable(
-                    "step", deviation, "parameter", "distance of the midpoint from Central Flow"
+                "distance": (
+                    "step",
+                    deviation,
+                    "parameter",
+                    "distance of the midpoint from Central Flow",
                 ),
-                "y": variable(
-                    "step", midpoints[:, 1], "parameter", "y of the midpoint of gradient descent"
+                "y": (
+                    "step",
+                    midpoints[:, 1],
+                    "parameter",
+                    "y of the midpoint of gradient descent",
                 ),
-                "centre_y": variable("step", centres[:, 1], "parameter", "y of Central Flow"),
+                "centre_y": ("step", centres[:, 1], "parameter", "y of Central Flow"),
             },
-            {"step": variable("step", central.steps, "optimizer steps", "time of the save")},
+            {"step": ("step", central.steps, "optimizer steps", "time of the save")},
             label=f"epsilon = {epsilon:g}",
             epsilon=epsilon,
             largest_deviation=float(deviation.max()),
@@ -186,11 +176,6 @@ class CentralScaling(AbstractStudy):
         )
 
     def _energy(self, zeta: float) -> Dataset:
-        import jax.numpy as jnp
-
-        import flows
-        import potentials
-
         epsilon = self.energy_epsilon
         unit = math.sqrt(epsilon)
         start = jnp.array([math.sqrt(2 * epsilon), self._edge + 1.5 * unit])
@@ -208,10 +193,10 @@ class CentralScaling(AbstractStudy):
         time = epsilon * np.asarray(run.steps)[kept]
         return dataset(
             {
-                "energy": variable("time", energy[kept], "1", "energy E of the oscillation"),
-                "integral": variable("time", integral[kept], "1", "integral of y1^2 over t3"),
+                "energy": ("time", energy[kept], "1", "energy E of the oscillation"),
+                "integral": ("time", integral[kept], "1", "integral of y1^2 over t3"),
             },
-            {"time": variable("time", time, "1", "t3 = epsilon * steps")},
+            {"time": ("time", time, "1", "t3 = epsilon * steps")},
             label=f"zeta = {zeta:g}",
             zeta=zeta,
             epsilon=epsilon,

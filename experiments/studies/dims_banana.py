@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..system.lazy import potentials
 from ..tables.base import PositiveFloat, Seed, Size, SmallSize
 from . import posteriors
 from .study import Conclusion, Dataset, Parts
-from .variables import attribute, dataset, variable
+from .variables import attribute, dataset
 
 if TYPE_CHECKING:
     from ..uncertainty.examples import Examples
@@ -80,8 +81,6 @@ class DimsBanana(posteriors.AbstractPosteriorStudy):
 
     @functools.cached_property
     def _examples(self) -> "Examples":
-        import potentials
-
         from ..uncertainty.examples import Examples
 
         data = potentials.banana(self.train + 2 * self.validation, self.noise, self.seed)
@@ -99,10 +98,8 @@ class DimsBanana(posteriors.AbstractPosteriorStudy):
         data = self._examples.train
         return dataset(
             {
-                "points": variable(
-                    ("example", "coordinate"), data.inputs, "1", "points, generated"
-                ),
-                "label": variable("example", labels(data), "1", "class"),
+                "points": (("example", "coordinate"), data.inputs, "1", "points, generated"),
+                "label": ("example", labels(data), "1", "class"),
             },
             label="training data (generated)",
         )
@@ -118,10 +115,10 @@ class DimsBanana(posteriors.AbstractPosteriorStudy):
         map_ = scores.probabilities(fit, grid)[:, 1].reshape(_POINTS, _POINTS)
         predicted = scores.probabilities(fit, test.inputs)
         return dataset(
-            {"probability": variable(("x0", "x1"), map_, "1", "predicted probability of class 1")},
+            {"probability": (("x0", "x1"), map_, "1", "predicted probability of class 1")},
             {
-                "x0": variable("x0", axis, "1", "first coordinate"),
-                "x1": variable("x1", axis, "1", "second coordinate"),
+                "x0": ("x0", axis, "1", "first coordinate"),
+                "x1": ("x1", axis, "1", "second coordinate"),
             },
             label=method,
             scale=scale,

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, jnp, potentials
 from ..tables.base import PositiveFloat
 from .fields import Distinct, Pair
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import attribute, dataset, variable
+from .variables import attribute, dataset
 
 if TYPE_CHECKING:
     from ..compare.mechanics import OverdampedPaths
 
-# An error in proportion to 1 / gamma^2 is told from the solver's down to so many times its
-# relative tolerance.
+# Errors of at least so many times the solver's relative tolerance are those of the limit.
 _RESOLVED = 10.0
 _ORDERS = {"from_rest": 2.0, "moving": 1.0}
 
@@ -60,17 +60,11 @@ class DimsLimit(AbstractStudy):
 
     def check(self) -> None:
         """Build the flows."""
-        import flows
-
         for gamma in self.frictions:
             flows.DissipativeFlow(self.gravity, flows.Viscous(gamma))
 
     def compute(self, part: str) -> Dataset:
         """Run for every friction."""
-        import jax.numpy as jnp
-
-        import potentials
-
         from ..compare import mechanics
 
         frictions = np.sort(self.frictions)
@@ -89,19 +83,18 @@ class DimsLimit(AbstractStudy):
         s = np.linspace(0.0, self.horizon, mechanics.SAVES)
         return dataset(
             {
-                "error": variable(
-                    "friction", error, "parameter", "distance from the limit at the end"
+                "error": ("friction", error, "parameter", "distance from the limit at the end"),
+                "params": (
+                    ("friction", "time", "parameter"),
+                    paths,
+                    "parameter",
+                    "path of the particle",
                 ),
-                "params": variable(
-                    ("friction", "time", "parameter"), paths, "parameter", "path of the particle"
-                ),
-                "limit": variable(
-                    ("time", "parameter"), limit, "parameter", "path of the limiting flow"
-                ),
+                "limit": (("time", "parameter"), limit, "parameter", "path of the limiting flow"),
             },
             {
-                "friction": variable("friction", frictions, "1 / time", "gamma"),
-                "time": variable("time", s, "time^2", "s = t / gamma"),
+                "friction": ("friction", frictions, "1 / time", "gamma"),
+                "time": ("time", s, "time^2", "s = t / gamma"),
             },
             label=part.replace("_", " "),
             order=order_in_inverse(frictions, error, smallest),
@@ -133,8 +126,6 @@ def _check_whole(found: "OverdampedPaths", horizon: float, frictions: np.ndarray
     Raises:
         flows.SimulationError: if there is one.
     """
-    import flows
-
     from ..compare.mechanics import MAX_SOLVER_STEPS
 
     lost = [f"friction {gamma:g}" for gamma in frictions[~np.asarray(found.whole)]]

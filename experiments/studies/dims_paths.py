@@ -1,11 +1,12 @@
 """Paths and energies of one start under several friction laws, on a potential of two parameters."""
 
 import functools
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import flows, jnp
 from ..tables.base import (
     MOST_TABLES,
     Name,
@@ -20,9 +21,6 @@ from ..tables.friction import FrictionTable
 from ..tables.potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
 from .fields import Pair, Saves
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-
-if TYPE_CHECKING:
-    import flows
 
 _LANDSCAPE = "landscape"
 _RESERVED = (*RESERVED_LABELS, "conclusions")
@@ -116,7 +114,7 @@ class DimsPaths(AbstractStudy):
             energy, power = data["total_energy"].values, data["dissipated_power"].values
             time = data["time"].values
             lost = np.sum((power[1:] + power[:-1]) / 2 * np.diff(time))
-            # The energy at the start may be 0, or cancel; where there is none at all nothing moves.
+            # The energy at the start may be 0, or cancel; where it is 0 throughout, nothing moves.
             scale = max(float(np.abs(energy).max()), float(lost))
             balance = float((energy[0] - energy[-1] - lost) / scale) if scale > 0 else 0.0
             conclusions += [
@@ -136,8 +134,6 @@ class DimsPaths(AbstractStudy):
         return {}
 
     def _landscape(self) -> Dataset:
-        import jax.numpy as jnp
-
         from ..compare.landscape import landscape
 
         for label in self._laws:
@@ -148,10 +144,6 @@ class DimsPaths(AbstractStudy):
         return landscape(self.potential.build().potential, jnp.array(self.start), paths)
 
     def _run(self, label: str) -> "flows.Trajectory":
-        import jax.numpy as jnp
-
-        import flows
-
         friction, velocity = self._laws[label].build(), jnp.array(self.velocity)
         run = flows.simulate(
             flows.DissipativeFlow(self.gravity, friction, velocity),

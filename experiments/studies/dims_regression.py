@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..system.lazy import jnp, potentials
 from ..tables.base import PositiveFloat, Seed, SmallSize
 from ..tables.data import TwoOrMore
 from . import posteriors
 from .study import Conclusion, Dataset, Parts
-from .variables import attribute, dataset, variable
+from .variables import attribute, dataset
 
 if TYPE_CHECKING:
     from ..uncertainty.examples import Examples
@@ -86,16 +87,14 @@ class DimsRegression(posteriors.AbstractPosteriorStudy):
 
     @functools.cached_property
     def _examples(self) -> "Examples":
-        from potentials import generated_regression
-
         from ..uncertainty.examples import Examples
 
         # Every seed is one that NumPy takes.
         choosing, judging = ((self.seed + shift) % 2**32 for shift in (1, 2))
         return Examples(
-            train=generated_regression(self.train, self.noise, _GAP, self.seed),
-            held_out=generated_regression(self.validation, self.noise, _GAP, choosing),
-            test=generated_regression(self.validation, self.noise, 0.0, judging),
+            train=potentials.generated_regression(self.train, self.noise, _GAP, self.seed),
+            held_out=potentials.generated_regression(self.validation, self.noise, _GAP, choosing),
+            test=potentials.generated_regression(self.validation, self.noise, 0.0, judging),
             outside=None,
         )
 
@@ -107,15 +106,13 @@ class DimsRegression(posteriors.AbstractPosteriorStudy):
         data = self._examples.train
         return dataset(
             {
-                "x": variable("example", data.inputs[:, 0], "1", "input, generated"),
-                "y": variable("example", data.targets[:, 0], "1", "target, generated"),
+                "x": ("example", data.inputs[:, 0], "1", "input, generated"),
+                "y": ("example", data.targets[:, 0], "1", "target, generated"),
             },
             label="training data (generated)",
         )
 
     def _bands(self, method: str) -> Dataset:
-        import jax.numpy as jnp
-
         from ..uncertainty import scores
 
         train, held_out, test, _ = self._examples
@@ -127,13 +124,11 @@ class DimsRegression(posteriors.AbstractPosteriorStudy):
         residual = inside - np.asarray(train.targets)[None, :, 0]
         return dataset(
             {
-                "mean": variable("x", outputs.mean(axis=0), "1", "mean prediction"),
-                "deviation": variable("x", outputs.std(axis=0), "1", "deviation over samples"),
-                "samples": variable(
-                    ("sample", "x"), outputs[:_SHOWN], "1", "predictions of some samples"
-                ),
+                "mean": ("x", outputs.mean(axis=0), "1", "mean prediction"),
+                "deviation": ("x", outputs.std(axis=0), "1", "deviation over samples"),
+                "samples": (("sample", "x"), outputs[:_SHOWN], "1", "predictions of some samples"),
             },
-            {"x": variable("x", grid, "1", "input")},
+            {"x": ("x", grid, "1", "input")},
             label=method,
             scale=scale,
             kept=fit.kept,

@@ -1,19 +1,19 @@
 """Where particles come to rest on a circle of minima, for several initial speeds.
 
-Along the circle only friction acts (arXiv 2605.15459): the loss depends on the radius alone, so
+Along the circle only friction acts (arXiv 2605.15459): the loss depends only on the radius, so
 that the angular momentum decays as r^2 phi' = v exp(-gamma t). Hence a particle ends about
 v / (gamma r) radians from where it started.
 """
 
-import functools
 from typing import Any, Literal
 
 import numpy as np
 
+from ..system.lazy import flows, jax, jnp, potentials
 from ..tables.base import PositiveFloat, Seed, Size
 from .fields import Positives, named
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
+from .variables import dataset
 
 
 class DimsRing(AbstractStudy):
@@ -50,27 +50,18 @@ class DimsRing(AbstractStudy):
     @property
     def parts(self) -> tuple[str, ...]:
         """One part per speed."""
-        return tuple(self._named)
+        return tuple(named("speed", self.speeds))
 
     def check(self) -> None:
         """Build the potential and the flow."""
-        import flows
-        import potentials
-
         potentials.Ring(self.radius)
         flows.DissipativeFlow(self.gravity, flows.Viscous(self.friction))
 
     def compute(self, part: str) -> Dataset:
         """Throw the particles of one speed."""
-        import jax
-        import jax.numpy as jnp
-
-        import flows
-        import potentials
-
         from ..compare.mechanics import turned_angles
 
-        speed, key = self._named[part], jax.random.key(self.seed)
+        speed, key = named("speed", self.speeds)[part], jax.random.key(self.seed)
         potential, start = potentials.Ring(self.radius), jnp.array([self.radius, 0.0])
         found = flows.sample_minima(
             potential,
@@ -88,17 +79,16 @@ class DimsRing(AbstractStudy):
         angles = turned_angles(flow, potential, start, velocities, found.stopping_time)
         return dataset(
             {
-                "params": variable(
-                    ("sample", "parameter"), found.params, "parameter", "where a sample rests"
+                "params": (
+                    ("sample", "parameter"),
+                    found.params,
+                    "parameter",
+                    "where a sample rests",
                 ),
-                "angle": variable(
-                    "sample", angles, "radian", "angle by which it turned, turns counted"
-                ),
-                "stopping_time": variable(
-                    "sample", found.stopping_time, "time", "when it came to rest"
-                ),
-                "loss": variable("sample", found.loss, "loss", "loss where it rests"),
-                "converged": variable("sample", found.converged, "1", "whether it came to rest"),
+                "angle": ("sample", angles, "radian", "angle by which it turned, turns counted"),
+                "stopping_time": ("sample", found.stopping_time, "time", "when it came to rest"),
+                "loss": ("sample", found.loss, "loss", "loss where it rests"),
+                "converged": ("sample", found.converged, "1", "whether it came to rest"),
             },
             label=f"initial speed {speed:g}",
             speed=speed,
@@ -124,7 +114,3 @@ class DimsRing(AbstractStudy):
                 Conclusion(f"largest r | |w| - r | / sqrt(E / grav) {at} (at most)", farthest, 1.0),
             ]
         return conclusions
-
-    @functools.cached_property
-    def _named(self) -> dict[str, float]:
-        return named("speed", self.speeds)

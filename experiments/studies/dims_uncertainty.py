@@ -10,7 +10,7 @@ from ..tables.base import BuildError, Seed, Size, SmallSize, Table
 from . import posteriors
 from .fields import Once
 from .study import Conclusion, Dataset, Parts
-from .variables import dataset, variable
+from .variables import dataset
 
 METRICS = ("nll", "brier", "ece", "accuracy", "auroc")
 # Methods of which a sample, or a member, may not count.
@@ -117,16 +117,19 @@ class DimsUncertainty(posteriors.AbstractPosteriorStudy):
         scales, kept, losses = zip(*chosen, strict=True)
         return dataset(
             {
-                "value": variable(("method", "metric"), values, "1", "metric on test examples"),
-                "scale": variable("method", scales, "1", "scale that was chosen; nan for none"),
-                "kept": variable("method", kept, "1", "share of samples that count"),
-                "training_loss": variable(
-                    "method", losses, "loss", "largest training loss of the networks it is made of"
+                "value": (("method", "metric"), values, "1", "metric on test examples"),
+                "scale": ("method", scales, "1", "scale that was chosen; nan for none"),
+                "kept": ("method", kept, "1", "share of samples that count"),
+                "training_loss": (
+                    "method",
+                    losses,
+                    "loss",
+                    "largest training loss of the networks it is made of",
                 ),
             },
             {
-                "method": variable("method", np.array(self.methods, object), "1", "method"),
-                "metric": variable("metric", np.array(METRICS, object), "1", "metric"),
+                "method": ("method", np.array(self.methods, object), "1", "method"),
+                "metric": ("metric", np.array(METRICS, object), "1", "metric"),
             },
             label=part,
             data=name,
@@ -142,7 +145,7 @@ class DimsUncertainty(posteriors.AbstractPosteriorStudy):
                 continue
             values = np.stack([run["value"].values for run in runs])
             for j, metric in enumerate(METRICS):
-                # Without other images there is nothing to tell apart.
+                # Without other images there is nothing to distinguish.
                 if metric == "auroc" and name != "digits":
                     continue
                 for i, method in enumerate(self.methods):
@@ -169,7 +172,7 @@ class DimsUncertainty(posteriors.AbstractPosteriorStudy):
 
 
 def _mean(quantity: str, values: np.ndarray) -> Conclusion:
-    """The mean over seeds; its standard error is not known of one seed alone."""
+    """Return the mean over seeds, with its standard error where there are several."""
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Conclusion(quantity, float(values.mean()), standard_error=error)

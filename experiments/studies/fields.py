@@ -10,7 +10,7 @@ from ..tables.base import PositiveFloat, Table, refuse
 _Item = TypeVar("_Item")
 
 
-def _differ(values: tuple[float, ...]) -> tuple[float, ...]:
+def _differ(values: tuple[int | float, ...]) -> tuple[int | float, ...]:
     if len({f"{value:g}" for value in values}) < len(values):
         raise ValueError("must differ in their first six digits, which name the parts")
     return values

@@ -1,18 +1,17 @@
-"""What the studies of uncertainty share: their fields, what they refuse, and how they train."""
+"""What the studies of uncertainty share: fields, checks of a network's size, and training."""
 
 import importlib.util
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import pydantic
 
+from ..system.lazy import jax, potentials
 from ..tables.base import BuildError, PositiveFloat, Size, SmallSize
 from ..uncertainty.methods import METHODS, Method
 from .fields import Once, Positives
 from .study import AbstractStudy
 
 if TYPE_CHECKING:
-    import potentials
-
     from ..uncertainty.posteriors import Posteriors
 
 Methods: TypeAlias = Annotated[tuple[Method, ...], pydantic.Field(strict=False, min_length=1), Once]
@@ -121,8 +120,6 @@ def train(
     Returns:
         The methods around the network.
     """
-    import jax
-
     from ..uncertainty.posteriors import Posteriors
     from ..uncertainty.training import interpolate, network
 

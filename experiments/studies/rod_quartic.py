@@ -5,20 +5,16 @@ w^2 = S/Q - 2/(eta Q), which loses its symmetry at S = 3/eta. The rod flow has a
 the centre 0 and that variance for every S above 2/eta.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
+from ..system.lazy import eqx, flows, jax, jnp, potentials
 from ..tables.base import PositiveFloat, refuse
 from .fields import check_order
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset, variable
-
-if TYPE_CHECKING:
-    from jax import Array
-
-    import potentials
+from .variables import dataset
 
 # learning_rate * S up to which gradient descent on the quartic stays bounded.
 _BOUNDED = 4.0
@@ -88,21 +84,14 @@ class RodQuartic(AbstractStudy):
 
     def check(self) -> None:
         """Build the optimizer."""
-        import flows
-
         flows.GradientDescent(self.learning_rate)
 
     def compute(self, part: str) -> Dataset:
         """Run one of them for all curvatures at once."""
-        import equinox as eqx
-        import jax
-        import jax.numpy as jnp
-
-        import potentials
 
         @eqx.filter_jit
         @jax.vmap
-        def ends(curvature: "Array") -> "dict[str, Array]":
+        def ends(curvature: "jax.Array") -> "dict[str, jax.Array]":
             potential = potentials.Quartic(curvature, self.quartic)
             if part == "gradient_descent":
                 return {"iterates": self._iterates(potential)}
@@ -111,11 +100,11 @@ class RodQuartic(AbstractStudy):
         curvatures = self._curvatures
         return dataset(
             {
-                name: variable(("curvature", "last")[: value.ndim], value, *_DESCRIPTIONS[name])
+                name: (("curvature", "last")[: value.ndim], value, *_DESCRIPTIONS[name])
                 for name, value in ends(jnp.asarray(curvatures)).items()
             },
             {
-                "curvature": variable(
+                "curvature": (
                     "curvature",
                     curvatures,
                     "loss / parameter^2",
@@ -154,28 +143,19 @@ class RodQuartic(AbstractStudy):
     def _curvatures(self) -> np.ndarray:
         return np.linspace(self.lowest, self.highest, self.points)
 
-    def _iterates(self, potential: "potentials.Quartic") -> "Array":
+    def _iterates(self, potential: "potentials.Quartic") -> "jax.Array":
         """Return the last iterates of gradient descent, of shape (_LAST,)."""
-        import jax
-        import jax.numpy as jnp
-
-        import flows
-
         optimizer = flows.GradientDescent(self.learning_rate)
 
-        def step(state: Any, _: None) -> "tuple[Any, Array]":
+        def step(state: Any, _: None) -> "tuple[Any, jax.Array]":
             state = optimizer.step(state, potential)
             return state, optimizer.params(state)[0]
 
         start = optimizer.init(jnp.array([self.start]))
         return jax.lax.scan(step, start, length=self.steps)[1][-_LAST:]
 
-    def _end_of_flow(self, part: str, potential: "potentials.Quartic") -> "dict[str, Array]":
+    def _end_of_flow(self, part: str, potential: "potentials.Quartic") -> "dict[str, jax.Array]":
         """Return the centre of a flow at the end, and the variance if it predicts one."""
-        import jax.numpy as jnp
-
-        import flows
-
         optimizer = flows.GradientDescent(self.learning_rate)
         if part == "rod_flow":
             flow = flows.RodFlow(optimizer, rank=1, alignment=False)

@@ -1,7 +1,7 @@
-"""Variables of a study's datasets, each with its unit and one line of description."""
+"""The datasets of studies, whose variables each have a unit and one line of description."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -9,47 +9,40 @@ from .study import Dataset
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
-    from xarray import Variable
 else:
-    ArrayLike = Variable = Any
+    ArrayLike = Any
 
+Values: TypeAlias = ArrayLike | Sequence[float] | Sequence[Sequence[float]]
 
-def variable(
-    dims: str | Sequence[str],
-    values: ArrayLike | Sequence[float] | Sequence[Sequence[float]],
-    units: str,
-    description: str,
-) -> Variable:
-    """Make a variable with the attributes `units` and `long_name`.
-
-    Args:
-        dims: Names of its dimensions.
-        values: Its values, of as many dimensions.
-        units: The unit; "1" for a pure number.
-        description: One line.
-    """
-    import xarray as xr
-
-    return xr.Variable(dims, np.asarray(values), {"units": units, "long_name": description})
+Described: TypeAlias = tuple[str | tuple[str, ...], Values, str, str]
+"""Names of dimensions, values, unit ("1" for a pure number) and one line of description."""
 
 
 def dataset(
-    variables: Mapping[str, Variable],
-    coordinates: Mapping[str, Variable] | None = None,
+    variables: Mapping[str, Described],
+    coordinates: Mapping[str, Described] | None = None,
     **attributes: str | float | int,
 ) -> Dataset:
-    """Make a part of a study of its variables, coordinates and attributes."""
+    """Make a part of a study, with the attributes `units` and `long_name` of each variable.
+
+    Args:
+        variables: By name.
+        coordinates: By name.
+        attributes: Of the part.
+
+    Returns:
+        An `xarray.Dataset`.
+    """
     import xarray as xr
 
-    return xr.Dataset(dict(variables), dict(coordinates or {}), attributes)
+    def described(dims: str | tuple[str, ...], values: Values, units: str, text: str) -> Any:
+        return xr.Variable(dims, np.asarray(values), {"units": units, "long_name": text})
 
-
-def plane(values: Sequence[np.ndarray]) -> dict[str, Variable]:
-    """Return the coordinates `x0` and `x1` of a grid of two parameters."""
-    return {
-        f"x{i}": variable(f"x{i}", axis, "parameter", f"parameter {i}")
-        for i, axis in enumerate(values)
-    }
+    return xr.Dataset(
+        {name: described(*one) for name, one in variables.items()},
+        {name: described(*one) for name, one in (coordinates or {}).items()},
+        attributes,
+    )
 
 
 def attribute(data: Dataset, name: str) -> float:

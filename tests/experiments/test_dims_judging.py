@@ -40,7 +40,7 @@ def fit_of(outputs: Any) -> Fit:
 def test_a_prediction_is_the_mean_of_the_samples_probabilities() -> None:
     """Of log odds 0 and log 9: (0.5 + 0.9) / 2, where the mean of the logits would give 0.75."""
     fit = fit_of([[[0.0, 0.0]], [[np.log(9.0), 0.0]]])
-    assert scores.probabilities(fit, None) == pytest.approx(np.array([[0.7, 0.3]]))
+    assert scores.probabilities(fit, np.zeros((1, 1))) == pytest.approx(np.array([[0.7, 0.3]]))
 
 
 def test_the_variance_of_a_regression_is_that_of_the_samples_and_of_the_noise() -> None:
