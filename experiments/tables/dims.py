@@ -20,8 +20,9 @@ from .base import (
 )
 from .data import TwoOrMore
 from .flows import RESERVED_LABELS
-from .friction import FrictionTable
-from .potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
+from .kinds import OneOf
+from .mechanics import FrictionTable
+from .potentials import POTENTIALS, AbstractToyTable
 from .study_base import AbstractStudyTable, Distinct
 
 
@@ -87,8 +88,7 @@ class DimsPathsTable(AbstractStudyTable):
 
     kind: Literal["dims_paths"]
     potential: Annotated[
-        RingTable | RosenbrockTable | ScalarProductTable | QuadraticTable,
-        pydantic.Field(discriminator="kind"),
+        AbstractToyTable, OneOf(POTENTIALS, ("ring", "rosenbrock", "scalar_product", "quadratic"))
     ]
     gravity: NonNegativeFloat = 10.0
     start: Two

@@ -20,7 +20,7 @@ Directions below the threshold get X = 0 by themselves: there A is large and pos
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import diffrax
 import equinox as eqx
@@ -112,7 +112,7 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
     def __init__(
         self,
         optimizer: Any,
-        rank: Any = None,
+        rank: int | Literal["auto"] | None = None,
         relaxation_time: Any = 0.25,
         correction: Any = False,
         directions: Any = False,

@@ -13,7 +13,7 @@ extension, see an oscillation that begins while the slow motion is still longer.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import diffrax
 import equinox as eqx
@@ -102,7 +102,7 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     def __init__(
         self,
         optimizer: Any,
-        rank: Any = 1,
+        rank: int | Literal["auto"] = 1,
         *,
         share: Any = 0.99,
         alignment: Any = True,
