@@ -11,7 +11,7 @@ import pydantic
 import pydantic_core
 
 from ..system.errors import MOST_SHOWN, Problem
-from ..system.shown import show
+from ..system.text import show
 from ..tables.kinds import AnyOf, models
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")

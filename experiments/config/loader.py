@@ -10,7 +10,7 @@ import pydantic
 import tomli_w
 
 from ..system.errors import NO_HOME, ConfigError, Problem, UserError
-from ..system.shown import show
+from ..system.text import show
 from ..tables import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment, kinds
 from .builtins import builtin_names, builtin_text, no_such_builtin
 from .explain import explain

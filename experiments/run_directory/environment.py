@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from ..tables import Config, Experiment, SweepExperiment
+from ..tables.plugins import record
 from .directory import read_environment, write_environment
 
 _PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
@@ -63,6 +64,7 @@ def describe(config: Config) -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "versions": {name: _version(name) for name in ("eosflows", *_PACKAGES)},
         "commit": _commit(),
+        "imports": record(config.model_dump()),
     }
 
 

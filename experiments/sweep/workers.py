@@ -11,6 +11,7 @@ from ..config.loader import to_toml, validate_run
 from ..runs.runner import run
 from ..system.errors import DamagedError, UserError
 from ..system.progress import warn
+from ..tables.plugins import after_importing, imported_files
 from .grid import Point
 
 # A worker of dask may have several threads, but what a run does to its process is the process's:
@@ -129,7 +130,8 @@ def _run_distributed(tasks: Sequence[Task], count: int, scheduler: str) -> Itera
     from distributed import as_completed
 
     with _client(count, scheduler) as client:
-        futures = {client.submit(run_task, task, pure=False): task for task in tasks}
+        first = (after_importing, imported_files(), run_task)
+        futures = {client.submit(*first, task, pure=False): task for task in tasks}
         for future in as_completed(futures):
             error = future.exception()
             # A worker that dies, of memory perhaps, takes no other run with it.

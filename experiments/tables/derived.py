@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from ..system.shown import show
+from ..system.text import show
 from .base import BuildError, Seed, Table
 from .constructors import REQUIRED, Argument, Constructor, arguments, resolve
 

@@ -10,12 +10,14 @@ import importlib.metadata
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..system.errors import NO_HOME, DirectoryError, UserError
 from . import kinds
+
+_T = TypeVar("_T")
 
 GROUP = "eosflows.plugins"
 """The entry points of installed packages: modules that register kinds as they are imported."""
@@ -119,6 +121,13 @@ def importing(paths: Sequence[str | Path]) -> Iterator[None]:
     finally:
         for path in set(_files) - before:
             _forget(path)
+
+
+def after_importing(paths: Sequence[str], function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call a function after importing files: what a worker does, whose process has none yet."""
+    for path in paths:
+        import_file(path)
+    return function(*arguments)
 
 
 def imported_files() -> tuple[str, ...]:

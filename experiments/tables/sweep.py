@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from ..system.shown import show
+from ..system.text import show
 from .base import Name, PositiveInt, Table, refuse
 from .figures import SweepFigureNames
 

@@ -1,4 +1,4 @@
-"""How a message shows a value that was given."""
+"""How values are written into messages."""
 
 import datetime
 from collections.abc import Mapping
@@ -6,19 +6,7 @@ from typing import Any
 
 
 def show(value: Any) -> str:
-    """Write a value as a message shows it.
-
-    Args:
-        value: what a config, or a command line, gave.
-
-    Returns:
-        At most 60 characters, as Python or TOML writes the value.
-
-    Example:
-        >>> from experiments.system.shown import show
-        >>> show(True), show({"a": 1}), show("x")
-        ('true', 'a table', "'x'")
-    """
+    """A value as a message shows it: as Python or TOML writes it, in at most 60 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
