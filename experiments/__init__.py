@@ -1,51 +1,86 @@
-"""Experiments: a validated config, a run beside its flows, and the store it leaves behind."""
+"""Experiments: a validated config, a run beside its flows, and the store it leaves behind.
 
+Nothing is imported before it is used: `eosflows list` needs none of it, a config error neither jax
+nor xarray.
+
+Example:
+    >>> from experiments import load_config
+    >>> load_config("central-valley", ["steps=100"]).steps
+    100
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from .config.loader import builtin_names, load_config, load_run_config
-from .system.errors import ConfigError, DirectoryError, UserError
-from .tables import Experiment
-
 if TYPE_CHECKING:
+    from .config.builtins import builtin_names
+    from .config.loader import load_config, load_run_config
     from .report.exports import export
     from .runs.runner import Result, run
     from .store.store import load
     from .sweep import load_sweep, run_sweep
+    from .system.errors import ConfigError, DirectoryError, UserError
+    from .tables import Experiment
+    from .tables.figures import Needs
+    from .tables.plugins import import_file
+    from .tables.registration import (
+        register_figure,
+        register_flow,
+        register_measurement,
+        register_optimizer,
+        register_potential,
+    )
 
 __all__ = [
     "ConfigError",
     "DirectoryError",
     "Experiment",
+    "Needs",
     "Result",
     "UserError",
     "builtin_names",
     "export",
+    "import_file",
     "load",
     "load_config",
     "load_run_config",
     "load_sweep",
+    "register_figure",
+    "register_flow",
+    "register_measurement",
+    "register_optimizer",
+    "register_potential",
     "run",
     "run_sweep",
 ]
 
-_LAZY = {
-    "Result": "runs.runner",
-    "export": "report.exports",
-    "load": "store.store",
-    "load_sweep": "sweep",
-    "run": "runs.runner",
-    "run_sweep": "sweep",
+_HOMES = {
+    "config.builtins": ("builtin_names",),
+    "config.loader": ("load_config", "load_run_config"),
+    "report.exports": ("export",),
+    "runs.runner": ("Result", "run"),
+    "store.store": ("load",),
+    "sweep": ("load_sweep", "run_sweep"),
+    "system.errors": ("ConfigError", "DirectoryError", "UserError"),
+    "tables": ("Experiment",),
+    "tables.figures": ("Needs",),
+    "tables.plugins": ("import_file",),
+    "tables.registration": (
+        "register_figure",
+        "register_flow",
+        "register_measurement",
+        "register_optimizer",
+        "register_potential",
+    ),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # jax and xarray take seconds to import; `eosflows list` and config errors do without them.
-    if name not in _LAZY:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_HOME})

@@ -1,4 +1,8 @@
-"""The command line: `eosflows list | run | sweep | show | figure | export | validate`."""
+"""The command line: `eosflows list | run | sweep | show | figure | export | validate`.
+
+A command imports what it needs when it runs: `eosflows list` reads a few files of text, and has no
+need of a numerical library.
+"""
 
 import importlib.metadata
 import sys
@@ -12,13 +16,13 @@ import rich.console
 import rich.table
 import rich.text
 
-from .config.loader import builtin_descriptions, load_config, load_run_config
 from .system.errors import ConfigError, UserError
 
 # An option without the `--no-...` that would turn it off.
 Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 # An option that may be given several times, with values that may begin with a hyphen.
 Words = Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), allow_leading_hyphen=True)]
+Files = Annotated[tuple[Path, ...], cyclopts.Parameter(name="--import", negative=())]
 
 OK, FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -46,6 +50,8 @@ def list_() -> int:
     table = rich.table.Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
+    from .config.builtins import builtin_descriptions
+
     for name, description in builtin_descriptions().items():
         table.add_row(name, description)
     _out().print(table)
@@ -62,6 +68,7 @@ def run(
     resume: Switch = False,
     overwrite: Switch = False,
     no_figures: Switch = False,
+    import_: Files = (),
 ) -> int:
     """Run an experiment and its flows, store the results and draw the figures.
 
@@ -80,16 +87,27 @@ def run(
         Replace an earlier run in that directory.
     no_figures
         Draw nothing; `eosflows figure` can do it later.
+    import_
+        A Python file that registers potentials, optimizers, flows, measurements or figures of its
+        own (see `experiments.register_potential`). May be given several times. To go on with such a
+        run takes the same files.
     """
-    config = load_run_config(experiment, set_)
-    from .runs import runner
+    from .config.loader import load_run_config
+    from .tables.plugins import importing
+
+    with importing(import_):
+        config = load_run_config(experiment, set_)
+        from .runs import runner
+
+        try:
+            result = runner.run(
+                config, out, resume=resume, overwrite=overwrite, draw=not no_figures
+            )
+        except ConfigError as error:
+            # What only building can find out is reported under the name that the user typed, too.
+            raise ConfigError(experiment, error.problems) from error
     from .store import status
 
-    try:
-        result = runner.run(config, out, resume=resume, overwrite=overwrite, draw=not no_figures)
-    except ConfigError as error:
-        # What only building can find out is told under the name that the user typed, too.
-        raise ConfigError(experiment, error.problems) from error
     _show(result.directory)
     _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
     if result.status != status.FINISHED:
@@ -111,6 +129,7 @@ def sweep(
     no_figures: Switch = False,
     workers: Annotated[int, cyclopts.Parameter(validator=cyclopts.validators.Number(gte=1))] = 1,
     scheduler: str = "",
+    import_: Files = (),
 ) -> int:
     """Run an experiment once for each combination of some keys' values, and gather the results.
 
@@ -140,22 +159,28 @@ def sweep(
     scheduler
         The address of a dask scheduler whose workers run them, in place of processes of this
         machine.
+    import_
+        A Python file that registers kinds of its own, as for `eosflows run`; the workers import it
+        as well.
     """
     from .sweep.grid import load_sweep
+    from .tables.plugins import importing
 
-    config = load_sweep(experiment, set_, over)
+    with importing(import_):
+        config = load_sweep(experiment, set_, over)
+        from .sweep import run_sweep
+
+        result = run_sweep(
+            config,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            draw=not no_figures,
+            workers=workers,
+            scheduler=scheduler,
+        )
     from .store.status import FINISHED
-    from .sweep import run_sweep
 
-    result = run_sweep(
-        config,
-        out,
-        resume=resume,
-        overwrite=overwrite,
-        draw=not no_figures,
-        workers=workers,
-        scheduler=scheduler,
-    )
     _show(result.directory)
     _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
     if result.status != FINISHED:
@@ -178,7 +203,7 @@ def show(directory: Path, /) -> int:
 
 
 @app.command
-def figure(directory: Path, /, *names: str) -> int:
+def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
     """Draw figures from the store, without simulating.
 
     Parameters
@@ -187,20 +212,27 @@ def figure(directory: Path, /, *names: str) -> int:
         The run directory.
     names
         Of the figures; by default those of the run's config.
+    import_
+        A Python file that registers figures of its own, as for `eosflows run`.
     """
-    from .report.drawing import draw_figures, figure_names
-    from .run_directory.directory import CONFIG, FIGURES
+    from figures import known
 
-    unknown = [name for name in names if name not in figure_names()]
-    if unknown:
-        raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(figure_names())}")
-    if not directory.exists():
-        raise UserError(f"{directory}: no such run directory")
-    wanted = names or load_config(directory / CONFIG).figures
-    if not wanted:
-        every = ", ".join(figure_names())
-        raise UserError(f"{directory}: its config asks for no figure; name some of {every}")
-    problems = draw_figures(directory, wanted)
+    from .config.loader import wanted_figures
+    from .report.drawing import draw_figures
+    from .run_directory.directory import CONFIG, FIGURES
+    from .tables.plugins import importing
+
+    with importing(import_):
+        unknown = [name for name in names if name not in known()]
+        if unknown:
+            raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(known())}")
+        if not directory.exists():
+            raise UserError(f"{directory}: no such run directory")
+        wanted = names or wanted_figures(directory / CONFIG)
+        if not wanted:
+            every = ", ".join(known())
+            raise UserError(f"{directory}: its config asks for no figure; name some of {every}")
+        problems = draw_figures(directory, wanted)
     for problem in problems:
         _complain(problem)
     if len(problems) < len(wanted):

@@ -1,15 +1,20 @@
 """From a validated config to the objects that run: potential, start, optimizer, flows."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import flows
+from figures import known
+from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potential
+from flows.core.trees import Params
+from flows.core.variables import merge_variables
 
 from ..studies import AbstractStudy
 from ..system.errors import ConfigError, Problem
@@ -22,25 +27,44 @@ from ..tables import (
     check_numbers,
 )
 
+# What a run adds to the results by itself.
+_OF_THE_RUN = dict.fromkeys(("distance", "displacement", "half_difference"), flows.Variable("", ""))
+
 
 class BuiltFlow(NamedTuple):
-    """A flow, its label, its kind in the config, and how `simulate` is to integrate it."""
+    """A flow as a run needs it.
+
+    Attributes:
+        label: names its results.
+        kind: its kind in the config.
+        flow: the flow.
+        solver: arguments of `flows.simulate` that say how it is integrated.
+    """
 
     label: str
     kind: str
-    flow: Any
+    flow: AbstractFlow
     solver: dict[str, Any]
 
 
 class Built(NamedTuple):
-    """What a config stands for; `size` is the number of parameters."""
+    """The objects that a config names.
 
-    potential: Any
-    params: Any
+    Attributes:
+        potential: the loss.
+        params: where the optimizer and the flows start.
+        size: the number of parameters.
+        optimizer: the discrete map.
+        flows: the flows beside it.
+        measurements: what is measured at each save of every trajectory.
+    """
+
+    potential: Potential
+    params: Params
     size: int
-    optimizer: Any
+    optimizer: AbstractOptimizer
     flows: tuple[BuiltFlow, ...]
-    measurements: tuple[Any, ...]
+    measurements: tuple[AbstractMeasurement, ...]
 
 
 @contextlib.contextmanager
@@ -78,45 +102,68 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
         if problem not in cache:
             cache[problem] = _problem(config)
         potential, extra, params, size = cache[problem]
-        if "paths" in config.figures and size != 2:
-            message = f"given 'paths', which draws two parameters; this potential has {size}"
-            raise BuildError("figures", message)
+        _check_figures_can_draw(config, size)
         with building("optimizer"):
             if config.optimizer not in cache:
                 cache[config.optimizer] = config.optimizer.build()
             optimizer = cache[config.optimizer]
             params = config.optimizer.start(optimizer, potential, params)
+        shapes = eqx.filter_eval_shape(lambda: params)
+        outline = (jax.tree.structure(shapes), *map(str, jax.tree.leaves(shapes)))
         built_flows = []
         for index, table in enumerate(config.flows):
-            key = (table, config.optimizer, size)
+            key = (table, config.optimizer, outline)
             if key not in cache:
                 with building(f"flows[{index}]"):
-                    cache[key] = BuiltFlow(
-                        table.label,
-                        table.kind,
-                        table.build(optimizer, size),
-                        table.solver.arguments(),
-                    )
-            built_flows.append(_shaped(cache[key], params))
-        measurements = (flows.LossAndGradient(), *_curvature(config, size), *extra)
+                    flow, solver = table.build(optimizer, params), table.solver.arguments()
+                    cache[key] = BuiltFlow(table.label, table.kind, flow, solver)
+            built_flows.append(cache[key])
+        standard = (flows.LossAndGradient(), *_curvature(config, size), *extra)
+        measurements = (*standard, *_measurements(config))
+        _check_names_differ(measurements, built_flows)
     except BuildError as error:
         raise ConfigError(source, [Problem(error.key, error.message)]) from error
     return Built(potential, params, size, optimizer, tuple(built_flows), measurements)
 
 
-def _problem(config: Experiment) -> tuple[Any, tuple[Any, ...], Any, int]:
+def _problem(
+    config: Experiment,
+) -> tuple[Potential, tuple[AbstractMeasurement, ...], Params, int]:
     with building("potential"):
         potential, extra = config.potential.build()
         return potential, extra, *_start(config, potential)
 
 
-def _shaped(built: BuiltFlow, params: Any) -> BuiltFlow:
-    """Give an initial velocity, a list in the config, the parameters' shape."""
-    flow = built.flow
-    if isinstance(flow, flows.DissipativeFlow) and flow.velocity is not None:
-        velocity = ravel_pytree(params)[1](flow.velocity)
-        flow = flows.DissipativeFlow(flow.gravity, flow.friction, velocity)
-    return built._replace(flow=flow)
+def _check_figures_can_draw(config: Experiment, size: int) -> None:
+    for name in config.figures:
+        needs = known()[name]
+        if needs.size not in (0, size):
+            count = {2: "two"}.get(needs.size, needs.size)
+            message = f"given {name!r}, which draws {count} parameters; this potential has {size}"
+            raise BuildError("figures", message)
+
+
+def _measurements(config: Experiment) -> list[AbstractMeasurement]:
+    """The user's own."""
+    found = []
+    for index, table in enumerate(config.measurements):
+        with building(f"measurements[{index}]"):
+            measurement = table.build()
+            if not isinstance(measurement, AbstractMeasurement):
+                raise ValueError(f"must be a flows.AbstractMeasurement; got {measurement!r}")
+            found.append(measurement)
+    return found
+
+
+def _check_names_differ(
+    measurements: Sequence[AbstractMeasurement], built: Sequence[BuiltFlow]
+) -> None:
+    measured = [_OF_THE_RUN, *(one.variables for one in measurements)]
+    with building("measurements"):
+        merge_variables(measured)
+    for index, one in enumerate(built):
+        with building(f"flows[{index}]"):
+            merge_variables([*measured, one.flow.variables])
 
 
 def build_study(config: StudyExperiment, source: str) -> AbstractStudy:
@@ -142,26 +189,29 @@ def build_study(config: StudyExperiment, source: str) -> AbstractStudy:
     return study
 
 
-def _start(config: Experiment, potential: Any) -> tuple[Any, int]:
-    params = potential.init(jax.random.key(config.seed))
+def _start(config: Experiment, potential: Potential) -> tuple[Params, int]:
+    draw = getattr(potential, "init", None)
+    if not callable(potential) or not callable(draw):
+        message = "must be a function of the parameters with a method init(key) that draws a start"
+        raise ValueError(f"{message}; got {potential!r}")
+    params: Params = draw(jax.random.key(config.seed))
     flat, unravel = ravel_pytree(params)
     table = config.potential
-    if isinstance(table, AbstractToyTable) and table.start is not None:
-        if len(table.start) != flat.size:
-            raise BuildError(
-                "start",
-                f"given {len(table.start)} numbers; this potential has {flat.size} parameters",
-            )
+    given = table.start if isinstance(table, AbstractToyTable) else None
+    if given is not None:
+        if len(given) != flat.size:
+            message = f"given {len(given)} numbers; this potential has {flat.size} parameters"
+            raise BuildError("start", message)
         with np.errstate(over="ignore"):
-            start = jnp.asarray(np.asarray(table.start), flat.dtype)
+            start = jnp.asarray(np.asarray(given), flat.dtype)
         if not bool(jnp.all(jnp.isfinite(start))):
-            message = f"given {table.start}; not all finite in {flat.dtype}, the config's precision"
+            message = f"given {given}; not all finite in {flat.dtype}, the config's precision"
             raise BuildError("start", message)
         params = unravel(start)
     return params, flat.size
 
 
-def _curvature(config: Experiment, size: int) -> tuple[Any, ...]:
+def _curvature(config: Experiment, size: int) -> tuple[AbstractMeasurement, ...]:
     if config.curvature is None:
         return ()
     eigenvalues = config.curvature.eigenvalues

@@ -5,13 +5,14 @@ import json
 import re
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import pydantic
 import pydantic_core
 
 from ..system.errors import MOST_SHOWN, Problem
 from ..system.text import show
+from ..tables.kinds import AnyOf, models
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _Model: TypeAlias = type[pydantic.BaseModel]
@@ -137,6 +138,8 @@ def _counted(count: int, what: str) -> str:
 
 
 def _not_one_of(given: Any, allowed: list[str]) -> str:
+    if not allowed:
+        return f"given {show(given)}; there is none but those of a file given with --import"
     return f"given {show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
 
 
@@ -146,7 +149,7 @@ def _unknown_key(key: str, owners: list[_Model]) -> str:
 
 
 def _suggest(given: Any, allowed: list[str]) -> str:
-    # A number of thousands of digits has no text.
+    # A number of thousands of digits cannot be written out.
     word = given if isinstance(given, str) else show(given)
     close = difflib.get_close_matches(word, allowed, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
@@ -182,30 +185,26 @@ def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place
     node = data
     kind_may_follow = False
     for part in location:
-        if kind_may_follow and len(members) > 1 and isinstance(node, Mapping):
+        if kind_may_follow and isinstance(node, Mapping):
             kind_may_follow = False
-            if node.get("kind") == part:
+            if node.get("kind") == part and part in _kinds(members):
                 members = [model for model in members if part in _kinds([model])]
                 continue
         path, owners = (*path, part), members
         if isinstance(part, str):
             fields = [owner.model_fields[part] for owner in owners if part in owner.model_fields]
-            members = [model for field in fields for model in _models(field.annotation)]
-            choices = [word for field in fields for word in _words(field.annotation)]
+            types = [Annotated[(field.annotation, None, *field.metadata)] for field in fields]
+            members = [model for one in types for model in models(one)]
+            choices = [word for one in types for word in _words(one)]
         node = _item(node, part)
         kind_may_follow = True
     return _Place(path, owners, members, choices)
 
 
-def _models(annotation: Any) -> list[_Model]:
-    """The table models named anywhere in a type: through Annotated, unions and tuples."""
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models(part)]
-
-
 def _words(annotation: Any) -> list[str]:
-    """The words of the literals anywhere in a type."""
+    """The words that are allowed anywhere in a type."""
+    if isinstance(annotation, AnyOf):
+        return list(annotation.words())
     if typing.get_origin(annotation) is typing.Literal:
         return [str(word) for word in typing.get_args(annotation)]
     return [word for part in typing.get_args(annotation) for word in _words(part)]

@@ -1,7 +1,5 @@
 """From a TOML file, or the name of a built-in experiment, to a validated config."""
 
-import difflib
-import importlib.resources
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,8 @@ import tomli_w
 
 from ..system.errors import NO_HOME, ConfigError, Problem, UserError
 from ..system.text import show
-from ..tables import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment
+from ..tables import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment, kinds
+from .builtins import builtin_names, builtin_text, no_such_builtin
 from .explain import explain
 
 MAX_BYTES = 2**20
@@ -23,25 +22,6 @@ _INDEX = re.compile(r"^\d{1,9}$")
 # As many parts as a key may have, and more than any key of the schema has.
 _MOST_PARTS = 64
 _Kind = TypeVar("_Kind", bound=Config)
-
-
-def builtin_names() -> tuple[str, ...]:
-    """The names of the built-in experiments, sorted."""
-    folder = importlib.resources.files("experiments") / "configs"
-    return tuple(
-        sorted(
-            entry.name[: -len(".toml")]
-            for entry in folder.iterdir()
-            if entry.name.endswith(".toml")
-        )
-    )
-
-
-def builtin_descriptions() -> dict[str, str]:
-    """The one-line description of each built-in experiment, by name."""
-    return {
-        name: _parse(name, _builtin_text(name)).get("description", "") for name in builtin_names()
-    }
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -74,6 +54,26 @@ def load_run_config(source: str | Path, overrides: Sequence[str] = ()) -> RunCon
         message = "this is a sweep, of many runs; start it with `eosflows sweep`"
         raise ConfigError(str(source), [Problem("sweep", message)])
     return config
+
+
+def wanted_figures(path: Path) -> tuple[str, ...]:
+    """The figures that the config in a run directory asks for; it need not be valid today.
+
+    An earlier version may have written it, or a user's file may be needed to validate it.
+
+    Args:
+        path: the `config.toml` of the run directory, in which every default is filled in.
+
+    Returns:
+        The names, whether or not there are such figures.
+
+    Raises:
+        ConfigError: if there is no such file, or it is no TOML.
+    """
+    _, data = read_tables(path)
+    table = data.get("sweep", data)
+    names = table.get("figures", ()) if isinstance(table, dict) else ()
+    return tuple(name for name in names if isinstance(name, str)) if names else ()
 
 
 def read_tables(source: str | Path, overrides: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
@@ -123,6 +123,7 @@ def validate_run(data: Mapping[str, Any], source: str = "config") -> RunConfig:
 
 
 def _validated(model: type[_Kind], data: Mapping[str, Any], source: str) -> _Kind:
+    kinds.refresh(model)
     try:
         return model.model_validate(dict(data))
     except pydantic.ValidationError as error:
@@ -145,8 +146,8 @@ def _read(source: str | Path) -> tuple[str, str]:
     looks_like_a_path = isinstance(source, Path) or path.suffix == ".toml" or len(path.parts) > 1
     if not looks_like_a_path:
         if name in builtin_names():
-            return name, _builtin_text(name)
-        raise ConfigError(name, [Problem("", _no_such_builtin(name))])
+            return name, builtin_text(name)
+        raise ConfigError(name, [Problem("", no_such_builtin(name))])
     try:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no such file"
@@ -166,22 +167,6 @@ def _read(source: str | Path) -> tuple[str, str]:
         if isinstance(error, UserError):
             raise
         raise ConfigError(name, [Problem("", f"cannot be read: {error}")]) from None
-
-
-def _builtin_text(name: str) -> str:
-    return (importlib.resources.files("experiments") / "configs" / f"{name}.toml").read_text(
-        "utf-8"
-    )
-
-
-def _no_such_builtin(name: str) -> str:
-    names = builtin_names()
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return (
-        f"no built-in experiment of this name{hint} (built in: {', '.join(names)}; "
-        "a file's name ends in .toml)"
-    )
 
 
 def _parse(source: str, text: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..system.progress import warn
 from ..system.text import show
 from ..tables import Config, Experiment, RunConfig
 from ..tables.experiment import CheckpointTable
+from ..tables.plugins import check_same
 
 try:
     import fcntl
@@ -110,6 +111,7 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
             going_on = resume and _has_begun(path)
             _check_is_run(path, alone=not going_on)
             if going_on:
+                check_same(read_environment(path).get("imports"), config.model_dump(), path)
                 if _check_same_config(path, config):
                     write_text(path / CONFIG, to_toml(config))
                 return True

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from ..tables import Config, Experiment, SweepExperiment
+from ..tables.plugins import record
 from .directory import PROGRAM, read_environment, version, write_environment
 
 _PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
@@ -62,6 +63,7 @@ def describe(config: Config) -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "versions": {name: version(name) for name in (PROGRAM, *_PACKAGES)},
         "commit": _commit(),
+        "imports": record(config.model_dump()),
     }
 
 

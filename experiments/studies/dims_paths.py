@@ -17,8 +17,9 @@ from ..tables.base import (
     refuse,
 )
 from ..tables.flows import RESERVED_LABELS
-from ..tables.friction import FrictionTable
-from ..tables.potentials import QuadraticTable, RingTable, RosenbrockTable, ScalarProductTable
+from ..tables.kinds import OneOf
+from ..tables.mechanics import FrictionTable
+from ..tables.potentials import POTENTIALS, AbstractToyTable
 from .fields import Pair, Saves
 from .study import AbstractStudy, Conclusion, Dataset, Parts
 
@@ -48,8 +49,7 @@ class DimsPaths(AbstractStudy):
 
     kind: Literal["dims_paths"]
     potential: Annotated[
-        RingTable | RosenbrockTable | ScalarProductTable | QuadraticTable,
-        pydantic.Field(discriminator="kind"),
+        AbstractToyTable, OneOf(POTENTIALS, ("ring", "rosenbrock", "scalar_product", "quadratic"))
     ]
     gravity: NonNegativeFloat = 10.0
     start: Pair

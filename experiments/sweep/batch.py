@@ -21,7 +21,7 @@ from ..config.build import Built, build, precision
 from ..runs.tracks import DISCRETE
 from ..store.status import DIVERGED, FINISHED
 from ..system.progress import warn
-from ..tables import AbstractToyTable, Experiment
+from ..tables import Experiment
 from .cells import LONGEST_PERIOD, gather_tracks, tells_cycle
 from .grid import Point
 
@@ -149,9 +149,9 @@ def _plan(config: Experiment) -> _Plan:
 def _built(point: Point, caches: dict[str, dict[Any, Any]]) -> Built | None:
     """Build a run; None if it is to be run by itself."""
     config = point.config
-    if not isinstance(config, Experiment) or not isinstance(config.potential, AbstractToyTable):
+    if not isinstance(config, Experiment) or config.measurements:
         return None
-    if not config.optimizer.batched or not all(flow.batched for flow in config.flows):
+    if not all(table.batched for table in (config.potential, config.optimizer, *config.flows)):
         return None
     with precision(config.precision):
         try:

@@ -12,6 +12,7 @@ from ..config.loader import to_toml, validate_run
 from ..runs.runner import run
 from ..system.errors import DamagedError, UserError
 from ..system.progress import warn
+from ..tables.plugins import after_importing, imported_files
 from .grid import Point
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def _run_distributed(jobs: Sequence[Job], count: int, scheduler: str) -> Iterato
     from distributed import as_completed
 
     with _client(count, scheduler) as client:
-        futures = {client.submit(run_job, job, pure=False): job for job in jobs}
+        first = (after_importing, imported_files(), run_job)
+        futures = {client.submit(*first, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             error = future.exception()
             # A worker that dies, of memory perhaps, takes no other run with it.

@@ -2,34 +2,54 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import pydantic
 import pydantic_core
 
 
 class Table(pydantic.BaseModel):
-    """A TOML table: unknown keys, numbers in quotes, booleans as numbers and nan are refused."""
+    """A TOML table: unknown keys, numbers in quotes, booleans as numbers and nan are refused.
+
+    The validator of a table is built when it is first needed: a config uses few of all kinds.
+    """
 
     model_config = pydantic.ConfigDict(
-        strict=True, extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+        validate_default=True,
+        defer_build=True,
     )
 
 
+class Bounds(TypedDict, total=False):
+    """The bounds of a number, as pydantic names them."""
+
+    gt: float | int
+    ge: float | int
+    lt: float | int
+    le: float | int
+
+
+LARGEST_INT = 2**31 - 1
+"""A step number must fit into 32 bits, the widest integer of a float32 run."""
+
 PositiveFloat = Annotated[float, pydantic.Field(gt=0)]
 NonNegativeFloat = Annotated[float, pydantic.Field(ge=0)]
-Fraction = Annotated[float, pydantic.Field(ge=0, lt=1)]
-# The bound keeps a step number within 32 bits, the widest integer of a float32 run.
-PositiveInt = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
+PositiveInt = Annotated[int, pydantic.Field(ge=1, le=LARGEST_INT)]
 # What takes memory is bounded, so that a slip of the hand is refused before it freezes a machine.
 MOST_NUMBERS = 10**8
 """How many numbers (weights, entries of a basis) one array of a run may hold."""
-Size = Annotated[int, pydantic.Field(ge=1, le=10**6)]
-"""How many of something there are that is held in memory one by one: examples, units, samples."""
-SmallSize = Annotated[int, pydantic.Field(ge=1, le=10**4)]
+MOST_ITEMS = 10**6
+"""How many of something there may be that is held in memory one by one: examples, units."""
+MOST_WORK = 10**4
 """The same for what is held, or gone through, many times over."""
 MOST_TABLES = 100
 """How many tables of one kind a config may have, each of which is compiled."""
+Size = Annotated[int, pydantic.Field(ge=1, le=MOST_ITEMS)]
+SmallSize = Annotated[int, pydantic.Field(ge=1, le=MOST_WORK)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]
 # TOML has arrays, never tuples: only the container is lax, the items stay strict.
 Vector = Annotated[tuple[float, ...], pydantic.Field(strict=False, min_length=1)]
@@ -38,6 +58,64 @@ Widths = Annotated[tuple[Size, ...], pydantic.Field(strict=False, max_length=100
 
 _SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, pydantic.Field(pattern=_SAFE_NAME, max_length=100)]
+
+
+def _rows_have_one_length(rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1:
+        raise ValueError(f"must be a matrix, every row of one length; got lengths {lengths}")
+    return rows
+
+
+Matrix = Annotated[
+    tuple[Vector, ...],
+    pydantic.Field(strict=False, min_length=1),
+    pydantic.AfterValidator(_rows_have_one_length),
+]
+
+
+def number_or_word(kind: type, bounds: Bounds, words: tuple[str, ...]) -> Any:
+    """A type for a number within bounds, or one of a few words.
+
+    One validator checks both, since an error of each member of a union would be no answer to one
+    question.
+
+    Args:
+        kind: int or float.
+        bounds: of the number.
+        words: the words.
+
+    Returns:
+        A type for pydantic.
+    """
+    within: Any = Annotated[kind, pydantic.Field(strict=True, allow_inf_nan=False, **bounds)]
+    number = pydantic.TypeAdapter(within, config=pydantic.ConfigDict(defer_build=True))
+    allowed = _in_words(kind, bounds)
+    allowed += "".join(f', or "{word}"' for word in words)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value in words:
+            return value
+        try:
+            return number.validate_python(value)
+        except pydantic.ValidationError:
+            raise ValueError(f"must be {allowed}") from None
+
+    return Annotated[kind | str, pydantic.PlainValidator(check)]
+
+
+def _in_words(kind: type, bounds: Bounds) -> str:
+    what = "a whole number" if kind is int else "a number"
+    least, most = bounds.get("ge"), bounds.get("le")
+    if least is not None and most is not None and most < LARGEST_INT:
+        return f"{what} from {least} to {most}"
+    words = {"gt": "greater than", "ge": "of at least", "lt": "below", "le": "of at most"}
+    said = [
+        f"{words[key]} {bounds[key]:g}"
+        for key in words
+        if bounds.get(key, LARGEST_INT) < LARGEST_INT
+    ]
+    return " and ".join([f"{what} {said[0]}", *said[1:]]) if said else what
 
 
 def check_numbers(key: str, given: object, count: int, what: str) -> None:
@@ -72,7 +150,7 @@ def refuse(key: str, message: str) -> pydantic_core.PydanticCustomError:
 
 
 class BuildError(ValueError):
-    """A table is valid by itself, and what it asks for cannot be had.
+    """What a valid table asks for cannot be had.
 
     Args:
         key: the key to blame, as a path below the table that was built.

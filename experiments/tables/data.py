@@ -1,13 +1,20 @@
-"""The `[potential.data]` table: the examples that a network is trained on, one class per kind."""
+"""The `[potential.data]` table: the examples that a network is trained on."""
 
 import abc
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
 
 from ..system.errors import NO_HOME
-from .base import NonNegativeFloat, PositiveInt, Seed, Table
+from .base import MOST_ITEMS, PositiveInt, Table
+from .constructors import Constructor
+from .derived import Key, Recipe, table_of
+from .kinds import OneOf, Registry
+
+if TYPE_CHECKING:
+    import potentials
 
 
 def _absolute(path: str) -> str:
@@ -19,34 +26,28 @@ def _absolute(path: str) -> str:
 
 
 LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_absolute)]
-# As `Size`.
-TwoOrMore = Annotated[int, pydantic.Field(ge=2, le=10**6)]
+TwoOrMore = Annotated[int, pydantic.Field(ge=2, le=MOST_ITEMS)]
 
 
 class AbstractDataTable(Table, abc.ABC):
     """A `[potential.data]` table; relative paths are taken from the working directory."""
 
+    has_images: ClassVar[bool]
+    """True if the examples can be had as images (channels, height, width)."""
+
     kind: str
 
     @property
+    @abc.abstractmethod
     def source(self) -> str:
         """Where the data come from, in words."""
-        return f"the data {self.kind!r}"
-
-    @property
-    @abc.abstractmethod
-    def has_images(self) -> bool:
-        """Whether the examples can be had as images (channels, height, width)."""
 
     @abc.abstractmethod
-    def load(self, *, images: bool) -> Any:
+    def load(self, *, images: bool) -> "potentials.Dataset":
         """Load the data.
 
         Args:
             images: examples as images rather than as vectors.
-
-        Returns:
-            A `potentials.Dataset`.
 
         Raises:
             ValueError: if the data cannot give what is asked (examples, classes).
@@ -54,190 +55,77 @@ class AbstractDataTable(Table, abc.ABC):
         """
 
 
-class DigitsTable(AbstractDataTable):
-    """`kind = "digits"`: scikit-learn's 8 x 8 images of handwritten digits."""
-
-    kind: Literal["digits"]
-    examples: PositiveInt = 500
-    classes: TwoOrMore = 10
-
-    @property
-    def has_images(self) -> bool:
-        """Yes: one channel of 8 x 8."""
-        return True
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_digits`."""
-        import potentials
-
-        return potentials.load_digits(self.examples, self.classes, flatten=not images)
+DATA: Registry[type[AbstractDataTable]] = Registry("data")
+DataTable = Annotated[AbstractDataTable, OneOf(DATA)]
 
 
-class ChebyshevTable(AbstractDataTable):
-    """`kind = "chebyshev"`: a Chebyshev polynomial at points of [-1, 1]."""
+def data_table(
+    kind: str,
+    constructor: Constructor,
+    *,
+    keys: Mapping[str, Key] | None = None,
+    images: bool = False,
+    located_by: str = "",
+) -> type[AbstractDataTable]:
+    """Derive the table of a data set from the function that loads or generates it.
 
-    kind: Literal["chebyshev"]
-    examples: TwoOrMore = 20
-    degree: PositiveInt = 5
+    Args:
+        kind: its name in a config.
+        constructor: the function; an argument `flatten` says whether images become vectors.
+        keys: as `Recipe` has it.
+        images: as `AbstractDataTable.has_images`.
+        located_by: the key that says where a user's data are.
 
-    @property
-    def has_images(self) -> bool:
-        """No: one number each."""
-        return False
+    Returns:
+        The table.
+    """
+    recipe = Recipe(
+        constructor, supplied=("flatten",), keys=keys or {}, most={"examples": MOST_ITEMS}
+    )
 
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.chebyshev`."""
-        import potentials
+    def load(self: AbstractDataTable, *, images: bool) -> "potentials.Dataset":
+        given = {"flatten": not images} if recipe.takes("flatten") else {}
+        return recipe.construct(self, **given)
 
-        del images
-        return potentials.chebyshev(self.examples, self.degree)
+    def source(self: AbstractDataTable) -> str:
+        return getattr(self, located_by) if located_by else f"the data {kind!r}"
 
-
-class TwoMoonsTable(AbstractDataTable):
-    """`kind = "two_moons"`: two interleaved half circles with noise."""
-
-    kind: Literal["two_moons"]
-    examples: TwoOrMore = 200
-    noise: NonNegativeFloat = 0.1
-    seed: Seed = 0
-
-    @property
-    def has_images(self) -> bool:
-        """No: two numbers each."""
-        return False
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.two_moons`."""
-        import potentials
-
-        del images
-        return potentials.two_moons(self.examples, self.noise, self.seed)
+    members: dict[str, Any] = {"has_images": images, "load": load, "source": property(source)}
+    return table_of(AbstractDataTable, kind, recipe, **members)
 
 
-class GeneratedRegressionTable(AbstractDataTable):
-    """`kind = "generated_regression"`: one input with a gap, generated."""
+_SOME = (PositiveInt, None)
 
-    kind: Literal["generated_regression"]
-    examples: TwoOrMore = 20
-    noise: NonNegativeFloat = 0.05
-    gap: Annotated[float, pydantic.Field(ge=0, lt=4)] = 1.6
-    seed: Seed = 0
-
-    @property
-    def has_images(self) -> bool:
-        """No: one number each."""
-        return False
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.generated_regression`."""
-        import potentials
-
-        del images
-        return potentials.generated_regression(self.examples, self.noise, self.gap, self.seed)
-
-
-class BananaTable(AbstractDataTable):
-    """`kind = "banana"`: two bent classes in the plane, generated."""
-
-    kind: Literal["banana"]
-    examples: TwoOrMore = 100
-    noise: NonNegativeFloat = 0.25
-    seed: Seed = 0
-
-    @property
-    def has_images(self) -> bool:
-        """No: two numbers each."""
-        return False
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.banana`."""
-        import potentials
-
-        del images
-        return potentials.banana(self.examples, self.noise, self.seed)
-
-
-class TabularTable(AbstractDataTable):
-    """`kind = "breast_cancer"` or `kind = "wine"`: measurements that scikit-learn ships."""
-
-    kind: Literal["breast_cancer", "wine"]
-    examples: PositiveInt | None = None
-
-    @property
-    def has_images(self) -> bool:
-        """No: measurements."""
-        return False
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_breast_cancer` or `potentials.load_wine`."""
-        import potentials
-
-        del images
-        return getattr(potentials, f"load_{self.kind}")(self.examples)
-
-
-class NpzTable(AbstractDataTable):
-    """`kind = "npz"`: a user's file with the arrays `inputs` and `targets`."""
-
-    kind: Literal["npz"]
-    path: LocalPath
-    examples: PositiveInt | None = None
-    classes: TwoOrMore | None = None
-
-    @property
-    def source(self) -> str:
-        """The file."""
-        return self.path
-
-    @property
-    def has_images(self) -> bool:
-        """Perhaps: that depends on the arrays in the file."""
-        return True
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_npz`."""
-        import potentials
-
-        del images
-        return potentials.load_npz(self.path, self.examples, self.classes)
-
-
-class Cifar10Table(AbstractDataTable):
-    """`kind = "cifar10"`: a local folder of the standard python batches."""
-
-    kind: Literal["cifar10"]
-    folder: LocalPath
-    examples: PositiveInt = 1000
-    classes: TwoOrMore = 10
-    split: Literal["train", "test"] = "train"
-
-    @property
-    def source(self) -> str:
-        """The folder."""
-        return self.folder
-
-    @property
-    def has_images(self) -> bool:
-        """Yes: three channels of 32 x 32."""
-        return True
-
-    def load(self, *, images: bool) -> Any:
-        """Load with `potentials.load_cifar10`."""
-        import potentials
-
-        return potentials.load_cifar10(
-            self.folder, self.examples, self.classes, split=self.split, flatten=not images
-        )
-
-
-DataTable = Annotated[
-    DigitsTable
-    | ChebyshevTable
-    | TwoMoonsTable
-    | GeneratedRegressionTable
-    | BananaTable
-    | TabularTable
-    | NpzTable
-    | Cifar10Table,
-    pydantic.Field(discriminator="kind"),
-]
+for _table in (
+    data_table(
+        "digits",
+        "potentials.load_digits",
+        keys={"examples": (PositiveInt, 500), "classes": (TwoOrMore, 10)},
+        images=True,
+    ),
+    data_table("chebyshev", "potentials.chebyshev"),
+    data_table("two_moons", "potentials.two_moons"),
+    data_table("generated_regression", "potentials.generated_regression"),
+    data_table("banana", "potentials.banana"),
+    data_table("breast_cancer", "potentials.load_breast_cancer", keys={"examples": _SOME}),
+    data_table("wine", "potentials.load_wine", keys={"examples": _SOME}),
+    data_table(
+        "npz",
+        "potentials.load_npz",
+        keys={"path": LocalPath, "examples": _SOME, "classes": (TwoOrMore, None)},
+        images=True,  # Perhaps: that depends on the arrays in the file.
+        located_by="path",
+    ),
+    data_table(
+        "cifar10",
+        "potentials.load_cifar10",
+        keys={
+            "folder": LocalPath,
+            "examples": (PositiveInt, 1000),
+            "classes": (TwoOrMore, 10),
+        },
+        images=True,
+        located_by="folder",
+    ),
+):
+    DATA.add(_table)

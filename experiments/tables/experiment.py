@@ -1,52 +1,22 @@
 """A whole experiment: the keys at the top of a config, and what must hold between its tables."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from ..studies.experiment import STUDY_KINDS
 from .base import MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
-from .figures import FigureNames
-from .flows import FlowTable
-from .optimizers import OptimizerTable
-from .potentials import (
-    CatapultTable,
-    DoubleWellTable,
-    GaussianPitsTable,
-    MatrixFactorizationTable,
-    QuadraticTable,
-    QuarticTable,
-    RingTable,
-    RosenbrockTable,
-    ScalarProductTable,
-    SharpValley2Table,
-    SharpValleyTable,
-    SineRegressionTable,
-    WeierstrassSineTable,
-    WeierstrassTable,
-    WhitleyTable,
-)
-from .supervised import SupervisedTable
+from .figures import FigureNames, known
+from .flows import FLOWS, AbstractFlowTable
+from .kinds import OneOf
+from .measurements import MEASUREMENTS, AbstractMeasurementTable
+from .optimizers import OPTIMIZERS, AbstractOptimizerTable
+from .potentials import POTENTIALS, AbstractPotentialTable
 
-PotentialTable = Annotated[
-    QuadraticTable
-    | QuarticTable
-    | DoubleWellTable
-    | SharpValleyTable
-    | SharpValley2Table
-    | ScalarProductTable
-    | MatrixFactorizationTable
-    | RingTable
-    | RosenbrockTable
-    | CatapultTable
-    | WeierstrassSineTable
-    | WeierstrassTable
-    | GaussianPitsTable
-    | WhitleyTable
-    | SineRegressionTable
-    | SupervisedTable,
-    pydantic.Field(discriminator="kind"),
-]
+PotentialTable = Annotated[AbstractPotentialTable, OneOf(POTENTIALS)]
+OptimizerTable = Annotated[AbstractOptimizerTable, OneOf(OPTIMIZERS)]
+FlowTable = Annotated[AbstractFlowTable, OneOf(FLOWS)]
+MeasurementTable = Annotated[AbstractMeasurementTable, OneOf(MEASUREMENTS)]
 
 # About twenty checkpoints a run: little is lost, and writing them costs little.
 _CHECKPOINTS = 20
@@ -86,6 +56,9 @@ class Experiment(Table):
     flows: Annotated[
         tuple[FlowTable, ...], pydantic.Field(strict=False, max_length=MOST_TABLES)
     ] = ()
+    measurements: Annotated[
+        tuple[MeasurementTable, ...], pydantic.Field(strict=False, max_length=MOST_TABLES)
+    ] = ()
     curvature: CurvatureTable | None = None
     checkpoint: CheckpointTable
 
@@ -94,8 +67,7 @@ class Experiment(Table):
     def _fill_defaults(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        potential = data.get("potential")
-        network = isinstance(potential, dict) and potential.get("kind") == "supervised"
+        network = _is_network(data.get("potential"))
         filled: dict[str, Any] = {
             "precision": "float32" if network else "float64",
             "save_params": not network,
@@ -128,31 +100,37 @@ class Experiment(Table):
 
     @pydantic.model_validator(mode="after")
     def _figures_have_their_data(self) -> "Experiment":
-        if "sharpness" in self.figures and self.curvature is None:
-            message = "given 'sharpness', which needs the table [curvature]; add it"
-            raise refuse("figures", message)
-        if "paths" in self.figures and not self.save_params:
-            raise refuse("figures", "given 'paths', which needs save_params = true")
-        if "central" in self.figures and all(flow.kind != "central" for flow in self.flows):
-            raise refuse("figures", "given 'central', which needs a flow of kind 'central'")
-        if "rod" in self.figures and all(flow.kind != "rod" for flow in self.flows):
-            raise refuse("figures", "given 'rod', which needs a flow of kind 'rod'")
+        kinds = [flow.kind for flow in self.flows]
+        needs = known()
         for name in self.figures:
-            if name in STUDY_KINDS:
-                message = f"given {name!r}, which draws a study of kind {STUDY_KINDS[name]!r}"
+            wanted = needs[name]
+            if wanted.study:
+                message = f"given {name!r}, which draws a study of kind {wanted.study!r}"
                 raise refuse("figures", message)
+            for missing, what in (
+                (wanted.curvature and self.curvature is None, "the table [curvature]; add it"),
+                (wanted.params and not self.save_params, "save_params = true"),
+                (wanted.flow and wanted.flow not in kinds, f"a flow of kind {wanted.flow!r}"),
+            ):
+                if missing:
+                    raise refuse("figures", f"given {name!r}, which needs {what}")
         return self
 
     @pydantic.model_validator(mode="after")
     def _flows_model_the_optimizer(self) -> "Experiment":
         kind = self.optimizer.kind
+        if not OPTIMIZERS.is_built_in(kind):
+            return self  # Whether a flow models a user's optimizer, the flow says when it is built.
         for index, flow in enumerate(self.flows):
             if flow.models is not None and kind not in flow.models:
+                fitting = [
+                    name for name, table in FLOWS.entries.items() if kind in (table.models or ())
+                ]
                 raise refuse(
                     f"flows[{index}].kind",
                     f"given {flow.kind!r}, which models {', '.join(flow.models)}; the optimizer is "
-                    f"{kind!r}: choose a flow that models it "
-                    f"({'ball_centre' if kind == 'rolling_ball' else 'rod'}), or another optimizer",
+                    f"{kind!r}: choose a flow that models it ({', '.join(fitting)}), or another "
+                    "optimizer",
                 )
         return self
 
@@ -169,6 +147,12 @@ class Experiment(Table):
                     "one of its own (by default its kind; capitals make no difference)",
                 )
         return self
+
+
+def _is_network(potential: Any) -> bool:
+    kind = potential.get("kind") if isinstance(potential, Mapping) else None
+    table = POTENTIALS.entries.get(kind) if isinstance(kind, str) else None
+    return table is not None and table.network
 
 
 def _default_checkpoint(steps: Any, save_every: Any) -> int:

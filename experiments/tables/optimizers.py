@@ -1,17 +1,17 @@
-"""The `[optimizer]` table: the discrete map that is run and modelled, one class per kind.
-
-A new kind is one class here and its name in `OptimizerTable`.
-"""
+"""The `[optimizer]` table: the discrete map that is run and modelled."""
 
 import abc
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pydantic
+from .base import PositiveFloat, Table
+from .constructors import Constructor
+from .derived import Key, Recipe, table_of
+from .kinds import Registry
 
-from .base import BuildError, Fraction, NonNegativeFloat, PositiveFloat, SmallSize, Table
-
-# Grid points per parameter of the search for a ball's contacts: a million in all.
-_MOST_IN_THE_PLANE = 1000
+if TYPE_CHECKING:
+    import flows
+    from flows.core.trees import Params
 
 
 class AbstractOptimizerTable(Table, abc.ABC):
@@ -21,19 +21,22 @@ class AbstractOptimizerTable(Table, abc.ABC):
     """How the optimizer's critical sharpness follows from its hyperparameters."""
 
     batched: ClassVar[bool]
-    """Whether many runs may go through one vmapped program, none much slower than the others."""
+    """True if many runs may go through one vmapped program, none much slower than the others."""
 
+    kind: str
     learning_rate: PositiveFloat
 
     @abc.abstractmethod
-    def build(self) -> Any:
-        """Build the optimizer.
+    def build(self) -> "flows.AbstractOptimizer":
+        """Build the optimizer."""
 
-        Returns:
-            An optimizer of `flows`.
-        """
-
-    def start(self, optimizer: Any, potential: Any, params: Any) -> Any:
+    @abc.abstractmethod
+    def start(
+        self,
+        optimizer: "flows.AbstractOptimizer",
+        potential: "flows.Potential",
+        params: "Params",
+    ) -> "Params":
         """Return where the optimizer starts, given where the potential does.
 
         Args:
@@ -44,102 +47,60 @@ class AbstractOptimizerTable(Table, abc.ABC):
         Raises:
             ValueError: if it cannot start there.
         """
-        del optimizer, potential
-        return params
 
 
-class GradientDescentTable(AbstractOptimizerTable):
-    """`kind = "gradient_descent"`: w' = w - learning_rate * grad L(w)."""
-
-    kind: Literal["gradient_descent"]
-
-    critical_label: ClassVar[str] = "2/eta"
-    batched: ClassVar[bool] = True
-
-    def build(self) -> Any:
-        """Build a `flows.GradientDescent`."""
-        import flows
-
-        return flows.GradientDescent(self.learning_rate)
+OPTIMIZERS: Registry[type[AbstractOptimizerTable]] = Registry("optimizer")
 
 
-class HeavyBallTable(AbstractOptimizerTable):
-    """`kind = "heavy_ball"`: m' = momentum * m + grad L(w), w' = w - learning_rate * m'."""
+def optimizer_table(
+    kind: str,
+    constructor: Constructor,
+    *,
+    critical_label: str,
+    batched: bool = True,
+    keys: Mapping[str, Key] | None = None,
+    most: Mapping[str, int] | None = None,
+    extra: Mapping[str, Key] | None = None,
+    start: Callable[..., Any] | None = None,
+) -> type[AbstractOptimizerTable]:
+    """Derive the table of an optimizer.
 
-    kind: Literal["heavy_ball"]
-    momentum: Fraction
+    Args:
+        kind: its name in a config.
+        constructor: what makes the optimizer, or an optax transformation.
+        critical_label: as `AbstractOptimizerTable` has it.
+        batched: as `AbstractOptimizerTable` has it.
+        keys: as `Recipe` has it.
+        most: as `Recipe` has it.
+        extra: keys that are not passed to the constructor.
+        start: `start(table, optimizer, potential, params)` gives where it starts; by default there.
 
-    critical_label: ClassVar[str] = "2(1 + beta)/eta"
-    batched: ClassVar[bool] = True
+    Returns:
+        The table.
 
-    def build(self) -> Any:
-        """Build a `flows.HeavyBall`."""
-        import flows
-
-        return flows.HeavyBall(self.learning_rate, self.momentum)
-
-
-class NesterovTable(AbstractOptimizerTable):
-    """`kind = "nesterov"`: as the heavy ball, w' = w - learning_rate * (grad L + momentum * m')."""
-
-    kind: Literal["nesterov"]
-    momentum: Fraction
-
-    critical_label: ClassVar[str] = "2(1 + beta)/((1 + 2 beta) eta)"
-    batched: ClassVar[bool] = True
-
-    def build(self) -> Any:
-        """Build a `flows.Nesterov`."""
-        import flows
-
-        return flows.Nesterov(self.learning_rate, self.momentum)
-
-
-class RollingBallTable(AbstractOptimizerTable):
-    """`kind = "rolling_ball"`: a ball of `radius` that rolls on height_scale * L (2505.19527).
-
-    The run starts with the contact at the start, or with `drop` at the contact of a ball dropped
-    from above with its centre there. `candidates` is how fine the global search for contacts is
-    with one or two parameters, `tolerance` how precise a contact has to be, `iterations` how many
-    Newton steps may be spent on it; by default what `flows.RollingBall` takes.
+    Raises:
+        TypeError: if the constructor has no argument `learning_rate`.
     """
+    recipe = Recipe(constructor, keys=keys or {}, most=most or {})
+    if "learning_rate" not in recipe.fields:
+        message = "the results of an optimizer name its learning rate; give its constructor an"
+        raise TypeError(f"{recipe.name}: {message} argument learning_rate.")
 
-    kind: Literal["rolling_ball"]
-    radius: NonNegativeFloat
-    height_scale: PositiveFloat = 1.0
-    drop: bool = False
-    candidates: Annotated[int, pydantic.Field(ge=8, le=100_000)] | None = None
-    tolerance: PositiveFloat | None = None
-    iterations: SmallSize | None = None
+    def build(self: AbstractOptimizerTable) -> "flows.AbstractOptimizer":
+        from flows.optimizers.optax_optimizer import as_optimizer
 
-    critical_label: ClassVar[str] = "2/(eta + 2 a rho)"
-    batched: ClassVar[bool] = False
+        return as_optimizer(recipe.construct(self))
 
-    def build(self) -> Any:
-        """Build a `flows.RollingBall`."""
-        import flows
+    def here(self: Any, optimizer: Any, potential: Any, params: Any) -> Any:
+        return params if start is None else start(self, optimizer, potential, params)
 
-        chosen = {
-            "candidates": self.candidates,
-            "tolerance": self.tolerance,
-            "iterations": self.iterations,
-        }
-        given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
-        return flows.RollingBall(self.learning_rate, self.radius, self.height_scale, **given)
-
-    def start(self, optimizer: Any, potential: Any, params: Any) -> Any:
-        """Return where the contact is at the start."""
-        from jax.flatten_util import ravel_pytree
-
-        import flows
-
-        if ravel_pytree(params)[0].size == 2 and (self.candidates or 0) > _MOST_IN_THE_PLANE:
-            message = f"given {self.candidates}; must be at most {_MOST_IN_THE_PLANE} per parameter"
-            raise BuildError("candidates", f"{message} with two parameters")
-        return flows.drop(optimizer, potential, params) if self.drop else params
+    members = {"critical_label": critical_label, "batched": batched, "build": build, "start": here}
+    return table_of(AbstractOptimizerTable, kind, recipe, extra or {}, **members)
 
 
-OptimizerTable = Annotated[
-    GradientDescentTable | HeavyBallTable | NesterovTable | RollingBallTable,
-    pydantic.Field(discriminator="kind"),
-]
+for _table in (
+    optimizer_table("gradient_descent", "flows.GradientDescent", critical_label="2/eta"),
+    optimizer_table("heavy_ball", "flows.HeavyBall", critical_label="2(1 + beta)/eta"),
+    optimizer_table("nesterov", "flows.Nesterov", critical_label="2(1 + beta)/((1 + 2 beta) eta)"),
+):
+    OPTIMIZERS.add(_table)

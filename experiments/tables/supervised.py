@@ -3,103 +3,128 @@
 import abc
 import itertools
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pydantic
 
 from .base import BuildError, PositiveInt, Table, Widths, building, check_numbers, refuse
+from .constructors import Constructor
 from .data import DataTable
-from .potentials import AbstractPotentialTable, BuiltPotential
+from .derived import Key, Recipe, table_of
+from .kinds import OneOf, Registry
+from .potentials import POTENTIALS, AbstractPotentialTable, BuiltPotential
 
-Activation = Literal["tanh", "gelu", "relu", "softplus", "identity"]
+if TYPE_CHECKING:
+    import potentials
+    from flows.core.trees import Params
+
+Activation = Literal["gelu", "identity", "relu", "softplus", "tanh"]
 
 
 class AbstractModelTable(Table, abc.ABC):
     """A `[potential.model]` table; the data give the sizes of its two ends."""
 
+    takes_images: ClassVar[bool]
+    """True if an example is (channels, height, width) rather than a vector."""
+
+    kind: str
+
     @abc.abstractmethod
-    def build(self, inputs: tuple[int, ...], outputs: int) -> Any:
+    def build(self, inputs: tuple[int, ...], outputs: int) -> "potentials.AbstractNetwork":
         """Build the network. Its weights are placeholders: the potential's `init` draws them.
 
         Args:
             inputs: shape of one example.
             outputs: number of outputs.
 
-        Returns:
-            A `potentials.AbstractNetwork`.
-
         Raises:
             ValueError: if no such network takes such examples.
         """
 
-    @property
-    @abc.abstractmethod
-    def takes_images(self) -> bool:
-        """Whether an example is (channels, height, width) rather than a vector."""
+
+MODELS: Registry[type[AbstractModelTable]] = Registry("model")
+ModelTable = Annotated[AbstractModelTable, OneOf(MODELS)]
 
 
-class MLPTable(AbstractModelTable):
-    """`kind = "mlp"`: a fully connected network; `hidden` are the widths between the ends."""
+def model_table(
+    kind: str,
+    constructor: Constructor,
+    ends: Callable[[Any, tuple[int, ...], int], dict[str, Any]],
+    *,
+    without: tuple[str, ...],
+    keys: Mapping[str, Key] | None = None,
+    extra: Mapping[str, Key] | None = None,
+    images: bool = False,
+) -> type[AbstractModelTable]:
+    """Derive the table of a network.
 
-    kind: Literal["mlp"]
-    hidden: Widths = (32, 32)
-    activation: Activation = "tanh"
-    bias: bool = True
+    Args:
+        kind: its name in a config.
+        constructor: what makes the network.
+        ends: `ends(table, inputs, outputs)` gives the arguments that follow from the data.
+        without: the names of those arguments.
+        keys: as `Recipe` has it.
+        extra: keys that are not passed to the constructor.
+        images: as `AbstractModelTable.takes_images`.
 
-    def build(self, inputs: tuple[int, ...], outputs: int) -> Any:
-        """Build a `potentials.MLP`."""
+    Returns:
+        The table.
+    """
+    recipe = Recipe(
+        constructor,
+        supplied=("key", *without),
+        keys={"activation": (Activation, "tanh"), **(keys or {})},
+    )
+
+    def build(
+        self: AbstractModelTable, inputs: tuple[int, ...], outputs: int
+    ) -> "potentials.AbstractNetwork":
         import jax
 
-        import potentials
+        given = ends(self, inputs, outputs)
+        return recipe.construct(self, **given, key=jax.random.key(0))
 
-        widths = (math.prod(inputs), *self.hidden, outputs)
-        weights = sum((n + 1) * m for n, m in itertools.pairwise(widths))
-        check_numbers("hidden", list(self.hidden), weights, "a network")
-        return potentials.MLP(widths, self.activation, self.bias, key=jax.random.key(0))
-
-    @property
-    def takes_images(self) -> bool:
-        """No: images are flattened."""
-        return False
+    members = {"takes_images": images, "build": build}
+    return table_of(AbstractModelTable, kind, recipe, extra or {}, **members)
 
 
-class CNNTable(AbstractModelTable):
-    """`kind = "cnn"`: a small convolutional network, one entry of `channels` per convolution."""
-
-    kind: Literal["cnn"]
-    channels: Annotated[Widths, pydantic.Field(min_length=1)] = (12, 16)
-    activation: Activation = "tanh"
-    kernel_size: PositiveInt = 3
-    pooling: Literal["average", "max"] = "average"
-    bias: bool = True
-
-    def build(self, inputs: tuple[int, ...], outputs: int) -> Any:
-        """Build a `potentials.CNN`."""
-        import jax
-
-        import potentials
-
-        widths = (inputs[0], *self.channels)
-        weights = sum(self.kernel_size**2 * n * m for n, m in itertools.pairwise(widths))
-        check_numbers("channels", list(self.channels), weights, "kernels")
-        return potentials.CNN(
-            inputs,
-            outputs,
-            self.channels,
-            self.activation,
-            self.kernel_size,
-            self.pooling,
-            self.bias,
-            key=jax.random.key(0),
-        )
-
-    @property
-    def takes_images(self) -> bool:
-        """Yes: channels first."""
-        return True
+def _widths(table: Any, inputs: tuple[int, ...], outputs: int) -> dict[str, Any]:
+    widths = (math.prod(inputs), *table.hidden, outputs)
+    weights = sum((n + 1) * m for n, m in itertools.pairwise(widths))
+    check_numbers("hidden", list(table.hidden), weights, "a network")
+    return {"widths": widths}
 
 
-ModelTable = Annotated[MLPTable | CNNTable, pydantic.Field(discriminator="kind")]
+def _shape(table: Any, inputs: tuple[int, ...], outputs: int) -> dict[str, Any]:
+    widths = (inputs[0], *table.channels)
+    weights = sum(table.kernel_size**2 * n * m for n, m in itertools.pairwise(widths))
+    check_numbers("channels", list(table.channels), weights, "kernels")
+    return {"shape": inputs, "outputs": outputs}
+
+
+MODELS.add(
+    model_table(
+        "mlp",
+        "potentials.MLP",
+        _widths,
+        without=("widths",),
+        extra={"hidden": (Widths, (32, 32))},  # The widths between the two ends.
+    )
+)
+MODELS.add(
+    model_table(
+        "cnn",
+        "potentials.CNN",
+        _shape,
+        without=("shape", "outputs"),
+        keys={
+            "channels": (Annotated[Widths, pydantic.Field(min_length=1)], (12, 16)),
+            "pooling": (Literal["average", "max"], "average"),
+        },
+        images=True,
+    )
+)
 
 
 class SupervisedTable(AbstractPotentialTable):
@@ -108,6 +133,9 @@ class SupervisedTable(AbstractPotentialTable):
     `chunk_size` evaluates that many examples at a time, to save memory; `data_parallel` spreads the
     examples over all devices of the machine.
     """
+
+    network: ClassVar[bool] = True
+    batched: ClassVar[bool] = False
 
     kind: Literal["supervised"]
     criterion: Literal["mse", "cross_entropy"] = "mse"
@@ -155,6 +183,9 @@ class SupervisedTable(AbstractPotentialTable):
         return BuiltPotential(potential, (accuracy,))
 
 
-def _accuracy(potential: Any, params: Any) -> Any:
+POTENTIALS.add(SupervisedTable)
+
+
+def _accuracy(potential: Any, params: "Params") -> Any:
     # One function for all potentials: JAX looks its compilations up by identity.
     return potential.accuracy(params)

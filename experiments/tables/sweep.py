@@ -2,12 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import pydantic
 
 from ..system.text import show
 from .base import Name, PositiveInt, Table, refuse
-from .figures import SweepFigureName
+from .figures import SweepFigureNames
 
 MAX_POINTS = 10**5
 # Of the gathered results themselves; `point` numbers the runs before they are laid on the grid.
@@ -66,6 +65,8 @@ class AxisTable(Table):
         assert self.start is not None
         assert self.stop is not None
         assert self.points is not None
+        import numpy as np
+
         spaced = np.geomspace if self.spacing == "log" else np.linspace
         return tuple(spaced(self.start, self.stop, self.points).tolist())
 
@@ -85,7 +86,7 @@ class SweepTable(Table):
     over: Annotated[tuple[AxisTable, ...], pydantic.Field(strict=False, min_length=1, max_length=8)]
     series: bool = True
     quantity: Name = "final_loss"
-    figures: Annotated[tuple[SweepFigureName, ...], pydantic.Field(strict=False)] = ("sweep",)
+    figures: SweepFigureNames = ("sweep",)
 
     @pydantic.model_validator(mode="after")
     def _axes_differ_and_are_not_too_many(self) -> "SweepTable":

@@ -7,8 +7,8 @@ import pytest
 
 from experiments.config.loader import validate
 from experiments.system.errors import ConfigError
+from experiments.tables.ball import RollingBallTable
 from experiments.tables.base import BuildError
-from experiments.tables.optimizers import RollingBallTable
 from tests.experiments.configs import VALLEY
 
 BALL: dict[str, Any] = {"kind": "rolling_ball", "learning_rate": 0.1, "radius": 0.3}

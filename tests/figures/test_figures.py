@@ -1,5 +1,3 @@
-from typing import get_args
-
 import matplotlib
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import figures
-from experiments.tables.optimizers import OptimizerTable
+from experiments.tables.optimizers import OPTIMIZERS
 from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
@@ -114,8 +112,7 @@ def test_the_critical_line_is_named_by_the_optimizers_own_formula(label, shown, 
 
 def test_the_formula_of_every_optimizer_is_one_that_figures_are_tested_with():
     """So that none is drawn with words for its symbols."""
-    tables = get_args(get_args(OptimizerTable)[0])
-    assert {table.critical_label for table in tables} == set(FORMULAS)
+    assert {one.critical_label for one in OPTIMIZERS.entries.values()} == set(FORMULAS)
 
 
 def test_no_critical_line_is_drawn_where_the_threshold_is_unknown():

@@ -1,0 +1,13 @@
+"""Gradient flow's table."""
+
+from .flows import FLOWS, flow_table
+
+FLOWS.add(
+    flow_table(
+        "gradient",
+        "flows.GradientFlow",
+        models=("gradient_descent",),
+        batched=True,
+        solver="tsit5",
+    )
+)
