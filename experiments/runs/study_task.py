@@ -12,7 +12,7 @@ from ..report.summary import CONCLUSIONS
 from ..store.status import ending
 from ..store.store import Store, load
 from ..studies import AbstractStudy, Conclusion
-from ..studies.variables import dataset, variable
+from ..studies.variables import dataset
 from ..system.interrupts import deferred_interrupts
 from ..system.progress import ProgressBar
 from ..tables import StudyExperiment
@@ -104,6 +104,6 @@ def _dataset(conclusions: list[Conclusion]) -> xr.Dataset:
         name: np.array([getattr(one, name) for one in conclusions], float) for name in described
     }
     return dataset(
-        {k: variable("quantity", v, units, described[k]) for k, v in columns.items()},
-        {"quantity": variable("quantity", names, "1", "what was measured")},
+        {name: ("quantity", x, units, described[name]) for name, x in columns.items()},
+        {"quantity": ("quantity", names, "1", "what was measured")},
     )

@@ -54,6 +54,10 @@ class Check(NamedTuple):
     bounds: Bounds = Bounds()
     empty: bool = False
 
+    def __hash__(self) -> int:
+        # Members of a union must be hashable, and the bounds are a dictionary.
+        return hash((self.kind, tuple(self.bounds.items()), self.empty))
+
 
 _POSITIVE_INT = Check("int", {"ge": 1})
 # By their names; the later ones take their bounds as keyword arguments.
