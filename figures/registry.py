@@ -69,7 +69,7 @@ def figure(name: str, *, needs: Needs = Needs()) -> Callable[[Draw], Draw]:
         home = (draw.__module__, draw.__qualname__)
         if before is not None and (before[1].__module__, before[1].__qualname__) != home:
             raise ValueError(f"name must be a new one; there is a figure {name!r} already.")
-        if before is None and name in _own() and not draw.__module__.startswith(f"{__package__}."):
+        if before is None and name in _own() and not draw.__module__.startswith("figures."):
             raise ValueError(f"name must be a new one; there is a figure {name!r} already.")
         _REGISTERED[name] = (needs, draw)
         return draw
@@ -100,7 +100,7 @@ def find(name: str) -> Draw:
     """
     if name not in _REGISTERED:
         module, _ = _own()[name]
-        importlib.import_module(f".{module}", __package__)
+        importlib.import_module(f"figures.{module}")
     return _REGISTERED[name][1]
 
 
@@ -108,7 +108,7 @@ def find(name: str) -> Draw:
 def _own() -> dict[str, tuple[str, Needs]]:
     """Return the module and the needs of each figure of this package, read from the sources."""
     found: dict[str, tuple[str, Needs]] = {}
-    folder = importlib.resources.files(__package__)
+    folder = importlib.resources.files("figures")
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".py") and "\n@figure(" in (text := file.read_text("utf-8")):
             for node in ast.parse(text).body:

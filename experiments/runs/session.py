@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..report.drawing import draw_figures, outdated
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
-from ..run_directory.directory import CONFIG, claimed, prepare, written_by, writing
+from ..run_directory.directory import CONFIG, claimed, prepare, writing, written_by
 from ..run_directory.environment import EnvironmentFile
 from ..store.status import FAILED, INTERRUPTED, RUNNING, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load, remove

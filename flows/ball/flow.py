@@ -18,8 +18,8 @@ import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int, Real
-from numpy.typing import DTypeLike
 
 from ..core.flow import AbstractEquationFlow, Integrator, Midpoint
 from ..core.potential import Potential

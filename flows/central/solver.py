@@ -244,7 +244,7 @@ class CentralSolver(AbstractFlowSolver):
         return y1, y_error, dense_info, state, result
 
     def func(
-        self, terms: diffrax.AbstractTerm, t0: ScalarLike, y0: CentralFlowState, args: Potential
+        self, terms: diffrax.AbstractTerm, t0: float | Array, y0: CentralFlowState, args: Potential
     ) -> PyTree[Array]:
         """Return the vector field of the terms, which a controller asks for its first step."""
         return terms.vf(t0, y0, args)

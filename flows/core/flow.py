@@ -7,8 +7,8 @@ from typing import ClassVar, Literal, NamedTuple
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int, PyTree, Real
-from numpy.typing import DTypeLike
 
 from .cost import Cost
 from .potential import Potential

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree, Real
-from numpy.typing import DTypeLike
 
 from ..core.optimizer import AbstractIncrementalOptimizer, AbstractOptimizer
 from ..core.potential import Potential

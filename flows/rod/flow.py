@@ -20,8 +20,8 @@ import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
-from numpy.typing import DTypeLike
 
 from ..core.arrays import DENSE_LIMIT, Modes
 from ..core.cost import Cost

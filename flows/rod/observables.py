@@ -7,8 +7,8 @@ eigen-iteration, which starts from the eigenvectors found at the save before.
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from numpy.typing import DTypeLike
 
 from ..core.arrays import Modes
 from ..core.cost import Cost

@@ -14,13 +14,13 @@ from ..core.cost import Cost
 from ..core.optimizer import AbstractCheckedOptimizer, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
-from ..optimizers.optax_optimizer import as_optimizer
 from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
 from ..core.trees import Params, all_finite, is_traced
 from ..core.validation import as_params, check_potential
 from ..core.variables import STEPS, Variables, merge_variables
 from ..measurements.along_path import Measurable, check_measurements, labels, losses, measure_all
 from ..measurements.base import AbstractMeasurement
+from ..optimizers.optax_optimizer import as_optimizer
 from ..solvers.counting import cost_stats
 from .arguments import (
     Provenance,
