@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core.results import LOSS_NOT_FINITE, RESULTS
 from ..core.trajectory import BoundaryIterates, SimulationError, Trajectory, join
