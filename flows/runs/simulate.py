@@ -5,7 +5,6 @@ from typing import Final
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
