@@ -1,4 +1,64 @@
-"""Optimizers, the continuous-time flows that model them, and the tools to run and compare them."""
+"""Optimizers, the continuous-time flows that model them, and the tools to run and compare them.
+
+An optimizer is a map z -> z + F(z) of its parameters (and momenta), F = -eta g for gradient descent
+on a loss L with gradient g and Hessian H. With large steps it works at the edge of stability: the
+sharpest curvature stays at the optimizer's threshold (2/eta for gradient descent), and the
+iterates oscillate, w_t = c(t) + delta_t, around a path c that moves slowly. A flow is an ordinary
+differential equation for that path, and three choices make it:
+
+- the **slow field**: how F is averaged over the oscillation, which gives dc/dt;
+- the **oscillation**: what the state knows of delta;
+- the **closure**: the equation that determines it.
+
+`GradientFlow(optimizer)`
+    Slow field: F at the centre, the limit of small steps; with `correction`, F - DF.F/2, which is
+    -eta g - (eta^2/2) H g for gradient descent. Oscillation: none. Closure: none, so that it leaves
+    the optimizer's path at the edge of stability. arXiv 2103.00065; correction 2009.11162.
+`CentralFlow(optimizer)`
+    Slow field: the average to second order, -eta (g + grad <H, Sigma>/2). Oscillation: its
+    covariance Sigma = U X U^T on the critical eigenvectors U of H. Closure: a constraint; X is the
+    smallest oscillation that keeps every eigenvalue at or below the threshold, the solution of a
+    complementarity problem 0 <= X, A + B[X] >= 0, <X, A + B[X]> = 0. arXiv 2410.24206.
+`RodFlow(optimizer)`
+    Slow field: the average over the two ends c + d and c - d of a rod, (F(c+d) + F(c-d))/2, with a
+    backward-error term; several rods add up. Oscillation: the covariance Sigma of the
+    half-difference of two consecutive iterates, whose leading eigenpairs are the rods. Closure: its
+    own equation, dSigma/dt = (F(c+d) F(c+d)^T + F(c-d) F(c-d)^T)/4 - 2 Sigma, from the exact map.
+    Gradient descent arXiv 2602.01480, momentum 2605.06821; several rods are this project's own.
+`BallCentreFlow(optimizer)`
+    For a `RollingBall`. Slow field: gradient flow on the ironed landscape, on which the ball's
+    centre moves. Oscillation: none. Closure: in a crease, where the ball touches in several points,
+    the shortest vector in the hull of the slopes there. arXiv 2505.19527.
+`BallContactFlow(optimizer)`
+    The same motion, written for the contact; without a closure it ends where the ball touches a
+    second point. arXiv 2505.19527.
+`DissipativeFlow(gravity, friction)`
+    Models no optimizer: a particle on the graph of the loss, in a time of its own.
+    arXiv 2605.15459.
+
+The centre models a midpoint of the iterates, `flow.midpoint`, and one unit of time is one step:
+`tracking_error` compares a run of a flow with one of its optimizer.
+
+Rooms, each of which imports only from those below it:
+
+    runs            simulate, iterate: compiled segments, saves, failures, progress
+    measurements    what is measured along a run, and how well a flow tracks an optimizer
+    gradient  central  rod  ball  mechanics         one family of flows each
+    curvature       products with the Hessian, its eigenpairs, third derivatives
+    optimizers  solvers  linear_algebra             maps; diffrax; small dense problems
+    core            flow, optimizer, potential, trajectory, cost, validation
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> from flows import GradientDescent, GradientFlow, iterate, simulate, tracking_error
+    >>> from potentials import Quadratic
+    >>> optimizer, start = GradientDescent(0.1), jnp.asarray([1.0, 2.0])
+    >>> bowl = Quadratic(jnp.asarray([1.0, 4.0]))
+    >>> discrete = iterate(optimizer, bowl, start, steps=10)
+    >>> flow = simulate(GradientFlow(optimizer), bowl, start, steps=10)
+    >>> round(float(tracking_error(flow, discrete)), 3)
+    0.048
+"""
 
 from .ball.contact_flow import BallContactFlow
 from .ball.flow import BallCentreFlow

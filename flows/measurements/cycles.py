@@ -36,8 +36,8 @@ def cycle(
     path: ArrayLike,
     *,
     longest: int = 16,
-    at_rest: float = 0.01,
-    tolerance: float = _TOLERANCE,
+    at_rest: float | int = 0.01,
+    tolerance: float | int = _TOLERANCE,
 ) -> Cycle:
     """Find the cycle on which a path has settled, from its last `2 * longest` points.
 

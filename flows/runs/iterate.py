@@ -30,13 +30,13 @@ from .arguments import (
     count_saves,
 )
 from .progress import Progress, reporting
-from .segments import Segments, segment_length
+from .segments import AbstractRunState, Segments, segment_length
 
 # To start a segment costs as much as ten steps of a small network, and joining segments a copy.
 _MOST_SAVES: Final = 1024
 
 
-class IterationState(eqx.Module):
+class IterationState(AbstractRunState):
     """Where an optimizer's run stands.
 
     Attributes:

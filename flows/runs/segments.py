@@ -7,7 +7,7 @@ shown, so that the numbers do not either.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import equinox as eqx
 import jax
@@ -24,15 +24,21 @@ _DEFAULT_SAVES: Final = 256
 _DEFAULT_BYTES: Final = 32 * 2**20
 
 
-class RunState(Protocol):
-    """What the states of both kinds of run have: how the run stands."""
+class AbstractRunState(eqx.Module):
+    """The state of a run of either kind, which says whether the run has failed.
 
-    result: RESULTS
-    stopped_at: Float[Array, ""]
-    failure: Int[Array, ""]
+    Attributes:
+        result: `successful`, or the first failure.
+        stopped_at: The step or time of that failure; nan if there was none.
+        failure: Which of the trajectory's `failures` it was, from 1; 0 for none of them.
+    """
+
+    result: eqx.AbstractVar[RESULTS]
+    stopped_at: eqx.AbstractVar[Float[Array, ""]]
+    failure: eqx.AbstractVar[Int[Array, ""]]
 
 
-_State = TypeVar("_State", bound=RunState)
+_State = TypeVar("_State", bound=AbstractRunState)
 
 
 def segment_length(
@@ -99,16 +105,14 @@ class Segments:
         """
         whole, rest = divmod(self._saves - self.done, self._length)
         if whole:
-            state, stacked = lax.scan(
-                lambda s, _: advance(s, self._length), state, length=whole
-            )
+            state, stacked = lax.scan(lambda s, _: advance(s, self._length), state, length=whole)
             self.add(_unstacked(stacked, state), whole * self._length)
         if rest:
             state, piece = advance(state, rest)
             self.add(piece, rest)
         return state
 
-    def trajectory(self, state: RunState, throw: bool) -> Trajectory:
+    def trajectory(self, state: AbstractRunState, throw: bool) -> Trajectory:
         """Return the trajectory of the run.
 
         Args:
@@ -133,16 +137,14 @@ class Segments:
         return whole
 
 
-def _unstacked(stacked: Trajectory, state: RunState) -> Trajectory:
+def _unstacked(stacked: Trajectory, state: AbstractRunState) -> Trajectory:
     """Return pieces that a scan has stacked as one piece, which ends at `state`."""
     source, boundary = stacked.neighbour_source, None
     if isinstance(source, BoundaryIterates):
         first, last = (jax.tree.map(lambda x, i=i: x[i], source) for i in (0, -1))
         source, boundary = None, BoundaryIterates(first.before, last.after)
     rows = (stacked.steps, stacked.params, stacked.observables, source)
-    steps, params, observables, source = jax.tree.map(
-        lambda x: x.reshape((-1, *x.shape[2:])), rows
-    )
+    steps, params, observables, source = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
     return dataclasses.replace(
         stacked,
         steps=steps,

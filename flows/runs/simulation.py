@@ -28,12 +28,13 @@ from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per
 from ..solvers.field import ShiftedField
 from ..solvers.projection import AbstractFlowSolver
 from .arguments import Provenance
+from .segments import AbstractRunState
 
 Measurements = tuple[PyTree[Array], ...]
 """The state of each measurement, and the memory of a flow that follows some of its observables."""
 
 
-class SimulationState(eqx.Module):
+class SimulationState(AbstractRunState):
     """Where a flow's run stands.
 
     Attributes:
@@ -57,8 +58,8 @@ class SimulationState(eqx.Module):
     time: Float[Array, ""]
     index: Int[Array, ""]
     step: Float[Array, ""]
-    solver: PyTree[Array]
-    controller: PyTree[Array]
+    solver: PyTree
+    controller: PyTree
     made_jump: Bool[Array, ""]
     measurements: Measurements
     result: RESULTS
@@ -437,7 +438,7 @@ def reset(
     )
 
 
-def _projection(problem: SimulationProblem) -> Callable[..., tuple[PyTree[Array], PyTree[Array]]]:
+def _projection(problem: SimulationProblem) -> Callable[..., tuple[PyTree[Array], PyTree]]:
     """Return what puts a flow's state right: of the solver, of the flow, or nothing."""
     if isinstance(problem.solver, AbstractFlowSolver):
         return problem.solver.start
@@ -447,8 +448,8 @@ def _projection(problem: SimulationProblem) -> Callable[..., tuple[PyTree[Array]
 
 
 def _placed(
-    problem: SimulationProblem, flow_state: PyTree[Array], found: PyTree[Array]
-) -> tuple[PyTree[Array], Int[Array, ""], PyTree[Array]]:
+    problem: SimulationProblem, flow_state: PyTree[Array], found: PyTree
+) -> tuple[PyTree[Array], Int[Array, ""], PyTree]:
     """Return the state, which failure happened, and the solver's state if it is known."""
     if isinstance(problem.solver, AbstractFlowSolver):
         return flow_state, found.failure, found

@@ -22,7 +22,7 @@ _SHORTEST: Final = 16
 Field = Callable[..., PyTree[Array]]
 
 
-def smallest_step(dtype: DTypeLike, duration: float) -> Float[Array, ""]:
+def smallest_step(dtype: DTypeLike, duration: float | int) -> Float[Array, ""]:
     """Return the step size below which a segment of this duration makes no progress."""
     return jnp.asarray(_SHORTEST * jnp.finfo(dtype).eps * max(duration, 1.0), dtype)
 
@@ -35,7 +35,7 @@ class GuardedState(eqx.Module):
         step: The step size to go on with.
     """
 
-    inner: PyTree[Array]
+    inner: PyTree
     step: Float[Array, ""]
 
 

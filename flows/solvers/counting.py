@@ -39,7 +39,7 @@ def evaluations_at_start(
     return int(first_stage) + (2 if chooses else 0)
 
 
-def solver_cost(state: PyTree[Array], evaluation: Cost | None) -> Cost | None:
+def solver_cost(state: PyTree, evaluation: Cost | None) -> Cost | None:
     """Return what a solver has counted itself in its accepted steps; None if it does not count.
 
     Args:

@@ -66,7 +66,7 @@ class ProjectedState(eqx.Module):
         failure: Which of the flow's `failures` happened in the last projection, from 1; 0 for none.
     """
 
-    inner: PyTree[Array]
+    inner: PyTree
     failure: Int[Array, ""]
 
 

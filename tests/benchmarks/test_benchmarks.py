@@ -35,7 +35,7 @@ def _printed(outcomes: list[Outcome]) -> str:
 
 def test_every_claim_about_cost_has_a_row():
     """The rows that the project promises are registered."""
-    promised = {"iterate", "simulate", "eigenpairs-memory"}
+    promised = {"iterate", "simulate", "eigenpairs-memory", "import-flows", "list"}
     assert promised <= set(ROWS)
     assert any(name.startswith("tracking") for name in ROWS)
 

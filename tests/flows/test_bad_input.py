@@ -1,7 +1,5 @@
 """Wrong arguments: a ValueError that names the argument, before anything is computed."""
 
-import inspect
-
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -18,9 +16,7 @@ from flows import (
     iterate,
     simulate,
 )
-
-# The import hook's type check of the tests would come first; users do not have it.
-simulate, iterate = inspect.unwrap(simulate), inspect.unwrap(iterate)
+from tests.helpers import as_users_run
 
 OPTIMIZER = GradientDescent(0.1)
 FLOW = GradientFlow(OPTIMIZER)
@@ -53,7 +49,7 @@ def named(name: str) -> ScalarMeasurement:
 )
 def test_learning_rates_that_are_none(value, message):
     """Not a positive finite scalar: refused where it is given."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         GradientDescent(value)
 
 
@@ -135,7 +131,7 @@ def test_wrong_arguments_of_a_run(run, changes, message):
     """Each is named, with what was given."""
     model = OPTIMIZER if run is iterate else FLOW
     arguments = {"potential": bowl, "params": jnp.ones(2), "steps": 10, **changes}
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         run(model, **arguments)
 
 
@@ -167,13 +163,16 @@ def test_wrong_arguments_of_a_run(run, changes, message):
 def test_wrong_arguments_of_simulate(changes, message):
     """What only the flow's integration knows."""
     arguments = {"flow": FLOW, "potential": bowl, "params": jnp.ones(2), "steps": 10, **changes}
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         simulate(**arguments)
 
 
 def test_an_optimizer_that_is_none():
     """A flow given to iterate is refused."""
-    with pytest.raises(ValueError, match="optimizer must be an optimizer such as"):
+    with (
+        as_users_run(),
+        pytest.raises(ValueError, match="optimizer must be an optimizer such as"),
+    ):
         iterate(FLOW, bowl, jnp.ones(2), 10)
 
 
@@ -193,7 +192,7 @@ def test_an_optimizer_that_is_none():
 )
 def test_wrong_arguments_of_measurements(build, message):
     """Where the measurement is made."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         build()
 
 
@@ -232,7 +231,7 @@ def test_going_on_with_something_else(run, changes, message):
     state = run(model, bowl, jnp.ones(2), 4, measurements=measurements).state
     arguments = {"potential": bowl, "measurements": measurements, **changes}
     potential = arguments.pop("potential")
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         run(model, potential, None, 4, state=state, **arguments)
 
 
@@ -250,5 +249,5 @@ def test_going_on_with_something_else(run, changes, message):
 def test_going_on_with_another_integration(changes, message):
     """Another solver, controller or flow."""
     state = simulate(FLOW, bowl, jnp.ones(2), 4).state
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         simulate(**{"flow": FLOW, **changes}, potential=bowl, params=None, steps=4, state=state)

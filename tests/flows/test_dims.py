@@ -24,7 +24,7 @@ from flows import (
 )
 from potentials import Quadratic as Bowl
 from potentials import Ring
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 RING, NORTH = Ring(), jnp.asarray([1.0, 0.0])
 LAWS = [
@@ -326,5 +326,5 @@ def test_it_differentiates_at_rest(law):
 )
 def test_bad_input_is_named(build, message):
     """What was given, and what is allowed."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         build()

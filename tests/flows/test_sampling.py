@@ -20,7 +20,7 @@ from flows import (
 from flows.mechanics.settling import SettlingProblem
 from potentials import Quadratic as Bowl
 from potentials import Ring
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 TRACES = []
 # 512 particles stop after about 1000 steps; the bound is for those that shall not.
@@ -199,7 +199,7 @@ def test_a_particle_that_falls_below_the_minimum_is_not_at_rest():
 def test_bad_input_is_named(changes, message):
     """What was given, and what is allowed."""
     given = {"potential": Ring(), "params": NORTH, "num_samples": 3, **OPTIONS}
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         sample_minima(**{"key": jax.random.key(0), **given, **changes})
 
 
@@ -322,7 +322,7 @@ def test_samples_thrown_at_a_wall_come_to_rest_for_any_gravity():
 )
 def test_velocities_that_are_not_like_the_parameters_are_named(velocities, message):
     """With the shape that they should have."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         exponential_map(Ring(), NORTH, velocities)
 
 
@@ -336,7 +336,7 @@ def test_a_number_that_single_precision_does_not_have_is_named(changes):
 
 def test_bad_input_of_velocities_and_geodesics_is_named():
     """A key of the older sort is one, too."""
-    with pytest.raises(ValueError, match="key must be one PRNG key"):
+    with as_users_run(), pytest.raises(ValueError, match="key must be one PRNG key"):
         random_velocities(NORTH, "seed", 3, 1.0)
     old = random_velocities(NORTH, jax.random.PRNGKey(0), 3, 1.0)
     assert_trees_close(old, random_velocities(NORTH, jax.random.key(0), 3, 1.0))
