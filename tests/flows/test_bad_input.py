@@ -18,6 +18,7 @@ from flows import (
     iterate,
     simulate,
 )
+from tests.helpers import as_users_run
 
 # The import hook's type check of the tests would come first; users do not have it.
 simulate, iterate = inspect.unwrap(simulate), inspect.unwrap(iterate)
@@ -53,7 +54,7 @@ def named(name: str) -> ScalarMeasurement:
 )
 def test_learning_rates_that_are_none(value, message):
     """Not a positive finite scalar: refused where it is given."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         GradientDescent(value)
 
 
@@ -173,7 +174,7 @@ def test_wrong_arguments_of_simulate(changes, message):
 
 def test_an_optimizer_that_is_none():
     """A flow given to iterate is refused."""
-    with pytest.raises(ValueError, match="optimizer must be an optimizer such as"):
+    with as_users_run(), pytest.raises(ValueError, match="optimizer must be an optimizer such as"):
         iterate(FLOW, bowl, jnp.ones(2), 10)
 
 
