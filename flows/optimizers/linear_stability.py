@@ -45,6 +45,7 @@ _LOWEST, _HIGHEST, _FACTOR = 1e-4, 1e8, 2**0.25
 
 Numbers = Float[np.ndarray, " number"]
 Mask = Bool[np.ndarray, " number"]
+Moments = Float[np.ndarray, " moment"]
 
 
 class _Step(NamedTuple):
@@ -83,13 +84,12 @@ class _Map(NamedTuple):
 
 
 def linear_threshold(
-    optimizer: AbstractOptimizer, *, count: int = LATE, second_moment: float = SECOND_MOMENT
-) -> Float[Array, ""]:
+    optimizer: AbstractOptimizer, *, second_moment: float = SECOND_MOMENT
+) -> float:
     """Return the smallest lambda_max(P^-1 H) at which an optimizer's map is unstable.
 
     Args:
         optimizer: Any optimizer whose hyperparameters are concrete numbers.
-        count: The step that counters are at.
         second_moment: The value of all second moments; the result does not depend on it as long
             as an epsilon beside it is negligible.
 
@@ -104,19 +104,25 @@ def linear_threshold(
     # Computed at once, even inside of a function that is being compiled, and in float64 always.
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         try:
-            threshold = _threshold(_one_parameter(optimizer), count, second_moment)
+            return _threshold(_one_parameter(optimizer), second_moment)
         except jax.errors.JAXTypeError as error:
             raise ValueError(
                 f"the critical sharpness of {name} is found numerically: it must be asked for "
                 "outside of jax.vmap, jax.grad and jax.jit over the hyperparameters. Optimizers "
                 "with a formula, such as HeavyBall, are not limited so."
             ) from error
-    return jnp.asarray(threshold, jnp.result_type(float))
 
 
 def _one_parameter(optimizer: AbstractOptimizer) -> _Map:
     # A matrix of one entry: a rule for matrices (muon) treats it as one.
-    state = optimizer.init(jnp.ones((1, 1)))
+    name = type(optimizer).__name__
+    try:
+        state = optimizer.init(jnp.ones((1, 1)))
+    except Exception as error:
+        raise ValueError(
+            f"the critical sharpness of {name} cannot be found, since it does not take a single "
+            f"array for parameters: {error}"
+        ) from error
     floats, others = eqx.partition(state, eqx.is_inexact_array)
     numbers, unravel = ravel_pytree(floats)
 
@@ -140,27 +146,28 @@ def _one_parameter(optimizer: AbstractOptimizer) -> _Map:
         return *values, *derivatives
 
     def step(numbers: Numbers, others: PyTree[Array], curvature: float, gradient: float) -> _Step:
-        given = jnp.asarray(numbers), others, jnp.asarray(curvature), jnp.asarray(gradient)
-        numbers, others, jacobian, response = linearised(*given)
+        # Of one type always, not weak ones of Python's numbers: compiled once.
+        given = np.float64(curvature), np.float64(gradient)
+        numbers, others, jacobian, response = linearised(numbers, others, *given)
         return _Step(np.asarray(numbers), others, np.asarray(jacobian), np.asarray(response))
 
     # Which number is the parameter: read it from a state of the numbers' own indices.
     indices = eqx.combine(unravel(jnp.arange(numbers.size, dtype=numbers.dtype)), others)
     parameter = int(jax.tree.leaves(optimizer.params(indices))[0].item())
-    return _Map(step, np.asarray(numbers), others, parameter, type(optimizer).__name__)
+    return _Map(step, np.asarray(numbers), others, parameter, name)
 
 
-def _threshold(of: _Map, count: int, second_moment: float) -> float:
-    others = _late(of, count)
+def _threshold(of: _Map, second_moment: float) -> float:
+    others = _late(of)
     odd, even, clock = _roles(of, others)
-    numbers = _summed(of, others, clock, count)
+    numbers = _summed(of, others, clock)
     numbers[odd], numbers[even], numbers[of.parameter] = 0, 1, 1
     _check_roles(of, numbers, others)
     direction = np.where(odd, 1 / (2 + np.cumsum(odd)), 0)
     direction[of.parameter] = 0
 
     def step(
-        moments: Numbers | float = 1.0,
+        moments: Moments | float = 1.0,
         curvature: float = 0.0,
         gradient: float = _NEAR,
         momenta: float = _NEAR,
@@ -175,7 +182,7 @@ def _threshold(of: _Map, count: int, second_moment: float) -> float:
     response = -step(moments).response[of.parameter]
     if not (np.isfinite(response) and response > 0):
         raise ValueError(
-            f"{of.name} has no critical sharpness at count {count}: the parameter must move "
+            f"{of.name} has no critical sharpness late in a run: the parameter must move "
             f"against a small gradient there; it moves by {-response:.3g} per unit of gradient."
         )
     preconditioner = _preconditioner(of, step, moments, even)
@@ -190,20 +197,20 @@ def _threshold(of: _Map, count: int, second_moment: float) -> float:
     return curvature / preconditioner
 
 
-def _late(of: _Map, count: int) -> PyTree[Array]:
+def _late(of: _Map) -> PyTree[Array]:
     """Return the leaves that are not floats, as they are late in a run.
 
     Raises:
-        ValueError: If there is a counter that starts anew.
+        ValueError: If there is a counter that starts again after some steps.
     """
 
     def is_scalar_integer(leaf: Array) -> bool:
         return jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.shape == ()
 
-    def set_to_count(leaf: Array) -> Array:
-        return jnp.asarray(count, leaf.dtype) if is_scalar_integer(leaf) else leaf
+    def made_late(leaf: Array) -> Array:
+        return jnp.asarray(LATE, leaf.dtype) if is_scalar_integer(leaf) else leaf
 
-    late = jax.tree.map(set_to_count, of.others)
+    late = jax.tree.map(made_late, of.others)
     after = of.step(of.numbers, late, 0.0, 0.0).others
     paths = jax.tree_util.tree_flatten_with_path(of.others)[0]
     started = jax.tree.leaves(of.step(of.numbers, of.others, 0.0, 0.0).others)
@@ -212,15 +219,14 @@ def _late(of: _Map, count: int) -> PyTree[Array]:
         if not is_scalar_integer(first):
             # A flag of the first step, for example, is one no longer.
             found.append(last)
-        elif int(last) == count + 1:
-            found.append(jnp.asarray(count, first.dtype))
+        elif int(last) == LATE + 1:
+            found.append(jnp.asarray(LATE, first.dtype))
         elif int(second) == int(first):
             found.append(first)
         else:
             raise ValueError(
                 f"{of.name} has no critical sharpness of a single step: state"
-                f"{jax.tree_util.keystr(path)} counts in a cycle, so that steps differ. Ask for "
-                "that of the transformation inside."
+                f"{jax.tree_util.keystr(path)} counts in a cycle, so that steps differ."
             )
     return jax.tree.unflatten(jax.tree.structure(of.others), found)
 
@@ -255,8 +261,8 @@ def _check_roles(of: _Map, numbers: Numbers, others: PyTree[Array]) -> None:
         )
 
 
-def _summed(of: _Map, others: PyTree[Array], clock: Mask, count: int) -> Numbers:
-    """Return the numbers at the start, but those that are sums over the steps at a count.
+def _summed(of: _Map, others: PyTree[Array], clock: Mask) -> Numbers:
+    """Return the numbers at the start, but those that are sums over the steps late in a run.
 
     Raises:
         ValueError: If such a one does not grow by the same amount at each step.
@@ -270,17 +276,22 @@ def _summed(of: _Map, others: PyTree[Array], clock: Mask, count: int) -> Numbers
             f"{of.name} has no critical sharpness that could be found: a number of its state "
             "changes unevenly from step to step, whatever the gradient."
         )
-    return np.where(clock, path[3] + float(count) * growth, of.numbers)
+    return np.where(clock, path[3] + LATE * growth, of.numbers)
 
 
 def _check_linear(of: _Map, step: Callable[..., _Step], odd: Mask, direction: Numbers) -> None:
     """Check that the map has its derivative up to gradients that are small but not tiny.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it does not, or has none.
     """
     at = step(curvature=1.0)
     slope = (at.jacobian[:, odd] @ direction[odd] + at.response)[odd]
+    if not np.all(np.isfinite(slope)):
+        raise ValueError(
+            f"{of.name} has no critical sharpness that could be found: the derivative of its step "
+            "is not finite next to rest."
+        )
     for size in (_NEAR, _FAR):
         above, below = (
             step(curvature=1.0, gradient=s, momenta=s).numbers[odd] for s in (size, -size)
@@ -295,15 +306,13 @@ def _check_linear(of: _Map, step: Callable[..., _Step], odd: Mask, direction: Nu
             )
 
 
-def _preconditioner(
-    of: _Map, step: Callable[..., _Step], moments: Numbers, even: Bool[np.ndarray, " number"]
-) -> float:
+def _preconditioner(of: _Map, step: Callable[..., _Step], moments: Moments, even: Mask) -> float:
     """Return P at rest, where second moments have these values before the step."""
     count = moments.size
     if not count:
         return 1.0
 
-    def log_response(moments: Numbers | float, gradient: float = _NEAR) -> float:
+    def log_response(moments: Moments | float, gradient: float = _NEAR) -> float:
         return float(np.log(-step(moments, gradient=gradient).response[of.parameter]))
 
     # Each a little less, never more: where the largest of several enters, the others do not. Where

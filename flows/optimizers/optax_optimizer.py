@@ -42,8 +42,8 @@ class OptaxState(eqx.Module):
 class OptaxOptimizer(AbstractOptimizer):
     """Any optax gradient transformation as an optimizer, w' = w + update.
 
-    `iterate` and the flows make one of a bare transformation. `iterate` runs every transformation,
-    also those that ask for the loss (`optax.polyak_sgd`) or for the function (`optax.lbfgs`,
+    `iterate` and the flows make one of a bare transformation. `iterate` runs every transformation
+    that needs the gradient, the loss (`optax.polyak_sgd`) and its function (`optax.lbfgs`,
     `optax.contrib.sam` in either mode). For `optax.lookahead` the params are the fast parameters,
     where gradients are taken; the slow ones are in the state. `RodFlow` models those whose state
     holds float arrays only and whose map is smooth, such as `optax.sgd` with or without momentum;
@@ -112,18 +112,13 @@ class OptaxOptimizer(AbstractOptimizer):
                 function as further arguments, nor ignores them.
         """
         value, gradient = jax.value_and_grad(potential)(state.params)
-        offered = {
-            "value": value,
-            "grad": gradient,
-            "value_fn": potential,
-            "obj_fn": potential,
-            "grad_fn": lambda params, _: jax.grad(potential)(params),
-        }
+        offered = {"value": value, "grad": gradient, "value_fn": potential}
         update = optax.with_extra_args_support(self.transformation).update
-        # optax.contrib.sam refuses what it does not use.
-        parameters = inspect.signature(update).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            offered = {name: x for name, x in offered.items() if name in parameters}
+        names = inspect.signature(update).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in names.values()):
+            # optax.contrib.sam alone, which refuses what it does not use.
+            offered["grad_fn"] = lambda params, _: jax.grad(potential)(params)
+            offered = {name: x for name, x in offered.items() if name in names}
         try:
             with _promotions():
                 updates, transformation = update(
@@ -162,7 +157,7 @@ class OptaxOptimizer(AbstractOptimizer):
 
 @functools.lru_cache(maxsize=64)
 def _threshold(transformation: optax.GradientTransformation) -> float:
-    return float(linear_threshold(OptaxOptimizer(transformation)))
+    return linear_threshold(OptaxOptimizer(transformation))
 
 
 @contextlib.contextmanager
