@@ -80,7 +80,7 @@ class RollingBall(AbstractCheckedOptimizer):
     of loss. A ball on a L is an ellipsoid on L, of semi-axis rho in the parameters and rho / a in
     the loss. Where the landscape is flat, at minima above all, it acts as a ball of radius a rho:
     a minimum of curvature sigma can be touched only if a rho sigma <= 1, and is sharpened to
-    sigma / (1 - a rho sigma). At steep places, a |grad L| >> 1, it is rho alone that matters.
+    sigma / (1 - a rho sigma). At steep places, a |grad L| >> 1, only rho matters.
 
     With up to two parameters the nearest point is searched for globally, on a grid (`candidates`);
     with more it is the local minimum of the distance that Newton's method finds from p - eta g.

@@ -300,7 +300,7 @@ def test_in_two_dimensions_the_ball_slides_along_a_crease():
     assert_trees_close(speeds, jnp.asarray([-0.5, -0.5]), rtol=1e-7)
 
 
-def test_a_start_that_cuts_the_landscape_is_told_with_the_largest_radius():
+def test_a_start_that_cuts_the_landscape_is_reported_with_the_largest_radius():
     """At t = 0.5 the ball touches the other wall too if its radius is w = sqrt(1.25)."""
     optimizer, start = RollingBall(0.1, 2.0, candidates=COARSE), jnp.asarray([0.5])
     says = r"stopped at step 0: the ball at the start cuts .* 1\.11803.*drop\(optimizer, pot"
@@ -314,7 +314,7 @@ def test_a_start_that_cuts_the_landscape_is_told_with_the_largest_radius():
     assert bool(run.succeeded)
 
 
-def test_with_three_parameters_the_curvature_tells_that_a_start_cuts():
+def test_with_three_parameters_the_curvature_shows_that_a_start_cuts():
     """On 2 |w|^2 the curvature across the slope is 4 / sqrt(1 + 16 |w|^2), the largest."""
     well, start = Quadratic([4.0, 4.0, 4.0]), jnp.asarray([0.5, 0.3, 0.2])
     limit = float(jnp.sqrt(1 + 16 * start @ start)) / 4
@@ -359,8 +359,8 @@ def test_a_step_that_fails_says_so_to_a_controller_that_rejects_none():
         _, _, _, after, result = solver.step(terms, 0.0, 0.5, state, well, own, False)
         return own.failure, after.failure, result == RESULTS.nonlinear_divergence
 
-    before, after, told = step()
-    assert (int(before), int(after), bool(told)) == (0, 1, True)
+    before, after, reported = step()
+    assert (int(before), int(after), bool(reported)) == (0, 1, True)
 
 
 def test_a_loss_may_be_more_precise_than_its_parameters():

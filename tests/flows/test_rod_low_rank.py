@@ -9,7 +9,16 @@ import pytest
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from flows import GradientDescent, HeavyBall, LowRankRodState, RodFlow, simulate
+from flows import (
+    Cost,
+    GradientDescent,
+    HeavyBall,
+    LowRankRodState,
+    RodFlow,
+    RodSolver,
+    simulate,
+)
+from flows.core.optimizer import AbstractDescent
 from flows.linear_algebra.low_rank_sums import truncated
 from potentials import Quadratic, Quartic
 from tests.helpers import assert_trees_close
@@ -113,6 +122,51 @@ def test_by_hand_a_factor_follows_the_solver():
     )
     length = jnp.sqrt(jnp.sum(solution.ys.factor[0] ** 2))[None]
     assert_trees_close(run.observables["rod_half_lengths"][-1], length, rtol=1e-4, atol=0.0)
+
+
+class Halved(AbstractDescent):
+    """A user's own descent, without memory: w' = w - eta g / 2."""
+
+    learning_rate: jax.Array
+
+    def init(self, params):
+        return (params,)
+
+    def increment(self, state, potential):
+        return (-0.5 * self.learning_rate * jax.grad(potential)(state[0]),)
+
+    def step(self, state, potential):
+        return (state[0] + self.increment(state, potential)[0],)
+
+    def params(self, state):
+        return state[0]
+
+    @property
+    def critical_sharpness(self):
+        return 4 / self.learning_rate
+
+    @property
+    def cost(self):
+        return Cost(gradients=1)
+
+
+def test_any_descent_takes_the_steps_that_gradient_descent_does():
+    """Its rates are real too: a long step has more stages than the method for momentum."""
+    potential, start, ends = Quartic(2.1, 1.0), jnp.asarray([0.3]), []
+    for optimizer in (GradientDescent(1.0), Halved(jnp.asarray(2.0))):
+        flow = RodFlow(optimizer, alignment=False, dense_limit=0)
+        solver, terms = RodSolver(flow.equation), diffrax.ODETerm(flow.vector_field)
+
+        @jax.jit
+        def step(solver=solver, terms=terms, flow=flow):
+            y0, own = solver.start(flow.init(potential, start), potential)
+            zero = jnp.zeros(())
+            taken = solver.step(terms, zero, zero + 2, y0, potential, own, jnp.asarray(False))
+            return flow.params(taken[0]), taken[0].factor, taken[3].cost - own.cost
+
+        ends.append(step())
+    assert int(ends[0][2].gradients) > 2 * 3
+    assert_trees_close(ends[1], ends[0], rtol=1e-12, atol=1e-14)
 
 
 @hypothesis.given(st.integers(0, 10_000), st.integers(1, 4))
