@@ -60,6 +60,7 @@ class Outcome:
 
 
 CHECKS: dict[str, Check] = {}
+"""Every check that was registered, by its name, in the order of the table."""
 
 
 def checks(
