@@ -39,7 +39,7 @@ def test_every_room_has_a_floor():
 
 
 @pytest.mark.parametrize("room", FLOOR)
-def test_a_room_imports_from_lower_floors_alone(room):
+def test_a_room_imports_only_from_lower_floors(room):
     """Rooms on one floor know nothing of each other."""
     for path in (FLOWS / room).glob("*.py"):
         for other in imported_rooms(path) - {room}:
@@ -47,7 +47,7 @@ def test_a_room_imports_from_lower_floors_alone(room):
 
 
 def test_no_file_lies_beside_the_rooms():
-    """The top of the package holds the public names and the map alone."""
+    """The top of the package holds only the public names and the map."""
     assert {path.name for path in FLOWS.glob("*.py")} == {"__init__.py"}
 
 

@@ -1,4 +1,4 @@
-"""The abstraction of a flow: a vector field that models an optimizer, or stands alone."""
+"""The abstraction of a flow: a vector field that models an optimizer, or none."""
 
 import abc
 from collections.abc import Callable, Mapping

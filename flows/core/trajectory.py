@@ -195,7 +195,7 @@ class Trajectory(eqx.Module):
         """Return the saved steps as a labelled dataset with coordinate `step`.
 
         Args:
-            params: Whether to include the parameters, flattened, as (step, parameter).
+            params: True to include the parameters, flattened, as (step, parameter).
 
         Returns:
             One variable per observable, with `units` and `long_name`; the stats as attributes.

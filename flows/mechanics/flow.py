@@ -74,8 +74,8 @@ class DissipativeFlow(AbstractFlow):
             at least 0.
         friction: The friction law: `Viscous`, `Quadratic`, `Coulomb` or a `TotalFriction`.
         velocity: The initial velocity, a pytree like the parameters; None starts from rest. It is
-            part of the flow as the initial momentum is part of an optimizer: `init` gives a state
-            from the start alone, and `jax.vmap` over velocities is one over flows,
+            part of the flow as the initial momentum is part of an optimizer: `init` needs nothing
+            else than the start, and `jax.vmap` over velocities is one over flows,
             `jax.vmap(lambda v: simulate(DissipativeFlow(10.0, Viscous(1.0), v), ...))(velocities)`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Particles that are thrown at random and followed until they are at rest."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import diffrax
 import equinox as eqx
@@ -198,7 +198,7 @@ class SettlingProblem(eqx.Module):
             stats=jax.tree.map(lambda x: jnp.where(resting, 0, x), self.stats(solution.stats)),
         )
 
-    def stats(self, counted: Mapping[str, int | Array]) -> dict[str, Array]:
+    def stats(self, counted: Mapping[str, Any]) -> dict[str, Array]:
         """Return what a particle cost; without the gradients where their number is not known."""
         steps = counted["num_steps"]
         stats = {"solver_steps": steps, "rejected_steps": counted["num_rejected_steps"]}

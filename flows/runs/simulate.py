@@ -200,7 +200,7 @@ def _check_flow(flow: object) -> None:
     """Check that `flow` is a flow.
 
     Raises:
-        ValueError: If it is none, or has a projection that would not be used.
+        ValueError: If it is not, or has a projection that would not be used.
     """
     if not isinstance(flow, AbstractFlow):
         raise ValueError(

@@ -54,7 +54,7 @@ def test_a_compiler_without_the_options_does_without(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_traced_once_is_the_plain_function() -> None:
-    """However often it is called, and not anew for other values; the caller has its operations."""
+    """However often it is called, and whatever the values; the caller has its operations."""
     traces = []
 
     @traced_once

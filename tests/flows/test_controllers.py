@@ -14,7 +14,7 @@ PID = diffrax.PIDController(rtol=1e-6, atol=1e-8)
 
 @pytest.mark.parametrize("error", [jnp.inf, jnp.nan, 1.0])
 def test_a_step_that_overflows_is_rejected_and_made_shorter(error):
-    """By diffrax's smallest factor, where diffrax alone divides infinity by itself."""
+    """By diffrax's smallest factor, where diffrax by itself divides infinity by itself."""
     guard, start, end = GuardedController(PID), jnp.asarray(1.0), jnp.asarray(jnp.inf)
     inner = (jnp.asarray(1.0), jnp.asarray(1.0), jnp.asarray(False))
     state = GuardedState(inner, jnp.asarray(1.0))

@@ -219,7 +219,7 @@ def test_any_path_can_be_measured_in_pieces():
 
 
 def test_a_path_to_measure_is_arrays_with_a_common_leading_axis():
-    """What is none is refused with what to pass instead."""
+    """Anything else is refused with what to pass instead."""
     run = iterate(OPTIMIZER, VALLEY, START, 9)
     for params, message in (
         (run, r"params must be arrays .* got a Trajectory: pass trajectory\.params"),
