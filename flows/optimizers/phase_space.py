@@ -23,6 +23,7 @@ from ..core.potential import Potential
 from ..core.trees import Params, squared_norm
 
 Point = Float[Array, " phase"]
+Shapes = PyTree[jax.ShapeDtypeStruct]
 
 # JAX gives the derivative zero to functions that are constant between jumps.
 _STEPWISE = frozenset({"sign", "floor", "ceil", "round", "argmax", "argmin"})
@@ -144,7 +145,7 @@ def _smooth(params: Params) -> Float[Array, ""]:
 
 
 def _check_leaves(
-    optimizer: AbstractOptimizer, state: PyTree[Array], dtype: DTypeLike, counters: bool
+    optimizer: AbstractOptimizer, state: Shapes, dtype: DTypeLike, counters: bool
 ) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         if leaf.dtype == dtype or (counters and _is_counter(leaf)):
@@ -193,7 +194,7 @@ def _check_counters(optimizer: AbstractOptimizer, params: Params) -> None:
                     raise ValueError(message.format(where=where, reason=reason))
 
 
-def _check_jumps(optimizer: AbstractOptimizer, state: PyTree[Array]) -> None:
+def _check_jumps(optimizer: AbstractOptimizer, state: Shapes) -> None:
     """Look for functions that jump in the optimizer's own step, on a smooth potential."""
     jaxpr = jax.make_jaxpr(lambda z: optimizer.step(z, _smooth))(state)
     for name in _primitives(jaxpr.jaxpr):

@@ -6,13 +6,24 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+import optax
 import optimistix
 import pytest
 
-from flows import GradientDescent, GradientFlow, RungeKuttaChebyshev, iterate, simulate
+from flows import (
+    GradientDescent,
+    GradientFlow,
+    HeavyBall,
+    Nesterov,
+    RollingBall,
+    RungeKuttaChebyshev,
+    iterate,
+    simulate,
+)
+from flows.optimizers.optax_optimizer import as_optimizer
 from flows.solvers.choice import matrix_free
 from potentials import Quadratic, ScalarProduct
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 SPECTRUM = jnp.asarray([3.0, 1.0, 0.1])
 START = jnp.asarray([1.0, -2.0, 0.5])
@@ -147,18 +158,167 @@ def test_chebyshev_steps_damp_what_is_stiff_and_follow_what_is_slow():
     assert int(run.stats["solver_steps"]) == 4
 
 
-@pytest.mark.parametrize(("correction", "order"), [(False, 1), (True, 2)])
-def test_flow_approaches_descent_at_its_order_in_the_learning_rate(correction, order):
-    """At a fixed eta * steps the distance to the optimizer is O(eta), O(eta^2) corrected."""
+OF_ANY_RATE = {
+    "descent": GradientDescent,
+    "heavy ball": lambda rate: HeavyBall(rate, 0.5),
+    "nesterov": lambda rate: Nesterov(rate, 0.5),
+    "optax momentum": lambda rate: optax.sgd(rate, momentum=0.5),
+    "optax adamw": lambda rate: optax.adamw(rate, b1=0.5, b2=0.5, eps=0.1, weight_decay=0.1),
+    "optax schedule-free": lambda rate: optax.contrib.schedule_free_sgd(rate, b1=0.5),
+}
+
+
+def distances(make, correction: bool) -> jax.Array:
+    """How far a flow ends from its optimizer after 80, 160 and 320 steps of a fixed length."""
     potential, start = ScalarProduct(2), jnp.asarray([1.6, 0.4])
-    errors = []
-    for steps in (40, 80, 160):
-        optimizer = GradientDescent(2.0 / steps)
+
+    @jax.jit
+    @jax.vmap
+    def one(steps):
+        optimizer = as_optimizer(make(2.0 / steps.astype(float)))
         flow = GradientFlow(optimizer, correction=correction)
-        end = simulate(flow, potential, start, steps, save_every=steps, measurements=())
-        discrete = iterate(optimizer, potential, start, steps, save_every=steps, measurements=())
-        errors.append(float(jnp.linalg.norm(end.params[-1] - discrete.params[-1])))
-    assert abs(_slopes(np.asarray(errors))[-1] - order) < 0.1, errors
+        step = jnp.asarray(0.125)
+
+        def runge_kutta(i, z):
+            t = step * i.astype(float)
+            along = lambda k, h: jax.tree.map(lambda x, dx: x + h * dx, z, k)  # noqa: E731
+            k1 = flow.vector_field(t, z, potential)
+            k2 = flow.vector_field(t + step / 2, along(k1, step / 2), potential)
+            k3 = flow.vector_field(t + step / 2, along(k2, step / 2), potential)
+            k4 = flow.vector_field(t + step, along(k3, step), potential)
+            mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, k1, k2, k3, k4)
+            return along(mean, step)
+
+        end = jax.lax.fori_loop(0, 8 * steps, runge_kutta, flow.init(potential, start))
+        last = jax.lax.fori_loop(
+            0, steps, lambda _, z: optimizer.step(z, potential), optimizer.init(start)
+        )
+        return jnp.linalg.norm(flow.params(end) - optimizer.params(last))
+
+    return one(jnp.asarray([80, 160, 320]))
+
+
+@pytest.mark.parametrize("make", OF_ANY_RATE)
+def test_flow_approaches_the_optimizer_at_first_order_in_the_learning_rate(make):
+    """At a fixed eta * steps the distance is O(eta), for reduced and for phase-space flows."""
+    errors = np.asarray(distances(OF_ANY_RATE[make], False))
+    assert abs(_slopes(errors)[-1] - 1) < 0.15, errors
+
+
+@pytest.mark.parametrize("make", ["descent", "heavy ball", "nesterov", "optax momentum"])
+def test_corrected_flow_approaches_the_optimizer_at_second_order(make):
+    """It is O(eta^2), with momentum too."""
+    errors = np.asarray(distances(OF_ANY_RATE[make], True))
+    assert abs(_slopes(errors)[-1] - 2) < 0.05, errors
+
+
+@pytest.mark.parametrize("kind", [HeavyBall, Nesterov])
+def test_flow_with_momentum_on_a_quadratic_equals_its_closed_forms(kind):
+    """exp(-eta lambda t / (1 - beta)); corrected, the exponential of DF - DF^2 / 2."""
+    optimizer, steps = kind(0.05, 0.6), 12
+    flow = GradientFlow(optimizer)
+    run = simulate(flow, Quadratic(SPECTRUM), START, steps, measurements=())
+    factors = jnp.exp(-0.05 / 0.4 * SPECTRUM[None, :] * jnp.arange(steps + 1.0)[:, None])
+    assert_trees_close(run.params, factors * START[None, :], rtol=1e-6, atol=1e-8)
+
+    corrected = GradientFlow(optimizer, correction=True)
+    end = simulate(corrected, Quadratic(SPECTRUM), START, steps, save_every=steps).params[-1]
+    for curvature, first, last in zip(SPECTRUM, START, end, strict=True):
+        # The map of (w, m): m' = beta m + lambda w, and what each moves by.
+        g, m = jnp.asarray([curvature, 0.0]), jnp.asarray([curvature, 0.6])
+        move = -0.05 * (m if kind is HeavyBall else g + 0.6 * m)
+        change = jnp.stack([move, m - jnp.asarray([0.0, 1.0])])
+        generator = change - 0.5 * change @ change
+        expected = jax.scipy.linalg.expm(steps * generator)[0, 0] * first
+        assert_trees_close(last, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_correction_of_descent_is_that_of_backward_error_analysis():
+    """-eta g - (eta^2 / 2) H g, at a point."""
+    potential, params = ScalarProduct(2), jnp.asarray([1.5, 0.3])
+    flow = GradientFlow(GradientDescent(0.3), correction=True)
+    slope = flow.vector_field(0.0, flow.init(potential, params), potential).params
+    g, hessian = jax.grad(potential)(params), jax.hessian(potential)(params)
+    assert_trees_close(slope, -0.3 * g - 0.5 * 0.3**2 * hessian @ g, rtol=1e-14, atol=0.0)
+
+
+def test_at_whole_times_the_flow_moves_as_the_optimizer_steps():
+    """By step(z) - z, with the count of that step; its state has the names of optax."""
+    potential, params = ScalarProduct(2), jnp.asarray([1.5, 0.3])
+    optimizer = as_optimizer(optax.adam(0.1))
+    flow = GradientFlow(optax.adam(0.1))
+    state = optimizer.init(params)
+    for count in range(4):
+        point = eqx.filter(state, eqx.is_inexact_array)
+        slope = flow.vector_field(float(count), point, potential)
+        state, before = optimizer.step(state, potential), state
+        for moved in (lambda s: s.params, lambda s: s.transformation[0].mu):
+            assert_trees_close(moved(slope), moved(state) - moved(before), rtol=1e-13, atol=1e-14)
+        assert slope.transformation[0].count is None
+
+
+def test_the_flow_of_an_optimizer_that_counts_goes_on_at_its_time():
+    """In segments, and from the state of an earlier run: bias corrections and schedules go on."""
+    potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
+    schedule = optax.exponential_decay(0.1, 3, 0.5)
+    flow = GradientFlow(optax.adam(schedule))
+    whole = simulate(flow, potential, start, 8, measurements=())
+    cut = simulate(flow, potential, start, 8, segment=2, measurements=())
+    assert_trees_close(cut.params, whole.params, rtol=1e-7, atol=1e-9)
+    first = simulate(flow, potential, start, 4, measurements=())
+    later = simulate(flow, potential, None, 4, state=first.state, measurements=())
+    assert_trees_close(later.params, whole.params[5:], rtol=1e-7, atol=1e-9)
+
+
+def test_flow_of_bare_sgd_is_that_of_gradient_descent():
+    """Optax's transformation is taken as it is, and its rate may be mapped over."""
+    potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
+
+    def end(optimizer):
+        return simulate(GradientFlow(optimizer), potential, start, 4, measurements=()).params[-1]
+
+    rates = jnp.asarray([0.1, 0.3])
+    ours, theirs = (jax.vmap(lambda r, f=f: end(f(r)))(rates) for f in (GradientDescent, optax.sgd))
+    assert_trees_close(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (
+            optax.lookahead(optax.sgd(0.1), 5, 0.5),
+            r"state.transformation.steps_since_sync of OptaxOptimizer does not advance by one",
+        ),
+        (
+            optax.MultiSteps(
+                optax.sgd(0.1), 2, accumulator_dtype=jnp.float64
+            ).gradient_transformation(),
+            r"does not advance by one at each step",
+        ),
+        (
+            optax.sgd(lambda step: jnp.asarray([0.1, 0.2, 0.3])[step]),
+            r"the counters of OptaxOptimizer must be whole numbers of steps \(.*index",
+        ),
+        (optax.noisy_sgd(0.1, key=0), r"rng_key of OptaxOptimizer .* cannot move continuously"),
+        (optax.lion(0.1), "must have a smooth map; a step of OptaxOptimizer uses 'sign'"),
+        (RollingBall(0.1, 0.1), "state.started of RollingBall has dtype bool"),
+    ],
+    ids=["lookahead", "multisteps", "table", "noisy", "lion", "ball"],
+)
+def test_an_optimizer_without_a_flow_on_phase_space(optimizer, message):
+    """Its part that does not move continuously is named."""
+    with pytest.raises(ValueError, match=message):
+        GradientFlow(optimizer).init(ScalarProduct(2), jnp.asarray([1.5, 0.3]))
+
+
+def test_costs_are_those_of_the_map():
+    """One gradient, and with the correction as many Hessian-vector products."""
+    for flow, hvps in (
+        (GradientFlow(GradientDescent(0.1)), 0),
+        (GradientFlow(HeavyBall(0.1, 0.5), correction=True), 1),
+        (GradientFlow(optax.adam(0.1)), 0),
+    ):
+        assert (int(flow.cost.gradients), int(flow.cost.hvps)) == (1, hvps)
 
 
 def test_implicit_solvers_need_no_jacobian_of_many_parameters():
@@ -265,7 +425,7 @@ def test_by_hand_diffrax_gives_what_simulate_gives():
 
 def test_a_flow_of_something_else_is_refused():
     """The constructor names the argument."""
-    with pytest.raises(ValueError, match="optimizer must be a GradientDescent"):
+    with as_users_run(), pytest.raises(ValueError, match="optimizer must be an optimizer such as"):
         GradientFlow(0.1)
-    with pytest.raises(ValueError, match="correction must be True or False"):
+    with as_users_run(), pytest.raises(ValueError, match="correction must be True or False"):
         GradientFlow(GradientDescent(0.1), correction="yes")
