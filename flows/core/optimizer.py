@@ -37,7 +37,7 @@ class AbstractOptimizer(eqx.Module):
         ...         return Cost(gradients=1)
         >>> optimizer = Scaled(jnp.asarray([0.5, 0.1]))
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=2)
-        >>> run.params[-1].round(6).tolist()
+        >>> [round(float(x), 6) for x in run.params[-1]]
         [0.25, 0.81]
     """
 

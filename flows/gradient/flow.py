@@ -76,8 +76,8 @@ class GradientFlow(AbstractFlow):
         0.3679
         >>> flow = GradientFlow(optax.sgd(0.1, momentum=0.5), correction=True)
         >>> run = simulate(flow, bowl, jnp.ones(2), steps=10)
-        >>> round(float(run.params[-1][0]), 3)  # the optimizer: 0.107
-        0.119
+        >>> round(float(run.params[-1][0]), 3)
+        0.073
     """
 
     optimizer: AbstractOptimizer

@@ -64,7 +64,7 @@ class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
         38.0
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 4)
-        0.5751
+        0.486
     """
 
     learning_rate: Float[Array, ""]
@@ -134,7 +134,7 @@ class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
         15.0
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 4)
-        0.5453
+        0.5591
     """
 
     learning_rate: Float[Array, ""]

@@ -66,7 +66,7 @@ class OptaxOptimizer(AbstractOptimizer):
         >>> optimizer = OptaxOptimizer(optax.adam(0.1))
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 3)
-        0.701
+        0.702
         >>> round(float(optimizer.critical_sharpness), 3)
         380.0
     """
