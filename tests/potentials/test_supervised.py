@@ -20,7 +20,7 @@ from potentials import (
     one_hot,
     parameter_count,
 )
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 EXAMPLES = 7
 
@@ -59,7 +59,8 @@ def user_criterion(prediction, target):
 
 def test_a_criterion_that_cannot_be_called_is_refused():
     """The config's name of one, for example."""
-    with pytest.raises(ValueError, match=r"criterion must be a function .* got 'mse'"):
+    message = r"criterion must be a function .* got 'mse'"
+    with as_users_run(), pytest.raises(ValueError, match=message):
         classification("mse")
 
 
