@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
 from jaxtyping import Array, PyTree
 
 import flows
@@ -21,13 +19,23 @@ class Comparison(NamedTuple):
     """What is measured of the optimizer for the sake of its flows, and of each flow beside it.
 
     Attributes:
+        midpoints: the kinds of midpoints that the flows model.
         half_differences: measure the half-differences of the iterates, for a rod flow.
         midpoint_measurements: what is measured along the midpoints, for a flow that predicts
             variances along directions; empty if there is no such flow.
     """
 
+    midpoints: frozenset[flows.Midpoint]
     half_differences: bool
     midpoint_measurements: oscillation.Measurements
+
+    def first_midpoints(self, discrete: flows.Trajectory) -> dict[flows.Midpoint, Params]:
+        """Return where the midpoints of each kind start.
+
+        Args:
+            discrete: the optimizer's trajectory from its start on.
+        """
+        return distances.first_midpoints(discrete, self.midpoints)
 
     def optimizer(
         self,
@@ -79,24 +87,6 @@ class Comparison(NamedTuple):
             flow = dataclasses.replace(flow, observables=bare)
         return flow
 
-    def state_like(
-        self, potential: flows.Potential, params: PyTree[jax.ShapeDtypeStruct]
-    ) -> PyTree[jax.ShapeDtypeStruct] | None:
-        """Return the structure of `optimizer`'s state after a first piece, without computing one.
-
-        Args:
-            potential: the loss.
-            params: shapes and types of the parameters.
-        """
-        if not self.midpoint_measurements:
-            return None
-
-        def first(params: Params) -> PyTree[Array]:
-            points = jax.tree.map(lambda x: x[None], params)
-            return flows.measure(self.midpoint_measurements, potential, points, None)[1]
-
-        return eqx.filter_eval_shape(first, params)
-
 
 def planned(
     optimizer: flows.AbstractOptimizer,
@@ -114,6 +104,7 @@ def planned(
     rods = any(isinstance(flow, flows.RodFlow) for flow in models)
     variances = any(_has_directions(flow.variables) for flow in models)
     return Comparison(
+        frozenset(flow.midpoint for flow in models if flow.midpoint is not None),
         rods and isinstance(optimizer, flows.GradientDescent),
         oscillation.midpoint_measurements(measurements) if variances else (),
     )

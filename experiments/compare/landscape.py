@@ -1,28 +1,32 @@
 """The loss on a grid around the paths, for potentials of two parameters."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+import flows
 
 _POINTS = 161
 _MARGIN = 0.15
-# A diverging path is followed this many times its median distance from the start, no farther.
+# A path that diverges is shown up to this multiple of its median distance from the start.
 _REACH = 10.0
-# Points evaluated at once: a loss of many examples takes memory for each.
+# Points evaluated at once: a loss over many examples takes memory for each.
 _BATCH = 32
 
 
-def landscape(potential: Any, params: Any, paths: Sequence[np.ndarray]) -> xr.Dataset:
+def landscape(
+    potential: flows.Potential, params: PyTree[Array], paths: Sequence[np.ndarray]
+) -> xr.Dataset:
     """Evaluate a potential of two parameters on a grid that covers paths with a margin.
 
     Args:
         potential: the loss.
-        params: parameters of its structure, of size two.
+        params: parameters as the loss takes them, two numbers in all.
         paths: arrays of shape (n, 2), at least one of them with a finite point.
 
     Returns:
@@ -63,7 +67,7 @@ def _box(paths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     points = np.concatenate(kept)
     low, high = points.min(axis=0), points.max(axis=0)
     size = np.maximum(high - low, 1e-3 * np.maximum(np.abs(high), 1.0))
-    # Neither axis may shrink to a sliver beside the other.
+    # Keep the shorter side at least a twentieth of the longer one.
     size = np.maximum(size, 0.05 * size.max())
     middle = (low + high) / 2
     half = (0.5 + _MARGIN) * size

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import xarray as xr
 
@@ -15,16 +15,24 @@ from . import csv_tables, netcdf
 
 
 class _Kind(NamedTuple):
-    """How a format is written: its name in the run directory, and whether that is a folder."""
+    """A format of exports.
+
+    Attributes:
+        name: of the export in the run directory.
+        noun: what it is, a file or a folder.
+        write: writes a tree.
+        stranger: says why what is there is no such export.
+    """
 
     name: str
-    is_folder: bool
+    noun: Literal["file", "folder"]
     write: Callable[[xr.DataTree, Path], None]
+    stranger: Callable[[Path], str]
 
 
 _KINDS = {
-    "netcdf": _Kind(RESULTS_NETCDF, False, netcdf.write),
-    "csv": _Kind(RESULTS_CSV, True, csv_tables.write),
+    "netcdf": _Kind(RESULTS_NETCDF, "file", netcdf.write, netcdf.stranger),
+    "csv": _Kind(RESULTS_CSV, "folder", csv_tables.write, csv_tables.stranger),
 }
 
 
@@ -60,11 +68,12 @@ def export(
     Example:
         >>> import tempfile
         >>> from experiments import export, load_run_config, run
-        >>> config = load_run_config("valley", ("steps=4", "flows=[]", "figures=[]"))
+        >>> changes = "steps=4", "flows=[]", "figures=[]"
+        >>> config = load_run_config("quartic-descent", changes)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     folder_of_tables = export(run(config, folder, progress=False).directory, "csv")
         ...     sorted(path.name for path in folder_of_tables.iterdir())
-        ['discrete.csv', 'landscape.csv', 'landscape@x1.csv', 'metadata.json']
+        ['discrete.csv', 'metadata.json']
     """
     if to not in _KINDS:
         raise ValueError(f"to must be one of {', '.join(_KINDS)}; got {to!r}.")
@@ -94,12 +103,8 @@ def _target(directory: Path, kind: _Kind, out: str | Path | None) -> Path:
     except RuntimeError:
         raise DirectoryError(f"{out}: {NO_HOME}") from None
     if not path.name:
-        raise DirectoryError(f"{str(out)!r}: names no {_noun(kind)} to write")
+        raise DirectoryError(f"{str(out)!r}: names no {kind.noun} to write")
     return path
-
-
-def _noun(kind: _Kind) -> str:
-    return "folder" if kind.is_folder else "file"
 
 
 def _check_target(path: Path, kind: _Kind, overwrite: bool) -> None:
@@ -110,17 +115,16 @@ def _check_target(path: Path, kind: _Kind, overwrite: bool) -> None:
         there = path.exists()
     if not there:
         return
-    if path.is_dir() != kind.is_folder:
-        found = "folder" if path.is_dir() else "file"
-        raise DirectoryError(f"{path}: is a {found}; this format is written to a {_noun(kind)}")
+    found = "folder" if path.is_dir() else "file"
+    if found != kind.noun:
+        raise DirectoryError(f"{path}: is a {found}; this format is written to a {kind.noun}")
     if not overwrite:
         raise DirectoryError(
-            f"{path}: exists already; replace it (--overwrite) or choose another {_noun(kind)} "
+            f"{path}: exists already; replace it (--overwrite) or choose another {kind.noun} "
             "(--out)"
         )
-    stranger = csv_tables.stranger(path) if kind.is_folder else netcdf.stranger(path)
-    if stranger:
-        raise DirectoryError(f"{path}: {stranger}, so it is not replaced; choose another (--out)")
+    if why := kind.stranger(path):
+        raise DirectoryError(f"{path}: {why}, so it is not replaced; choose another (--out)")
 
 
 def _replace(path: Path, temporary: Path) -> None:

@@ -18,6 +18,11 @@ SWEEP = "sweep"
 # A table of more rows is not read: more runs are counted by outcome.
 _MOST_RUNS = 40
 
+# Headings of columns of words; all others are of numbers.
+_OUTCOME = "outcome"
+_WORDS = frozenset({"trajectory", "quantity", _OUTCOME})
+# Columns of the table that follow from the series of a trajectory.
+_SUMMED_UP = ("final_loss", "final_sharpness", "max_sharpness", "tracking_error")
 _HEADINGS = (
     "steps",
     "final\nloss",
@@ -75,18 +80,12 @@ def table(tree: xr.DataTree) -> rich.table.Table:
         return _conclusions(tree)
     if tree.attrs.get("kind") == "sweep":
         return _sweep(tree)
-    shown = _empty_table(tree)
-    shown.add_column("trajectory", no_wrap=True)
-    for heading in _HEADINGS:
-        shown.add_column(heading, justify="right", no_wrap=True)
+    shown = _empty_table(tree, "trajectory", *_HEADINGS)
     for row in rows(tree):
         shown.add_row(
             rich.text.Text(row.label, style="red" if row.message else ""),
             f"{row.steps:g}",
-            _show(row.final_loss),
-            _show(row.final_sharpness),
-            _show(row.max_sharpness),
-            _show(row.tracking_error),
+            *(_show(getattr(row, name)) for name in _SUMMED_UP),
             _show(row.gradient_equivalents, ",.0f"),
             "" if row.wall_time is None else f"{row.wall_time:.1f} s",
         )
@@ -94,14 +93,11 @@ def table(tree: xr.DataTree) -> rich.table.Table:
 
 
 def _conclusions(tree: xr.DataTree) -> rich.table.Table:
-    shown = _empty_table(tree)
-    shown.add_column("quantity", no_wrap=True)
     data = tree[CONCLUSIONS].to_dataset() if CONCLUSIONS in tree.children else None
     predicted = data is None or _any(data, "predicted")
     errors = data is not None and _any(data, "standard_error")
     headings = ["measured"] + errors * ["standard error"] + predicted * ["predicted", "difference"]
-    for heading in headings:
-        shown.add_column(heading, justify="right", no_wrap=True)
+    shown = _empty_table(tree, "quantity", *headings)
     if data is None:
         return shown
     for index, quantity in enumerate(data["quantity"].values):
@@ -117,17 +113,13 @@ def _conclusions(tree: xr.DataTree) -> rich.table.Table:
 
 
 def _sweep(tree: xr.DataTree) -> rich.table.Table:
-    shown = _empty_table(tree)
     axes = [str(name) for name in np.atleast_1d(tree.attrs["axes"])]
     if SWEEP not in tree.children:  # Runs are gathered when it ends.
-        for heading in (*axes, "outcome"):
-            shown.add_column(heading, no_wrap=True)  # rich shows no title without a column.
-        return shown
+        return _empty_table(tree, *axes, _OUTCOME)
     data = tree[SWEEP].to_dataset()
     ended = data["outcome"] if "outcome" in data else data["status"]
     if data["status"].size > _MOST_RUNS:
-        shown.add_column("outcome", no_wrap=True)
-        shown.add_column("runs", justify="right")
+        shown = _empty_table(tree, _OUTCOME, "runs")
         words, numbers = np.unique(ended.values, return_counts=True)
         for word, number in sorted(zip(words, numbers, strict=True), key=lambda one: -one[1]):
             shown.add_row(rich.text.Text(str(word)), str(number))
@@ -136,11 +128,8 @@ def _sweep(tree: xr.DataTree) -> rich.table.Table:
     values = data.get(quantity)
     if values is not None and "trajectory" in values.dims:
         values = values.isel(trajectory=0)
-    for name in axes:
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("outcome", no_wrap=True)
-    if values is not None:
-        shown.add_column(quantity.replace("_", " "), justify="right", no_wrap=True)
+    measured = [] if values is None else [quantity.replace("_", " ")]
+    shown = _empty_table(tree, *axes, _OUTCOME, *measured)
     for index in np.ndindex(*data["status"].shape):
         here = dict(zip(axes, index, strict=True))
         cells = [_show_value(data[name].values[place]) for name, place in here.items()]
@@ -166,32 +155,34 @@ def _if_finite(value: float, form: str) -> str:
     return _show(value, form) if math.isfinite(value) else ""
 
 
-def _empty_table(tree: xr.DataTree) -> rich.table.Table:
+def _empty_table(tree: xr.DataTree, *headings: str) -> rich.table.Table:
+    """A table with a title and columns, numbers to the right."""
     critical = _number(tree.attrs.get("critical_sharpness"))
     label = tree.attrs.get("critical_label", "2/eta")
     threshold = "" if critical is None else f", {label} = {critical:.5g}"
     title = rich.text.Text(f"{tree.attrs.get('name', '')}: {_status(tree)}{threshold}")
-    return rich.table.Table(
+    shown = rich.table.Table(
         title=title,
         title_justify="left",
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
     )
+    for heading in headings:
+        justify = "left" if heading in _WORDS else "right"
+        shown.add_column(heading, justify=justify, no_wrap=True)
+    return shown
 
 
 def _row(label: str, data: xr.Dataset) -> Row:
     times = data["step"].values
     steps = float(times[-1]) if len(times) else 0.0
     found = summarise(data.expand_dims("point"), steps)
-    known = {name: _number(values.item()) for name, values in found.items()}
+    known = {name: found[name].item() if name in found else None for name in _SUMMED_UP}
     return Row(
         label=label,
         steps=steps,
-        final_loss=known.get("final_loss"),
-        final_sharpness=known.get("final_sharpness"),
-        max_sharpness=known.get("max_sharpness"),
-        tracking_error=known.get("tracking_error"),
+        **{name: _number(value) for name, value in known.items()},
         gradient_equivalents=_number(data.attrs.get("gradient_equivalents")),
         wall_time=_number(data.attrs.get("wall_time")),
         message=str(data.attrs.get("message", "")),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
+from jaxtyping import Array, PyTree
 
 from ..config.loader import to_toml
 from ..system.errors import DamagedError
@@ -69,7 +70,7 @@ def write(
     directory: Path,
     config: Config,
     record: dict[str, Any],
-    states: Any,
+    states: PyTree[Array],
     lasting: Callable[[int], bool] = lambda step: True,
 ) -> None:
     """Write a checkpoint and drop those before the previous one.

@@ -46,7 +46,8 @@ def run(
     Example:
         >>> import tempfile
         >>> from experiments import load_run_config, run
-        >>> config = load_run_config("valley", ("steps=4", "flows=[]", "figures=[]"))
+        >>> changes = "steps=4", "flows=[]", "figures=[]"
+        >>> config = load_run_config("quartic-descent", changes)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = run(config, folder, progress=False)
         ...     loss = result.tree()["discrete"]["loss"]

@@ -27,8 +27,19 @@ class Result:
 
     Attributes:
         directory: the run directory.
-        status: "finished", "diverged", or of a sweep "incomplete" if one of its runs failed.
+        status: "finished" or "diverged"; for a sweep "finished", or "incomplete" if a run failed.
         message: which trajectories stopped where, a sentence each; empty if none did.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import load_run_config, run
+        >>> changes = "steps=4", "flows=[]", "figures=[]"
+        >>> config = load_run_config("quartic-descent", changes)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = run(config, folder, progress=False)
+        ...     groups = sorted(result.tree().children)
+        >>> result.message, groups
+        ('', ['discrete'])
     """
 
     directory: Path
@@ -36,7 +47,7 @@ class Result:
     message: str
 
     def tree(self) -> xr.DataTree:
-        """Read the results.
+        """Read the results into memory, as `load` does.
 
         Raises:
             DirectoryError: if they are no longer there.

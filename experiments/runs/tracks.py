@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 import flows
 
 from ..compare.comparison import planned
-from ..compare.distances import Params, first_midpoints
+from ..compare.distances import Params
 from ..config.build import Built, BuiltFlow
 from ..tables import Experiment
 
@@ -24,6 +24,9 @@ DISCRETE = "discrete"
 """The label of the optimizer's trajectory, which no flow may have."""
 
 State = PyTree[Array] | None
+
+# What of a track goes into a checkpoint beside its state.
+_RECORDED = ("message", "warning", "stats", "wall_time")
 
 
 @dataclasses.dataclass
@@ -53,14 +56,9 @@ class Track:
     @property
     def record(self) -> dict[str, Any]:
         """What besides the state has to be known to go on, as JSON can hold it."""
-        return {
-            "message": self.message,
-            "warning": self.warning,
-            "stats": self.stats,
-            "wall_time": self.wall_time,
-            # A flow may watch more directions as it goes.
-            "shapes": [jnp.shape(leaf) for leaf in jax.tree.leaves(self.state)],
-        }
+        # A flow may watch more directions as it goes.
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(self.state)]
+        return {"shapes": shapes, **{name: getattr(self, name) for name in _RECORDED}}
 
     @property
     def attributes_so_far(self) -> dict[str, Any]:
@@ -80,10 +78,8 @@ class Track:
     def restore(self, record: dict[str, Any], state: State) -> None:
         """Go back to where `record` and the state were taken."""
         self.state = state
-        self.message = record["message"]
-        self.warning = record["warning"]
-        self.stats = dict(record["stats"])
-        self.wall_time = record["wall_time"]
+        for name in _RECORDED:
+            setattr(self, name, record[name])
 
 
 class Segment(NamedTuple):
@@ -122,7 +118,6 @@ class Tracks:
         self._save_params, self._save_every = config.save_params, config.save_every
         models = [flow.flow for flow in built.flows]
         self._comparison = planned(built.optimizer, models, built.measurements)
-        self._midpoint_kinds = {flow.midpoint for flow in models if flow.midpoint is not None}
         # Where each kind of midpoint path starts (m_0 of the tracking error), and where the
         # measurement along the midpoints stands.
         self._first_midpoints: dict[flows.Midpoint, Params] = {}
@@ -192,24 +187,25 @@ class Tracks:
         Returns:
             A pytree of `jax.ShapeDtypeStruct`s.
         """
-        like = {}
-        for track in self.tracks:
-            first = eqx.filter_eval_shape(
-                lambda params, advance=track.advance: advance(params, None, self._save_every).state,
-                self._built.params,
-            )
-            shapes = record["tracks"][track.label]["shapes"]
-            leaves, structure = jax.tree.flatten(first)
-            like[track.label] = structure.unflatten(
+
+        def first(params: Params) -> dict[str, Any]:
+            pieces = {t.label: t.advance(params, None, self._save_every) for t in self.tracks}
+            discrete = pieces[DISCRETE]
+            return {
+                "states": {label: piece.state for label, piece in pieces.items()},
+                "first_midpoints": self._comparison.first_midpoints(discrete),
+                "midpoints": self._comparison.optimizer(discrete, self._built.potential)[1],
+            }
+
+        like = eqx.filter_eval_shape(first, self._built.params)
+        for label, state in like["states"].items():
+            leaves, structure = jax.tree.flatten(state)
+            shapes = record["tracks"][label]["shapes"]
+            like["states"][label] = structure.unflatten(
                 jax.ShapeDtypeStruct(shape, leaf.dtype)
                 for shape, leaf in zip(shapes, leaves, strict=True)
             )
-        start = jax.eval_shape(lambda params: params, self._built.params)
-        return {
-            "states": like,
-            "first_midpoints": dict.fromkeys(self._midpoint_kinds, start),
-            "midpoints": self._comparison.state_like(self._built.potential, start),
-        }
+        return like
 
     def restore(self, record: dict[str, Any], states: dict[str, Any]) -> None:
         """Go back to where a checkpoint was written.
@@ -235,7 +231,7 @@ class Tracks:
         compared = dict(pieces)
         if discrete is not None:
             if not self._first_midpoints:
-                self._first_midpoints = first_midpoints(discrete, self._midpoint_kinds)
+                self._first_midpoints = self._comparison.first_midpoints(discrete)
             compared[DISCRETE], midpoints = self._comparison.optimizer(
                 discrete, self._built.potential, midpoints
             )
@@ -254,29 +250,25 @@ class Tracks:
 
 
 def _discrete(config: Experiment, built: Built) -> Track:
-    attributes = {
-        "kind": "optimizer",
-        "optimizer_kind": config.optimizer.kind,
-        "time_unit": "steps",
-    }
-    return _track(config, built, DISCRETE, attributes, flows.iterate, built.optimizer)
+    attributes = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
+    advance = _advance(config, built, flows.iterate, built.optimizer)
+    return Track(DISCRETE, {"label": DISCRETE, **attributes, "time_unit": "steps"}, advance)
 
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
     unit = "time" if flow.flow.time_unit == "time" else "steps"
-    attributes = {"kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
-    return _track(config, built, flow.label, attributes, flows.simulate, flow.flow, **flow.solver)
+    attributes = {"label": flow.label, "kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
+    advance = _advance(config, built, flows.simulate, flow.flow, **flow.solver)
+    return Track(flow.label, attributes, advance)
 
 
-def _track(
+def _advance(
     config: Experiment,
     built: Built,
-    label: str,
-    attributes: dict[str, str],
     run: Callable[..., flows.Trajectory],
     model: flows.AbstractOptimizer | flows.AbstractFlow,
     **options: Any,
-) -> Track:
+) -> Callable[[Params | None, State, int], flows.Trajectory]:
     def advance(params: Params | None, state: State, steps: int) -> flows.Trajectory:
         return run(
             model,
@@ -291,4 +283,4 @@ def _track(
             **options,
         )
 
-    return Track(label, {"label": label, **attributes}, advance)
+    return advance

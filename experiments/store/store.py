@@ -289,7 +289,8 @@ def load(directory: str | Path, *, params: bool = True) -> xr.DataTree:
     Example:
         >>> import tempfile
         >>> from experiments import load, load_run_config, run
-        >>> config = load_run_config("valley", ("steps=4", "flows=[]", "figures=[]"))
+        >>> changes = "steps=4", "flows=[]", "figures=[]"
+        >>> config = load_run_config("quartic-descent", changes)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = run(config, folder, progress=False)
         ...     tree = load(folder, params=False)

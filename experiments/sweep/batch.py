@@ -16,13 +16,12 @@ from jaxtyping import Array, Bool, Float
 import flows
 
 from ..compare.comparison import planned
-from ..compare.distances import first_midpoints
 from ..config.build import Built, build, precision
 from ..runs.tracks import DISCRETE
 from ..store.status import DIVERGED, FINISHED
 from ..system.progress import warn
 from ..tables import Experiment
-from .cells import LONGEST_PERIOD, gather_tracks, tells_cycle
+from .cells import LONGEST_PERIOD, gather_tracks, has_cycle, per_run
 from .grid import Point
 
 # What the results of one program may take, in bytes.
@@ -143,7 +142,7 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
 
 def _plan(config: Experiment) -> _Plan:
     segment = config.checkpoint.every // config.save_every
-    return _Plan(config.precision, config.steps, config.save_every, segment, tells_cycle(config))
+    return _Plan(config.precision, config.steps, config.save_every, segment, has_cycle(config))
 
 
 def _built(point: Point, caches: dict[str, dict[Any, Any]]) -> Built | None:
@@ -219,8 +218,7 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     discrete = flows.iterate(built.optimizer, *start, **options)
     models = [one.flow for one in built.flows]
     comparison = planned(built.optimizer, models, built.measurements)
-    kinds = {flow.midpoint for flow in models if flow.midpoint is not None}
-    firsts = first_midpoints(discrete, kinds)
+    firsts = comparison.first_midpoints(discrete)
     tracks = {DISCRETE: _track(comparison.optimizer(discrete, built.potential)[0])}
     # A run by itself stops a flow's solver, and counts its steps, at each checkpoint: so does this.
     options["segment"] = plan.segment
@@ -256,22 +254,13 @@ def _cells(points: Sequence[Point], ran: _Ran, steps: int, series: bool) -> xr.D
         "; ".join(f"{label} {one[row]}" for label, one in ended.items() if one[row])
         for row in range(len(points))
     ]
-    critical = np.asarray(ran.critical_sharpness, float)
-    per_run = {
-        "status": _status(messages),
+    stopped = np.array([bool(one) for one in ended[DISCRETE]])
+    words = {
+        "status": np.array([DIVERGED if one else FINISHED for one in messages], object),
         "message": np.array(messages, object),
-        "discrete_status": _status(ended[DISCRETE]),
-        "critical_sharpness": np.where(np.isfinite(critical), critical, np.nan),
     }
-    if ran.cycle is not None:
-        alive = per_run["discrete_status"] == FINISHED
-        per_run["period"] = np.where(alive, ran.cycle.period, 0)
-        per_run["amplitude"] = np.where(alive, ran.cycle.amplitude, np.nan)
-    return gather_tracks(tracks, per_run, steps, series)
-
-
-def _status(messages: Sequence[str]) -> np.ndarray:
-    return np.array([DIVERGED if one else FINISHED for one in messages], object)
+    numbers = per_run(stopped, np.asarray(ran.critical_sharpness, float), ran.cycle)
+    return gather_tracks(tracks, {**words, **numbers}, steps, series)
 
 
 def _dataset(points: Sequence[Point], track: _Track) -> xr.Dataset:

@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float, Shaped
 
 import flows
 
@@ -36,8 +37,8 @@ _DESCRIPTIONS = {
 }
 
 
-def tells_cycle(config: Experiment) -> bool:
-    """Whether the cycle on which a run ends is among its cells: all steps are saved, and enough."""
+def has_cycle(config: Experiment) -> bool:
+    """True if the cycle on which a run ends is among its cells: all steps are saved, and enough."""
     return config.save_params and config.save_every == 1 and config.steps + 1 >= 2 * LONGEST_PERIOD
 
 
@@ -60,22 +61,39 @@ def cells_of_run(tree: xr.DataTree, point: Point, series: bool) -> xr.Dataset:
     }
     discrete = tracks[DISCRETE]
     stopped = bool(discrete.attrs["message"])
-    found: dict[str, Any] = {
-        "critical_sharpness": tree.attrs.get("critical_sharpness", np.nan),
-        "discrete_status": DIVERGED if stopped else FINISHED,
-    }
-    if tells_cycle(config):
-        found |= {"period": 0, "amplitude": np.nan}
+    cycle = None
+    if has_cycle(config):
+        # A run that stopped may be too short to look for a cycle, and is on none.
+        cycle = flows.Cycle(jnp.zeros((), int), jnp.asarray(jnp.nan))
         if not stopped:
             with precision(config.precision):
                 cycle = flows.cycle(jnp.asarray(discrete["params"].values), longest=LONGEST_PERIOD)
-            found |= {"period": int(cycle.period), "amplitude": float(cycle.amplitude)}
+    critical = tree.attrs.get("critical_sharpness", np.nan)
+    single = per_run(np.array([stopped]), np.array([critical]), cycle)
     one = {name: _at(_series(data), point.number) for name, data in tracks.items()}
-    single = {
-        name: np.asarray([value], object if isinstance(value, str) else None)
-        for name, value in found.items()
-    }
     return gather_tracks(one, single, config.steps, series).assign(_ending(tree.attrs))
+
+
+def per_run(
+    stopped: Bool[np.ndarray, " point"],
+    critical_sharpness: Float[np.ndarray, " point"],
+    cycle: flows.Cycle | None,
+) -> dict[str, Shaped[np.ndarray, " point"]]:
+    """What there is one number or word of for each run, from its discrete trajectory.
+
+    Args:
+        stopped: whether it stopped early.
+        critical_sharpness: of its optimizer; nan or infinite where there is none.
+        cycle: the cycle on which its end lies, if that is known.
+    """
+    found = {
+        "critical_sharpness": np.where(np.isfinite(critical_sharpness), critical_sharpness, np.nan),
+        "discrete_status": np.array([DIVERGED if one else FINISHED for one in stopped], object),
+    }
+    if cycle is not None:
+        found["period"] = np.where(stopped, 0, cycle.period)
+        found["amplitude"] = np.where(stopped, np.nan, cycle.amplitude)
+    return found
 
 
 def gather_tracks(
@@ -92,7 +110,7 @@ def gather_tracks(
         steps: of each run, if nothing stops it.
         series: whether to keep the series, besides what sums them up.
     """
-    # The order of a store's groups is that of the file system.
+    # The groups of a store are in the order of the file system.
     tracks = dict(sorted(tracks.items(), key=lambda item: (item[0] != DISCRETE, item[0])))
     numbers = next(iter(tracks.values()))["point"]
     summed = xr.concat(
@@ -120,7 +138,7 @@ def failed_cells(number: int, message: str) -> xr.Dataset:
 
 
 def describe(cells: xr.Dataset) -> xr.Dataset:
-    """Say of each variable of ours what it is, where it does not say so itself."""
+    """Add units and a description to each variable that is not a measured series."""
     for name, (units, description) in _DESCRIPTIONS.items():
         if name in cells:
             cells[name].attrs = {"units": units, "long_name": description}
@@ -148,7 +166,7 @@ def _labels(tracks: Mapping[str, xr.Dataset]) -> xr.DataArray:
 
 
 def _series(data: xr.Dataset) -> xr.Dataset:
-    """What was measured along a trajectory, but for vectors of parameters; modes are numbered."""
+    """The series measured along a trajectory, without vectors of parameters; modes are numbered."""
     kept = data.drop_vars("params", errors="ignore")
     kept = kept[[name for name in kept.data_vars if kept[name].dims[:1] == ("step",)]]
     kept = kept.drop_dims("parameter", errors="ignore").drop_attrs(deep=False)

@@ -19,16 +19,16 @@ _OUTCOME = {
 
 
 def gather(config: SweepExperiment, cells: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Lay all cells on the grid.
+    """Lay the cells of all runs on the grid.
 
     Args:
         config: the sweep.
-        cells: those of the runs that were run.
+        cells: of the runs so far.
 
     Returns:
-        A dataset whose first dimensions are the axes of the sweep, with their values as
-        coordinates; what is not there is nan, and of `status` "missing". A measured variable of
-        the name of an axis has `measured_` in front.
+        A dataset whose first dimensions are the axes of the sweep, with the swept values as
+        coordinates. Where a run is missing, its numbers are nan and its `status` is "missing". A
+        measured variable with the name of an axis gets `measured_` in front.
     """
     names, shape = config.sweep.names, config.sweep.shape
     count = int(np.prod(shape))

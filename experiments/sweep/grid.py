@@ -12,8 +12,8 @@ from ..tables import RunConfig, SweepExperiment
 from .over import axis
 
 SUFFIX = "-sweep"
-"""What the name of a config that is no sweep by itself ends in when it is swept."""
-# Of those whose config is wrong; a list of thousands would say no more.
+"""What is added to the name of a config without a table `[sweep]` when it is swept."""
+# How many problems of the runs' configs are collected; thousands would say no more.
 _SHOWN = 5
 _LARGEST = np.iinfo(np.int64).max
 
@@ -23,8 +23,8 @@ class Point(NamedTuple):
 
     Attributes:
         number: counts the runs, the last axis fastest.
-        values: what each axis says here, in the axes' order.
-        config: what is run.
+        values: of the swept keys, in the axes' order.
+        config: of the run.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name of its folder, if it is run by itself."""
+        """The name of its folder where it is run by itself."""
         return f"{self.number:05d}"
 
 
@@ -53,6 +53,12 @@ def load_sweep(
 
     Raises:
         ConfigError: if it is no config, has no axes, or one of its runs cannot be run.
+
+    Example:
+        >>> from experiments import load_sweep
+        >>> config = load_sweep("valley", over=("optimizer.learning_rate=0.1,0.2", "seed=0:3"))
+        >>> config.name, config.sweep.shape
+        ('valley-sweep', (2, 3))
     """
     where, data = read_tables(source, overrides)
     if over:
@@ -71,7 +77,7 @@ def load_sweep(
 
 
 def points(config: SweepExperiment, source: str | None = None) -> list[Point]:
-    """All runs of a sweep, the last axis fastest.
+    """Return all runs of a sweep, the last axis fastest.
 
     Args:
         config: the sweep.
@@ -103,7 +109,7 @@ def points(config: SweepExperiment, source: str | None = None) -> list[Point]:
 
 
 def coordinates(config: SweepExperiment) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
-    """The swept values, by the name of their axis, each with its attributes."""
+    """Return the swept values and their attributes by the name of the axis."""
     return {
         name: (_array(axis.all_values), {"units": "as in the config", "long_name": axis.key})
         for name, axis in zip(config.sweep.names, config.sweep.over, strict=True)

@@ -1,4 +1,4 @@
-"""What `--over KEY=VALUES` says: an axis of a sweep."""
+"""Read an axis of a sweep from `--over KEY=VALUES`."""
 
 import re
 from typing import Any
@@ -23,10 +23,10 @@ def axis(text: str) -> dict[str, Any]:
         text: `KEY=VALUES`, as in `optimizer.learning_rate=0.01,0.02` or `seed=0:10`.
 
     Returns:
-        The table `[[sweep.over]]` that says the same, not validated.
+        The equivalent table `[[sweep.over]]`, not validated.
 
     Raises:
-        ConfigError: if it is of no form that is known.
+        ConfigError: if it has none of these forms.
     """
     source = f"--over {text}"
     key, equals, values = (part.strip() for part in text.partition("="))

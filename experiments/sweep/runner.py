@@ -54,11 +54,12 @@ def run_sweep(
     Example:
         >>> import tempfile
         >>> from experiments import load_sweep, run_sweep
-        >>> config = load_sweep("phase-diagram", (), ("potential.curvature=1.0,3.0",))
+        >>> over = ("potential.curvature=1.0,2.5", "optimizer.learning_rate=1.0,2.0")
+        >>> config = load_sweep("phase-diagram", over=over)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     grid = run_sweep(config, folder, draw=False, progress=False).tree()["sweep"]
         >>> grid["outcome"].values.tolist()
-        ['converged', 'two-cycle']
+        [['converged', 'two-cycle'], ['two-cycle', 'diverged']]
     """
     if not isinstance(config, SweepExperiment):
         known = isinstance(config, Experiment | StudyExperiment)

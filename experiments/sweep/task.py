@@ -7,7 +7,7 @@ import xarray as xr
 
 from ..report.summary import SWEEP
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
-from ..run_directory.directory import CHECKPOINT, RUNS
+from ..run_directory.directory import CHECKPOINT, RUNS, written_by
 from ..runs.task import AbstractTask, earlier_store
 from ..store.status import ENDED, FINISHED, INCOMPLETE, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
@@ -220,7 +220,8 @@ class SweepTask(AbstractTask):
             tree = load(folder)
             expected = fingerprint(point.config)
             if tree.attrs.get(FINGERPRINT, expected) != expected:
-                raise DamagedError(f"{folder}: the results are those of another config")
+                by = written_by(folder)
+                raise DamagedError(f"{folder}: the results are those of another config ({by})")
             if tree.attrs["status"] in ENDED:
                 cells = cells_of_run(tree, point, self._config.sweep.series)
                 self._of_runs[point.number] = cells

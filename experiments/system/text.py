@@ -2,11 +2,10 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Any
 
 
-def show(value: Any) -> str:
-    """A value as a message shows it: as Python or TOML writes it, in at most 60 characters."""
+def show(value: object) -> str:
+    """Write a value for a message: as Python or TOML does, in at most 60 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

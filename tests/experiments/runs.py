@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from experiments import load, run
-from experiments.tables import Experiment
+from experiments.tables import RunConfig
 
 # Differ between any two runs: seconds on a clock.
 CLOCKS = ("wall_time",)
@@ -49,6 +49,6 @@ def noting_what_is_synchronised(patch: pytest.MonkeyPatch) -> Callable[[Path], N
     return check
 
 
-def quietly(loaded: Experiment, path: Path, **options: Any) -> Any:
+def quietly(loaded: RunConfig, path: Path, **options: Any) -> Any:
     """Run without a bar and without figures."""
     return run(loaded, path, draw=False, progress=False, **options)

@@ -111,6 +111,7 @@ def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
         (_, track) = tracks.tracks
         record = tracks.record()
         like = tracks.states_like(record)["states"]["central"]
+    assert track.state is not None
     assert track.state.flow.modes.shape[0] > 4
     assert like.flow.modes.shape == track.state.flow.modes.shape
 

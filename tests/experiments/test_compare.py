@@ -10,12 +10,11 @@ import pytest
 
 import flows
 from experiments.compare.comparison import Comparison, planned
-from experiments.compare.distances import first_midpoints
 from flows.core.trajectory import BoundaryIterates
 from tests.helpers import assert_trees_close
 
 COUNT, SIZE, MODES = 6, 3, 2
-COMPARISON = Comparison(True, ())
+COMPARISON = Comparison(frozenset({"three_point", "two_point"}), True, ())
 
 
 def iterates(seed: int) -> np.ndarray:
@@ -73,11 +72,11 @@ def cut(trajectory: flows.Trajectory, count: int) -> flows.Trajectory:
 def test_each_quantity_is_that_of_its_formula() -> None:
     """Distances to both kinds of midpoints, displacements, half-differences and variances."""
     path, discrete = iterates(0), optimizer(iterates(0))
-    firsts = first_midpoints(discrete, {"three_point", "two_point"})
+    firsts = COMPARISON.first_midpoints(discrete)
     three = np.concatenate([path[:1], (path[:-2] + 2 * path[1:-1] + path[2:]) / 4])
     two = (path[:-1] + path[1:]) / 2
-    for kind, midpoints in (("three_point", three), ("two_point", two)):
-        one = flow(0, kind)
+    models = (flow(0), three), (flow(0, "two_point"), two)
+    for one, midpoints in models:
         found = COMPARISON.flow(one, discrete, firsts).observables
         centres, directions = np.asarray(one.params), np.asarray(one.observables["directions"])
         expected = {
@@ -101,7 +100,7 @@ def test_a_batch_is_compared_as_its_runs_are_one_by_one(stop: int) -> None:
     models = [flow(seed) for seed in range(2)]
 
     def compared(one: flows.Trajectory, discrete: flows.Trajectory) -> flows.Trajectory:
-        return COMPARISON.flow(one, discrete, first_midpoints(discrete, {"three_point"}))
+        return COMPARISON.flow(one, discrete, COMPARISON.first_midpoints(discrete))
 
     stacked = [jax.tree.map(lambda *rows: jnp.stack(rows), *each) for each in (models, runs)]
     together = eqx.filter_jit(eqx.filter_vmap(compared))(*stacked).observables
@@ -120,7 +119,7 @@ def test_a_batch_is_compared_as_its_runs_are_one_by_one(stop: int) -> None:
 def test_a_flow_goes_on_without_the_optimizer() -> None:
     """With nan in what compares them, whether its piece is empty or there is none."""
     discrete = optimizer(iterates(0))
-    firsts = first_midpoints(discrete, {"three_point"})
+    firsts = COMPARISON.first_midpoints(discrete)
     for stopped in (None, cut(discrete, 0)):
         found = COMPARISON.flow(flow(0), stopped, firsts).observables
         for name in ("distance", "displacement", "measured_variances"):
@@ -133,7 +132,7 @@ def test_what_is_measured_depends_on_the_flows_of_the_run() -> None:
     descent, heavy = flows.GradientDescent(0.1), flows.HeavyBall(0.1, 0.5)
     measurements = (flows.LossAndGradient(), flows.Curvature(2))
     plain = planned(descent, [flows.GradientFlow(descent)], measurements)
-    assert plain == Comparison(False, ())
+    assert plain == Comparison(frozenset({"three_point"}), False, ())
     assert planned(descent, [flows.RodFlow(descent)], measurements).half_differences
     assert not planned(heavy, [flows.RodFlow(heavy)], measurements).half_differences
     central = flows.CentralFlow(descent, rank=1, directions=True)

@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 import figures
-from experiments import DirectoryError, export, load, load_config, run
+from experiments import DirectoryError, export, load, load_run_config, run
 from experiments.report.drawing import draw_figures
 from experiments.report.summary import table
 from experiments.run_directory import checkpoint
@@ -178,7 +178,7 @@ def test_the_tracking_error_is_that_of_the_whole_run(valley: Path) -> None:
 
 def test_running_the_resolved_config_again_gives_the_same_run(valley: Path, tmp_path: Path) -> None:
     """config.toml is the whole truth about a run."""
-    quietly(load_config(valley / "config.toml"), tmp_path / "again")
+    quietly(load_run_config(valley / "config.toml"), tmp_path / "again")
     assert_same_results(valley, tmp_path / "again")
 
 
