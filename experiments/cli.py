@@ -96,7 +96,14 @@ def run(
     from .tables.plugins import importing
 
     with importing(import_):
-        config = load_run_config(experiment, set_)
+        if resume:
+            _check_imports(experiment, set_, out)
+        try:
+            config = load_run_config(experiment, set_)
+        except ConfigError as error:
+            if error.source != experiment:
+                raise
+            raise ConfigError(f"{experiment}{_version_of(experiment)}", error.problems) from error
         from .runs import runner
 
         try:
@@ -322,6 +329,27 @@ def _call(words: list[str]) -> int:
         _complain("interrupted; what was computed is kept, go on with --resume")
         return INTERRUPTED
     return code if isinstance(code, int) else OK
+
+
+def _check_imports(experiment: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Say what a run was started with before its config is found to name unknown kinds."""
+    from .config.loader import read_tables
+    from .run_directory.directory import read_environment
+    from .tables.plugins import check_same
+
+    _, data = read_tables(experiment, overrides)
+    path = out if out is not None else Path("runs") / str(data.get("name"))
+    check_same(read_environment(path).get("imports"), data, path)
+
+
+def _version_of(experiment: str) -> str:
+    """For a config in a run directory, which version wrote it, in brackets."""
+    path = Path(experiment)
+    if path.name != "config.toml" or not (path.parent / "environment.json").exists():
+        return ""
+    from .run_directory.directory import written_by
+
+    return f" ({written_by(path.parent)})"
 
 
 def _show(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """A run directory: what is in it, when it may be used, and what of it may be deleted."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -140,6 +141,22 @@ def read_environment(path: Path) -> dict[str, Any]:
     return environment
 
 
+def version(package: str = PROGRAM) -> str | None:
+    """The installed version of a package; None for a checkout that was not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def written_by(path: Path) -> str:
+    """Say which version wrote a run directory, and which one this is where they differ."""
+    versions = read_environment(path).get("versions")
+    theirs = versions.get(PROGRAM) if isinstance(versions, dict) else None
+    wrote = f"written by {PROGRAM} {theirs or 'of an unknown version'}"
+    return wrote if theirs == version() else f"{wrote}, this is {PROGRAM} {version() or 'unknown'}"
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Say in one sentence what stood in the way of writing to a run directory.
@@ -224,8 +241,9 @@ def _earlier_config(path: Path) -> Config:
     except ConfigError as error:
         # Of the earlier run's file: the one that the user gave is fine.
         raise DamagedError(
-            f"{path}: cannot resume, it is not known with which config it ran; replace it "
-            f"(--overwrite) or choose another folder (--out)\n{error}"
+            f"{path}: cannot resume, it is not known with which config it ran "
+            f"({written_by(path)}); replace it (--overwrite) or choose another folder (--out)\n"
+            f"{error}"
         ) from error
 
 
