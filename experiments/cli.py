@@ -4,19 +4,18 @@ A command imports what it needs when it runs: `eosflows list` reads a few files 
 need of a numerical library.
 """
 
-import importlib.metadata
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
-import rich.console
-import rich.table
-import rich.text
 
 from .system.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # An option without the `--no-...` that would turn it off.
 Switch = Annotated[bool, cyclopts.Parameter(negative=())]
@@ -28,6 +27,8 @@ OK, FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _version() -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version("eosflows")
     except importlib.metadata.PackageNotFoundError:
@@ -47,14 +48,12 @@ app = cyclopts.App(
 @app.command(name="list")
 def list_() -> int:
     """List the built-in experiments."""
-    table = rich.table.Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column()
     from .config.builtins import builtin_descriptions
 
-    for name, description in builtin_descriptions().items():
-        table.add_row(name, description)
-    _out().print(table)
+    descriptions = builtin_descriptions()
+    width = max(map(len, descriptions))
+    for name, description in descriptions.items():
+        print(f"{name:<{width}}  {description}")
     return OK
 
 
@@ -96,7 +95,14 @@ def run(
     from .tables.plugins import importing
 
     with importing(import_):
-        config = load_run_config(experiment, set_)
+        if resume:
+            _check_imports(experiment, set_, out)
+        try:
+            config = load_run_config(experiment, set_)
+        except ConfigError as error:
+            if error.source != experiment:
+                raise
+            raise ConfigError(f"{experiment}{_version_of(experiment)}", error.problems) from error
         from .runs import runner
 
         try:
@@ -276,12 +282,15 @@ def validate() -> int:
 
     Exits with 0 if every check passes, else with 1.
     """
+    from rich.console import Console
+    from rich.text import Text
+
     from . import validation
 
     outcomes = []
-    waiting = rich.console.Console(stderr=True)
+    waiting = Console(stderr=True)
     for name, check in validation.CHECKS.items():
-        with waiting.status(rich.text.Text(name)):
+        with waiting.status(Text(name)):
             outcomes.append(validation.run_check(check))
     _out().print(validation.table(outcomes))
     failed = sum(not outcome.passed for outcome in outcomes)
@@ -324,6 +333,27 @@ def _call(words: list[str]) -> int:
     return code if isinstance(code, int) else OK
 
 
+def _check_imports(experiment: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Say what a run was started with before its config is found to name unknown kinds."""
+    from .config.loader import read_tables
+    from .run_directory.directory import read_environment
+    from .tables.plugins import check_same
+
+    _, data = read_tables(experiment, overrides)
+    path = out if out is not None else Path("runs") / str(data.get("name"))
+    check_same(read_environment(path).get("imports"), data, path)
+
+
+def _version_of(experiment: str) -> str:
+    """For a config in a run directory, which version wrote it, in brackets."""
+    path = Path(experiment)
+    if path.name != "config.toml" or not (path.parent / "environment.json").exists():
+        return ""
+    from .run_directory.directory import written_by
+
+    return f" ({written_by(path.parent)})"
+
+
 def _show(directory: Path) -> None:
     from .report import summary
     from .store import store
@@ -331,9 +361,11 @@ def _show(directory: Path) -> None:
     _out().print(summary.table(store.load(directory, params=False)))
 
 
-def _out() -> rich.console.Console:
-    # Made anew each time, since callers replace sys.stdout. A pipe has no width to fit into.
-    return rich.console.Console(width=None if sys.stdout.isatty() else 120)
+def _out() -> "Console":
+    from rich.console import Console
+
+    # A new one each time, since callers replace sys.stdout. A pipe has no width to fit into.
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def _note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
@@ -345,7 +377,9 @@ def _note(message: Warning | str, category: type[Warning], *where: Any, **option
 
 
 def _complain(message: str) -> None:
-    console = rich.console.Console(stderr=True, soft_wrap=True)
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True)
     console.print(message, markup=False, highlight=False)
 
 

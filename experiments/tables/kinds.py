@@ -86,9 +86,9 @@ class Registry(Generic[_T]):
 
     @property
     def entries(self) -> Mapping[str, _T]:
-        """All kinds, by name."""
+        """All kinds, in the order of their names, whatever was imported first."""
         discover()
-        return {kind: entry for kind, (entry, _) in self.own.items()}
+        return {kind: entry for kind, (entry, _) in sorted(self.own.items())}
 
     def is_built_in(self, kind: str) -> bool:
         """True if the kind is one of our own."""

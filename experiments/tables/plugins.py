@@ -89,7 +89,7 @@ def import_file(path: str | Path) -> Imported:
     sys.path.insert(0, str(found.parent))
     try:
         with kinds.registering(str(found)):
-            exec(compile(content, str(found), "exec"), module.__dict__)
+            exec(_compiled(content, found), module.__dict__)
         registered = kinds.registered(str(found))
         if not registered:
             message = "registers nothing; call experiments.register_potential or one of its like"
@@ -179,7 +179,7 @@ def check_same(before: Any, config: Mapping[str, Any], path: Path) -> None:
 
     Args:
         before: what `record` said then; None if that is not known.
-        config: what is to go on, as plain tables.
+        config: what is to go on, as plain tables; it need not be valid.
         path: the run directory.
 
     Raises:
@@ -192,18 +192,19 @@ def check_same(before: Any, config: Mapping[str, Any], path: Path) -> None:
         if then.get(name) == now.get(name):
             continue
         if name not in now:
-            what = f"it ran with {name}; give the same again"
+            what = f"it ran with {name}: go on with the same"
         elif name not in then:
-            what = f"it ran without {name}; leave that out"
+            what = f"it ran without {name}: leave that out"
         else:
-            what = f"{name} has changed since (it was {then[name]}, is {now[name]})"
+            what = f"it ran with another {name} ({then[name]}, now {now[name]}): restore that"
         raise DirectoryError(
             f"{path}: cannot resume, {what}, replace the run (--overwrite) or choose another "
             "folder (--out)"
         )
 
 
-def _identities(described: list[Any]) -> dict[str, str]:
+def _identities(described: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What must not differ, by what each file and package is called."""
     found = {}
     for one in described:
         if "file" in one:
@@ -238,6 +239,16 @@ def _read(path: str | Path) -> tuple[Path, bytes]:
         raise UserError(f"--import {path}: cannot be read ({error.strerror})") from error
 
 
+def _compiled(content: bytes, path: Path) -> types.CodeType:
+    try:
+        return compile(content, str(path), "exec")
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f" in line {line}" if line else ""
+        message = getattr(error, "msg", str(error))
+        raise UserError(f"{path}: is no Python{where}: {message}") from error
+
+
 def _forget(path: Path) -> None:
     before = _files.pop(path, None)
     if before is not None:
@@ -247,11 +258,7 @@ def _forget(path: Path) -> None:
 
 def _what(error: BaseException, path: Path | None) -> str:
     """Say in a sentence what was raised, and in which line of a file."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f"is no Python: line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     where = f"line {lines[-1]}: " if lines else ""
-    if isinstance(error, ValueError) and "null bytes" in str(error):
-        return "is no Python: it holds null bytes"
     return f"{where}{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
