@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
-from numpy.typing import DTypeLike
 
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
-from numpy.typing import DTypeLike
 
 from ..core.arrays import ScalarLike
 from ..core.flow import AbstractEquationFlow, AbstractResizableFlow, Integrator, Midpoint

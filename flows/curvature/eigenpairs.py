@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
-from numpy.typing import DTypeLike
 
 from ..core.arrays import DENSE_LIMIT, Modes, Vector
 from ..core.potential import Potential
