@@ -236,9 +236,7 @@ class Tracks:
                 discrete, self._built.potential, midpoints
             )
         for label in pieces.keys() - {DISCRETE}:
-            compared[label] = self._comparison.flow(
-                pieces[label], discrete, self._first_midpoints
-            )
+            compared[label] = self._comparison.flow(pieces[label], discrete, self._first_midpoints)
         rows = {
             track.label: compared[track.label]
             .to_dataset(params=self._save_params)

@@ -247,7 +247,7 @@ class CentralSolver(AbstractFlowSolver):
         self, terms: diffrax.AbstractTerm, t0: float | Array, y0: CentralFlowState, args: Potential
     ) -> PyTree[Array]:
         """Return the vector field of the terms, which a controller asks for its first step."""
-        return terms.vf(t0, y0, args)
+        return terms.vf(jnp.asarray(t0), y0, args)
 
     def _back_to(
         self,

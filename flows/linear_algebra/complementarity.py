@@ -1,4 +1,4 @@
-"""The semidefinite complementarity problem that the central flow meets at every evaluation.
+"""The semidefinite complementarity problem that Central Flow solves at every evaluation.
 
 Given a symmetric matrix A and a positive semidefinite operator B on symmetric matrices, find
 
@@ -14,15 +14,15 @@ Two methods, in this order; the second runs only where the first did not succeed
    one or two fewer from a good start, but may stall on badly scaled or degenerate ones.
 2. The interior-point method of `interior_point`, which does not depend on the conditioning of B.
 
-Symmetric matrices are vectors here, as in `packing`.
+Both see the problem in units and a scaled basis of its own, `complementarity_problem`. Symmetric
+matrices are vectors here, as in `packed_symmetric`.
 """
-
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core.validation import positive_integer
@@ -62,7 +62,15 @@ class Complementarity(eqx.Module):
             Here |.| is the Frobenius norm and x = max(|X|, |A| / |B|) gives the unit of X, so that
             the residual does not change when A or B is rescaled.
         iterations: Factorisations made, by both methods together; 0 where A >= 0.
-        converged: Whether the residual is at most the tolerance.
+        converged: True if the residual is at most the tolerance.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import solve_complementarity
+        >>> identity = jnp.einsum("ik,jl->ijkl", jnp.eye(2), jnp.eye(2))
+        >>> found = solve_complementarity(jnp.diag(jnp.asarray([-1.0, 2.0])), identity)
+        >>> bool(found.converged), float(found.residual) < 1e-9
+        (True, True)
     """
 
     solution: Matrix
@@ -73,7 +81,7 @@ class Complementarity(eqx.Module):
 
 
 class PackedComplementarity(eqx.Module):
-    """As `Complementarity`, with the matrices packed as in `packing`."""
+    """As `Complementarity`, with the matrices packed as in `packed_symmetric`."""
 
     solution: Vector
     slack: Vector
@@ -82,19 +90,28 @@ class PackedComplementarity(eqx.Module):
     converged: Bool[Array, ""]
 
 
-def complementarity_tolerance(dtype: Any) -> float:
-    """Residual at which a problem counts as solved: 1e-9, and 1e-5 in single precision."""
+def complementarity_tolerance(dtype: DTypeLike) -> float:
+    """Return the residual at which a problem counts as solved: 1e-9, and 1e-5 in float32."""
     return 1e-9 if jnp.finfo(dtype).bits > 32 else 1e-5
 
 
 def gram_operator(
     derivatives: Float[Array, "mode mode parameter"], scale: Float[Array, ""] | float
 ) -> Operator:
-    """Return B_ijkl = scale <D_ij, D_kl>, a positive semidefinite operator.
+    """Return B_ijkl = scale <D_ij, D_kl>, a positive semidefinite operator on matrices.
 
     Args:
         derivatives: D, (k, k, P), symmetric in its first two axes.
-        scale: At least 0; eta / 2 for the central flow.
+        scale: At least 0; eta / 2 for Central Flow, with D = dH.
+
+    Returns:
+        B, (k, k, k, k), with B[X]_ij = sum_kl B_ijkl X_kl.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import gram_operator
+        >>> gram_operator(jnp.asarray([[[3.0, 4.0]]]), 0.5)
+        Array([[[[12.5]]]], dtype=float64)
     """
     scale = jnp.asarray(scale, derivatives.dtype)
     return scale * jnp.einsum("ijp,klp->ijkl", derivatives, derivatives, precision="highest")
@@ -199,22 +216,20 @@ def _newton(
 def _solve(
     linear: Vector, operator: Square, start: Vector | None, tolerance: Scalar, limit: int
 ) -> tuple[Vector, Int[Array, ""]]:
-    modes = modes_of(linear.size)
-    problem = nondimensional(linear, operator, modes)
+    problem = nondimensional(linear, operator)
     if start is None:
         variable = -problem.linear
     else:
-        scaled = start * (problem.operator_unit / problem.linear_unit)
+        scaled = problem.scaled(start)
         variable = scaled - problem.slack(scaled)
-    # The tolerance is relative to |A|; here the unit is |A-|. Newton's last step is nearly free
-    # accuracy, so that it aims further.
-    allowed = tolerance * norm(problem.linear)
+    # The tolerance is relative to |A| of the original problem, whose slack has no larger an error
+    # than the scaled one. Newton's last step is nearly free accuracy, so that it aims further.
+    allowed = tolerance * norm(linear) / problem.linear_unit
     found = _newton(problem, variable, 1e-3 * tolerance, min(limit, _NEWTON_ITERATIONS))
     solved = found.point.merit <= allowed
     best, error = found.point.solution, found.point.merit
     inner = interior_point(problem, best, error, solved, 1e-3 * tolerance, limit)
-    solution = inner.best * (problem.linear_unit / problem.operator_unit)
-    return solution, found.iteration + inner.iteration
+    return problem.original(inner.best), found.iteration + inner.iteration
 
 
 def _residual(linear: Vector, operator: Square, solution: Vector) -> Scalar:
@@ -241,17 +256,18 @@ def _attach(linear: Vector, operator: Square, solution: Vector) -> Vector:
 
 
 @_attach.defjvp
-def _attach_jvp(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
+def _attach_jvp(
+    primals: tuple[Vector, Square, Vector], tangents: tuple[Vector, Square, Vector]
+) -> tuple[Vector, Vector]:
     """Differentiate G(Z) = 0: dX = -D^(1/2) M^-1 D^(1/2) (dA + dB[X]), symmetric in Z's eigenbasis.
 
     M = D^(1/2) B D^(1/2) + I - D is inverted by three steps of the proximal-point iteration, exact
     to (shift / eigenvalue)^3: it gives the solution of least change where M is singular.
     """
     linear, operator, solution = primals
-    modes = modes_of(linear.size)
-    problem = nondimensional(linear, operator, modes)
-    scaled = solution * (problem.operator_unit / problem.linear_unit)
-    values, basis = jnp.linalg.eigh(unpack(scaled - problem.slack(scaled), modes))
+    problem = nondimensional(linear, operator)
+    scaled = problem.scaled(solution)
+    values, basis = jnp.linalg.eigh(unpack(scaled - problem.slack(scaled), problem.modes))
     frame = congruence(basis)
     kept, lost = _shares(values)
     root = jnp.sqrt(kept)
@@ -259,11 +275,12 @@ def _attach_jvp(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
     matrix = matrix + jnp.diag(lost)
     shift = jnp.sqrt(jnp.finfo(linear.dtype).eps) * (1 + jnp.max(jnp.diagonal(matrix)))
     cholesky = jnp.linalg.cholesky(matrix + shift * jnp.eye(root.size, dtype=root.dtype))
-    right = root * (frame.T @ (tangents[0] + tangents[1] @ solution)) / problem.operator_unit
+    tangent = problem.balance * (tangents[0] + tangents[1] @ solution) / problem.operator_unit
+    right = root * (frame.T @ tangent)
     change = jnp.zeros_like(right)
     for _ in range(3):
         change = jax.scipy.linalg.cho_solve((cholesky, True), right + shift * change)
-    return solution, -(frame @ (root * change))
+    return solution, -problem.balance * (frame @ (root * change))
 
 
 def _scalar_problem(linear: Vector, operator: Square) -> Vector:
@@ -284,9 +301,10 @@ def solve_complementarity(
 ) -> Complementarity:
     """Find X >= 0 with S = A + B[X] >= 0 and <X, S> = 0 (>= 0: positive semidefinite).
 
-    Works under `jit`, `vmap` (each lane stops by itself) and in either precision, at any scale of
-    A and B. Where there is no solution (A is negative in a direction that B cannot push) the best X
-    found is returned, with `converged` false: check it.
+    These are the conditions for the least (1/2) <X, B[X]> + <A, X> over X >= 0. It works under
+    `jit`, `vmap` (each lane stops by itself) and in either precision, at any scale of A and B. Where
+    there is no solution (A is negative in a direction that B cannot push) the best X found is
+    returned, with `converged` false: check it.
 
     The solution and the slack have derivatives of first order, forward and reverse, with respect to
     A and B, by the implicit function theorem: exact where X + S is positive definite (strict
@@ -305,6 +323,18 @@ def solve_complementarity(
 
     Raises:
         ValueError: If shapes or dtypes do not fit, or `max_iterations` is not a positive integer.
+
+    Example:
+        Of A = diag(-1, 2) only the negative entry needs X:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import solve_complementarity
+        >>> identity = jnp.einsum("ik,jl->ijkl", jnp.eye(2), jnp.eye(2))
+        >>> found = solve_complementarity(jnp.diag(jnp.asarray([-1.0, 2.0])), identity)
+        >>> jnp.round(found.solution, 9), jnp.round(found.slack, 9)
+        (Array([[1., 0.],
+                [0., 0.]], dtype=float64), Array([[0., 0.],
+                [0., 2.]], dtype=float64))
     """
     max_iterations = positive_integer("max_iterations", max_iterations)
     modes = linear.shape[0] if linear.ndim else 1
@@ -329,7 +359,7 @@ def solve_complementarity(
 def solve_packed_complementarity(
     linear: Vector, operator: Square, *, max_iterations: int = 50
 ) -> PackedComplementarity:
-    """Solve a problem whose matrices are packed as in `packing`; see `solve_complementarity`.
+    """Solve a problem whose matrices are packed as in `packed_symmetric`; see `solve_complementarity`.
 
     Args:
         linear: A, (n,), n = k (k + 1) / 2.

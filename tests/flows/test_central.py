@@ -6,25 +6,32 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.integrate
+import scipy.linalg
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from flows import (
     CentralFlow,
+    CentralSolver,
     Curvature,
     GradientDescent,
     GradientFlow,
+    HeavyBall,
     LossAndGradient,
     SimulationError,
+    gram_operator,
     iterate,
     simulate,
+    solve_complementarity,
     tracking_error,
 )
 from flows.central.interpolation import CentralInterpolation
+from flows.curvature.metric import DiagonalMetric, IdentityMetric
 from potentials import Quadratic, SharpValley, SharpValley2
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 # Where the one eigenvalue that can become critical is watched alone, with the closed form.
 alone = pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
@@ -138,6 +145,123 @@ def test_the_corrected_flow_runs_along_the_threshold():
         _corrected_along_the_threshold, (0, 100), start, rtol=1e-10, atol=1e-12
     )
     assert_trees_close(run.params[-1], jnp.asarray(path.y[:, -1]), rtol=0.0, atol=1e-5)
+
+
+# At the threshold and moving along it: one critical direction, or two.
+EDGES = {
+    1: (VALLEY, jnp.asarray([0.0, 2 / ETA - 0.01])),
+    2: (SharpValley2(0.01), jnp.asarray([0.0, 0.0, 6.66, 6.664, 0.0])),
+}
+
+
+def dense_velocity(potential, w, count, *, threshold, tau, correction, preconditioner):
+    """-eta M P^-1 (g + X . dH / 2) from whole derivatives, M = 1 + (eta/2) P^-1 H, and X."""
+    derivatives = jax.grad(potential), jax.hessian(potential), jax.jacfwd(jax.hessian(potential))
+    gradient, hessian, third = jax.jit(lambda w: [f(w) for f in derivatives])(w)
+    values, vectors = scipy.linalg.eigh(np.asarray(hessian), np.diag(preconditioner))
+    values, modes = values[::-1][:count], vectors[:, ::-1][:, :count].T
+    slopes = jnp.einsum("ip,jq,pqr->ijr", modes, modes, third)
+    move = jnp.diag(1 / preconditioner)
+    if correction:
+        move = move + 0.5 * ETA * move @ hessian @ move
+    linear = jnp.diag(threshold - values) / tau + ETA * slopes @ (move @ gradient)
+    roots = jnp.linalg.cholesky(move)
+    covariance = solve_complementarity(linear, gram_operator(slopes @ roots, ETA / 2)).solution
+    force = gradient + 0.5 * jnp.einsum("ij,ijr->r", covariance, slopes)
+    return -ETA * move @ force, covariance
+
+
+@pytest.mark.parametrize("correction", [False, True])
+@pytest.mark.parametrize("critical", EDGES)
+def test_a_run_integrates_the_vector_field(critical, correction):
+    """Where its steps end, the solver's slope is the vector field, and a dense computation's."""
+    (potential, start), count = EDGES[critical], critical + 1
+    flow = CentralFlow(OPTIMIZER, rank=count, correction=correction)
+    options = {"stepsize_controller": diffrax.PIDController(rtol=1e-8, atol=1e-10)}
+    field = jax.jit(lambda state: flow.vector_field(0.0, state, potential).params)
+    run = simulate(flow, potential, start, 4, save_every=4, **options)
+    for _ in range(3):
+        run = simulate(flow, potential, None, 4, save_every=4, state=run.state, **options)
+        state, slope = run.state.flow, run.state.solver.slope
+        expected, covariance = dense_velocity(
+            potential, state.params, count, threshold=2 / ETA, tau=0.25, correction=correction,
+            preconditioner=np.ones(start.size),
+        )  # fmt: skip
+        variances = jnp.linalg.eigvalsh(covariance)
+        assert int(jnp.sum(variances > 1e-3)) == critical
+        assert float(jnp.max(jnp.abs(slope))) > 1e-4
+        assert_trees_close(field(state), expected, rtol=0.0, atol=1e-11)
+        assert_trees_close(slope, expected, rtol=0.0, atol=1e-8)
+    other = simulate(flow, potential, start, 16, save_every=16, solver=diffrax.Tsit5(), **options)
+    assert_trees_close(run.params[-1], other.params[-1], rtol=0.0, atol=1e-6)
+
+
+METRIC = np.asarray([0.5, 2.0, 1.5, 1.2, 0.7])
+
+
+def edge_in_a_metric(correction):
+    """The equation in a fixed metric, that in the rescaled coordinates, and the latter's loss.
+
+    The curvature P^(-1/2) H P^(-1/2) has the top eigenvalue 6.67 at `start`, and 6.6 below it.
+    """
+    root = jnp.sqrt(METRIC)
+    equation = CentralFlow(OPTIMIZER, rank=3, correction=correction).equation
+    potential = SharpValley2(0.01)
+    start = jnp.asarray([0.0, 0.0, 6.66 * METRIC[0], 6.664 * METRIC[1], 0.0])
+    return (
+        dataclasses.replace(equation, metric=DiagonalMetric(jnp.asarray(METRIC))),
+        equation,
+        potential,
+        lambda v: potential(v / root),
+        start,
+    )
+
+
+@pytest.mark.parametrize("correction", [False, True])
+def test_in_a_metric_it_is_the_flow_of_the_rescaled_coordinates(correction):
+    """In P^(1/2) w, whose flow needs no metric: each step of the solver, and where it ends."""
+    weighted, plain, potential, rescaled, start = edge_in_a_metric(correction)
+    flow, root = CentralFlow(OPTIMIZER, rank=3, correction=correction), jnp.sqrt(METRIC)
+
+    def path(equation, loss, w):
+        solver, terms = CentralSolver(equation), diffrax.ODETerm(flow.vector_field)
+
+        def step(carry, t):
+            done = solver.step(terms, t, t + 0.5, carry[0], loss, carry[1], jnp.asarray(False))
+            return (done[0], done[3]), (done[0].params, done[3].slope, done[3].failure)
+
+        begin = solver.start(flow.init(loss, w), loss)
+        (end, _), found = lax.scan(step, begin, 0.5 * jnp.arange(16.0))
+        return found, end
+
+    (points, slopes, failures), end = jax.jit(lambda: path(weighted, potential, start))()
+    (others, rates, _), mapped = jax.jit(lambda: path(plain, rescaled, root * start))()
+    assert int(jnp.max(failures)) == 0
+    assert_trees_close(points * root[None], others, rtol=0.0, atol=1e-9)
+    assert_trees_close(slopes * root[None], rates, rtol=0.0, atol=1e-9)
+    projector = (end.modes * root[None]).T @ (end.modes * root[None])
+    assert_trees_close(projector, mapped.modes.T @ mapped.modes, rtol=0.0, atol=1e-9)
+    identity = end.modes @ weighted.metric.apply(end.modes).T
+    assert_trees_close(identity, jnp.eye(3), rtol=0.0, atol=1e-12)
+    expected, covariance = dense_velocity(
+        potential, points[-1], 3, threshold=2 / ETA, tau=0.25, correction=correction,
+        preconditioner=METRIC,
+    )  # fmt: skip
+    assert int(jnp.sum(jnp.linalg.eigvalsh(covariance) > 1e-3)) == 2
+    assert_trees_close(slopes[-1], expected, rtol=0.0, atol=1e-5)
+
+
+def test_the_identity_is_the_metric_that_is_all_ones():
+    """And what a flow of gradient descent has."""
+    equation = CentralFlow(OPTIMIZER, rank=1).equation
+    assert isinstance(equation.metric, IdentityMetric)
+    ones = dataclasses.replace(equation, metric=DiagonalMetric(jnp.ones(2)))
+    modes = jnp.ones((1, 2))
+    at = [
+        e.respond(jax.linearize(jax.grad(VALLEY), END), e.curvature_model(VALLEY, END, modes)[0])
+        for e in (equation, ones)
+    ]
+    assert_trees_close(at[0], at[1], rtol=1e-12, atol=1e-14)
 
 
 def test_away_from_the_edge_it_is_gradient_flow():
@@ -336,12 +460,14 @@ def test_it_differentiates_backwards_where_eigenvectors_stand_still():
         ({"relaxation_time": 0.0}, "relaxation_time must be a finite number above 0; got 0.0"),
         ({"relaxation_time": -1}, "relaxation_time must be a finite number above 0; got -1"),
         ({"correction": 1}, "correction must be True or False; got 1"),
-        ({"optimizer": 0.1}, "optimizer must be a GradientDescent"),
+        ({"optimizer": 0.1}, "optimizer must be an optimizer such as GradientDescent"),
+        ({"optimizer": HeavyBall(0.1, 0.9)}, "optimizer must be GradientDescent.* got HeavyBall"),
+        ({"optimizer": optax.adam(0.1)}, "optimizer must be GradientDescent.* without memory"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     """Each is named."""
-    with pytest.raises(ValueError, match=message):
+    with as_users_run(), pytest.raises(ValueError, match=message):
         valley_run(CentralFlow(**{"optimizer": OPTIMIZER, **arguments}), 10, 10)
 
 

@@ -1,5 +1,7 @@
 """The solvers made for a flow: which flow they integrate, and how their steps fail."""
 
+import dataclasses
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from flows import (
     simulate,
 )
 from flows.central import flow as central
+from flows.central.equation import CentralEquation
 from potentials import Quadratic, SharpValley
 from tests.helpers import assert_trees_close
 
@@ -138,14 +141,14 @@ def test_a_start_far_above_the_edge_is_watched_in_full_from_its_first_row():
 @pytest.mark.usefixtures("few_at_first")
 def test_a_failure_where_more_eigenvalues_are_watched_is_told_with_its_time(monkeypatch):
     """The run ends where it stood, and no later row is kept."""
-    found = CentralFlow.failure
+    response = CentralEquation.response
 
-    def failing(self, model, evaluation):
-        watched = model.curvature.size
-        return jnp.ones((), jnp.int32) if watched > 3 else found(self, model, evaluation)
+    def failing(self, forces, model, solution):
+        found = response(self, forces, model, solution)
+        failure = jnp.ones((), jnp.int32) if model.curvature.size > 3 else found.failure
+        return dataclasses.replace(found, failure=failure)
 
-    monkeypatch.setattr(CentralFlow, "failure", failing)
-
+    monkeypatch.setattr(CentralEquation, "response", failing)
     flow = CentralFlow(GradientDescent(1.0), rank="auto")
     start = jnp.asarray([1e-3] * 3 + [0.0])
     with pytest.raises(SimulationError, match=r"stopped at step \d+: the eigenv") as caught:
