@@ -70,7 +70,7 @@ def write(
     directory: Path,
     config: Config,
     record: dict[str, Any],
-    states: PyTree[Array],
+    states: PyTree,
     lasting: Callable[[int], bool] = lambda step: True,
 ) -> None:
     """Write a checkpoint and drop those before the previous one.

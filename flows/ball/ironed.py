@@ -75,8 +75,8 @@ def ironed(
     potential: Potential,
     radius: ScalarLike,
     *,
-    lower: ScalarLike | Sequence[float],
-    upper: ScalarLike | Sequence[float],
+    lower: ScalarLike | Sequence[float | int],
+    upper: ScalarLike | Sequence[float | int],
     points: int | Sequence[int] | None = None,
     height_scale: ScalarLike = 1.0,
 ) -> Ironed:
@@ -152,7 +152,7 @@ def ironed(
 
 
 def _ends(
-    lower: ScalarLike | Sequence[float], upper: ScalarLike | Sequence[float]
+    lower: ScalarLike | Sequence[float | int], upper: ScalarLike | Sequence[float | int]
 ) -> tuple[np.ndarray, np.ndarray]:
     try:
         low, high = (np.atleast_1d(np.asarray(end, dtype=float)) for end in (lower, upper))

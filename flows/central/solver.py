@@ -23,7 +23,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core.arrays import BoolLike, ScalarLike, Vector
+from ..core.arrays import BoolLike, RealScalarLike, ScalarLike, Vector
 from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.flow import AbstractEquationFlow
@@ -244,7 +244,7 @@ class CentralSolver(AbstractFlowSolver):
         return y1, y_error, dense_info, state, result
 
     def func(
-        self, terms: diffrax.AbstractTerm, t0: float | Array, y0: CentralFlowState, args: Potential
+        self, terms: diffrax.AbstractTerm, t0: RealScalarLike, y0: CentralFlowState, args: Potential
     ) -> PyTree[Array]:
         """Return the vector field of the terms, which a controller asks for its first step."""
         return terms.vf(jnp.asarray(t0), y0, args)

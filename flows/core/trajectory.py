@@ -250,7 +250,8 @@ class SimulationError(RuntimeError):
     """A run stopped early: its parameters or its loss are not finite, or its solver failed.
 
     Attributes:
-        trajectory: Everything that was saved before the run stopped.
+        trajectory: Everything that was saved before the run stopped: the `Trajectory` of `simulate`
+            and `iterate`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -265,7 +266,7 @@ class SimulationError(RuntimeError):
         [0]
     """
 
-    def __init__(self, message: str, trajectory: Trajectory):
+    def __init__(self, message: str, trajectory: Trajectory | PyTree):
         super().__init__(message)
         self.trajectory = trajectory
 

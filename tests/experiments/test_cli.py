@@ -151,10 +151,13 @@ def test_bad_input_exits_with_2_and_says_why(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"kind": "digits", "classes": 11}, "potential.data: classes must be at most 10"),
-        ({"kind": "digits", "examples": 9999}, "potential.data: examples must be at most 1797"),
+        ({"kind": "digits", "classes": 11}, "potential.data.classes: given 11; must be at most 10"),
+        (
+            {"kind": "digits", "examples": 9999},
+            "potential.data.examples: given 9999; must be at most 1797",
+        ),
         ({"kind": "npz", "path": "/nowhere/mine.npz"}, "potential.data: "),
-        ({"kind": "cifar10", "folder": "/nowhere"}, "potential.data: "),
+        ({"kind": "cifar10", "folder": "/nowhere"}, "potential.data.folder: given "),
     ],
     ids=["classes", "examples", "npz", "cifar10"],
 )
@@ -195,7 +198,7 @@ def test_figure_claims_no_figures_that_it_did_not_draw(
     assert call("run", valley, "--out", path, *words)[0] == 0
     code, out, err = call("figure", path)
     assert (code, out) == (2, "")
-    assert "its config asks for no figure; name some of overview, loss" in err
+    assert "its config asks for no figure; name some of ball_ironing, ball_limit" in err
     code, out, err = call("figure", path, "central")
     assert (code, out) == (2, "")
     assert "figure 'central' was not drawn" in err
