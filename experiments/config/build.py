@@ -16,16 +16,9 @@ from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potentia
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
 
-from ..studies import AbstractStudy
+from ..studies import AbstractStudy, StudyExperiment
 from ..system.errors import ConfigError, Problem
-from ..tables import (
-    AbstractToyTable,
-    BuildError,
-    Experiment,
-    StudyExperiment,
-    building,
-    check_numbers,
-)
+from ..tables import AbstractToyTable, BuildError, Experiment, building, check_numbers
 
 # What a run adds to the results by itself.
 _OF_THE_RUN = dict.fromkeys(("distance", "displacement", "half_difference"), flows.Variable("", ""))

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import pydantic
 import tomli_w
 
+from ..studies import StudyExperiment
 from ..system.errors import NO_HOME, ConfigError, Problem, UserError
 from ..system.text import show
-from ..tables import Config, Experiment, RunConfig, StudyExperiment, SweepExperiment, kinds
+from ..tables import Experiment, SweepExperiment, kinds
 from .builtins import builtin_names, builtin_text, no_such_builtin
 from .explain import explain
+from .schema import Config, RunConfig
 
 MAX_BYTES = 2**20
 # tomllib takes a time that grows with the square of a dotted key's length.

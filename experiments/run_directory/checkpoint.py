@@ -17,9 +17,10 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from ..config.loader import to_toml
+from ..config.schema import Config
 from ..system.errors import DamagedError
 from ..system.files import synchronise_folder, write_bytes
-from ..tables import Config, Experiment
+from ..tables import Experiment
 from .directory import CHECKPOINT, written_by
 
 FINGERPRINT = "config_fingerprint"

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..config.loader import load_config, to_toml
+from ..config.schema import Config, RunConfig
 from ..store.store import RESULTS_FOLDER
 from ..system.errors import ConfigError, DamagedError, DirectoryError
 from ..system.files import write_text
 from ..system.progress import warn
 from ..system.text import show
-from ..tables import Config, Experiment, RunConfig
+from ..tables import Experiment
 from ..tables.experiment import CheckpointTable
 from ..tables.plugins import check_same
 

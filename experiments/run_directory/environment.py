@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 
-from ..tables import Config, Experiment, SweepExperiment
+from ..config.schema import Config
+from ..tables import Experiment, SweepExperiment
 from ..tables.plugins import record
 from .directory import PROGRAM, read_environment, version, write_environment
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from ..config.build import build, build_study, precision
+from ..config.schema import RunConfig
 from ..run_directory.directory import continued, path_of
-from ..tables import Experiment, RunConfig, StudyExperiment, SweepExperiment
+from ..studies import StudyExperiment
+from ..tables import Experiment, SweepExperiment
 from .experiment_task import ExperimentTask
 from .session import Result, carry_out
 from .study_task import StudyTask

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from ..config.schema import Config
 from ..report.drawing import draw_figures, outdated
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
 from ..run_directory.directory import CONFIG, claimed, prepare, writing, written_by
@@ -17,7 +18,6 @@ from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
 from ..system.memory import enough_memory
 from ..system.progress import ProgressBar, warn
-from ..tables import Config
 from .task import AbstractTask
 
 

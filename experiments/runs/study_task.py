@@ -11,11 +11,10 @@ import flows
 from ..report.summary import CONCLUSIONS
 from ..store.status import ending
 from ..store.store import Store, load
-from ..studies import AbstractStudy, Conclusion
+from ..studies import AbstractStudy, Conclusion, StudyExperiment
 from ..studies.variables import dataset
 from ..system.interrupts import deferred_interrupts
 from ..system.progress import ProgressBar
-from ..tables import StudyExperiment
 from .task import AbstractTask, earlier_store
 
 

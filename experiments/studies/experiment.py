@@ -27,18 +27,14 @@ def _studies() -> dict[str, type[AbstractStudy]]:
     return found
 
 
-_STUDIES = _studies()
-
-STUDY_KINDS: dict[str, str] = {
-    figure: kind for kind, study in _STUDIES.items() for figure in study.figures
-}
-"""By the name of each figure that draws a study, the study's kind."""
+STUDIES = _studies()
+"""Every kind of study, by its name in a config."""
 
 if TYPE_CHECKING:
     _StudyTable: TypeAlias = AbstractStudy
 else:
     _StudyTable = Annotated[
-        Union[tuple(_STUDIES.values())],  # noqa: UP007 (the members are only known now)
+        Union[tuple(STUDIES.values())],  # noqa: UP007 (the members are only known now)
         pydantic.Field(discriminator="kind"),
     ]
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config.loader import assign, read_tables, validate, validate_run
+from ..config.schema import RunConfig
 from ..system.errors import ConfigError, Problem
-from ..tables import RunConfig, SweepExperiment
+from ..tables import SweepExperiment
 from .over import axis
 
 SUFFIX = "-sweep"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ..run_directory.directory import path_of
 from ..runs.session import Result, carry_out
-from ..tables import Experiment, StudyExperiment, SweepExperiment
+from ..studies import StudyExperiment
+from ..tables import Experiment, SweepExperiment
 from .grid import points
 from .task import SweepTask
 from .workers import Workers

@@ -68,6 +68,7 @@ _CHECKS = {
     "fraction": Check("float", {"ge": 0, "lt": 1}),
     "proper_fraction": Check("float", {"gt": 0, "lt": 1}),
     "positive_integer": _POSITIVE_INT,
+    "non_negative_integer": Check("int", {"ge": 0}),
     "positive_integers": Check("sizes", {"ge": 1}, empty=True),
     "text": Check("str"),
     "matrix": Check("matrix"),
@@ -307,6 +308,11 @@ def _checks(node: ast.AST, module: _Module) -> dict[str, Check]:
                 func=function, args=[ast.Constant(value=str(name)), *_], keywords=options
             ):
                 one = _check(ast.Call(function, [], options), module)
+            case ast.keyword(arg="converter", value=ast.Name(id=function)):
+                home = module.find(function)
+                if home is not None and isinstance(home[1], ast.FunctionDef):
+                    found = {**_checks(home[1], home[0]), **found}
+                continue
             case _:
                 continue
         if one is not None:

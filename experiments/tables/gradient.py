@@ -6,7 +6,7 @@ FLOWS.add(
     flow_table(
         "gradient",
         "flows.GradientFlow",
-        models=("gradient_descent",),
+        models=("gradient_descent", "heavy_ball", "nesterov"),
         batched=True,
         solver="tsit5",
     )

@@ -96,6 +96,17 @@ def positive_integer(name: str, value: object) -> int:
     return int(value)
 
 
+def non_negative_integer(name: str, value: object) -> int:
+    """Check that `value` is an integer of at least 0.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{name} must be an integer of at least 0; got {value!r}.")
+    return int(value)
+
+
 def prng_key(name: str, value: object) -> PRNGKeyArray:
     """Check that `value` is one PRNG key, as `jax.random.key` or `jax.random.PRNGKey` makes it.
 

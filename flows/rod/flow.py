@@ -35,7 +35,7 @@ from ..core.flow import (
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params
-from ..core.validation import fraction, positive_integer
+from ..core.validation import fraction, non_negative_integer, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
 from ..optimizers.optax_optimizer import as_optimizer
@@ -62,10 +62,6 @@ _SPARED_SIZE = 100_000
 
 def _rank(value: Rank) -> Rank:
     return "auto" if value == "auto" else positive_integer("rank", value)
-
-
-def _dense_limit(value: int) -> int:
-    return 0 if value == 0 else positive_integer("dense_limit", value)
 
 
 class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
@@ -121,7 +117,10 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     )
     alignment: bool = eqx.field(static=True, default=True, kw_only=True)
     dense_limit: int = eqx.field(
-        static=True, default=DENSE_LIMIT, converter=_dense_limit, kw_only=True
+        static=True,
+        default=DENSE_LIMIT,
+        converter=partial(non_negative_integer, "dense_limit"),
+        kw_only=True,
     )
 
     midpoint: ClassVar[Midpoint] = "two_point"

@@ -32,7 +32,8 @@ from experiments import ConfigError, cli, load
 from experiments.config.build import build, build_study, precision
 from experiments.config.loader import validate
 from experiments.runs.tracks import Tracks
-from experiments.tables import Experiment, StudyExperiment
+from experiments.studies import StudyExperiment
+from experiments.tables import Experiment
 from experiments.tables.flows import FLOWS
 from experiments.tables.kinds import AnyOf, OneOf
 from experiments.tables.optimizers import OPTIMIZERS

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from experiments import load, run
-from experiments.tables import RunConfig
+from experiments.config.schema import RunConfig
 
 # Differ between any two runs: seconds on a clock.
 CLOCKS = ("wall_time",)

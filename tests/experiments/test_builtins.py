@@ -11,9 +11,10 @@ from jaxtyping import Array, PyTree
 
 from experiments import Experiment, builtin_names, load_config, run
 from experiments.config.build import build, build_study, precision
-from experiments.studies import AbstractStudy
+from experiments.config.schema import Config
+from experiments.studies import AbstractStudy, StudyExperiment
 from experiments.sweep import points
-from experiments.tables import Config, StudyExperiment, SweepExperiment
+from experiments.tables import SweepExperiment
 from experiments.uncertainty.methods import METHODS
 from flows import AbstractFlow, AbstractOptimizer, Potential
 from tests.experiments.configs import values

@@ -11,11 +11,10 @@ import xarray as xr
 import potentials
 from experiments import ConfigError, load_config
 from experiments.config.build import build_study, precision
-from experiments.studies import posteriors
+from experiments.studies import StudyExperiment, posteriors
 from experiments.studies.dims_banana import DimsBanana
 from experiments.studies.dims_ring import DimsRing
 from experiments.studies.dims_uncertainty import METRICS, BananaSizes, DimsUncertainty
-from experiments.tables import StudyExperiment
 from experiments.uncertainty import scores
 from experiments.uncertainty.examples import split_examples
 from experiments.uncertainty.posteriors import Fit

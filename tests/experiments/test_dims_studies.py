@@ -9,9 +9,9 @@ import xarray as xr
 import potentials
 from experiments import load_config
 from experiments.config.build import precision
+from experiments.studies import StudyExperiment
 from experiments.studies.dims_paths import DimsPaths
 from experiments.studies.dims_regression import DimsRegression
-from experiments.tables import StudyExperiment
 from experiments.uncertainty import scores
 from experiments.uncertainty.examples import load_examples, split_examples
 

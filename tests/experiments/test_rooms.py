@@ -10,8 +10,9 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # A room may import those of lower floors, and modules of its own. The command line is on top.
 FLOORS = (
     ("system", "compare", "uncertainty"),
-    ("store", "studies"),
+    ("store",),
     ("tables",),
+    ("studies",),
     ("config",),
     ("run_directory", "validation"),
     ("report",),

@@ -23,12 +23,12 @@ from experiments.run_directory import checkpoint
 from experiments.runs.study_task import StudyTask
 from experiments.store.status import FINISHED
 from experiments.store.store import RESULTS_FOLDER, Store
-from experiments.studies import AbstractStudy, Conclusion
+from experiments.studies import AbstractStudy, Conclusion, StudyExperiment
 from experiments.sweep import task as sweep_task
 from experiments.sweep.batch import Batch
 from experiments.sweep.workers import Workers
 from experiments.system.progress import ProgressBar
-from experiments.tables import StudyExperiment, SweepExperiment
+from experiments.tables import SweepExperiment
 from tests.experiments.configs import STUDY, VALLEY, config, values, write
 from tests.experiments.runs import assert_same_results, noting_what_is_synchronised, quietly
 

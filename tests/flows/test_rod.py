@@ -256,7 +256,7 @@ def test_it_jits_maps_and_differentiates():
         ({"optimizer": 0.1}, "optimizer must be an optimizer such as GradientDescent"),
         ({"share": 1.0}, "share must be at least 0 and below 1; got 1.0"),
         ({"alignment": 1}, "alignment must be True or False; got 1"),
-        ({"dense_limit": -1}, "dense_limit must be an integer of at least 1; got -1"),
+        ({"dense_limit": -1}, "dense_limit must be an integer of at least 0; got -1"),
     ],
 )
 def test_wrong_arguments(arguments, message):
