@@ -211,7 +211,9 @@ def test_a_study_names_the_key_of_what_its_potential_cannot_be() -> None:
     """As an experiment does: a key that the config has."""
     loaded = load_config("ball-digits-mlp", ["study.potential.data.examples=100000"])
     assert isinstance(loaded, StudyExperiment)
-    with pytest.raises(ConfigError, match=r"study\.potential\.data: examples must be at most"):
+    with pytest.raises(
+        ConfigError, match=r"study\.potential\.data\.examples: given 100000; must be at most"
+    ):
         build_study(loaded, "mine")
     says = r"study\.potential\.start: given \[1\.0, 2\.0\]; must be left out"
     with pytest.raises(ConfigError, match=says):

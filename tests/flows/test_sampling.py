@@ -18,6 +18,7 @@ from flows import (
     sample_minima,
 )
 from flows.mechanics.settling import SettlingProblem
+from flows.solvers.controllers import GuardedController
 from potentials import Quadratic as Bowl
 from potentials import Ring
 from tests.helpers import as_users_run, assert_trees_close
@@ -230,7 +231,7 @@ def test_the_energy_has_the_slope_in_it_and_rest_the_rounding_of_the_loss():
         max_time=jnp.asarray(1.0),
         minimum=jnp.asarray(1.0),
         solver=solver,
-        controller=controller,
+        controller=GuardedController(controller),
         max_solver_steps=1,
     )
     w, v = np.array([1.2, 0.5]), np.array([0.3, -0.7])
