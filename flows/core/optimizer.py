@@ -75,6 +75,16 @@ class AbstractIncrementalOptimizer(AbstractOptimizer):
 
     The difference of two states loses the digits that they share: a flow that models the map by
     its increments F(z) = step(z) - z takes them from here where they are known.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent
+        >>> slow, bowl = GradientDescent(1e-20), lambda w: 0.5 * jnp.sum(w**2)
+        >>> state = slow.init(jnp.ones(1))
+        >>> float((slow.step(state, bowl).params - state.params)[0])
+        0.0
+        >>> float(slow.increment(state, bowl).params[0])
+        -1e-20
     """
 
     @abc.abstractmethod
@@ -87,6 +97,11 @@ class AbstractGradientMethod(AbstractOptimizer):
 
     Here t counts steps and g is the gradient of the loss. What else the state holds (momentum)
     follows the parameters in that limit.
+
+    Example:
+        >>> from flows import HeavyBall, Nesterov
+        >>> float(HeavyBall(0.1, 0.5).limit_rate), float(Nesterov(0.1, 0.5).limit_rate)
+        (0.2, 0.2)
     """
 
     @property
@@ -103,6 +118,13 @@ class AbstractDescent(AbstractIncrementalOptimizer):
 
     Attributes:
         learning_rate: eta, scalar, above 0.
+
+    Example:
+        >>> from flows import AbstractDescent, GradientDescent, HeavyBall
+        >>> isinstance(GradientDescent(0.1), AbstractDescent)
+        True
+        >>> isinstance(HeavyBall(0.1, 0.9), AbstractDescent)
+        False
     """
 
     learning_rate: eqx.AbstractVar[Float[Array, ""]]
@@ -116,6 +138,12 @@ class AbstractCheckedOptimizer(AbstractOptimizer):
     Attributes:
         failures: What can go wrong, a sentence each; `{detail}` is replaced by the number that
             `failure` returns.
+
+    Example:
+        >>> from flows import AbstractCheckedOptimizer, RollingBall
+        >>> ball = RollingBall(0.1, 0.5)
+        >>> isinstance(ball, AbstractCheckedOptimizer), all(ball.failures)
+        (True, True)
     """
 
     failures: eqx.AbstractClassVar[tuple[str, ...]]

@@ -108,7 +108,7 @@ def test_a_config_of_own_kinds_runs_and_draws_and_goes_on(
     assert (out / "figures" / "largest.png").exists()
     code, said = call("run", config, "--out", out, "--set", "steps=8", "--resume")
     assert code == 2
-    assert "potential.kind: given 'bowl'; must be one of" in said
+    assert "cannot resume, it ran with --import mine.py: go on with the same" in said
     assert (
         call("run", config, "--import", file, "--out", out, "--set", "steps=8", "--resume")[0] == 0
     )

@@ -273,7 +273,7 @@ def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Pat
         if variable.dtype.kind in "if":
             # Sums may be taken in another order, and rounding grows along the diverging run.
             close = np.isclose(variable.values, one[name].values, 1e-10, 1e-12, equal_nan=True)
-            assert close.all(), name
+            assert close.all(), (name, variable.values, one[name].values)
         else:
             assert (variable.values == one[name].values).all(), name
     # A flow stopped in each; only one's own discrete run did, of which no late sharpness is left.
