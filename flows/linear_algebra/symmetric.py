@@ -1,24 +1,23 @@
 """Functions of symmetric matrices whose derivatives stay finite where eigenvalues coincide.
 
-JAX differentiates an eigen-decomposition by dividing by the gaps between eigenvalues. A covariance
-of low rank has many eigenvalues at zero, and what is computed from its eigenvectors does not
-depend on their choice there: such gaps are left out.
+JAX differentiates an eigen-decomposition by dividing by the gaps between eigenvalues, which gives
+nan where two are equal. A covariance of low rank has many eigenvalues at zero, and what is computed
+from its eigenvectors does not depend on their choice there: such gaps are left out.
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 Matrix = Float[Array, "n n"]
 Values = Float[Array, " _"]
 
 _ROUNDING = 16
 
-# Above this size what is asked of a matrix is found without its full decomposition if possible.
+# Above this size a function is found without the full decomposition of the matrix if possible.
 _SMALL = 64
 _SPARE_VECTORS = 8
 _ITERATIONS = 3
@@ -28,7 +27,7 @@ def _rounding(values: Values) -> Float[Array, ""]:
     return _ROUNDING * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
 
 
-def _quotient(numerator: Any, denominator: Array, allowed: Array) -> Array:
+def _quotient(numerator: ArrayLike, denominator: Array, allowed: Array) -> Array:
     return jnp.where(allowed, numerator / jnp.where(allowed, denominator, 1), 0)
 
 
@@ -47,7 +46,9 @@ def eigenpairs(matrix: Matrix) -> tuple[Values, Matrix]:
 
 
 @eigenpairs.defjvp
-def _eigenpairs_jvp(primals: Any, tangents: Any) -> Any:
+def _eigenpairs_jvp(
+    primals: tuple[Matrix], tangents: tuple[Matrix]
+) -> tuple[tuple[Values, Matrix], tuple[Values, Matrix]]:
     values, vectors = eigenpairs(primals[0])
     change = vectors @ _symmetrised(tangents[0]) @ vectors.T
     gaps = values[:, None] - values[None, :]
@@ -84,7 +85,9 @@ def leading_eigenpairs(matrix: Matrix, count: int) -> tuple[Values, Float[Array,
 
 
 @leading_eigenpairs.defjvp
-def _leading_eigenpairs_jvp(count: int, primals: Any, tangents: Any) -> Any:
+def _leading_eigenpairs_jvp(
+    count: int, primals: tuple[Matrix], tangents: tuple[Matrix]
+) -> tuple[tuple[Values, Array], tuple[Values, Array]]:
     pairs, changes = jax.jvp(eigenpairs, primals, tangents)
     return jax.tree.map(lambda x: x[:count], (pairs, changes))
 
@@ -101,7 +104,7 @@ def square_root(matrix: Matrix) -> Matrix:
 
 
 @square_root.defjvp
-def _square_root_jvp(primals: Any, tangents: Any) -> Any:
+def _square_root_jvp(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Matrix, Matrix]:
     values, vectors = eigenpairs(primals[0])
     change = vectors @ _symmetrised(tangents[0]) @ vectors.T
     roots = jnp.sqrt(jnp.maximum(values, 0))
@@ -129,7 +132,7 @@ def positive_part(matrix: Matrix) -> Matrix:
 
 
 @positive_part.defjvp
-def _positive_part_jvp(primals: Any, tangents: Any) -> Any:
+def _positive_part_jvp(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Matrix, Matrix]:
     values, vectors = eigenpairs(_symmetrised(primals[0]))
     clipped = jnp.maximum(values, 0)
     change = vectors @ _symmetrised(tangents[0]) @ vectors.T
