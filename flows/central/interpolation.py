@@ -1,25 +1,25 @@
 """Central Flow between the steps of its solver."""
 
 import dataclasses
+from typing import Any
 
 import diffrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..core.arrays import ScalarLike
 from ..core.trees import Params
 from .state import CentralFlowState
 
 
 def cubic_move(s: Array, chord: Array, k0: Array, k1: Array) -> Array:
-    """Return how far a cubic has moved after a fraction `s` of a step.
+    """Return where a cubic is after a share `s` of a step, from its start.
 
     Args:
-        s: 0 at the start of the step, 1 at its end.
-        chord: The move over the whole step.
-        k0: The slope at the start, times the step's length.
-        k1: The slope at the end, times the step's length.
+        s: 0 to 1.
+        chord: Where it leads in all.
+        k0: Its slope at the start, times the step's length.
+        k1: At the end.
     """
     bend = (1 - 2 * s) * chord + (s - 1) * k0 + s * k1
     return s * chord + s * (s - 1) * bend
@@ -29,30 +29,27 @@ class CentralInterpolation(diffrax.AbstractLocalInterpolation):
     """Cubic (Hermite) in the parameters, linear in the rest of the state.
 
     Attributes:
-        t0: The time at which the step starts.
-        t1: The time at which it ends.
+        t0: Where the step starts.
+        t1: Where it ends.
         y0: The state at its start.
-        y1: The state at its end.
+        y1: At its end.
         k0: Velocity of the parameters at its start, times its length.
-        k1: Velocity of the parameters at its end, times its length.
+        k1: At its end.
     """
 
-    t0: ScalarLike
-    t1: ScalarLike
+    t0: Any
+    t1: Any
     y0: CentralFlowState
     y1: CentralFlowState
     k0: Params
     k1: Params
 
-    def evaluate(
-        self, t0: ScalarLike, t1: ScalarLike | None = None, left: bool = True
-    ) -> CentralFlowState:
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> CentralFlowState:
         """Return the state at `t0`, or how much it changes from there to `t1`."""
         del left
         if t1 is not None:
             return jax.tree.map(lambda a, b: b - a, self.evaluate(t0), self.evaluate(t1))
-        start = jnp.asarray(self.t0)
-        passed = (jnp.asarray(t0) - start) / (jnp.asarray(self.t1) - start)
+        passed = jnp.asarray((t0 - self.t0) / (self.t1 - self.t0))
 
         def linear(y0: Array, y1: Array) -> Array:
             return y0 + passed.astype(y0.dtype) * (y1 - y0)

@@ -1,23 +1,24 @@
 """Functions of symmetric matrices whose derivatives stay finite where eigenvalues coincide.
 
-JAX differentiates an eigen-decomposition by dividing by the gaps between eigenvalues, which gives
-nan where two are equal. A covariance of low rank has many eigenvalues at zero, and what is computed
-from its eigenvectors does not depend on their choice there: such gaps are left out.
+JAX differentiates an eigen-decomposition by dividing by the gaps between eigenvalues. A covariance
+of low rank has many eigenvalues at zero, and what is computed from its eigenvectors does not
+depend on their choice there: such gaps are left out.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 Matrix = Float[Array, "n n"]
 Values = Float[Array, " _"]
 
 _ROUNDING = 16
 
-# Above this size a function is found without the full decomposition of the matrix if possible.
+# Above this size what is asked of a matrix is found without its full decomposition if possible.
 _SMALL = 64
 _SPARE_VECTORS = 8
 _ITERATIONS = 3
@@ -27,7 +28,7 @@ def _rounding(values: Values) -> Float[Array, ""]:
     return _ROUNDING * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
 
 
-def _quotient(numerator: ArrayLike, denominator: Array, allowed: Array) -> Array:
+def _quotient(numerator: Any, denominator: Array, allowed: Array) -> Array:
     return jnp.where(allowed, numerator / jnp.where(allowed, denominator, 1), 0)
 
 
@@ -46,9 +47,7 @@ def eigenpairs(matrix: Matrix) -> tuple[Values, Matrix]:
 
 
 @eigenpairs.defjvp
-def _eigenpairs_jvp(
-    primals: tuple[Matrix], tangents: tuple[Matrix]
-) -> tuple[tuple[Values, Matrix], tuple[Values, Matrix]]:
+def _eigenpairs_jvp(primals: Any, tangents: Any) -> Any:
     values, vectors = eigenpairs(primals[0])
     change = vectors @ _symmetrised(tangents[0]) @ vectors.T
     gaps = values[:, None] - values[None, :]
@@ -85,9 +84,7 @@ def leading_eigenpairs(matrix: Matrix, count: int) -> tuple[Values, Float[Array,
 
 
 @leading_eigenpairs.defjvp
-def _leading_eigenpairs_jvp(
-    count: int, primals: tuple[Matrix], tangents: tuple[Matrix]
-) -> tuple[tuple[Values, Array], tuple[Values, Array]]:
+def _leading_eigenpairs_jvp(count: int, primals: Any, tangents: Any) -> Any:
     pairs, changes = jax.jvp(eigenpairs, primals, tangents)
     return jax.tree.map(lambda x: x[:count], (pairs, changes))
 
@@ -104,7 +101,7 @@ def square_root(matrix: Matrix) -> Matrix:
 
 
 @square_root.defjvp
-def _square_root_jvp(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Matrix, Matrix]:
+def _square_root_jvp(primals: Any, tangents: Any) -> Any:
     values, vectors = eigenpairs(primals[0])
     change = vectors @ _symmetrised(tangents[0]) @ vectors.T
     roots = jnp.sqrt(jnp.maximum(values, 0))
@@ -132,7 +129,7 @@ def positive_part(matrix: Matrix) -> Matrix:
 
 
 @positive_part.defjvp
-def _positive_part_jvp(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Matrix, Matrix]:
+def _positive_part_jvp(primals: Any, tangents: Any) -> Any:
     values, vectors = eigenpairs(_symmetrised(primals[0]))
     clipped = jnp.maximum(values, 0)
     change = vectors @ _symmetrised(tangents[0]) @ vectors.T
