@@ -21,7 +21,7 @@ from ..core.trees import Params
 from ..core.validation import positive, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes, top_eigenpairs
-from ..optimizers.optax_optimizer import as_optimizer
+from ..optimizers.optax_optimizer import as_descent, as_optimizer
 from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
 from .observables import DIRECTIONS, PREDICTED, predictions
 from .solver import CentralSolver
@@ -99,7 +99,7 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
         correction: bool = False,
         directions: bool = False,
     ):
-        descent = as_optimizer(optimizer)
+        descent = as_descent(optimizer) or as_optimizer(optimizer)
         if not isinstance(descent, AbstractDescent):
             raise ValueError(
                 "optimizer must be GradientDescent, or another AbstractDescent: Central Flow "

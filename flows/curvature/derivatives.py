@@ -62,8 +62,8 @@ def linearise_gradient(
         >>> gradient, product = linearise_gradient(
         ...     lambda w: w["a"] ** 2 * w["b"], {"a": jnp.asarray(1.0), "b": jnp.asarray(3.0)}
         ... )
-        >>> gradient, product(jnp.asarray([1.0, 0.0]))
-        (Array([6., 1.], dtype=float64), Array([6., 2.], dtype=float64))
+        >>> gradient.tolist(), product(jnp.asarray([1.0, 0.0])).tolist()
+        ([6.0, 1.0], [6.0, 2.0])
     """
     gradient, product = jax.linearize(jax.grad(potential), params)
     return ravel_pytree(gradient)[0], flat_product(product, params)

@@ -302,9 +302,9 @@ def solve_complementarity(
     """Find X >= 0 with S = A + B[X] >= 0 and <X, S> = 0 (>= 0: positive semidefinite).
 
     These are the conditions for the least (1/2) <X, B[X]> + <A, X> over X >= 0. It works under
-    `jit`, `vmap` (each lane stops by itself) and in either precision, at any scale of A and B. If
-    there is no solution (A is negative in a direction that B cannot push) the best X found is
-    returned, with `converged` false: check it.
+    `jit`, `vmap` (each lane stops by itself) and in either precision, at any scale of A and B.
+    Where there is no solution (A is negative in a direction that B cannot push) the best X found
+    is returned, with `converged` false: check it.
 
     The solution and the slack have derivatives of first order, forward and reverse, with respect to
     A and B, by the implicit function theorem: exact where X + S is positive definite (strict
@@ -359,7 +359,7 @@ def solve_complementarity(
 def solve_packed_complementarity(
     linear: Vector, operator: Square, *, max_iterations: int = 50
 ) -> PackedComplementarity:
-    """Solve a problem with packed matrices (`packed_symmetric`); see `solve_complementarity`.
+    """Solve a problem of packed matrices, as in `packed_symmetric`; see `solve_complementarity`.
 
     Args:
         linear: A, (n,), n = k (k + 1) / 2.

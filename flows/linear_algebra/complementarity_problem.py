@@ -62,7 +62,7 @@ class ComplementarityProblem(eqx.Module):
         return 0.01 * jnp.finfo(self.linear.dtype).eps * plain_norm(terms)
 
     def representable(self, solution: Vector) -> Bool[Array, ""]:
-        """Return True while X is small enough for A to matter: without a solution X grows."""
+        """Return True if A still matters in A + B[X]: X grows where there is no solution."""
         return plain_norm(solution) < 1 / jnp.finfo(solution.dtype).eps
 
 

@@ -20,8 +20,8 @@ Vector = Float[Array, " parameter"]
 # A residual of which less than this share is new, after projection, is rounding error.
 _NEW_SHARE = 0.1
 
-# Ritz vectors kept at a restart beyond those of the start: they hold what was learned of the
-# eigenvalues just below the wanted ones, which sets the speed of convergence.
+# Ritz vectors kept at a restart beyond those of the start. They approximate the eigenvectors just
+# below the wanted ones, whose eigenvalues set the speed of convergence.
 _KEPT = 2
 
 
@@ -45,16 +45,16 @@ class _State(eqx.Module):
     """An orthonormal basis, its images, and the Ritz pairs on it.
 
     Attributes:
-        basis: Orthonormal rows, the first `size` of them; what the others hold has no meaning.
+        basis: Orthonormal rows, the first `size` of them; the others are not in use.
         images: The operator's products with them.
-        projected: Products of rows and images; no meaning beyond `size` either.
+        projected: Products of rows and images, up to `size`.
         size: How many rows are in use.
-        values: Ritz values, descending; below all of them where there is none.
+        values: Ritz values, descending; those beyond `size` are below all others.
         coefficients: Ritz vectors in the basis, as columns in the same order.
         residuals: Norms of the residuals of the wanted pairs.
         expansion: The longest of these residuals itself.
         products: How many products were made.
-        stalled: Whether that residual is rounding error, so that nothing more can be learned.
+        stalled: True if that residual is rounding error, from which nothing more can be learned.
     """
 
     basis: Block
@@ -70,7 +70,7 @@ class _State(eqx.Module):
 
     @property
     def used(self) -> Bool[Array, " block"]:
-        """Which rows are in use."""
+        """Mask of the rows that are in use."""
         return jnp.arange(self.basis.shape[0], dtype=jnp.int32) < self.size
 
 
@@ -91,7 +91,7 @@ def _ritz(state: _State) -> tuple[Array, Array, Array, Array]:
 
 
 def _expand(product: Callable[[Vector], Vector], count: int, state: _State) -> _State:
-    """Use one more of the `count` rows that are there, and after the last the longest residual."""
+    """Add a row to the basis: the next of the `count` start rows, later the longest residual."""
     residual = state.expansion / jnp.max(state.residuals)
     new = jnp.where(state.products < count, state.basis[state.size], residual)
     # Twice: the first projection leaves rounding errors of the size of what it removes.
@@ -141,7 +141,7 @@ def _restart(state: _State, kept: int) -> _State:
 
 
 def _begin(rows: Block, wanted: int, capacity: int) -> _State:
-    """Return the state that has orthonormal rows to start from, of which none is in use yet."""
+    """Return the state with orthonormal rows to start from, none of which is in use yet."""
     square = jnp.zeros((capacity, capacity), rows.dtype)
     basis = jnp.pad(rows, ((0, capacity - rows.shape[0]), (0, 0)))
     return _State(
@@ -178,7 +178,7 @@ def block_eigenpairs(
             the residuals then say so.
 
     Returns:
-        The wanted pairs. Beyond its arguments it holds two bases of 2 block + 4 vectors.
+        The wanted pairs. Beside its arguments the iteration holds two bases of 2 block + 4 vectors.
     """
     count, size = start.shape
     capacity = min(2 * count + 4, size)

@@ -1,8 +1,8 @@
 """Sums of symmetric matrices of low rank, sum_k w_k A_k^T A_k, without forming them.
 
-The A_k are blocks of a few long rows. All that is computed is the small Gram matrix of the rows,
-block by block where they are long, so that nothing but the result is as long as the rows. Weights
-may be negative.
+The A_k are blocks of a few long rows. Everything is found from the small Gram matrix of the rows,
+which is computed block by block where they are long, so that nothing but the result is as long as
+the rows. Weights may be negative.
 """
 
 import functools
@@ -32,7 +32,7 @@ def _joined(blocks: Sequence[Rows]) -> Sequence[Rows]:
 
 
 def inner_products(a: Rows, b: Rows) -> Float[Array, "row other"]:
-    """Return a b^T, without a copy of either; what XLA makes of a product with `b.T` has some."""
+    """Return a b^T without a copy of either, which XLA would make for a product with `b.T`."""
     if len(a) == 1:
         return jnp.sum(a * b, axis=1)[None, :]
     if len(b) == 1:

@@ -17,7 +17,7 @@ Square = Float[Array, "pair pair"]
 
 
 def pairs(modes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows, columns and weights of the entries that make up a vector."""
+    """Return the row, column and weight of each entry of the vector of a k x k matrix."""
     rows, columns = np.triu_indices(modes)
     return rows, columns, np.where(rows == columns, 1.0, np.sqrt(2.0))
 

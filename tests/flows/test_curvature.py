@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from flows import (
@@ -18,6 +19,7 @@ from flows import (
     top_eigenpairs,
 )
 from flows.curvature.eigenpairs import Eigenpairs
+from flows.curvature.metric import DiagonalMetric, IdentityMetric
 from flows.linear_algebra.eigensolver import block_eigenpairs
 from tests.helpers import assert_trees_close, finite_difference_jvp
 
@@ -181,6 +183,82 @@ def test_third_derivatives_agree_with_finite_differences():
     assert block.shape == (2, 2, flat.size)
     assert_trees_close(block[0, 1], ravel_pytree(third)[0], rtol=1e-10, atol=1e-10)
     assert_trees_close(block, jnp.swapaxes(block, 0, 1), rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("width", [12, 26])
+def test_eigenpairs_in_a_metric_are_those_of_the_generalised_problem(width):
+    """H u = lambda P u with U P U^T = 1, from the whole Hessian and beyond the dense limit."""
+    potential, params = network(width)
+    hessian = dense_hessian(potential, params)
+    diagonal = np.exp(np.random.default_rng(0).uniform(-1, 1, len(hessian)))
+    metric = DiagonalMetric(jnp.asarray(diagonal))
+    found = top_eigenpairs(potential, params, 3, metric=metric, tolerance=1e-7)
+    values, vectors = scipy.linalg.eigh(np.asarray(hessian), np.diag(diagonal))
+    assert bool(jnp.all(found.converged))
+    assert_trees_close(found.values, jnp.asarray(values[::-1][:3]), rtol=1e-10, atol=0.0)
+    overlaps = jnp.abs(jnp.sum(metric.apply(found.vectors) * vectors[:, ::-1][:, :3].T, axis=1))
+    assert_trees_close(overlaps, jnp.ones(3), rtol=0.0, atol=1e-9)
+    gram = metric.apply(found.vectors) @ found.vectors.T
+    assert_trees_close(gram, jnp.eye(3), rtol=0.0, atol=1e-12)
+    residuals = found.vectors @ hessian - found.values[:, None] * metric.apply(found.vectors)
+    norms = jnp.linalg.norm(metric.inverse_sqrt(residuals), axis=1)
+    # Those of the dense computation are rounding errors.
+    assert_trees_close(found.residuals, norms, rtol=1e-4, atol=1e-12)
+    # A start is one of the eigenvectors themselves, in the metric too.
+    warm = top_eigenpairs(
+        potential, params, 3, metric=metric, start=found.vectors, tolerance=1e-6, dense_limit=0
+    )
+    assert int(warm.hvps) == 3
+
+
+def test_a_metric_has_roots_and_inverses():
+    """Of single vectors and of rows; the identity returns what it is given."""
+    metric, rows = DiagonalMetric(jnp.asarray([4.0, 0.25, 1.0])), jnp.arange(6.0).reshape(2, 3)
+    for vectors in (rows, rows[0]):
+        assert_trees_close(metric.apply(vectors), vectors @ jnp.diag(metric.diagonal))
+        assert_trees_close(metric.sqrt(metric.sqrt(vectors)), metric.apply(vectors))
+        assert_trees_close(metric.inverse(metric.apply(vectors)), vectors)
+        assert_trees_close(metric.inverse_sqrt(metric.sqrt(vectors)), vectors)
+    identity = IdentityMetric()
+    for same in (identity.apply, identity.inverse, identity.sqrt, identity.inverse_sqrt):
+        assert same(rows) is rows
+
+
+def test_the_identity_costs_nothing():
+    """The program with it is that without a metric."""
+    potential, params = network(4)
+
+    def found(metric):
+        return str(jax.make_jaxpr(lambda p: top_eigenpairs(potential, p, 2, metric=metric))(params))
+
+    assert found(IdentityMetric()) == found(None)
+    assert found(DiagonalMetric(jnp.ones(ravel_pytree(params)[0].size))) != found(None)
+
+
+@pytest.mark.parametrize("dense_limit", [512, 0])
+def test_eigenpairs_in_a_metric_transform(dense_limit):
+    """They jit, vmap over metrics, and differentiate: d lambda / d P_pp = -lambda u_p^2."""
+    hessian = jnp.asarray([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]])
+    diagonals = jnp.asarray([[1.0, 2.0, 0.5], [0.7, 1.1, 3.0]])
+
+    def top(diagonal):
+        metric = DiagonalMetric(diagonal)
+        return top_eigenpairs(
+            lambda w: 0.5 * w @ hessian @ w, jnp.zeros(3), metric=metric, tolerance=1e-9,
+            dense_limit=dense_limit,
+        )  # fmt: skip
+
+    pairs = jax.jit(jax.vmap(top))(diagonals)
+    for diagonal, value in zip(diagonals, pairs.values[:, 0], strict=True):
+        expected = scipy.linalg.eigh(np.asarray(hessian), np.diag(diagonal))[0][-1]
+        assert_trees_close(value, jnp.asarray(expected), rtol=1e-10, atol=0.0)
+    # The iteration is a loop, which has derivatives forward only.
+    slope = jax.jit(jax.jacfwd(lambda d: top(d).sharpness))(diagonals[0])
+    expected = -pairs.values[0, 0] * pairs.vectors[0, 0] ** 2
+    assert_trees_close(slope, expected, rtol=1e-6, atol=1e-8)
+    if dense_limit:
+        gradient = jax.jit(jax.grad(lambda d: top(d).sharpness))(diagonals[0])
+        assert_trees_close(gradient, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_eigenpairs_transform():
