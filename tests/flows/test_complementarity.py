@@ -247,7 +247,6 @@ def test_directions_of_very_different_effect_are_solved_in_single_precision(floa
             jnp.asarray(x, jnp.float32) for x in map(np.stack, zip(*problems, strict=True))
         )
         found = batched(linear, operator)
-        print(idle, int(jnp.sum(found.converged)))
         solved = [
             optimality(a, b, jax.tree.map(lambda x, i=i: x[i], found)) < 2e-5
             for i, (a, b) in enumerate(zip(linear, operator, strict=True))
@@ -267,7 +266,7 @@ def test_a_small_negative_part_is_solved_to_relative_accuracy():
 
 def test_the_last_resort_is_exercised():
     """A badly graded problem, beyond Newton's method, is solved to 1e-9 all the same."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(3)
     grades = np.logspace(0, -4, 5)
     linear = symmetric(rng, 5) * np.sqrt(np.outer(grades, grades))
     outer = np.sqrt(np.outer(grades, grades))
