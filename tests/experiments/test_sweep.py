@@ -271,9 +271,10 @@ def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Pat
         assert variable.dims == one[name].dims
         assert variable.attrs == one[name].attrs
         if variable.dtype.kind in "if":
-            # Sums may be taken in another order, and rounding grows along the diverging run.
-            close = np.isclose(variable.values, one[name].values, 1e-10, 1e-12, equal_nan=True)
-            assert close.all(), (name, variable.values, one[name].values)
+            # Sums may be taken in another order: rounding grows along the diverging run, and moves
+            # the steps of a flow's solver, which keeps errors of 1e-8.
+            close = np.isclose(variable.values, one[name].values, 1e-8, 1e-9, equal_nan=True)
+            assert close.all(), (name, np.nanmax(np.abs(variable.values - one[name].values)))
         else:
             assert (variable.values == one[name].values).all(), name
     # A flow stopped in each; only one's own discrete run did, of which no late sharpness is left.
