@@ -50,16 +50,12 @@ QUARTIC: dict[str, Any] = {
 }
 CURVATURES = [1.0, 2.5, 3.5, 6.0]
 SHORT = {"kind": "euler", "dt0": 1e-3, "max_steps": 1}
-# With a rod, beside which half-differences are measured, and a flow that stops early, whatever the
-# discrete run does; in one segment, since a flow may take so many steps in each.
+# With a flow that stops early, whatever the discrete run does; in one segment, since a flow may
+# take so many steps in each.
 MEASURED: dict[str, Any] = {
     **QUARTIC,
     "curvature": {"eigenvalues": 1},
-    "flows": [
-        *QUARTIC["flows"],
-        {"kind": "gradient", "label": "short", "solver": SHORT},
-        {"kind": "rod"},
-    ],
+    "flows": [*QUARTIC["flows"], {"kind": "gradient", "label": "short", "solver": SHORT}],
     "checkpoint": {"every": 40},
 }
 # Of a toy whose runs share no program, since their lengths differ.
@@ -265,7 +261,7 @@ def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Pat
         cells.append(cells_of_run(load(path), point, True))
     alone = gather(config, cells).isel(seed=0, curvature=[1, 3])
     assert set(alone.data_vars) == set(data.data_vars)
-    assert {"distance", "displacement", "half_difference"} <= set(alone.data_vars)
+    assert {"distance", "displacement"} <= set(alone.data_vars)
     one = data.isel(seed=0, curvature=[1, 3])
     for name, variable in alone.data_vars.items():
         assert variable.dims == one[name].dims
@@ -311,7 +307,7 @@ def test_the_dataset_has_the_swept_values_as_coordinates(together: Path) -> None
     data = gathered(together)
     assert_trees_close(data["curvature"].values, np.array(CURVATURES))
     assert data["curvature"].attrs["long_name"] == "potential.curvature"
-    assert list(data["trajectory"].values) == ["discrete", "gradient_flow", "rod", "short"]
+    assert list(data["trajectory"].values) == ["discrete", "gradient_flow", "short"]
     assert data["loss"].dims == ("curvature", "seed", "trajectory", "step")
     for name, variable in data.data_vars.items():
         assert variable.attrs["units"], name
