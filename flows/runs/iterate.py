@@ -22,6 +22,7 @@ from ..measurements.base import AbstractMeasurement
 from ..solvers.counting import cost_stats
 from .arguments import (
     Provenance,
+    Whole,
     check_progress,
     check_provenance,
     check_start,
@@ -262,10 +263,10 @@ def iterate(
     optimizer: AbstractOptimizer,
     potential: Potential,
     params: PyTree | None,
-    steps: int,
+    steps: Whole,
     *,
     state: IterationState | None = None,
-    save_every: int = 1,
+    save_every: Whole = 1,
     measurements: Measurable = None,
     segment: int | None = None,
     progress: Progress = False,
