@@ -6,6 +6,12 @@ import numpy as np
 
 from ..core.validation import positive_integer
 
+Whole: TypeAlias = int | np.integer
+"""A number of steps."""
+
+Length: TypeAlias = int | float | np.integer | np.floating
+"""The length of a run: a number of steps, or a time."""
+
 Provenance: TypeAlias = tuple[tuple[str, str], ...]
 """What the state of a run was made with: names of arguments, and what was given for each."""
 

@@ -24,6 +24,7 @@ from ..optimizers.optax_optimizer import as_optimizer
 from ..solvers.counting import cost_stats
 from .arguments import (
     Provenance,
+    Whole,
     check_progress,
     check_provenance,
     check_start,
@@ -264,10 +265,10 @@ def iterate(
     optimizer: AbstractOptimizer | optax.GradientTransformation,
     potential: Potential,
     params: PyTree | None,
-    steps: int,
+    steps: Whole,
     *,
     state: IterationState | None = None,
-    save_every: int = 1,
+    save_every: Whole = 1,
     measurements: Measurable = None,
     segment: int | None = None,
     progress: Progress = False,

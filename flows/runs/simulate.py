@@ -24,7 +24,7 @@ from ..measurements.along_path import Measurable, check_measurements, labels
 from ..solvers.choice import choose_adjoint, choose_controller, matrix_free
 from ..solvers.controllers import GuardedController, smallest_step
 from ..solvers.projection import AbstractFlowSolver, ProjectedSolver
-from .arguments import check_progress, check_provenance, check_start, count_saves
+from .arguments import Length, check_progress, check_provenance, check_start, count_saves
 from .progress import Progress, reporting
 from .segments import Segments, segment_length
 from .simulation import (
@@ -45,10 +45,10 @@ def simulate(
     flow: AbstractFlow,
     potential: Potential,
     params: PyTree | None,
-    steps: int | float,
+    steps: Length,
     *,
     state: SimulationState | None = None,
-    save_every: int | float = 1,
+    save_every: Length = 1,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: ScalarLike | None = None,

@@ -85,7 +85,7 @@ def test_a_learning_rate_known_only_at_run_time_is_checked_then():
         ),
         ({"params": {"w": "two"}}, r"params\['w'\] must be a float array; got str"),
         ({"params": {}}, "params must hold at least one array"),
-        ({"params": {"w": jnp.ones(0)}}, "params must hold at least one number; got empty"),
+        ({"params": {"w": jnp.ones(0)}}, "params must hold at least one number; got only empty"),
         (
             {"potential": lambda p: jnp.sum(p**2).astype(jnp.bfloat16)},
             "must be of dtype float32 or float64; got bfloat16",
