@@ -25,6 +25,10 @@ differential equation for that path, and three choices make it:
     half-difference of two consecutive iterates, whose leading eigenpairs are the rods. Closure: its
     own equation, dSigma/dt = (F(c+d) F(c+d)^T + F(c-d) F(c-d)^T)/4 - 2 Sigma, from the exact map.
     Gradient descent arXiv 2602.01480, momentum 2605.06821; several rods are this project's own.
+`ParityFlow(optimizer)`
+    Slow field and oscillation at once: c and the half-difference d, w_t = c_t + (-1)^t d_t, which
+    the optimizer moves exactly by its doubled map Phi on (c, d). Closure: none is needed; the flow
+    is log(Phi) as a series of forward differences, to order p. This project's own.
 `BallCentreFlow(optimizer)`
     For a `RollingBall`. Slow field: gradient flow on the ironed landscape, on which the ball's
     centre moves. Oscillation: none. Closure: in a crease, where the ball touches in several points,
@@ -43,7 +47,7 @@ Rooms, each of which imports only from those below it:
 
     runs            simulate, iterate: compiled segments, saves, failures, progress
     measurements    what is measured along a run, and how well a flow tracks an optimizer
-    gradient  central  rod  ball  mechanics         one family of flows each
+    gradient  central  rod  oscillation  ball  mechanics        one family of flows each
     curvature       products with the Hessian, its eigenpairs, third derivatives
     optimizers  solvers  linear_algebra             maps; diffrax; small dense problems
     core            flow, optimizer, potential, trajectory, cost, validation
@@ -98,7 +102,7 @@ from .measurements.base import AbstractMeasurement
 from .measurements.curvature import Curvature
 from .measurements.cycles import Cycle, cycle
 from .measurements.loss import LossAndGradient, ScalarMeasurement
-from .measurements.tracking import distance, tracking_error
+from .measurements.tracking import distance, iterate_error, tracking_error
 from .mechanics.flow import DissipativeFlow, DissipativeState
 from .mechanics.friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
 from .mechanics.geodesics import exponential_map
@@ -108,6 +112,8 @@ from .optimizers.gradient_descent import GradientDescent
 from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
 from .optimizers.stability import critical_sharpness
+from .oscillation.flow import ParityFlow
+from .oscillation.state import ParityState, PolarParityState
 from .rod.flow import RodFlow
 from .rod.solver import RodSolver
 from .rod.state import DenseRodState, LowRankRodState
@@ -159,6 +165,9 @@ __all__ = [
     "Neighbours",
     "Nesterov",
     "OptaxOptimizer",
+    "ParityFlow",
+    "ParityState",
+    "PolarParityState",
     "Potential",
     "Quadratic",
     "RodFlow",
@@ -183,6 +192,7 @@ __all__ = [
     "hvp",
     "ironed",
     "iterate",
+    "iterate_error",
     "kept_rows",
     "linearise_gradient",
     "measure",

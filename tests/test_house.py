@@ -19,7 +19,7 @@ FLOORS = (
     ("core",),
     ("linear_algebra", "solvers", "optimizers"),
     ("curvature",),
-    ("gradient", "central", "rod", "ball", "mechanics"),
+    ("gradient", "central", "rod", "oscillation", "edge", "ball", "mechanics"),
     ("measurements",),
     ("runs",),
 )

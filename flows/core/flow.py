@@ -82,6 +82,8 @@ class AbstractFlow(eqx.Module):
         integrator: `integrator(dtype)` gives the solver and the tolerances that suit the flow for
             states of this dtype. By default Tsit5.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
+        first_step: The optimizer's step at which the flow begins, where `init` puts it: its time
+            and its saves begin there.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -117,6 +119,7 @@ class AbstractFlow(eqx.Module):
     structural_fields: ClassVar[tuple[str, ...]] = ()
     integrator: ClassVar[Callable[..., Integrator]] = tsit5
     cost: ClassVar[Cost | None] = None
+    first_step: ClassVar[int] = 0
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:

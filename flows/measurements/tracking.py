@@ -1,17 +1,17 @@
-"""How well a flow tracks an optimizer: distances to the discrete path's midpoints."""
+"""How well a flow tracks an optimizer: distances to the path's midpoints, or to its iterates."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..core.trajectory import Trajectory, check_one
 from ..core.trees import Params, is_traced, norm
 
 
 def _distances(x: Params, y: Params) -> Float[Array, " T"]:
-    return jax.vmap(lambda a, b: norm(jax.tree.map(jnp.subtract, a, b)))(x, y)
+    return norms(jax.tree.map(jnp.subtract, x, y))
 
 
 def _common(name: str, flow: Trajectory, discrete: Trajectory) -> tuple[Params, Params]:
@@ -24,17 +24,40 @@ def _common(name: str, flow: Trajectory, discrete: Trajectory) -> tuple[Params, 
         )
     if discrete.neighbours is None:
         raise ValueError("discrete must be the trajectory of an optimizer; got a flow's.")
-    count = min(flow.steps.shape[-1], discrete.steps.shape[-1])
-    if not is_traced((flow.steps, discrete.steps)) and not np.array_equal(
-        np.asarray(flow.steps[:count]), np.asarray(discrete.steps[:count])
-    ):
-        raise ValueError("flow and discrete must be saved at the same steps.")
     midpoints = discrete.midpoints(flow.midpoint)
     centres = flow.params
     if flow.iterates_at is not None:
         centres = flow.observables[flow.iterates_at]
         midpoints = jax.vmap(lambda p: ravel_pytree(p)[0])(midpoints)
-    return jax.tree.map(lambda x: x[:count], (centres, midpoints))
+    rows, places = matched(flow, discrete)
+    return (
+        jax.tree.map(lambda x: x[:rows], centres),
+        jax.tree.map(lambda x: x[places], midpoints),
+    )
+
+
+def matched(flow: Trajectory, discrete: Trajectory) -> tuple[int, Int[Array, " rows"]]:
+    """Return how many of the flow's saves the optimizer has too, and the places of its own.
+
+    A flow may begin at a later step than the optimizer, and one of the two may have stopped early.
+    Where the steps are not known, in `jax.jit`, the flow must have ended no later.
+
+    Raises:
+        ValueError: If they were saved at different steps, or have none in common.
+    """
+    if is_traced((flow.steps, discrete.steps)):
+        return flow.steps.shape[-1], jnp.searchsorted(discrete.steps, flow.steps)
+    saved, along = np.asarray(flow.steps), np.asarray(discrete.steps)
+    first = int(np.searchsorted(along, saved[0])) if len(saved) else 0
+    rows = min(len(saved), len(along) - first)
+    if rows < 1:
+        raise ValueError(
+            "flow and discrete must have a step in common; they end at steps "
+            f"{[int(steps[-1]) for steps in (saved, along) if len(steps)]}."
+        )
+    if not np.array_equal(saved[:rows], along[first : first + rows]):
+        raise ValueError("flow and discrete must be saved at the same steps.")
+    return rows, jnp.arange(first, first + rows)
 
 
 def distance(flow: Trajectory, discrete: Trajectory) -> Float[Array, " T"]:
@@ -72,7 +95,8 @@ def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
     """Return mean_t |centre(t) - m_t| / mean_t |m_t - m_0|, with the discrete midpoints m_t.
 
     0 is perfect, 1 no better than standing still; nan if the optimizer does not move. The midpoint
-    is the one that the flow's centre models, `flow.midpoint`.
+    is the one that the flow's centre models, `flow.midpoint`, and m_0 is at the first step that
+    both have saved.
 
     Args:
         flow: As for `distance`.
@@ -95,3 +119,46 @@ def tracking_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
     centres, midpoints = _common("tracking_error", flow, discrete)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), midpoints)
     return jnp.mean(_distances(centres, midpoints)) / jnp.mean(_distances(midpoints, start))
+
+
+def iterate_error(flow: Trajectory, discrete: Trajectory) -> Float[Array, ""]:
+    """Return mean_t |c(t) + (-1)^t d(t) - w_t| / mean_t |w_t - w_b|, of the iterates themselves.
+
+    It judges a flow that predicts every iterate, from its first step b on. The midpoints
+    (w_{t-1} + 2 w_t + w_{t+1}) / 4 of `tracking_error` are a filter with a bias of the second order
+    in the slowness: a flow that is better than that looks no better there.
+
+    Args:
+        flow: Trajectory of a flow with the observable `half_difference`, as `ParityFlow` has it.
+        discrete: As for `distance`.
+
+    Raises:
+        ValueError: As for `distance`, and if the flow predicts no iterates.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent, ParityFlow, iterate, iterate_error, simulate
+        >>> well = lambda w: jnp.sum(0.5 * 2.1 * w**2 - 0.25 * w**4)
+        >>> optimizer, start = GradientDescent(1.0), jnp.asarray([0.1])
+        >>> flow = simulate(ParityFlow(optimizer, order=3), well, start, steps=40)
+        >>> bool(iterate_error(flow, iterate(optimizer, well, start, steps=40)) < 0.01)
+        True
+    """
+    if "half_difference" not in flow.observables:
+        raise ValueError(
+            "flow must be the trajectory of a flow that predicts the iterates, in the observable "
+            f"'half_difference'; this one has {sorted(flow.observables)}."
+        )
+    centres, _ = _common("iterate_error", flow, discrete)
+    rows, places = matched(flow, discrete)
+    signs = jnp.where(flow.steps[:rows] % 2 == 0, 1, -1)
+    flat = jax.vmap(lambda p: ravel_pytree(p)[0])
+    half = flow.observables["half_difference"][:rows]
+    predicted = flat(centres) + signs[:, None].astype(half.dtype) * half
+    iterates = flat(jax.tree.map(lambda x: x[places], discrete.params))
+    return jnp.mean(norms(predicted - iterates)) / jnp.mean(norms(iterates - iterates[:1]))
+
+
+def norms(tree: Params) -> Float[Array, " T"]:
+    """Return the Euclidean norm of each row of a pytree whose arrays have leading axis T."""
+    return jax.vmap(norm)(tree)

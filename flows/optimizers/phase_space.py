@@ -87,15 +87,21 @@ def at_time(optimizer: AbstractOptimizer, t: Real[Array, ""], z: PyTree[Array]) 
 
 
 def check_phase_space(
-    optimizer: AbstractOptimizer, potential: Potential, params: Params, *, counters: bool = False
+    optimizer: AbstractOptimizer,
+    potential: Potential,
+    params: Params,
+    *,
+    counters: bool = False,
+    derivative: bool = True,
 ) -> None:
-    """Check that an optimizer's map is one on floats, and differentiable.
+    """Check that an optimizer's map is one on floats, smooth and, where needed, differentiable.
 
     Args:
         optimizer: The map.
         potential: The loss.
         params: Where the optimizer starts.
         counters: True if step counters are allowed, which the flow takes from its time.
+        derivative: True if the flow needs the map's derivative, in forward mode.
 
     Raises:
         ValueError: If the state has a leaf that is not a float array of the params' dtype (nor, if
@@ -111,8 +117,10 @@ def check_phase_space(
             lambda p: at_time(optimizer, jnp.zeros((), dtype), moving(optimizer.init(p))), params
         )
     _check_jumps(optimizer, state)
+    if not derivative:
+        return
 
-    def derivative(state: PyTree[Array]) -> PyTree[Array]:
+    def tangent(state: PyTree[Array]) -> PyTree[Array]:
         return jax.jvp(lambda z: optimizer.step(z, potential), (state,), (state,))[1]
 
     message = (
@@ -120,7 +128,7 @@ def check_phase_space(
         f"DF(z) . v of a step of {_name(optimizer)} cannot be computed"
     )
     try:
-        jaxpr = jax.make_jaxpr(derivative)(state)
+        jaxpr = jax.make_jaxpr(tangent)(state)
     except (TypeError, NotImplementedError, ValueError) as error:
         raise ValueError(f"{message}: {error}") from error
     # What JAX puts in place of a forward derivative that it does not have, until it compiles it.

@@ -91,6 +91,29 @@ def count_saves(steps: object, save_every: object, *, whole: bool) -> tuple[int,
     return saves, distance
 
 
+def saves_before(first_step: int, steps: Length, save_every: Length) -> int:
+    """Return how many saves a run would make up to where its flow begins, not counting step 0.
+
+    Args:
+        first_step: Where the flow begins.
+        steps: The length of the run.
+        save_every: The distance between two saves.
+
+    Raises:
+        ValueError: If the flow does not begin at a save, before the end of the run.
+    """
+    if first_step % save_every:
+        raise ValueError(
+            f"save_every must divide the step at which the flow begins, {first_step}, so that the "
+            f"flow is saved at the same steps as the optimizer; got {save_every}."
+        )
+    if first_step >= steps:
+        raise ValueError(
+            f"steps must be above the step at which the flow begins, {first_step}; got {steps}."
+        )
+    return round(first_step / save_every)
+
+
 def _length(name: str, value: object, whole: bool) -> int | float:
     if whole:
         return positive_integer(name, value)

@@ -24,7 +24,14 @@ from ..measurements.along_path import Measurable, check_measurements, labels
 from ..solvers.choice import choose_adjoint, choose_controller, matrix_free
 from ..solvers.controllers import GuardedController, smallest_step
 from ..solvers.projection import AbstractFlowSolver, ProjectedSolver
-from .arguments import Length, check_progress, check_provenance, check_start, count_saves
+from .arguments import (
+    Length,
+    check_progress,
+    check_provenance,
+    check_start,
+    count_saves,
+    saves_before,
+)
 from .progress import Progress, reporting
 from .segments import Segments, segment_length
 from .simulation import (
@@ -68,7 +75,9 @@ def simulate(
         flow: The law of motion, for example `GradientFlow(GradientDescent(0.1))`.
         potential: The loss: any differentiable function of `params` that returns a scalar.
         params: The optimizer's start w_0, any pytree of floats; None to go on from `state`.
-        steps: How long to run: optimizer steps, or the flow's own time if it has one.
+        steps: How long to run: optimizer steps, or the flow's own time if it has one. They count
+            from the optimizer's start, also for a flow that begins at a later step: its first save
+            is at `flow.first_step`.
         state: `trajectory.state` of an earlier run to go on from, with the same kinds of flow,
             solver and controller and the same measurements. The new trajectory then starts after
             it: the time of `state` is not saved again. The flow's hyperparameters may differ: what
@@ -122,6 +131,7 @@ def simulate(
     if state is None:
         params = as_params(params)
         shape = params
+        saves -= saves_before(flow.first_step, steps, save_every)
     else:
         check_provenance(state.provenance, **_flow_provenance(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)

@@ -280,8 +280,9 @@ def begin(
         flow_state = flow.init(potential, params)
     y0, failure, solver_state = _placed(problem, *_projection(problem)(flow_state, potential))
     # The first step, and the states of the controller and the solver.
+    time = jnp.asarray(float(flow.first_step))
     t0 = jnp.zeros((), common_dtype(y0))
-    term = diffrax.ODETerm(ShiftedField(flow, t0))
+    term = diffrax.ODETerm(ShiftedField(flow, time))
     dt0 = solver.first_step if isinstance(solver, AbstractFlowSolver) else None
     dt0 = dt0 if problem.dt0 is None else problem.dt0
     dt0 = None if dt0 is None else dt0.astype(t0.dtype)
@@ -309,7 +310,6 @@ def begin(
     measured = {name for m in problem.measurements for name in m.variables}
     check_variables(type(flow).__name__, observables.keys() - measured, flow.variables)
     # A start that has failed already.
-    time = jnp.zeros(())
     broken, _, loss = first_failure(row.params, losses(problem.measurements, observables))
     result = choose(broken, RESULTS.nonfinite, RESULTS.successful)
     result = choose(failure > 0, RESULTS.nonlinear_divergence, result)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core.arrays import BoolScalarLike, RealScalarLike
 from ..core.results import RESULTS, choose
@@ -41,10 +41,12 @@ class ChebyshevState(eqx.Module):
 def _coefficients(most: int) -> np.ndarray:
     """Return the scheme's coefficients, (stages, stage, coefficient), zero where not used.
 
+    There is a row for one stage more than there are, which is read and not used.
+
     Row [s, j] holds mu_j, nu_j, mu~_j, gamma~_j and c_{j-1} of the s-stage method, for j = 2..s;
     row [s, 1] holds mu~_1 in its third entry.
     """
-    table = np.zeros((most + 1, most + 1, 5))
+    table = np.zeros((most + 1, most + 2, 5))
     for stages in range(2, most + 1):
         w0 = 1 + _DAMPING / stages**2
         t, dt, ddt = np.zeros((3, stages + 1))
@@ -138,6 +140,57 @@ def chebyshev_step(
     return last
 
 
+def _step_with_slopes(
+    field: Callable[[Array, Any], PyTree[Array]],
+    t0: Array,
+    step: Array,
+    y0: PyTree[Array],
+    slope: PyTree[Array],
+    known: Bool[Array, ""],
+    stages: Int[Array, ""],
+    most_stages: int,
+) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array]]:
+    """Return y1 as `chebyshev_step` does, with the slopes at the start and at the end.
+
+    The field stands in one place of the program, which takes a fraction of the time to compile.
+
+    Args:
+        field: The vector field, of time and state.
+        t0: Where the step starts.
+        step: Its length.
+        y0: The state there.
+        slope: The vector field there, if it is known.
+        known: True if it is.
+        stages: How many stages to make, 2 to `most_stages`.
+        most_stages: The bound on them that the program is compiled for.
+    """
+    table = jnp.asarray(_coefficients(most_stages), step.dtype)[stages]
+
+    def stage(carry: tuple[Any, ...], j: Array) -> tuple[tuple[Any, ...], None]:
+        def evaluate(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            before, current, slope, f0 = carry
+            # y_j is where stage j has led; its node is in the row of the next stage.
+            node = jnp.where(j == 0, 0, jnp.where(j == stages, 1, table[j + 1, 4]))
+            slope = lax.cond(
+                known & (j == 0), lambda: slope, lambda: field(t0 + node * step, current)
+            )
+            f0 = jax.tree.map(lambda f, s: jnp.where(j == 0, s, f), f0, slope)
+            mu, nu, shared, gamma, _ = table[j + 1]
+            weights = jnp.stack([1 - mu - nu, mu, nu, shared * step, gamma * step])
+            # The first stage is one of Euler; after the last one only the slope is wanted.
+            euler = jnp.stack([1, 0, 0, table[1, 2] * step, 0])
+            stay = jnp.asarray([0, 1, 0, 0, 0], step.dtype)
+            weights = jnp.where(j == 0, euler, jnp.where(j == stages, stay, weights))
+            following = _combine(weights, y0, current, before, slope, f0)
+            return current, following, slope, f0
+
+        return lax.cond(j <= stages, evaluate, lambda carry: carry, carry), None
+
+    start = (y0, y0, slope, slope)
+    (_, y1, f1, f0), _ = lax.scan(stage, start, jnp.arange(most_stages + 1, dtype=jnp.int32))
+    return y1, f0, f1
+
+
 def chebyshev_error(
     step: Array, y0: PyTree[Array], y1: PyTree[Array], f0: PyTree[Array], f1: PyTree[Array]
 ) -> PyTree[Array]:
@@ -219,8 +272,6 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         made_jump: BoolScalarLike,
     ) -> tuple[Any, Any, dict[str, Any], ChebyshevState, RESULTS]:
         """Take one step, with the error estimate of the scheme's authors."""
-        # The slope at the start was the last thing that the step before evaluated.
-        f0 = lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: solver_state.slope)
         # As few stages as are stable.
         t0, step = jnp.asarray(t0), jnp.asarray(t1 - t0)
         stages = stages_for(step, self.spectral_radius)
@@ -230,8 +281,9 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         def field(t: Array, y: Any) -> Any:
             return terms.vf(t, y, args)
 
-        y1 = chebyshev_step(field, t0, step, y0, f0, stages, self.most_stages)
-        f1 = terms.vf(t1, y1, args)
+        # The slope at the start was the last thing that the step before evaluated.
+        known, slope = ~jnp.asarray(made_jump), solver_state.slope
+        y1, f0, f1 = _step_with_slopes(field, t0, step, y0, slope, known, stages, self.most_stages)
         error = chebyshev_error(step, y0, y1, f0, f1)
         error = jax.tree.map(lambda e: jnp.where(too_many, jnp.inf, e), error)
         # What the interpolation between the ends takes: values, and slopes times the step.

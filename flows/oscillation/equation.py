@@ -1,0 +1,189 @@
+"""The right-hand side of the parity flow: the logarithm of the doubled map, as a series.
+
+Any sequence is w_t = c_t + (-1)^t d_t, and an optimizer z' = z + F(z, t) moves the two parts by
+
+    Phi:  c' = c + (F_+ + F_-)/2,    d' = -d - (F_+ - F_-)/2,    F_+- = F(c +- d, t),
+
+exactly, from any split of its start. Where d holds all that flips from step to step, both parts are
+slow, Phi is near the identity on them, and the flow whose map at time 1 is Phi is its logarithm:
+with f = Phi - 1 and its forward differences along z, Phi z, Phi^2 z, ...
+
+    dz/dt = f - (1/2) df + (1/3) d^2 f - ... = sum_j a_j f(Phi^j z),    z = (c, d).
+
+Order p keeps p terms and costs 2 p evaluations of F. Its error is of order p in the slowness.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from math import comb
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Real
+
+from ..core.cost import Cost
+from ..core.optimizer import AbstractOptimizer
+from ..core.potential import Potential
+from ..core.trees import add_scaled, dot, norm, scaled, squared_norm
+from ..optimizers.phase_space import increments_in_time
+from .state import ParityState, PhasePoint, PolarParityState
+
+MOST_ORDER = 4
+
+# What an odd function of d loses by cancellation is u/|d|, what its linear part leaves out is
+# of the order of |d|^2: the two are equal here, relative to the size of the centre.
+_LINEAR_BELOW = 1 / 3
+
+Increment = Callable[[Real[Array, ""], PhasePoint], PhasePoint]
+Halves = tuple[PhasePoint, PhasePoint]
+
+
+def weights(order: int) -> np.ndarray:
+    """Return a_0 to a_{p-1}, with which f(z), f(Phi z), ... make the flow of order p."""
+    return np.array(
+        [(-1) ** j * sum(comb(k - 1, j) / k for k in range(j + 1, order + 1)) for j in range(order)]
+    )
+
+
+def neglected_weights(order: int) -> np.ndarray:
+    """Return the weights (p + 1,) of the first term that order p leaves out, d^p f / (p + 1)."""
+    return np.array([(-1) ** (order - j) * comb(order, j) for j in range(order + 1)]) / (order + 1)
+
+
+def stiffest_rate(order: int, multiplier: float) -> float:
+    """Return the rate of the flow of order p along what Phi multiplies by a number per step."""
+    return -sum((1 - multiplier) ** k / k for k in range(1, order + 1))
+
+
+class ParityEquation(eqx.Module):
+    """The right-hand side of the parity flow, in both forms of its state.
+
+    Attributes:
+        optimizer: The map that is doubled.
+        order: p, how many terms of the series are kept, 1 to 4.
+        noise: u, the unit roundoff of the discrete run whose rounding errors feed the oscillation;
+            None for no source.
+    """
+
+    optimizer: AbstractOptimizer
+    order: int = eqx.field(static=True)
+    noise: float | None = eqx.field(static=True)
+
+    def vector_field(
+        self,
+        t: Real[Array, ""] | float,
+        state: ParityState | PolarParityState,
+        potential: Potential,
+    ) -> ParityState | PolarParityState:
+        """Return the time derivative of a state."""
+        if isinstance(state, PolarParityState):
+            # As one of length 1, so that errors of the solver do not stretch it.
+            direction = scaled(1 / norm(state.direction), state.direction)
+            state = dataclasses.replace(state, direction=direction)
+        move = self.combined(t, state, potential, weights(self.order)[None])
+        centre, difference = (jax.tree.map(lambda x: x[0], part) for part in move)
+        passing = jnp.ones_like(state.time)
+        if isinstance(state, ParityState):
+            return ParityState(centre, difference, passing)
+        # d moves by e^l times `difference`; rounding adds half its variance to the growth of l.
+        along = dot(state.direction, difference)
+        source = 0.5 * self._rounding(state) * jnp.exp(-2 * state.log_length)
+        turning = add_scaled(difference, -along, state.direction)
+        return PolarParityState(centre, turning, along + source, passing)
+
+    def combined(
+        self,
+        t: Real[Array, ""] | float,
+        state: ParityState | PolarParityState,
+        potential: Potential,
+        coefficients: Float[np.ndarray, "row map"],
+    ) -> Halves:
+        """Return sums of f(Phi^j z), a row for each row of coefficients.
+
+        Args:
+            t: The time, in steps.
+            state: z.
+            potential: The loss.
+            coefficients: Of f(z), f(Phi z), ... in each sum.
+
+        Returns:
+            The sums' parts in c and in d, with an axis of rows in front; that in d is in units of
+            the length of d for a `PolarParityState`.
+        """
+        increment = increments_in_time(self.optimizer, potential)
+        dtype = jax.tree.leaves(state.centre)[0].dtype
+        if isinstance(state, ParityState):
+            start, halves = (state.centre, state.half_difference), _halves(increment)
+        else:
+            start = (state.centre, state.direction)
+            halves = _polar_halves(increment, state.log_length)
+
+        def doubled(
+            carry: tuple[Array, Halves, Halves], row: Array
+        ) -> tuple[tuple[Array, Halves, Halves], None]:
+            time, (centre, difference), sums = carry
+            mean, half = halves(time, centre, difference)
+            # f = Phi - 1 in terms of F, without the cancellation of Phi z - z.
+            move = mean, jax.tree.map(lambda d, h: -2 * d - h, difference, half)
+            sums = jax.tree.map(
+                lambda s, m: s + row.reshape(-1, *(1,) * m.ndim) * m[None], sums, move
+            )
+            after = jax.tree.map(jnp.add, (centre, difference), move)
+            return (time + 1, after, sums), None
+
+        rows = coefficients.shape[0]
+        zero = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), start)
+        carry = (jnp.asarray(t, dtype), start, zero)
+        (_, _, sums), _ = lax.scan(doubled, carry, jnp.asarray(coefficients.T, dtype))
+        return sums
+
+    def _rounding(self, state: PolarParityState) -> Float[Array, ""]:
+        """Return s^2 = u^2 sum_i (n_i c_i)^2 / 12, the variance of a step's rounding along n."""
+        if self.noise is None:
+            return jnp.zeros_like(state.log_length)
+        along = jax.tree.map(jnp.multiply, state.direction, state.centre)
+        return self.noise**2 / 12 * squared_norm(along)
+
+    @property
+    def cost(self) -> Cost:
+        """What an evaluation costs: the optimizer's step at 2 p points."""
+        return self.optimizer.cost * (2 * self.order)
+
+
+def _halves(increment: Increment) -> Callable[[Array, PhasePoint, PhasePoint], Halves]:
+    """Return the function (t, c, d) -> (F_+ + F_-)/2, (F_+ - F_-)/2."""
+
+    def halves(t: Array, centre: PhasePoint, difference: PhasePoint) -> Halves:
+        # One after the other: a batch of two gradients is slower on a CPU, and takes more memory.
+        ends = lax.map(
+            lambda sign: increment(t, add_scaled(centre, sign, difference)),
+            jnp.asarray([1, -1], t.dtype),
+        )
+        mean = jax.tree.map(lambda x: 0.5 * (x[0] + x[1]), ends)
+        return mean, jax.tree.map(lambda x: 0.5 * (x[0] - x[1]), ends)
+
+    return halves
+
+
+def _polar_halves(
+    increment: Increment, log_length: Float[Array, ""]
+) -> Callable[[Array, PhasePoint, PhasePoint], Halves]:
+    """Return the same with d = e^l n, as a function (t, c, n), and the odd part in units of e^l."""
+
+    def halves(t: Array, centre: PhasePoint, direction: PhasePoint) -> Halves:
+        length = jnp.exp(log_length)
+
+        def by_difference() -> Halves:
+            mean, half = _halves(increment)(t, centre, scaled(length, direction))
+            return mean, scaled(1 / jnp.where(length > 0, length, 1), half)
+
+        def by_derivative() -> Halves:
+            return jax.jvp(lambda z: increment(t, z), (centre,), (direction,))
+
+        below = jnp.finfo(t.dtype).eps ** _LINEAR_BELOW * norm(centre)
+        return lax.cond(length * norm(direction) < below, by_derivative, by_difference)
+
+    return halves
