@@ -16,20 +16,22 @@ Order p keeps p terms and costs 2 p evaluations of F. Its error is of order p in
 import dataclasses
 from collections.abc import Callable
 from math import comb
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Real
 
 from ..core.cost import Cost
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import add_scaled, dot, norm, scaled, squared_norm
-from ..optimizers.phase_space import increments_in_time
-from .state import ParityState, PhasePoint, PolarParityState
+from ..optimizers.phase_space import Point, increments_in_time
+from .state import ParityState, PolarParityState
 
 MOST_ORDER = 4
 
@@ -37,8 +39,9 @@ MOST_ORDER = 4
 # of the order of |d|^2: the two are equal here, relative to the size of the centre.
 _LINEAR_BELOW = 1 / 3
 
-Increment = Callable[[Real[Array, ""], PhasePoint], PhasePoint]
-Halves = tuple[PhasePoint, PhasePoint]
+Increment = Callable[[Array, Point], Point]
+Halves = tuple[Point, Point]
+Sums = tuple[Float[Array, "row phase"], ...]
 
 
 def weights(order: int) -> np.ndarray:
@@ -83,8 +86,9 @@ class ParityEquation(eqx.Module):
             # As one of length 1, so that errors of the solver do not stretch it.
             direction = scaled(1 / norm(state.direction), state.direction)
             state = dataclasses.replace(state, direction=direction)
-        move = self.combined(t, state, potential, weights(self.order)[None])
-        centre, difference = (jax.tree.map(lambda x: x[0], part) for part in move)
+        _, unravel = ravel_pytree(state.centre)
+        sums = self.combined(t, state, potential, weights(self.order)[None])
+        centre, difference = (unravel(part[0]) for part in sums)
         passing = jnp.ones_like(state.time)
         if isinstance(state, ParityState):
             return ParityState(centre, difference, passing)
@@ -100,7 +104,7 @@ class ParityEquation(eqx.Module):
         state: ParityState | PolarParityState,
         potential: Potential,
         coefficients: Float[np.ndarray, "row map"],
-    ) -> Halves:
+    ) -> Sums:
         """Return sums of f(Phi^j z), a row for each row of coefficients.
 
         Args:
@@ -110,34 +114,33 @@ class ParityEquation(eqx.Module):
             coefficients: Of f(z), f(Phi z), ... in each sum.
 
         Returns:
-            The sums' parts in c and in d, with an axis of rows in front; that in d is in units of
-            the length of d for a `PolarParityState`.
+            The sums' parts in c and in d, flat (row, phase); that in d is in units of the length of
+            d for a `PolarParityState`.
         """
-        increment = increments_in_time(self.optimizer, potential)
-        dtype = jax.tree.leaves(state.centre)[0].dtype
+        centre, unravel = ravel_pytree(state.centre)
+        moves = increments_in_time(self.optimizer, potential)
+
+        def increment(time: Array, z: Point) -> Point:
+            return ravel_pytree(moves(time, unravel(z)))[0]
+
+        # On flat vectors: the sums are then a few operations, not as many for each leaf.
         if isinstance(state, ParityState):
-            start, halves = (state.centre, state.half_difference), _halves(increment)
+            difference, halves = ravel_pytree(state.half_difference)[0], _halves(increment)
         else:
-            start = (state.centre, state.direction)
+            difference = ravel_pytree(state.direction)[0]
             halves = _polar_halves(increment, state.log_length)
 
-        def doubled(
-            carry: tuple[Array, Halves, Halves], row: Array
-        ) -> tuple[tuple[Array, Halves, Halves], None]:
+        def doubled(carry: tuple[Array, Halves, Sums], row: Array) -> tuple[Any, None]:
             time, (centre, difference), sums = carry
             mean, half = halves(time, centre, difference)
             # f = Phi - 1 in terms of F, without the cancellation of Phi z - z.
-            move = mean, jax.tree.map(lambda d, h: -2 * d - h, difference, half)
-            sums = jax.tree.map(
-                lambda s, m: s + row.reshape(-1, *(1,) * m.ndim) * m[None], sums, move
-            )
-            after = jax.tree.map(jnp.add, (centre, difference), move)
-            return (time + 1, after, sums), None
+            move = mean, -2 * difference - half
+            sums = tuple(s + row[:, None] * m[None] for s, m in zip(sums, move, strict=True))
+            return (time + 1, (centre + move[0], difference + move[1]), sums), None
 
-        rows = coefficients.shape[0]
-        zero = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), start)
-        carry = (jnp.asarray(t, dtype), start, zero)
-        (_, _, sums), _ = lax.scan(doubled, carry, jnp.asarray(coefficients.T, dtype))
+        zero = jnp.zeros((coefficients.shape[0], centre.size), centre.dtype)
+        carry = (jnp.asarray(t, centre.dtype), (centre, difference), (zero, zero))
+        (_, _, sums), _ = lax.scan(doubled, carry, jnp.asarray(coefficients.T, centre.dtype))
         return sums
 
     def _rounding(self, state: PolarParityState) -> Float[Array, ""]:
@@ -153,37 +156,35 @@ class ParityEquation(eqx.Module):
         return self.optimizer.cost * (2 * self.order)
 
 
-def _halves(increment: Increment) -> Callable[[Array, PhasePoint, PhasePoint], Halves]:
+def _halves(increment: Increment) -> Callable[[Array, Point, Point], Halves]:
     """Return the function (t, c, d) -> (F_+ + F_-)/2, (F_+ - F_-)/2."""
 
-    def halves(t: Array, centre: PhasePoint, difference: PhasePoint) -> Halves:
+    def halves(t: Array, centre: Point, difference: Point) -> Halves:
         # One after the other: a batch of two gradients is slower on a CPU, and takes more memory.
-        ends = lax.map(
-            lambda sign: increment(t, add_scaled(centre, sign, difference)),
-            jnp.asarray([1, -1], t.dtype),
-        )
-        mean = jax.tree.map(lambda x: 0.5 * (x[0] + x[1]), ends)
-        return mean, jax.tree.map(lambda x: 0.5 * (x[0] - x[1]), ends)
+        signs = jnp.asarray([1, -1], centre.dtype)
+        ends = lax.map(lambda sign: increment(t, centre + sign * difference), signs)
+        return 0.5 * (ends[0] + ends[1]), 0.5 * (ends[0] - ends[1])
 
     return halves
 
 
 def _polar_halves(
     increment: Increment, log_length: Float[Array, ""]
-) -> Callable[[Array, PhasePoint, PhasePoint], Halves]:
+) -> Callable[[Array, Point, Point], Halves]:
     """Return the same with d = e^l n, as a function (t, c, n), and the odd part in units of e^l."""
 
-    def halves(t: Array, centre: PhasePoint, direction: PhasePoint) -> Halves:
+    def halves(t: Array, centre: Point, direction: Point) -> Halves:
         length = jnp.exp(log_length)
 
         def by_difference() -> Halves:
-            mean, half = _halves(increment)(t, centre, scaled(length, direction))
-            return mean, scaled(1 / jnp.where(length > 0, length, 1), half)
+            mean, half = _halves(increment)(t, centre, length * direction)
+            return mean, half / jnp.where(length > 0, length, 1)
 
         def by_derivative() -> Halves:
             return jax.jvp(lambda z: increment(t, z), (centre,), (direction,))
 
-        below = jnp.finfo(t.dtype).eps ** _LINEAR_BELOW * norm(centre)
-        return lax.cond(length * norm(direction) < below, by_derivative, by_difference)
+        below = jnp.finfo(centre.dtype).eps ** _LINEAR_BELOW * jnp.linalg.norm(centre)
+        short = length * jnp.linalg.norm(direction) < below
+        return lax.cond(short, by_derivative, by_difference)
 
     return halves

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.trees import Params, add_scaled, norm, scaled
+from ..core.trees import Params, add_scaled, norm
 from ..core.variables import LOSS, NONE, PARAMETER, SHARPNESS, Variable
 from ..curvature.eigenpairs import top_eigenpairs
 from .equation import ParityEquation, neglected_weights
@@ -88,11 +88,9 @@ def remainder(
     order = equation.order
     rows = np.stack([neglected_weights(order), np.eye(order + 1)[0]])
     centre, difference = equation.combined(state.time, state, potential, rows)
-    if isinstance(state, PolarParityState):
-        difference = scaled(jnp.exp(state.log_length), difference)
-    neglected, kept = (
-        norm(jax.tree.map(lambda x, i=i: x[i], (centre, difference))) for i in (0, 1)
-    )
+    length = jnp.exp(state.log_length) if isinstance(state, PolarParityState) else 1
+    both = jnp.concatenate([centre, length * difference], axis=1)
+    neglected, kept = jnp.linalg.norm(both, axis=1)
     rounding = 2 ** (order + 2) * jnp.finfo(kept.dtype).eps * norm(state.centre)
     return jnp.where(kept > rounding, neglected / jnp.where(kept > rounding, kept, 1), 0)
 

@@ -3,14 +3,16 @@
 import dataclasses
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core.compilation import compiled_once
@@ -69,6 +71,10 @@ class SimulationState(AbstractRunState):
     provenance: Provenance = eqx.field(static=True)
 
 
+Restore: TypeAlias = Callable[[Array], PyTree[Array]] | None
+"""From the flat state that a solver integrates to the flow's own; None if it integrates that."""
+
+
 class _Saved(eqx.Module):
     """What is kept of a flow's state at a save, until it is measured.
 
@@ -87,9 +93,11 @@ class _Record(eqx.Module):
     """What diffrax saves of a state while it integrates."""
 
     flow: AbstractFlow
+    restore: Restore = eqx.field(static=True)
 
     def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> _Saved:
         del t
+        state = state if self.restore is None else self.restore(state)
         params = self.flow.params(state)
         if isinstance(self.flow, AbstractFollowedFlow):
             return _Saved(params, (self.flow.instant(state, args), self.flow.kept(state)))
@@ -145,6 +153,24 @@ class SimulationProblem(eqx.Module):
     def adaptive(self) -> bool:
         """True if the step size adapts."""
         return isinstance(self.controller, GuardedController)
+
+    def integrated(self, flow_state: PyTree[Array]) -> tuple[PyTree[Array], Restore]:
+        """Return a flow's state as the solver integrates it, and the function that restores it.
+
+        It is one vector where the solver, the controller and the flow see no difference: a step is
+        a few operations then, not as many for each leaf, and takes a third less time to compile.
+        """
+        leaves = jax.tree.leaves(flow_state)
+        structured = isinstance(self.flow, AbstractProjectedFlow) or (
+            self.adaptive and self.controller.norm is not optimistix.rms_norm
+        )
+        if (
+            structured
+            or len({x.dtype for x in leaves}) > 1
+            or (len(leaves) == 1 and leaves[0].ndim == 1)
+        ):
+            return flow_state, None
+        return ravel_pytree(flow_state)
 
     def times(self, time: Float[Array, " T"]) -> Array:
         """Return times as a trajectory has them."""
@@ -282,7 +308,8 @@ def begin(
     # The first step, and the states of the controller and the solver.
     time = jnp.asarray(float(flow.first_step))
     t0 = jnp.zeros((), common_dtype(y0))
-    term = diffrax.ODETerm(ShiftedField(flow, time))
+    y, restore = problem.integrated(y0)
+    term = diffrax.ODETerm(ShiftedField(flow, time, restore))
     dt0 = solver.first_step if isinstance(solver, AbstractFlowSolver) else None
     dt0 = dt0 if problem.dt0 is None else problem.dt0
     dt0 = None if dt0 is None else dt0.astype(t0.dtype)
@@ -291,12 +318,12 @@ def begin(
         t1 = t0 + problem.save_every
         order = solver.error_order(term)
         tnext, controller_state = problem.controller.init(
-            term, t0, t1, y0, dt0, potential, solver.func, order
+            term, t0, t1, y, dt0, potential, solver.func, order
         )
         dt0 = jnp.asarray(tnext - t0)
     assert dt0 is not None
     if solver_state is None:
-        solver_state = solver.init(term, t0, t0 + dt0, y0, potential)
+        solver_state = solver.init(term, t0, t0 + dt0, y, potential)
     # The row of the start: its observables are always found at once.
     params = flow.params(y0)
     states = tuple(m.init(potential, params) for m in problem.measurements)
@@ -343,17 +370,20 @@ def advance(
     # Constants, so that XLA sees that the segment has a length and drops what saves an empty one.
     offsets = problem.save_every * np.arange(1, count + 1)
     times = state.time + jnp.asarray(offsets, state.time.dtype)
+    y0, restore = problem.integrated(state.flow)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(ShiftedField(problem.flow, state.time)),
+        diffrax.ODETerm(ShiftedField(problem.flow, state.time, restore)),
         problem.solver,
         t0=jnp.zeros((), dtype),
         t1=jnp.asarray(offsets[-1], dtype),
         dt0=state.step,
-        y0=state.flow,
+        y0=y0,
         args=problem.potential,
         saveat=diffrax.SaveAt(
             subs=[
-                diffrax.SubSaveAt(ts=jnp.asarray(offsets, dtype), fn=_Record(problem.flow)),
+                diffrax.SubSaveAt(
+                    ts=jnp.asarray(offsets, dtype), fn=_Record(problem.flow, restore)
+                ),
                 diffrax.SubSaveAt(t1=True),
             ],
             solver_state=True,
@@ -371,6 +401,7 @@ def advance(
     assert solution.ys is not None
     assert solution.ts is not None
     rows, last = solution.ys
+    last = jax.tree.map(lambda x: x[0], last)
     # Measurements along the saves.
     measurements, index, observables, cost = problem.measured(state.measurements, state.index, rows)
     params = rows.params
@@ -391,7 +422,7 @@ def advance(
     # The state to go on from.
     controller_state = solution.controller_state
     following = SimulationState(
-        flow=jax.tree.map(lambda x: x[0], last),
+        flow=last if restore is None else restore(last),
         time=times[-1],
         index=index,
         step=state.step if controller_state is None else controller_state.step,
@@ -423,9 +454,10 @@ def reset(
         problem, *_projection(problem)(flow_state, problem.potential)
     )
     time = jnp.zeros_like(state.step)
-    term = diffrax.ODETerm(ShiftedField(problem.flow, state.time))
     if solver is None:
-        solver = problem.solver.init(term, time, time + state.step, flow_state, problem.potential)
+        y, restore = problem.integrated(flow_state)
+        term = diffrax.ODETerm(ShiftedField(problem.flow, state.time, restore))
+        solver = problem.solver.init(term, time, time + state.step, y, problem.potential)
     failed = (failure > 0) & (state.result == RESULTS.successful)
     return dataclasses.replace(
         state,

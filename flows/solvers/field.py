@@ -1,6 +1,9 @@
 """A flow's vector field on the clock of a segment."""
 
+from collections.abc import Callable
+
 import equinox as eqx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..core.compilation import traced_once
@@ -17,12 +20,17 @@ class ShiftedField(eqx.Module):
     Attributes:
         flow: The flow.
         t_offset: The time at which the segment starts.
+        restore: From a flat state to the flow's own, if the solver integrates the flat one.
     """
 
     flow: AbstractFlow
     t_offset: Float[Array, ""]
+    restore: Callable[[Array], PyTree[Array]] | None = eqx.field(static=True, default=None)
 
     @traced_once
     def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> PyTree[Array]:
         """Return the vector field at `t_offset + t`."""
-        return self.flow.vector_field(self.t_offset.astype(t.dtype) + t, state, args)
+        time = self.t_offset.astype(t.dtype) + t
+        if self.restore is None:
+            return self.flow.vector_field(time, state, args)
+        return ravel_pytree(self.flow.vector_field(time, self.restore(state), args))[0]
