@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import parts
+from figures.curves import nothing_to_draw, parts
 from figures.registry import Needs, figure
 from figures.sheet import add_legend, color_of, new_figure, style
 
@@ -56,7 +56,10 @@ def draw(tree: xr.DataTree) -> Figure:
         ValueError: if there is none.
     """
     needs = "groups with the variable 'loss' and a radius (a study ball_network)"
-    groups = parts(tree, "ball_network", needs, "loss")
+    found = parts(tree, "ball_network", needs, "loss").items()
+    groups = {name: data for name, data in found if "radius" in data.attrs}
+    if not groups:
+        raise nothing_to_draw("ball_network", needs, tree)
     groups = dict(sorted(groups.items(), key=lambda item: float(item[1].attrs["radius"])))
     radii = sorted({float(data.attrs["radius"]) for data in groups.values()} - {0.0})
     with style():
