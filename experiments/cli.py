@@ -372,7 +372,7 @@ def _out() -> "Console":
 def _note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
     """Show a library's warning as one line of ours, without the source line that it comes from."""
     del where, options
-    from .system.progress import warn
+    from .system.warning import warn
 
     warn(f"{' '.join(str(message).split())} ({category.__name__})")
 

@@ -17,7 +17,7 @@ from ..store.status import RUNNING, ending, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
 from ..system.errors import DamagedError
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import warn
+from ..system.warning import warn
 from ..tables import Experiment
 from .task import AbstractTask
 from .tracks import Tracks

@@ -19,7 +19,7 @@ from ..store.store import RESULTS_FOLDER, Store, load, remove
 from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
 from ..system.memory import enough_memory
-from ..system.progress import warn
+from ..system.warning import warn
 from .task import AbstractTask
 
 
