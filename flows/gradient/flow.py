@@ -69,7 +69,8 @@ class GradientFlow(AbstractFlow):
 
     Example:
         >>> import jax.numpy as jnp
-        >>>         >>> from flows import GradientDescent, GradientFlow, simulate
+        >>> import optax
+        >>> from flows import GradientDescent, GradientFlow, simulate
         >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
         >>> run = simulate(GradientFlow(GradientDescent(0.1)), bowl, jnp.ones(2), steps=10)
         >>> round(float(run.params[-1][0]), 4)  # exp(-1)
