@@ -17,6 +17,8 @@ from .system.errors import ConfigError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .runs.session import Result
+
 # An option without the `--no-...` that would turn it off.
 Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 # An option that may be given several times, with values that may begin with a hyphen.
@@ -112,14 +114,7 @@ def run(
         except ConfigError as error:
             # What only building can find out is reported under the name that the user typed, too.
             raise ConfigError(experiment, error.problems) from error
-    from .store import status
-
-    _show(result.directory)
-    _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
-    if result.status != status.FINISHED:
-        _complain(f"{result.status}: {result.message}; what came before is in the store")
-        return DIVERGED
-    return OK
+    return OK if _is_whole(result, "what came before is in the store") else DIVERGED
 
 
 @app.command
@@ -185,14 +180,7 @@ def sweep(
             workers=workers,
             scheduler=scheduler,
         )
-    from .store.status import FINISHED
-
-    _show(result.directory)
-    _out().print(f"results in {result.directory}", highlight=False, soft_wrap=True, markup=False)
-    if result.status != FINISHED:
-        _complain(f"{result.status}: {result.message}; run these again with --resume")
-        return FAILED
-    return OK
+    return OK if _is_whole(result, "run these again with --resume") else FAILED
 
 
 @app.command
@@ -242,8 +230,7 @@ def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
     for problem in problems:
         _complain(problem)
     if len(problems) < len(wanted):
-        folder = directory / FIGURES
-        _out().print(f"figures in {folder}", highlight=False, soft_wrap=True, markup=False)
+        _say_where("figures", directory / FIGURES)
     return BAD_INPUT if problems else OK
 
 
@@ -271,8 +258,7 @@ def export(
     """
     from .report.exports import export
 
-    path = export(directory, to, out, overwrite=overwrite)
-    _out().print(f"results in {path}", highlight=False, soft_wrap=True, markup=False)
+    _say_where("results", export(directory, to, out, overwrite=overwrite))
     return OK
 
 
@@ -354,6 +340,21 @@ def _version_of(experiment: str) -> str:
     return f" ({written_by(path.parent)})"
 
 
+def _is_whole(result: "Result", otherwise: str) -> bool:
+    """Show what a run or a sweep left, and return True if it finished."""
+    from .store.status import FINISHED
+
+    _show(result.directory)
+    _say_where("results", result.directory)
+    if result.status != FINISHED:
+        _complain(f"{result.status}: {result.message}; {otherwise}")
+    return result.status == FINISHED
+
+
+def _say_where(what: str, path: Path) -> None:
+    _out().print(f"{what} in {path}", highlight=False, soft_wrap=True, markup=False)
+
+
 def _show(directory: Path) -> None:
     from .report import summary
     from .store import store
@@ -371,7 +372,7 @@ def _out() -> "Console":
 def _note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
     """Show a library's warning as one line of ours, without the source line that it comes from."""
     del where, options
-    from .system.progress import warn
+    from .system.warning import warn
 
     warn(f"{' '.join(str(message).split())} ({category.__name__})")
 

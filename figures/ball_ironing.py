@@ -1,14 +1,13 @@
 """A rough line, what balls of several radii see of it, and how their centres roll."""
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import parts
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, color_of, new_figure, style
 
 _LINE_STYLES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKS = ("o", "s", "D", "^", "v", "P")
@@ -76,18 +75,15 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    found = [child.dataset for child in tree.children.values() if "path_height" in child.dataset]
-    if not found:
-        needs = "groups with the variables 'height' and 'path_height' (a study ball_ironing)"
-        raise nothing_to_draw("ball_ironing", needs, tree)
+    needs = "groups with the variables 'height' and 'path_height' (a study ball_ironing)"
+    found = parts(tree, "ball_ironing", needs, "path_height").values()
     found = sorted(found, key=lambda data: float(data.attrs["radius"]))
     with style():
-        colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
         figure = new_figure(6.2)
         panels = list(figure.subplots(2, 1, height_ratios=[1, 1.25]))
         for axes in panels:
             for position, data in enumerate(found):
-                _add_radius(axes, data, colors[position % len(colors)], position)
+                _add_radius(axes, data, color_of(position), position)
             axes.set_ylabel("height of the centre\n(loss)")
         panels[0].set_title("Landscape and ironed landscapes")
         panels[1].set_title("Where the balls roll: thick, the centre's path, to its resting place")

@@ -71,8 +71,6 @@ def draw(tree: xr.DataTree) -> Figure:
             order = float(data.attrs["order"])
             _add_errors(axes, data[name].values, data["error"].values, order)
             x, y, title = _PANELS[name]
-            axes.set_xlabel(x)
-            axes.set_ylabel(y)
-            axes.set_title(title)
+            axes.set(xlabel=x, ylabel=y, title=title)
         add_legend(figure, tree, panels, columns=3)
     return figure

@@ -1,13 +1,12 @@
 """How many local minima a ball leaves of a rough line, against its radius."""
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import parts
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, color_of, new_figure, style
 
 _LINE_STYLES = ("-", "--", "-.")
 _MARKS = ("o", "s", "D")
@@ -23,19 +22,16 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    found = {name: child.dataset for name, child in tree.children.items() if "minima" in child}
-    if not found:
-        needs = "groups with the variable 'minima' (a study ball_minima)"
-        raise nothing_to_draw("ball_minima", needs, tree)
+    needs = "groups with the variable 'minima' (a study ball_minima)"
+    found = parts(tree, "ball_minima", needs, "minima")
     with style():
-        colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
         figure = new_figure(4.0)
         axes = figure.add_subplot()
         axes.set(xscale="log", yscale="log")
-        for position, (name, data) in enumerate(sorted(found.items())):
+        for position, (name, data) in enumerate(found.items()):
             radii, counts = data["radius"].values, data["minima"].values
             drawn = (radii > 0) & (counts > 0)
-            color = colors[position % len(colors)]
+            color = color_of(position)
             label = str(data.attrs.get("label", name))
             axes.plot(
                 radii[drawn],
@@ -70,7 +66,7 @@ def draw(tree: xr.DataTree) -> Figure:
                 )
         top = max(float(np.max(data["minima"].values)) for data in found.values())
         axes.set_ylim(0.7, 3 * top)
-        axes.set_xlabel("ρ, radius of the ball (parameter)")
-        axes.set_ylabel("local minima of the ironed landscape")
+        x = "ρ, radius of the ball (parameter)"
+        axes.set(xlabel=x, ylabel="local minima of the ironed landscape")
         add_legend(figure, tree, [axes], columns=2)
     return figure

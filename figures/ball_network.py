@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import nothing_to_draw, parts
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, color_of, new_figure, style
 
 _PANELS = {
     "loss": ("loss", "Loss at the contact; thin, the balls' flows"),
@@ -22,7 +21,6 @@ _LINE_STYLES = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 
 
 def _add(axes: Axes, variable: str, groups: Mapping[str, Any], radii: list[float]) -> None:
-    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     for name, data in groups.items():
         if variable not in data:
             continue
@@ -36,7 +34,7 @@ def _add(axes: Axes, variable: str, groups: Mapping[str, Any], radii: list[float
         else:
             position = radii.index(radius)
             look = {
-                "color": colors[position % len(colors)],
+                "color": color_of(position),
                 "linestyle": "-" if flow else _LINE_STYLES[position % len(_LINE_STYLES)],
                 "linewidth": 0.7 if flow else 1.8,
                 "zorder": 4 if flow else 3,
@@ -57,13 +55,10 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    groups = {
-        name: child.dataset
-        for name, child in tree.children.items()
-        if "loss" in child and "radius" in child.attrs
-    }
+    needs = "groups with the variable 'loss' and a radius (a study ball_network)"
+    found = parts(tree, "ball_network", needs, "loss").items()
+    groups = {name: data for name, data in found if "radius" in data.attrs}
     if not groups:
-        needs = "groups with the variable 'loss' and a radius (a study ball_network)"
         raise nothing_to_draw("ball_network", needs, tree)
     groups = dict(sorted(groups.items(), key=lambda item: float(item[1].attrs["radius"])))
     radii = sorted({float(data.attrs["radius"]) for data in groups.values()} - {0.0})
@@ -74,8 +69,7 @@ def draw(tree: xr.DataTree) -> Figure:
         for axes, variable in zip(panels, present, strict=True):
             _add(axes, variable, groups, radii)
             units, title = _PANELS[variable]
-            axes.set_ylabel(units)
-            axes.set_title(title)
+            axes.set(ylabel=units, title=title)
             if variable != "sharpness":
                 axes.set_yscale("log")
             for name, value in (

@@ -1,14 +1,16 @@
 """Pairs of balls that start close together, over the level sets of a bowl with pits."""
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import nothing_to_draw, parts
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, grid, new_figure, style
 
 _LEVELS = 13
 _LOOKS = (("C0", "-", "o"), ("C1", "--", "s"))
@@ -28,8 +30,8 @@ def _add_ground(axes: Axes, ground: xr.Dataset) -> None:
         linestyles="solid",
         zorder=1,
     )
-    axes.set(xlim=(float(ground["x0"].min()), float(ground["x0"].max())))
-    axes.set(ylim=(float(ground["x1"].min()), float(ground["x1"].max())))
+    x0, x1 = ground["x0"].values, ground["x1"].values
+    axes.set(xlim=(x0.min(), x0.max()), ylim=(x1.min(), x1.max()))
 
 
 def _add_pair(axes: Axes, data: xr.Dataset) -> None:
@@ -71,28 +73,24 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if the ground or the pairs are missing.
     """
-    pairs = [child.dataset for child in tree.children.values() if "centre" in child.dataset]
-    if not pairs or "ground" not in tree.children:
-        needs = "a group 'ground' and groups with the variable 'centre' (a study ball_pits)"
+    needs = "a group 'ground' and groups with the variable 'centre' (a study ball_pits)"
+    pairs = parts(tree, "ball_pits", needs, "centre").values()
+    if "ground" not in tree.children:
         raise nothing_to_draw("ball_pits", needs, tree)
     pairs = sorted(pairs, key=lambda data: float(data.attrs["radius"]))
     ground = tree["ground"].dataset
     with style():
         matplotlib.rcParams["axes.grid"] = False
-        rows = (len(pairs) + 1) // 2
-        figure = new_figure(0.9 + 2.9 * rows)
-        panels = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True).ravel())
-        for axes, data in zip(panels, pairs, strict=False):
+        figure = new_figure(0.9 + 2.9 * ((len(pairs) + 1) // 2))
+        panels = grid(figure, len(pairs), 2)
+        for axes, data in zip(panels, pairs, strict=True):
             _add_ground(axes, ground)
             _add_pair(axes, data)
-            axes.set_aspect("equal")
-            axes.set_xlabel("parameter 0")
-            axes.set_ylabel("parameter 1")
+            axes.set(aspect="equal", xlabel="parameter 0", ylabel="parameter 1")
             axes.label_outer()
-        for axes in panels[len(pairs) :]:
-            axes.remove()
-        start = {"marker": "o", "color": "white", "markeredgecolor": "black", "linestyle": "none"}
-        panels[0].plot([], [], markersize=4, label="start", **start)
-        panels[0].plot([], [], marker="o", markersize=8, color="0.5", linestyle="none", label="end")
+        dot: dict[str, Any] = {"marker": "o", "linestyle": "none"}
+        white = {**dot, "color": "white", "markeredgecolor": "black"}
+        panels[0].plot([], [], markersize=4, label="start", **white)
+        panels[0].plot([], [], markersize=8, color="0.5", label="end", **dot)
         add_legend(figure, tree, panels[:1], columns=4)
     return figure

@@ -4,9 +4,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import parts
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, mark, new_figure, style
 
 _LOOKS = (("C0", "o"), ("C1", "s"))
 
@@ -22,23 +22,21 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    found = {name: child.dataset for name, child in tree.children.items() if "contact" in child}
-    if not found:
-        needs = "groups with the variable 'contact' (a study ball_unreachable)"
-        raise nothing_to_draw("ball_unreachable", needs, tree)
+    needs = "groups with the variable 'contact' (a study ball_unreachable)"
+    found = parts(tree, "ball_unreachable", needs, "contact")
     radius = float(tree.attrs["radius"])
     with style():
         figure = new_figure(4.6)
         panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
         ends: list[float] = []
         formula_color = "0.3"
-        for position, (name, data) in enumerate(sorted(found.items())):
-            color, mark = _LOOKS[position % len(_LOOKS)]
+        for position, (name, data) in enumerate(found.items()):
+            color, marker = _LOOKS[position % len(_LOOKS)]
             formula_color = color if name == "quadratic" else formula_color
             product = data["product"].values
             ends += [float(product.min()), float(product.max())]
             label = {"quadratic": "σt²/2", "gaussian": "−exp(−σt²/2)"}.get(name, name)
-            look = {"color": color, "marker": mark, "markersize": 4, "linestyle": "none"}
+            look = {"color": color, "marker": marker, "markersize": 4, "linestyle": "none"}
             panels[0].plot(product, data["contact"] / radius, label=label, gid=name, **look)
             shift = 0.06 * (position - 0.5)
             panels[1].plot(product, data["contacts"] + shift, gid=f"{name}/contacts", **look)
@@ -51,19 +49,10 @@ def draw(tree: xr.DataTree) -> Figure:
             label="√((ρσ)² − 1)/(ρσ), the quadratic's two contacts",
             gid="formula",
         )
-        for axes in panels:
-            axes.axvline(1.0, color="0.45", linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-        panels[0].annotate(
-            "ρσ = 1",
-            (1.0, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -2),
-            textcoords="offset points",
-            verticalalignment="top",
-        )
+        mark(panels[0], 1.0, "ρσ = 1")
+        mark(panels[1], 1.0, "")
         panels[0].set_ylabel("distance of the contact\nfrom the bottom / ρ")
-        panels[1].set_ylabel("contacts")
-        panels[1].set(ylim=(0.6, 2.4), yticks=[1, 2])
+        panels[1].set(ylabel="contacts", ylim=(0.6, 2.4), yticks=[1, 2])
         panels[1].set_xlabel("ρσ, radius times curvature of the well")
         figure.align_ylabels(panels)
         add_legend(figure, tree, panels[:1], columns=3)

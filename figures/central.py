@@ -15,7 +15,6 @@ from figures.curves import Curve
 from figures.distance import add_distance
 from figures.registry import Needs, figure
 from figures.sharpness import add_critical
-from figures.sheet import add_legend, new_figure, style
 
 # Share of the run that what is measured is averaged over.
 _WINDOW = 0.1
@@ -217,6 +216,7 @@ def add_distances(axes: Axes, tree: xr.DataTree) -> bool:
     Returns:
         Whether there was anything to draw.
     """
+    curves.label_axes(axes, tree, "distance", "distance")
     if not add_distance(axes, tree):
         return False
     later = [np.asarray(line.get_ydata(), dtype=float)[1:] for line in axes.get_lines()]
@@ -246,13 +246,4 @@ def draw(tree: xr.DataTree) -> Figure:
     if not _central(tree):
         needs = "a flow of kind 'central', whose group has the variable 'variances'"
         raise curves.nothing_to_draw("central", needs, tree)
-    with style():
-        figure = new_figure(9.6)
-        panels = list(figure.subplots(len(_PANELS), sharex=True))
-        for axes, add in zip(panels, _PANELS, strict=True):
-            add(axes, tree)
-            axes.label_outer()
-        curves.label_axes(panels[-1], tree, "distance", "distance")
-        figure.align_ylabels(panels)
-        add_legend(figure, tree, panels, columns=2)
-    return figure
+    return curves.draw_stack(tree, 9.6, _PANELS, columns=2)

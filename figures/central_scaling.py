@@ -8,7 +8,7 @@ from matplotlib.ticker import LogFormatterSciNotation
 
 from figures.curves import nothing_to_draw
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, mark, new_figure, style
 
 _MEASURED = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 5, "zorder": 4}
 
@@ -37,9 +37,8 @@ def _add_deviations(axes: Axes, deviations: np.ndarray) -> None:
     # Beside the fit rather than upon it: slopes are compared, not heights.
     half = 0.6 * middle[1] * (ends / middle[0]) ** 0.5
     axes.plot(ends, half, color="C1", linestyle="--", label="slope 1/2", gid="half")
-    axes.set_xlabel("ε, slope of the valley (loss / parameter)")
+    axes.set(xlabel="ε, slope of the valley (loss / parameter)", title="Deviation")
     axes.set_ylabel("largest distance of the midpoint\nfrom central flow (parameter)")
-    axes.set_title("Deviation")
 
 
 def _add_energy_law(axes: Axes, rates: np.ndarray, learning_rate: float) -> None:
@@ -52,18 +51,9 @@ def _add_energy_law(axes: Axes, rates: np.ndarray, learning_rate: float) -> None
     axes.axhline(0, color="black", linewidth=0.6, zorder=1)
     threshold = np.sqrt(2) / 3
     if fine[0] < threshold < fine[-1]:
-        axes.axvline(threshold, color="0.45", linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-        axes.annotate(
-            "ζ = √2/3",
-            (threshold, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -2),
-            textcoords="offset points",
-            verticalalignment="top",
-        )
-    axes.set_xlabel("ζ, asymmetry of the valley")
+        mark(axes, threshold, "ζ = √2/3")
+    axes.set(xlabel="ζ, asymmetry of the valley", title="Energy of the oscillation")
     axes.set_ylabel("growth of the energy,\n(dE/dt₃) / ⟨y₁²⟩")
-    axes.set_title("Energy of the oscillation")
 
 
 @figure("central_scaling", needs=Needs(study="central_scaling"))

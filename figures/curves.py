@@ -1,7 +1,7 @@
 """Curves of a results tree over the step: which there are, how each looks, what part is shown."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,6 +266,53 @@ def draw_panel(
             raise nothing_to_draw(name, needs, tree)
         add_legend(figure, tree, [axes], columns)
     return figure
+
+
+def draw_stack(
+    tree: xr.DataTree,
+    height: float,
+    adds: Sequence[Callable[[Axes, xr.DataTree], bool]],
+    columns: int = 3,
+) -> Figure:
+    """Draw panels below each other, over one axis of time and with one legend.
+
+    Args:
+        tree: the results.
+        height: of the figure, in inches.
+        adds: what draws into each panel, from above.
+        columns: of the legend.
+    """
+    with style():
+        figure = new_figure(height)
+        panels = list(figure.subplots(len(adds), sharex=True, squeeze=False)[:, 0])
+        for axes, add in zip(panels, adds, strict=True):
+            add(axes, tree)
+            axes.label_outer()
+        figure.align_ylabels(panels)
+        add_legend(figure, tree, panels, columns)
+    return figure
+
+
+def parts(tree: xr.DataTree, figure: str, needs: str, *variables: str) -> Mapping[str, xr.Dataset]:
+    """The groups that have some variables, by name and in order of their names.
+
+    Args:
+        tree: the results.
+        figure: name of the figure that draws them.
+        needs: what it needs, for the error.
+        *variables: the variables.
+
+    Raises:
+        ValueError: if there is no such group.
+    """
+    found = {
+        name: child.dataset
+        for name, child in sorted(tree.children.items())
+        if all(variable in child.dataset for variable in variables)
+    }
+    if not found:
+        raise nothing_to_draw(figure, needs, tree)
+    return found
 
 
 def nothing_to_draw(figure: str, needs: str, tree: xr.DataTree) -> ValueError:

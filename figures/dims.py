@@ -2,29 +2,19 @@
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import nothing_to_draw, parts
 from figures.paths import LANDSCAPE, add_level_sets
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, color_of, grid, new_figure, style
 
 _LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v")
 _BARS = 48
-
-
-def parts_with(tree: xr.DataTree, *names: str) -> list[str]:
-    """Names of the groups that have all of these variables, sorted: a store has no order."""
-    return sorted(
-        group
-        for group, child in tree.children.items()
-        if all(name in child.dataset for name in names)
-    )
 
 
 def label_of(tree: xr.DataTree, group: str) -> str:
@@ -34,11 +24,8 @@ def label_of(tree: xr.DataTree, group: str) -> str:
 
 def look_of(position: int) -> dict[str, Any]:
     """Colour and line style of the position-th line of a panel."""
-    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
-    return {
-        "color": colors[position % len(colors)],
-        "linestyle": _LINE_STYLES[position % len(_LINE_STYLES)],
-    }
+    line = _LINE_STYLES[position % len(_LINE_STYLES)]
+    return {"color": color_of(position), "linestyle": line}
 
 
 @figure("dims_ring", needs=Needs(study="dims_ring"))
@@ -52,19 +39,15 @@ def draw_ring(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    groups = parts_with(tree, "params", "converged")
-    if not groups:
-        raise nothing_to_draw("dims_ring", "groups of samples (a study dims_ring)", tree)
+    needs = "groups of samples (a study dims_ring)"
+    groups = list(parts(tree, "dims_ring", needs, "params", "converged"))
     groups.sort(key=lambda group: float(tree[group].attrs["speed"]))
     radius = float(tree.attrs["radius"])
     with style():
         columns = min(len(groups), 4)
-        rows = -(-len(groups) // columns)
-        figure = new_figure(0.75 + 1.85 * rows)
-        panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-        for axes in panels[len(groups) :]:
-            axes.remove()
-        for index, (axes, group) in enumerate(zip(panels, groups, strict=False)):
+        figure = new_figure(0.75 + 1.85 * -(-len(groups) // columns))
+        panels = grid(figure, len(groups), columns)
+        for index, (axes, group) in enumerate(zip(panels, groups, strict=True)):
             _add_ring(axes, tree, group, radius)
             axes.set_xlabel("x (parameter)")
             if index % columns == 0:
@@ -117,9 +100,9 @@ def _add_ring(axes: Axes, tree: xr.DataTree, group: str, radius: float) -> None:
         zorder=5,
     )
     reach = 1.95 * radius
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    title = f"speed {float(tree[group].attrs['speed']):g}"
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
     axes.grid(False)
-    axes.set_title(f"speed {float(tree[group].attrs['speed']):g}")
     lost = int((~rested).sum())
     note = f"most: {100 * share.max():.0f}%" + (f"\n{lost} not at rest" if lost else "")
     axes.annotate(note, (-0.15 * radius, 0), ha="center", va="center", fontsize=7.5)
@@ -135,10 +118,9 @@ def draw_energy(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none, or none that is above 0.
     """
-    groups = parts_with(tree, "total_energy")
-    if not groups:
-        raise nothing_to_draw("dims_energy", "the variable 'total_energy' over 'time'", tree)
-    energies = {group: tree[group].dataset["total_energy"].values for group in groups}
+    needs = "the variable 'total_energy' over 'time'"
+    found = parts(tree, "dims_energy", needs, "total_energy")
+    energies = {group: data["total_energy"].values for group, data in found.items()}
     positive = np.concatenate([values[values > 0] for values in energies.values()])
     if not positive.size:
         raise ValueError(
@@ -149,8 +131,8 @@ def draw_energy(tree: xr.DataTree) -> Figure:
         figure = new_figure(3.6)
         panels = list(figure.subplots(1, 2, sharey=True))
         left_out = []
-        for position, group in enumerate(groups):
-            time, energy = tree[group].dataset["time"].values, energies[group]
+        for position, (group, energy) in enumerate(energies.items()):
+            time = found[group]["time"].values
             look = look_of(position) | {"label": label_of(tree, group), "linewidth": 1.6}
             # Not a number leaves a gap, where a line through the points around it would hide it.
             shown = np.where(energy > 0, energy, np.nan)
@@ -167,15 +149,14 @@ def draw_energy(tree: xr.DataTree) -> Figure:
                     markevery=list(np.flatnonzero(energy > 0)[marks]) if count < len(time) else [],
                     **look,
                 )
-        time = tree[groups[0]].dataset["time"].values
+        time = next(iter(found.values()))["time"].values
         start = positive.max()
         late = time[time >= 0.1 * time[-1]]
         guide = 0.02 * start * (late[0] / late) ** 2
         panels[1].plot(late, guide, color="0.45", linewidth=1, label="slope −2", gid="guide")
-        panels[0].set_yscale("log")
-        panels[0].set_ylim(max(positive.min(), 1e-10 * start) / 2, 3 * start)
-        panels[1].set_xscale("log")
-        panels[1].set_xlim(time[-1] / 200, 1.15 * time[-1])
+        lowest = max(positive.min(), 1e-10 * start) / 2
+        panels[0].set(yscale="log", ylim=(lowest, 3 * start))
+        panels[1].set(xscale="log", xlim=(time[-1] / 200, 1.15 * time[-1]))
         if left_out:
             panels[0].annotate(
                 "not drawn, energy at most 0:\n" + "\n".join(left_out),
@@ -184,12 +165,10 @@ def draw_energy(tree: xr.DataTree) -> Figure:
                 fontsize=7.5,
                 zorder=8,
             )
-        name = str(tree.attrs.get("time_label", "time"))
-        for axes in panels:
-            axes.set_xlabel(name)
+        x = str(tree.attrs.get("time_label", "time"))
+        panels[0].set(xlabel=x, title="Logarithmic energy")
         panels[0].set_ylabel("energy, kinetic and potential\n(parameter² / time²)")
-        panels[0].set_title("Logarithmic energy")
-        panels[1].set_title("Logarithmic energy and time")
+        panels[1].set(xlabel=x, title="Logarithmic energy and time")
         add_legend(figure, tree, panels, columns=5)
     return figure
 
@@ -205,9 +184,9 @@ def draw_valley(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is no landscape or no path.
     """
-    groups = parts_with(tree, "params", "total_energy")
-    if not groups or LANDSCAPE not in tree.children:
-        needs = "a group 'landscape' and the variable 'params' (a study dims_paths)"
+    needs = "a group 'landscape' and the variable 'params' (a study dims_paths)"
+    found = parts(tree, "dims_valley", needs, "params", "total_energy")
+    if LANDSCAPE not in tree.children:
         raise nothing_to_draw("dims_valley", needs, tree)
     landscape = tree[LANDSCAPE].dataset
     with style():
@@ -215,8 +194,8 @@ def draw_valley(tree: xr.DataTree) -> Figure:
         axes = figure.add_subplot()
         axes.grid(False)
         add_level_sets(figure, axes, landscape)
-        for position, group in enumerate(groups):
-            points = tree[group].dataset["params"].transpose("time", "parameter").values
+        for position, (group, data) in enumerate(found.items()):
+            points = data["params"].transpose("time", "parameter").values
             look = look_of(position)
             axes.plot(
                 *points.T,
@@ -236,13 +215,12 @@ def draw_valley(tree: xr.DataTree) -> Figure:
                 zorder=6,
                 gid=f"{group}/end",
             )
-        start = tree[groups[0]].dataset["params"].isel(time=0).values
+        start = next(iter(found.values()))["params"].isel(time=0).values
         mark: dict[str, Any] = {"linestyle": "none", "color": "white", "markeredgecolor": "black"}
         axes.plot(*start, marker="*", markersize=11, label="start", zorder=7, **mark)
         x0, x1 = landscape["x0"].values, landscape["x1"].values
         axes.set(xlim=(x0.min(), x0.max()), ylim=(x1.min(), x1.max()))
-        axes.set_xlabel("x (parameter)")
-        axes.set_ylabel("y (parameter)")
+        axes.set(xlabel="x (parameter)", ylabel="y (parameter)")
         add_legend(figure, tree, [axes], columns=3)
     return figure
 
@@ -257,14 +235,12 @@ def draw_limit(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    groups = parts_with(tree, "error", "params", "limit")
-    if not groups:
-        raise nothing_to_draw("dims_limit", "groups with 'error' (a study dims_limit)", tree)
+    needs = "groups with 'error' (a study dims_limit)"
+    found = parts(tree, "dims_limit", needs, "error", "params", "limit")
     with style():
         figure = new_figure(3.7)
         panels = list(figure.subplots(1, 2))
-        for position, group in enumerate(groups):
-            data = tree[group].dataset
+        for position, (group, data) in enumerate(found.items()):
             gamma, error = data["friction"].values, data["error"].values
             look = look_of(position)
             # A store leaves out what is not a number.
@@ -297,12 +273,11 @@ def draw_limit(tree: xr.DataTree) -> Figure:
                 ha="right",
                 va="top",
             )
-        panels[0].set(xscale="log", yscale="log")
+        panels[0].set(xscale="log", yscale="log", title="Error of the limit")
         panels[0].set_xlabel("friction γ (1 / time)")
         panels[0].set_ylabel("distance from the limit\nat the end (parameter)")
-        panels[0].set_title("Error of the limit")
         # A start with a velocity leaves the limit's path, one from rest may only be late on it.
-        _add_limit_paths(panels[1], tree, groups[-1])
+        _add_limit_paths(panels[1], tree, list(found)[-1])
         add_legend(figure, tree, panels, columns=3)
     return figure
 
@@ -322,6 +297,5 @@ def _add_limit_paths(axes: Axes, tree: xr.DataTree, group: str) -> None:
             gid=f"path/{gamma[index]:g}",
         )
     axes.plot(*data["limit"].values.T, color="black", linewidth=1.8, label="limit", gid="limit")
-    axes.set_xlabel("x (parameter)")
-    axes.set_ylabel("y (parameter)")
+    axes.set(xlabel="x (parameter)", ylabel="y (parameter)")
     axes.set_title(f"Paths, {label_of(tree, group)}")

@@ -3,12 +3,11 @@
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.curves import curves, nothing_to_draw
+from figures.curves import curves, draw_stack, nothing_to_draw
 from figures.distance import add_distance
 from figures.loss import add_loss
 from figures.registry import figure
 from figures.sharpness import add_sharpness
-from figures.sheet import add_legend, new_figure, style
 
 _PANELS = {"loss": add_loss, "sharpness": add_sharpness, "distance": add_distance}
 
@@ -27,12 +26,4 @@ def draw(tree: xr.DataTree) -> Figure:
     if not present:
         needs = "at least one of the variables 'loss', 'sharpness' and 'distance'"
         raise nothing_to_draw("overview", needs, tree)
-    with style():
-        figure = new_figure(0.9 + 1.8 * len(present))
-        panels = list(figure.subplots(len(present), sharex=True, squeeze=False)[:, 0])
-        for axes, variable in zip(panels, present, strict=True):
-            _PANELS[variable](axes, tree)
-            axes.label_outer()
-        figure.align_ylabels(panels)
-        add_legend(figure, tree, panels)
-    return figure
+    return draw_stack(tree, 0.9 + 1.8 * len(present), [_PANELS[one] for one in present])

@@ -49,8 +49,7 @@ def draw(tree: xr.DataTree) -> Figure:
                 rates, product / rates, color="#B2182B", linestyle=pattern, gid=f"{name}/eta"
             )
             lines.append((line, f"S = {name}/η"))
-        axes.set_xlim(borders[0][0], borders[0][-1])
-        axes.set_ylim(borders[1][0], borders[1][-1])
+        axes.set(xlim=borders[0][[0, -1]], ylim=borders[1][[0, -1]])
         axes.set_xlabel("learning rate η (parameter² / loss)")
         axes.set_ylabel("S, curvature at 0 (loss / parameter²)")
         handles, labels = zip(*entries, *lines, strict=True)

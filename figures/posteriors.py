@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.curves import nothing_to_draw
+from figures.curves import parts
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, grid, new_figure, style
 
 _NAMES = {
     "map": "trained network",
@@ -37,8 +37,8 @@ def _name(method: str) -> str:
     return _NAMES.get(method, method.replace("_", " "))
 
 
-def _methods(tree: xr.DataTree, variable: str) -> list[str]:
-    groups = sorted(group for group, child in tree.children.items() if variable in child.dataset)
+def _methods(tree: xr.DataTree, figure: str, needs: str, variable: str) -> list[str]:
+    groups = parts(tree, figure, needs, variable)
     order = list(_NAMES)
     return sorted(groups, key=lambda group: order.index(group) if group in order else len(order))
 
@@ -62,23 +62,19 @@ def draw_regression(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    methods = _methods(tree, "mean")
-    if not methods:
-        raise nothing_to_draw("dims_regression", "groups with 'mean' and 'deviation'", tree)
+    needs = "groups with 'mean' and 'deviation'"
+    methods = _methods(tree, "dims_regression", needs, "mean")
     # The dissipative samples first, beside what they are compared with.
     methods.sort(key=lambda method: method != "dims")
     with style():
-        rows = -(-len(methods) // 2)
-        figure = new_figure(0.7 + 1.75 * rows)
-        panels = list(figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).flat)
-        for axes in panels[len(methods) :]:
-            axes.remove()
-        for axes, method in zip(panels, methods, strict=False):
+        figure = new_figure(0.7 + 1.75 * -(-len(methods) // 2))
+        panels = grid(figure, len(methods), 2)
+        for axes, method in zip(panels, methods, strict=True):
             _add_band(axes, tree, method)
         y = tree[_DATA].dataset["y"].values if _DATA in tree.children else np.array([-1.0, 1.0])
         middle, half = (y.max() + y.min()) / 2, (y.max() - y.min()) / 2
         panels[0].set_ylim(middle - 3.2 * half, middle + 3.2 * half)
-        for index, axes in enumerate(panels[: len(methods)]):
+        for index, axes in enumerate(panels):
             if index % 2 == 0:
                 axes.set_ylabel("prediction")
             if index >= len(methods) - 2:
@@ -127,23 +123,18 @@ def draw_banana(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    methods = _methods(tree, "probability")
-    if not methods:
-        raise nothing_to_draw("dims_banana", "groups with 'probability'", tree)
+    methods = _methods(tree, "dims_banana", "groups with 'probability'", "probability")
     with style():
-        rows = -(-len(methods) // 3)
-        figure = new_figure(0.75 + 2.15 * rows)
-        panels = list(figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat)
-        for axes in panels[len(methods) :]:
-            axes.remove()
+        figure = new_figure(0.75 + 2.15 * -(-len(methods) // 3))
+        panels = grid(figure, len(methods), 3)
         image: Any = None
-        for index, (axes, method) in enumerate(zip(panels, methods, strict=False)):
+        for index, (axes, method) in enumerate(zip(panels, methods, strict=True)):
             image = _add_map(axes, tree, method)
             if index % 3 == 0:
                 axes.set_ylabel("x₂")
             if index >= len(methods) - 3:
                 axes.set_xlabel("x₁")
-        bar = figure.colorbar(image, ax=panels[: len(methods)], shrink=0.8, ticks=[0, 0.5, 1])
+        bar = figure.colorbar(image, ax=panels, shrink=0.8, ticks=[0, 0.5, 1])
         bar.set_label("predicted probability of class 1")
         add_legend(figure, tree, panels[:1], columns=4)
     return figure
@@ -188,9 +179,7 @@ def draw_uncertainty(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    groups = sorted(group for group, child in tree.children.items() if "value" in child.dataset)
-    if not groups:
-        raise nothing_to_draw("dims_uncertainty", "groups with 'value' over 'method'", tree)
+    groups = list(parts(tree, "dims_uncertainty", "groups with 'value' over 'method'", "value"))
     names = list(dict.fromkeys(str(tree[group].attrs["data"]) for group in groups))
     first = tree[groups[0]].dataset
     methods = [str(method) for method in first["method"].values]

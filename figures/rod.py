@@ -12,7 +12,6 @@ from figures.central import add_distances, add_losses, rods
 from figures.curves import Curve
 from figures.registry import Needs, figure
 from figures.sharpness import add_sharpness
-from figures.sheet import add_legend, new_figure, style
 
 
 def _length(tree: xr.DataTree, group: str) -> Curve | None:
@@ -101,12 +100,5 @@ def draw(tree: xr.DataTree) -> Figure:
         needs = "a flow of kind 'rod', whose group has the variable 'rod_half_lengths'"
         raise curves.nothing_to_draw("rod", needs, tree)
     present = [name for name in _PANELS if name == "loss" or curves.has(tree, name)]
-    with style():
-        figure = new_figure(1.6 + 2.0 * len(present))
-        panels = list(figure.subplots(len(present), sharex=True, squeeze=False)[:, 0])
-        for axes, name in zip(panels, present, strict=True):
-            _PANELS[name](axes, tree)
-            axes.label_outer()
-        figure.align_ylabels(panels)
-        add_legend(figure, tree, panels, columns=2)
-    return figure
+    adds = [_PANELS[name] for name in present]
+    return curves.draw_stack(tree, 1.6 + 2.0 * len(present), adds, columns=2)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures.curves import nothing_to_draw
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, color_of, mark, new_figure, style
 
 _ITERATES = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 1.8, "zorder": 4}
 _FORMULA = {"color": "C3", "linewidth": 1.3, "linestyle": (0, (2, 1.5)), "zorder": 5}
@@ -24,24 +23,11 @@ def _groups(tree: xr.DataTree, variable: str) -> list[str]:
     return [name for name, child in tree.children.items() if variable in child.dataset]
 
 
-def _add_threshold(axes: Axes, value: float, name: str) -> None:
-    axes.axvline(value, color="0.45", linewidth=0.8, linestyle=(0, (3, 2)), zorder=1, gid=name)
-    axes.annotate(
-        name,
-        (value, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, -2),
-        textcoords="offset points",
-        verticalalignment="top",
-    )
-
-
 def _add_flow(axes: Axes, tree: xr.DataTree, group: str, position: int) -> None:
     """Draw a flow's centre plus and minus its standard deviation, or its centre alone."""
     data = tree[group].dataset
-    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     look: dict[str, Any] = {
-        "color": colors[position % len(colors)],
+        "color": color_of(position),
         "linestyle": _LINE_STYLES[position % len(_LINE_STYLES)],
         "linewidth": _WIDTHS[position % len(_WIDTHS)],
         "alpha": _OPACITIES[position % len(_OPACITIES)],
@@ -96,8 +82,7 @@ def draw(tree: xr.DataTree) -> Figure:
         for multiple in (2, 3):
             value = multiple * critical / 2
             if curvature.min() < value < curvature.max():
-                _add_threshold(axes, value, f"{multiple}/η")
-        axes.set_xlabel("S, curvature at 0 (loss / parameter²)")
-        axes.set_ylabel("w (parameter)")
+                mark(axes, value, f"{multiple}/η")
+        axes.set(xlabel="S, curvature at 0 (loss / parameter²)", ylabel="w (parameter)")
         add_legend(figure, tree, [axes], columns=2)
     return figure

@@ -56,6 +56,34 @@ def add_legend(figure: Figure, tree: xr.DataTree, axes: list[Axes], columns: int
     )
 
 
+def color_of(position: int) -> str:
+    """The color of a curve by its place among those of a panel, where the colors begin again."""
+    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+    return colors[position % len(colors)]
+
+
+def mark(axes: Axes, x: float, text: str) -> None:
+    """Draw a dashed line at a value of x, with a text at its upper end."""
+    axes.axvline(x, color="0.45", linewidth=0.8, linestyle=(0, (3, 2)), zorder=1, gid=text)
+    axes.annotate(
+        text,
+        (x, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -2),
+        textcoords="offset points",
+        verticalalignment="top",
+    )
+
+
+def grid(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """Panels of common axes, in rows of which the last may be shorter."""
+    rows = -(-count // columns)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return panels[:count]
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure to a file; the format follows from the ending of the name.
 

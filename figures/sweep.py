@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures.curves import DISCRETE, critical_label, nothing_to_draw
 from figures.registry import Needs, figure
-from figures.sheet import add_legend, new_figure, style
+from figures.sheet import add_legend, color_of, new_figure, style
 from figures.swept import (
     SEED,
     axes_of,
@@ -109,8 +108,7 @@ def _draw_curves(
     drawn = drawn[np.isfinite(drawn)]
     if drawn.size and drawn.min() > 0 and drawn.max() > _LOG_RANGE * drawn.min():
         axes.set_yscale("log")
-    axes.set_xlabel(name_of(tree, axis))
-    axes.set_ylabel(described(data[quantity]))
+    axes.set(xlabel=name_of(tree, axis), ylabel=described(data[quantity]))
     add_legend(figure, tree, [axes])
     return figure
 
@@ -143,9 +141,8 @@ def _mean(values: np.ndarray) -> np.ndarray:
 def _look(label: str, position: int) -> dict[str, Any]:
     if label in (DISCRETE, ""):
         return {"color": "black", "marker": "o", "linestyle": "-", "linewidth": 1.0}
-    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     return {
-        "color": colors[(position - 1) % len(colors)],
+        "color": color_of(position - 1),
         "linestyle": _LINE_STYLES[(position - 1) % len(_LINE_STYLES)],
         "marker": _MARKERS[(position - 1) % len(_MARKERS)],
     }

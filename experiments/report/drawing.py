@@ -10,11 +10,6 @@ from ..store.store import RESULTS_FOLDER, load
 from ..system.errors import DirectoryError
 
 
-def figure_names() -> tuple[str, ...]:
-    """The names of all figures that there are."""
-    return tuple(figures.FIGURES)
-
-
 def outdated(directory: Path, names: Sequence[str]) -> list[str]:
     """Return which of some figures are missing, or older than the results.
 

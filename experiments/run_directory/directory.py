@@ -14,8 +14,8 @@ from ..config.schema import Config, RunConfig
 from ..store.store import RESULTS_FOLDER
 from ..system.errors import ConfigError, DamagedError, DirectoryError
 from ..system.files import write_text
-from ..system.progress import warn
 from ..system.text import show
+from ..system.warning import warn
 from ..tables import Experiment
 from ..tables.experiment import CheckpointTable
 from ..tables.plugins import check_same

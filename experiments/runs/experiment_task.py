@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import xarray as xr
 
+from flows.runs.progress import ProgressBar
+
 from ..compare.landscape import landscape
 from ..config.build import Built
 from ..report import summary
@@ -15,7 +17,7 @@ from ..store.status import RUNNING, ending, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
 from ..system.errors import DamagedError
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import ProgressBar, warn
+from ..system.warning import warn
 from ..tables import Experiment
 from .task import AbstractTask
 from .tracks import Tracks

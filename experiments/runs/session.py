@@ -7,6 +7,8 @@ from pathlib import Path
 
 import xarray as xr
 
+from flows.runs.progress import ProgressBar
+
 from ..config.schema import Config
 from ..report.drawing import draw_figures, outdated
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
@@ -17,7 +19,7 @@ from ..store.store import RESULTS_FOLDER, Store, load, remove
 from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
 from ..system.memory import enough_memory
-from ..system.progress import ProgressBar, warn
+from ..system.warning import warn
 from .task import AbstractTask
 
 
@@ -123,7 +125,10 @@ class _Session:
         """
         task, store = self._task, self._store
         if not is_complete(store):
-            with ProgressBar(task.length, task.done(store), task.unit, progress) as bar:
+            bar = ProgressBar(
+                task.length, done=task.done(store), label="starting", unit=task.unit, transient=True
+            )
+            with bar if progress else contextlib.nullcontext():
                 self._compute(bar)
         if draw:
             # A run that is complete may have been interrupted while they were drawn.

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 import flows
+from flows.runs.progress import ProgressBar
 
 from ..report.summary import CONCLUSIONS
 from ..store.status import ending
@@ -14,7 +15,6 @@ from ..store.store import Store, load
 from ..studies import AbstractStudy, Conclusion, StudyExperiment
 from ..studies.variables import dataset
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import ProgressBar
 from .task import AbstractTask, earlier_store
 
 

@@ -4,9 +4,10 @@ import abc
 from pathlib import Path
 from typing import Any
 
+from flows.runs.progress import ProgressBar
+
 from ..store.status import is_complete
 from ..store.store import RESULTS_FOLDER, Store, has_begun
-from ..system.progress import ProgressBar
 
 
 class AbstractTask(abc.ABC):

@@ -127,18 +127,16 @@ class BallNetwork(AbstractStudy):
     def _start(self) -> "PyTree[Array]":
         return self._loss.init(jax.random.key(self.init_seed))
 
+    @property
+    def _problem(self) -> "tuple[AbstractPotential, PyTree[Array], int]":
+        return self._loss, self._start, self.steps
+
     def _ball(self, radius: float) -> "RollingBall":
         return flows.RollingBall(self.learning_rate, radius, self.height_scale)
 
     def _simulated(self, radius: float) -> "Trajectory":
-        return flows.simulate(
-            flows.BallCentreFlow(self._ball(radius)),
-            self._loss,
-            self._start,
-            self.steps,
-            save_every=self.save_every,
-            measurements=(),
-        )
+        flow = flows.BallCentreFlow(self._ball(radius))
+        return flows.simulate(flow, *self._problem, save_every=self.save_every, measurements=())
 
     def _iterated(self, radius: float) -> "Trajectory":
         measurements = (flows.LossAndGradient(), flows.Curvature(1))
@@ -153,11 +151,5 @@ class BallNetwork(AbstractStudy):
             measurements += (flows.ScalarMeasurement(name, product, described),)
         else:
             optimizer = flows.GradientDescent(self.learning_rate)
-        return flows.iterate(
-            optimizer,
-            self._loss,
-            self._start,
-            self.steps,
-            save_every=self.save_every,
-            measurements=measurements,
-        )
+        how = {"save_every": self.save_every, "measurements": measurements}
+        return flows.iterate(optimizer, *self._problem, **how)

@@ -19,7 +19,7 @@ from ..compare.comparison import planned
 from ..config.build import Built, build, precision
 from ..runs.tracks import DISCRETE
 from ..store.status import DIVERGED, FINISHED
-from ..system.progress import warn
+from ..system.warning import warn
 from ..tables import Experiment
 from .cells import LONGEST_PERIOD, gather_tracks, has_cycle, per_run
 from .grid import Point

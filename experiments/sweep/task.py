@@ -5,6 +5,8 @@ from typing import Any
 
 import xarray as xr
 
+from flows.runs.progress import ProgressBar
+
 from ..report.summary import SWEEP
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
 from ..run_directory.directory import CHECKPOINT, RUNS, written_by
@@ -13,7 +15,7 @@ from ..store.status import ENDED, FINISHED, INCOMPLETE, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
 from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
-from ..system.progress import ProgressBar, warn
+from ..system.warning import warn
 from ..tables import Experiment, SweepExperiment
 from .batch import Batch, batches
 from .cells import cells_of_run, failed_cells

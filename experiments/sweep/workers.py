@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config.loader import to_toml, validate_run
 from ..runs.runner import run
 from ..system.errors import DamagedError, UserError
-from ..system.progress import warn
+from ..system.warning import warn
 from ..tables.plugins import after_importing, imported_files
 from .grid import Point
 

@@ -36,7 +36,6 @@ REQUIRED = object()
 
 _OURS = ("flows", "potentials")
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "ArrayLike": float}
-_SEQUENCES = {"Sequence", "Iterable", "tuple", "list"}
 # How the checks of `flows.core.validation` and `potentials.checks` name the bounds they are given.
 _BOUNDS = {"above": "gt", "least": "ge", "below": "lt", "most": "le"}
 
@@ -58,23 +57,28 @@ class Check(NamedTuple):
         # Members of a union must be hashable, and the bounds are a dictionary.
         return hash((self.kind, tuple(self.bounds.items()), self.empty))
 
+    def __call__(self, **options: Any) -> "Check":
+        """What `Number(above=0.0)` checks, if this is what `Number()` does."""
+        given = {k: v for k, v in options.items() if isinstance(v, bool | int | float)}
+        bounds: Any = {_BOUNDS[key]: value for key, value in given.items() if key in _BOUNDS}
+        return Check(self.kind, self.bounds | bounds, bool(given.get("empty", self.empty)))
 
-_POSITIVE_INT = Check("int", {"ge": 1})
-# By their names; the later ones take their bounds as keyword arguments.
+
+# By their names; the capital ones take their bounds as keyword arguments.
 _CHECKS = {
     "positive": Check("float", {"gt": 0}),
     "non_negative": Check("float", {"ge": 0}),
     "finite": Check("float"),
     "fraction": Check("float", {"ge": 0, "lt": 1}),
     "proper_fraction": Check("float", {"gt": 0, "lt": 1}),
-    "positive_integer": _POSITIVE_INT,
+    "positive_integer": Check("int", {"ge": 1}),
     "non_negative_integer": Check("int", {"ge": 0}),
     "positive_integers": Check("sizes", {"ge": 1}, empty=True),
     "text": Check("str"),
     "matrix": Check("matrix"),
-    **dict.fromkeys(("number", "Number"), Check("float")),
-    **dict.fromkeys(("numbers", "Vector"), Check("vector")),
-    **dict.fromkeys(("count", "WholeNumber"), _POSITIVE_INT),
+    "Number": Check("float"),
+    "Vector": Check("vector"),
+    "WholeNumber": Check("int", {"ge": 1}),
 }
 
 
@@ -92,8 +96,30 @@ class Argument(NamedTuple):
     as_tuple: bool = False
 
 
-class _Opaque:
-    """Any type that a config cannot express: an array, a function, an optimizer."""
+class _Unknown(type):
+    """The type of `_Opaque`: its attributes, items and values are as opaque."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _CHECKS.get(name, cls)  # As in `checks.positive`.
+
+    def __getitem__(cls, key: Any) -> Any:
+        return cls
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        return cls
+
+
+class _Opaque(metaclass=_Unknown):
+    """In place of what a config cannot express: an array, a function, an optimizer."""
+
+
+class _Float:
+    """In place of `jaxtyping.Float`: an array without axes can be made of a number."""
+
+    def __class_getitem__(cls, key: tuple[Any, str]) -> type:
+        return float if key[1] == "" else _Opaque
 
 
 class _Declared(NamedTuple):
@@ -134,6 +160,7 @@ def resolve(constructor: Constructor) -> Callable[..., Any]:
 
 def _argument(declared: _Declared, most: int) -> Argument:
     annotation, default, check = declared
+    default = default if _is_toml(default) else None
     members = []
     for member in _members(annotation):
         if typing.get_origin(member) is Annotated:
@@ -186,60 +213,85 @@ def _check_of(check: Any) -> Check | None:
     """What a check object of ours, or a function of ours, checks; None for anything else."""
     if isinstance(check, Check):
         return check
-    name = getattr(check, "__name__", type(check).__name__)
-    known = _CHECKS.get(name)
-    return known and _with_bounds(known, {k: getattr(check, k, None) for k in (*_BOUNDS, "empty")})
+    known = _CHECKS.get(getattr(check, "__name__", type(check).__name__))
+    return known and known(**{key: getattr(check, key, None) for key in (*_BOUNDS, "empty")})
 
 
-def _with_bounds(check: Check, options: Mapping[str, Any]) -> Check:
-    bounds: Any = {_BOUNDS[key]: value for key, value in options.items() if key in _BOUNDS}
-    bounds = check.bounds | {key: value for key, value in bounds.items() if value is not None}
-    kind = "matrix" if options.get("dimensions") == 2 else check.kind
-    return Check(kind, bounds, bool(options.get("empty") or check.empty))
+def _is_toml(value: Any) -> bool:
+    if value is REQUIRED or value is None or isinstance(value, bool | int | float | str):
+        return True
+    return isinstance(value, tuple | list) and all(map(_is_toml, value))
 
 
 # From the text of a module of ours.
 
+_KNOWN = {
+    **_TYPES,
+    **dict.fromkeys(("list", "Sequence", "Iterable"), list),
+    **{"tuple": tuple, "Literal": Literal, "Annotated": Annotated, "Float": _Float},
+}
 
-class _Module(NamedTuple):
-    """A module's file, and its syntax tree."""
 
-    path: Path
-    tree: ast.AST
+class _Names(dict[str, Any]):
+    """What the names of a module mean, each found out when it is first used.
 
-    def find(self, name: str) -> "tuple[_Module, ast.AST] | None":
-        """What a name at the top of the module stands for, wherever it is imported from."""
-        for node in ast.walk(self.tree):
+    A check is a `Check`, an alias of a type is that type, and what we do not know is `_Opaque`.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+        self._nodes: dict[str, ast.AST] = {}
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
-                case ast.ImportFrom(module=source, names=names, level=level):
-                    for alias in names:
-                        if (alias.asname or alias.name) == name:
-                            module = self._imported(source or "", level)
-                            return None if module is None else module.find(alias.name)
-                case ast.ClassDef(name=found) | ast.FunctionDef(name=found) if found == name:
-                    return self, node
-                case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
-                    return self, value
-                case ast.AnnAssign(target=ast.Name(id=found), value=ast.AST() as value):
-                    if found == name:
-                        return self, value
-        return None
+                case ast.ImportFrom(names=aliases):
+                    names = [alias.asname or alias.name for alias in aliases]
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                    names = [name]
+                case (
+                    ast.Assign(targets=[ast.Name(id=name)], value=node)
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.AST() as node)
+                ):
+                    names = [name]
+                case _:
+                    names = []
+            for name in names:
+                self._nodes.setdefault(name, node)
 
-    def _imported(self, source: str, level: int) -> "_Module | None":
-        parts = source.split(".")
-        if level:
-            folder = self.path.parents[level - 1]
+    def find(self, name: str) -> "tuple[_Names, ast.AST | None]":
+        """Where a name is defined, and as what; None if that is in no module of ours."""
+        node = self._nodes.get(name)
+        if not isinstance(node, ast.ImportFrom):
+            return self, node
+        parts = (node.module or "").split(".")
+        if node.level:
+            folder = self._path.parents[node.level - 1]
         elif parts[0] in _OURS:
             folder, parts = _package(parts[0]), parts[1:]
         else:
-            return None
+            return self, None
         path = folder.joinpath(*parts)
-        return _parse(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+        home = _names(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+        return home.find(next(a.name for a in node.names if name in (a.asname, a.name)))
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = _Opaque  # While it is found out: it may be defined by itself.
+        home, node = self.find(name)
+        if node is None or isinstance(node, ast.ClassDef | ast.FunctionDef):
+            self[name] = _CHECKS.get(name, _KNOWN.get(name, _Opaque))
+        else:
+            self[name] = home.evaluate(node)
+        return self[name]
+
+    def evaluate(self, node: Any) -> Any:
+        """The value of an expression, in which each name has the meaning that it has here."""
+        try:
+            return eval(compile(ast.Expression(node), str(self._path), "eval"), {}, self)
+        except Exception:  # It asks more of something than its replacement can do.
+            return _Opaque
 
 
-@functools.cache
-def _parse(path: Path) -> _Module:
-    return _Module(path, ast.parse(path.read_text("utf-8")))
+_names = functools.cache(_Names)
 
 
 def _package(name: str) -> Path:
@@ -251,15 +303,14 @@ def _package(name: str) -> Path:
 
 def _read(name: str) -> dict[str, _Declared]:
     package, _, attribute = name.rpartition(".")
-    found = _parse(_package(package) / "__init__.py").find(attribute)
-    if found is None:
+    names, node = _names(_package(package) / "__init__.py").find(attribute)
+    if node is None:
         raise LookupError(f"{name}: there is no such public name")
-    module, node = found
-    checks = _checks(node, module)
+    checks = _checks(node, names)
     return {
         argument: _Declared(
-            _annotation(annotation, module),
-            REQUIRED if default is None else _value(default, module),
+            names.evaluate(annotation),
+            REQUIRED if default is None else names.evaluate(default),
             checks.get(argument),
         )
         for argument, annotation, default in _listed(node)
@@ -290,106 +341,34 @@ def _fields(node: ast.ClassDef) -> Iterator[_Listed]:
     for field in node.body:
         match field:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
-                if _called(annotation) == "ClassVar":
+                if ast.unparse(annotation).startswith("ClassVar"):
                     continue
                 if isinstance(value, ast.Call):  # eqx.field(...)
                     value = next((k.value for k in value.keywords if k.arg == "default"), None)
                 yield name, annotation, value
 
 
-def _checks(node: ast.AST, module: _Module) -> dict[str, Check]:
+def _checks(node: ast.AST, names: _Names) -> dict[str, Check]:
     """The checks anywhere in a constructor, by the argument that each names."""
     found: dict[str, Check] = {}
     for call in ast.walk(node):
         match call:
             case ast.Call(func=ast.Name(id="partial"), args=[check, ast.Constant(value=str(name))]):
-                one = _check(check, module)
+                one = names.evaluate(check)
             case ast.Call(
                 func=function, args=[ast.Constant(value=str(name)), *_], keywords=options
             ):
-                one = _check(ast.Call(function, [], options), module)
+                one = names.evaluate(ast.copy_location(ast.Call(function, [], options), call))
             case ast.keyword(arg="converter", value=ast.Name(id=function)):
-                home = module.find(function)
-                if home is not None and isinstance(home[1], ast.FunctionDef):
-                    found = {**_checks(home[1], home[0]), **found}
+                home, converter = names.find(function)
+                if isinstance(converter, ast.FunctionDef):
+                    found = {**_checks(converter, home), **found}
                 continue
             case _:
                 continue
-        if one is not None:
+        if isinstance(one, Check):
             found.setdefault(name, one)
     return found
-
-
-def _check(node: ast.AST, module: _Module) -> Check | None:
-    """The check that `positive`, `checks.count(least=2)` or `Number(above=0.0)` makes."""
-    match node:
-        case ast.Call(func=function, keywords=keywords):
-            known = _check(function, module)
-            options = {k.arg: _value(k.value, module) for k in keywords if k.arg is not None}
-            return known and _with_bounds(known, options)
-        case ast.Name(id=name):
-            found = module.find(name)
-            if found is not None and isinstance(found[1], ast.Call):
-                return _check(found[1], found[0])
-    return _CHECKS.get(_called(node))
-
-
-def _called(node: ast.AST) -> str:
-    """The last name of `a.b.c` or `c[...]`."""
-    match node:
-        case ast.Attribute(attr=name) | ast.Name(id=name):
-            return name
-        case ast.Subscript(value=value):
-            return _called(value)
-    return ""
-
-
-def _value(node: ast.AST, module: _Module) -> Any:
-    """The value of a default; None, for the constructor to fill in, if it is no literal."""
-    if isinstance(node, ast.Name):
-        found = module.find(node.id)
-        return None if found is None else _value(found[1], found[0])
-    try:
-        return ast.literal_eval(node)  # pyright: ignore[reportArgumentType]
-    except ValueError:
-        return None
-
-
-def _annotation(node: ast.AST | None, module: _Module) -> Any:
-    """An annotation as a type, in which whatever a config cannot express is `_Opaque`."""
-    match node:
-        case ast.Constant(value=None):
-            return type(None)
-        case ast.Constant(value=str(text)):
-            return _annotation(ast.parse(text, mode="eval").body, module)
-        case ast.BinOp(left=left, right=right):
-            return typing.Union[_annotation(left, module), _annotation(right, module)]  # noqa: UP007
-        case ast.Name(id=name) if name in _TYPES:
-            return _TYPES[name]
-        case ast.Name(id=name):
-            found = module.find(name)
-            if found is None or isinstance(found[1], ast.ClassDef | ast.FunctionDef):
-                return _Opaque
-            return _annotation(found[1], found[0])
-        case ast.Subscript(value=outer, slice=inner):
-            return _subscripted(_called(outer), inner, module)
-    return _Opaque
-
-
-def _subscripted(outer: str, inner: ast.AST, module: _Module) -> Any:
-    parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-    if outer == "Literal":
-        return Literal[tuple(_value(part, module) for part in parts)]
-    if outer == "Float" and _value(parts[1], module) == "":
-        return float
-    if outer == "Annotated":
-        check = _check(parts[1], module)
-        kind = _annotation(parts[0], module)
-        return kind if check is None else Annotated[kind, check]
-    if outer in _SEQUENCES:
-        item = _annotation(parts[0], module)
-        return tuple[item, ...] if outer == "tuple" else list[item]
-    return _Opaque
 
 
 # Of an object that is there.
@@ -405,9 +384,7 @@ def _inspected(constructor: Callable[..., Any]) -> dict[str, _Declared]:
         annotation = hints.get(name, Any)
         if any(getattr(member, "dims", None) == () for member in _members(annotation)):
             annotation = float  # One of jaxtyping's arrays, which a converter makes of a number.
-        found[name] = _Declared(
-            annotation, default if _is_toml(default) else None, checks.get(name)
-        )
+        found[name] = _Declared(annotation, default, checks.get(name))
     return found
 
 
@@ -425,13 +402,7 @@ def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
 def _checks_of(constructor: Callable[..., Any]) -> dict[str, Check]:
     try:
         text = textwrap.dedent(inspect.getsource(constructor))
-        module = _parse(Path(inspect.getsourcefile(constructor) or ""))
+        names = _names(Path(inspect.getsourcefile(constructor) or ""))
     except (OSError, TypeError):
         return {}  # Typed at a prompt: its own check still refuses what it does not allow.
-    return _checks(ast.parse(text), module)
-
-
-def _is_toml(value: Any) -> bool:
-    if value is REQUIRED or value is None or isinstance(value, bool | int | float | str):
-        return True
-    return isinstance(value, tuple | list) and all(map(_is_toml, value))
+    return _checks(ast.parse(text), names)

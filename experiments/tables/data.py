@@ -1,16 +1,15 @@
 """The `[potential.data]` table: the examples that a network is trained on."""
 
 import abc
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import pydantic
 
 from ..system.errors import NO_HOME
-from .base import MOST_ITEMS, PositiveInt, Table
+from .base import MOST_ITEMS, Table
 from .constructors import Constructor
-from .derived import Key, Recipe, table_of
+from .derived import Recipe, RecipeOptions, table_of
 from .kinds import OneOf, Registry
 
 if TYPE_CHECKING:
@@ -63,25 +62,23 @@ def data_table(
     kind: str,
     constructor: Constructor,
     *,
-    keys: Mapping[str, Key] | None = None,
     images: bool = False,
     located_by: str = "",
+    **options: Unpack[RecipeOptions],
 ) -> type[AbstractDataTable]:
     """Derive the table of a data set from the function that loads or generates it.
 
     Args:
         kind: its name in a config.
         constructor: the function; an argument `flatten` says whether images become vectors.
-        keys: as `Recipe` has it.
         images: as `AbstractDataTable.has_images`.
         located_by: the key that says where a user's data are.
+        **options: of `Recipe`.
 
     Returns:
         The table.
     """
-    recipe = Recipe(
-        constructor, supplied=("flatten",), keys=keys or {}, most={"examples": MOST_ITEMS}
-    )
+    recipe = Recipe(constructor, supplied=("flatten",), **options)
 
     def load(self: AbstractDataTable, *, images: bool) -> "potentials.Dataset":
         given = {"flatten": not images} if recipe.takes("flatten") else {}
@@ -94,38 +91,38 @@ def data_table(
     return table_of(AbstractDataTable, kind, recipe, **members)
 
 
-_SOME = (PositiveInt, None)
+_EXAMPLES, _CLASSES = {"examples": MOST_ITEMS}, {"classes": MOST_ITEMS}
 
 for _table in (
     data_table(
         "digits",
         "potentials.load_digits",
-        keys={"examples": (PositiveInt, 500), "classes": (TwoOrMore, 10)},
         images=True,
+        defaults={"examples": 500},
+        most=_CLASSES,
     ),
-    data_table("chebyshev", "potentials.chebyshev"),
-    data_table("two_moons", "potentials.two_moons"),
-    data_table("generated_regression", "potentials.generated_regression"),
-    data_table("banana", "potentials.banana"),
-    data_table("breast_cancer", "potentials.load_breast_cancer", keys={"examples": _SOME}),
-    data_table("wine", "potentials.load_wine", keys={"examples": _SOME}),
+    data_table("chebyshev", "potentials.chebyshev", most=_EXAMPLES),
+    data_table("two_moons", "potentials.two_moons", most=_EXAMPLES),
+    data_table("generated_regression", "potentials.generated_regression", most=_EXAMPLES),
+    data_table("banana", "potentials.banana", most=_EXAMPLES),
+    data_table("breast_cancer", "potentials.load_breast_cancer"),
+    data_table("wine", "potentials.load_wine"),
     data_table(
         "npz",
         "potentials.load_npz",
-        keys={"path": LocalPath, "examples": _SOME, "classes": (TwoOrMore, None)},
         images=True,  # Perhaps: that depends on the arrays in the file.
         located_by="path",
+        keys={"path": LocalPath},
+        most=_CLASSES,
     ),
     data_table(
         "cifar10",
         "potentials.load_cifar10",
-        keys={
-            "folder": LocalPath,
-            "examples": (PositiveInt, 1000),
-            "classes": (TwoOrMore, 10),
-        },
         images=True,
         located_by="folder",
+        keys={"folder": LocalPath},
+        defaults={"examples": 1000},
+        most=_CLASSES,
     ),
 ):
     DATA.add(_table)

@@ -8,7 +8,7 @@ needs besides to build.
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from ..system.text import show
 from .base import BuildError, Seed, Table
@@ -19,9 +19,19 @@ Key = Any
 """What a key of a table accepts: a type for pydantic, or a pair of one and a default.
 
 A key whose default is None may be left out."""
-_NONE: Mapping[str, Any] = types.MappingProxyType({})
+NONE: Mapping[str, Any] = types.MappingProxyType({})
+"""No keys."""
+
 # "name must be ..., got ..." as `flows` and `potentials` say it.
 _MESSAGE = re.compile(r"(?P<name>\w+) (?P<allowed>must .*?)(?:[;,] got .*?)?\.?", re.DOTALL)
+
+
+class RecipeOptions(TypedDict, total=False):
+    """What the functions that derive tables pass on to `Recipe`."""
+
+    keys: Mapping[str, Key]
+    defaults: Mapping[str, Any]
+    most: Mapping[str, int]
 
 
 class Recipe:
@@ -45,9 +55,9 @@ class Recipe:
         constructor: Constructor,
         *,
         supplied: tuple[str, ...] = (),
-        keys: Mapping[str, Key] = _NONE,
-        defaults: Mapping[str, Any] = _NONE,
-        most: Mapping[str, int] = _NONE,
+        keys: Mapping[str, Key] = NONE,
+        defaults: Mapping[str, Any] = NONE,
+        most: Mapping[str, int] = NONE,
     ):
         self.constructor = constructor
         self._arguments = arguments(constructor, most)
@@ -124,7 +134,7 @@ def table_of(
     base: type[_Base],
     kind: str,
     recipe: Recipe,
-    extra: Mapping[str, Key] = _NONE,
+    extra: Mapping[str, Key] = NONE,
     **members: Any,
 ) -> type[_Base]:
     """Make the table of a constructor.
@@ -154,6 +164,21 @@ def table_of(
         **members,
     }
     return type(base)(name, (base,), namespace)
+
+
+def built_table(base: type[_Base], kind: str, constructor: Constructor) -> type[_Base]:
+    """Make a table whose method `build` calls a constructor with the table's own values, no others.
+
+    Args:
+        base: the abstract table of its concept.
+        kind: its name in a config.
+        constructor: a class or function, or the public name of one of ours.
+
+    Returns:
+        A final subclass of `base`.
+    """
+    recipe = Recipe(constructor)
+    return table_of(base, kind, recipe, build=lambda self: recipe.construct(self))
 
 
 def field(key: Key) -> tuple[Any, Any]:

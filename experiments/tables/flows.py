@@ -8,7 +8,7 @@ import pydantic
 
 from .base import Name, Table
 from .constructors import Constructor
-from .derived import Key, Recipe, table_of
+from .derived import NONE, Key, Recipe, table_of
 from .kinds import Registry
 from .solvers import SolverTable
 
@@ -72,10 +72,10 @@ def flow_table(
     batched: bool = False,
     vectors: int | Callable[[Any], int] = 1,
     solver: str = "default",
-    keys: Mapping[str, Key] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    most: Mapping[str, int] | None = None,
-    extra: Mapping[str, Key] | None = None,
+    keys: Mapping[str, Key] = NONE,
+    defaults: Mapping[str, Any] = NONE,
+    most: Mapping[str, int] = NONE,
+    extra: Mapping[str, Key] = NONE,
     supplied: Callable[..., dict[str, Any]] | None = None,
     without: tuple[str, ...] = (),
     **validators: Any,
@@ -102,13 +102,8 @@ def flow_table(
     Returns:
         The table.
     """
-    recipe = Recipe(
-        constructor,
-        supplied=("optimizer", *without),
-        keys=keys or {},
-        defaults=defaults or {},
-        most=most or {},
-    )
+    options = {"keys": keys, "defaults": defaults, "most": most}
+    recipe = Recipe(constructor, supplied=("optimizer", *without), **options)
 
     def build(self: AbstractFlowTable, optimizer: Any, start: Any) -> "flows.AbstractFlow":
         given = {"optimizer": optimizer} if recipe.takes("optimizer") else {}
@@ -131,7 +126,7 @@ def flow_table(
         AbstractFlowTable,
         kind,
         recipe,
-        extra or {},
+        extra,
         models=models,
         batched=batched,
         vectors=property(count),

@@ -8,8 +8,7 @@ import abc
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .base import BuildError, Table, Vector
-from .constructors import Constructor
-from .derived import Recipe, table_of
+from .derived import built_table
 from .flows import FLOWS, flow_table
 from .kinds import OneOf, Registry
 
@@ -31,17 +30,8 @@ FRICTIONS: Registry[type[AbstractFrictionTable]] = Registry("friction")
 FrictionTable = Annotated[AbstractFrictionTable, OneOf(FRICTIONS)]
 
 
-def _friction_table(kind: str, constructor: Constructor) -> type[AbstractFrictionTable]:
-    recipe = Recipe(constructor)
-
-    def build(self: AbstractFrictionTable) -> "flows.AbstractFriction":
-        return recipe.construct(self)
-
-    return table_of(AbstractFrictionTable, kind, recipe, build=build)
-
-
 for _kind, _law in (("viscous", "Viscous"), ("quadratic", "Quadratic"), ("coulomb", "Coulomb")):
-    FRICTIONS.add(_friction_table(_kind, f"flows.{_law}"))
+    FRICTIONS.add(built_table(AbstractFrictionTable, _kind, f"flows.{_law}"))
 
 
 def _supplied(table: Any, optimizer: Any, start: Any) -> dict[str, Any]:

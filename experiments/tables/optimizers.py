@@ -2,11 +2,11 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from .base import PositiveFloat, Table
 from .constructors import Constructor
-from .derived import Key, Recipe, table_of
+from .derived import NONE, Key, Recipe, RecipeOptions, table_of
 from .kinds import Registry
 
 if TYPE_CHECKING:
@@ -58,10 +58,9 @@ def optimizer_table(
     *,
     critical_label: str,
     batched: bool = True,
-    keys: Mapping[str, Key] | None = None,
-    most: Mapping[str, int] | None = None,
-    extra: Mapping[str, Key] | None = None,
+    extra: Mapping[str, Key] = NONE,
     start: Callable[..., Any] | None = None,
+    **options: Unpack[RecipeOptions],
 ) -> type[AbstractOptimizerTable]:
     """Derive the table of an optimizer.
 
@@ -70,10 +69,9 @@ def optimizer_table(
         constructor: what makes the optimizer, or an optax transformation.
         critical_label: as `AbstractOptimizerTable` has it.
         batched: as `AbstractOptimizerTable` has it.
-        keys: as `Recipe` has it.
-        most: as `Recipe` has it.
         extra: keys that are not passed to the constructor.
         start: `start(table, optimizer, potential, params)` gives where it starts; by default there.
+        **options: of `Recipe`.
 
     Returns:
         The table.
@@ -81,7 +79,7 @@ def optimizer_table(
     Raises:
         TypeError: if the constructor has no argument `learning_rate`.
     """
-    recipe = Recipe(constructor, keys=keys or {}, most=most or {})
+    recipe = Recipe(constructor, **options)
     if "learning_rate" not in recipe.fields:
         message = "the results of an optimizer name its learning rate; give its constructor an"
         raise TypeError(f"{recipe.name}: {message} argument learning_rate.")
@@ -95,7 +93,7 @@ def optimizer_table(
         return params if start is None else start(self, optimizer, potential, params)
 
     members = {"critical_label": critical_label, "batched": batched, "build": build, "start": here}
-    return table_of(AbstractOptimizerTable, kind, recipe, extra or {}, **members)
+    return table_of(AbstractOptimizerTable, kind, recipe, extra, **members)
 
 
 for _table in (

@@ -1,12 +1,12 @@
 """The `[potential]` table: the loss to descend, derived from the classes of `potentials`."""
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Unpack
 
 from .base import MOST_ITEMS, MOST_WORK, Table, Vector, check_numbers
 from .constructors import Constructor
-from .derived import Key, Recipe, table_of
+from .derived import Recipe, RecipeOptions, table_of
 from .kinds import Registry
 
 if TYPE_CHECKING:
@@ -57,29 +57,25 @@ def potential_table(
     kind: str,
     constructor: Constructor,
     *,
-    keys: Mapping[str, Key] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    most: Mapping[str, int] | None = None,
     check: Callable[[Any], None] | None = None,
     network: bool = False,
     batched: bool = True,
+    **options: Unpack[RecipeOptions],
 ) -> type[AbstractToyTable]:
     """Derive the table of a potential.
 
     Args:
         kind: its name in a config.
         constructor: what makes the potential.
-        keys: as `Recipe` has it.
-        defaults: as `Recipe` has it.
-        most: as `Recipe` has it.
         check: raises a `BuildError` if the table asks for too much memory.
         network: as `AbstractPotentialTable` has it.
         batched: as `AbstractPotentialTable` has it.
+        **options: of `Recipe`.
 
     Returns:
         The table.
     """
-    recipe = Recipe(constructor, keys=keys or {}, defaults=defaults or {}, most=most or {})
+    recipe = Recipe(constructor, **options)
 
     def build(self: AbstractToyTable) -> BuiltPotential:
         if check is not None:

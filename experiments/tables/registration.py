@@ -13,9 +13,10 @@ from typing import Any
 
 from . import figures
 from .constructors import Constructor
+from .derived import built_table
 from .flows import FLOWS, flow_table
 from .kinds import Registry
-from .measurements import MEASUREMENTS, measurement_table
+from .measurements import MEASUREMENTS, AbstractMeasurementTable
 from .optimizers import OPTIMIZERS, optimizer_table
 from .potentials import POTENTIALS, potential_table
 
@@ -130,7 +131,8 @@ def register_measurement(kind: str, constructor: Constructor) -> None:
         >>> load_config("valley", [tables]).measurements[0].exponent
         4.0
     """
-    _register(MEASUREMENTS, kind, constructor, measurement_table(kind, constructor))
+    table = built_table(AbstractMeasurementTable, kind, constructor)
+    _register(MEASUREMENTS, kind, constructor, table)
 
 
 def register_figure(name: str, draw: figures.Draw, *, needs: figures.Needs | None = None) -> None:

@@ -1,27 +1,16 @@
 """The `[flows.solver]` table: which diffrax solver integrates a flow, and with which steps."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import pydantic
 
 from .base import PositiveFloat, Table, refuse
 
-_CLASSES = {
-    "euler": "Euler",
-    "heun": "Heun",
-    "midpoint": "Midpoint",
-    "ralston": "Ralston",
-    "bosh3": "Bosh3",
-    "tsit5": "Tsit5",
-    "dopri5": "Dopri5",
-    "dopri8": "Dopri8",
-    "implicit_euler": "ImplicitEuler",
-    "kvaerno3": "Kvaerno3",
-    "kvaerno4": "Kvaerno4",
-    "kvaerno5": "Kvaerno5",
-}
+_Explicit: TypeAlias = Literal[
+    "euler", "heun", "midpoint", "ralston", "bosh3", "tsit5", "dopri5", "dopri8"
+]
+_Implicit: TypeAlias = Literal["implicit_euler", "kvaerno3", "kvaerno4", "kvaerno5"]
 _FIXED_STEP_ONLY = ("euler",)
-_IMPLICIT = ("implicit_euler", "kvaerno3", "kvaerno4", "kvaerno5")
 
 
 class SolverTable(Table):
@@ -37,22 +26,7 @@ class SolverTable(Table):
     save, on average over a segment.
     """
 
-    kind: Literal[
-        "euler",
-        "heun",
-        "midpoint",
-        "ralston",
-        "bosh3",
-        "tsit5",
-        "dopri5",
-        "dopri8",
-        "implicit_euler",
-        "kvaerno3",
-        "kvaerno4",
-        "kvaerno5",
-        "rkc",
-        "default",
-    ] = "tsit5"
+    kind: Literal[_Explicit, _Implicit, "rkc", "default"] = "tsit5"
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
     dt0: PositiveFloat | None = None
@@ -126,8 +100,9 @@ class SolverTable(Table):
             import flows
 
             return flows.RungeKuttaChebyshev(self.spectral_radius)
-        solver = getattr(diffrax, _CLASSES[self.kind])
-        if self.kind not in _IMPLICIT or self.adaptive:
+        # The class ImplicitEuler for "implicit_euler".
+        solver = getattr(diffrax, self.kind.title().replace("_", ""))
+        if self.kind not in get_args(_Implicit) or self.adaptive:
             return solver()
         # Fixed steps bring no tolerance that the stages' equations could be solved to.
         tolerance = float(jnp.sqrt(jnp.finfo(jnp.zeros(()).dtype).eps))

@@ -4,22 +4,20 @@ import abc
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Unpack
 
 import pydantic
 
 from .base import BuildError, PositiveInt, Table, Widths, building, check_numbers, refuse
 from .constructors import Constructor
 from .data import DataTable
-from .derived import Key, Recipe, table_of
+from .derived import NONE, Key, Recipe, RecipeOptions, table_of
 from .kinds import OneOf, Registry
 from .potentials import POTENTIALS, AbstractPotentialTable, BuiltPotential
 
 if TYPE_CHECKING:
     import potentials
     from flows.core.trees import Params
-
-Activation = Literal["gelu", "identity", "relu", "softplus", "tanh"]
 
 
 class AbstractModelTable(Table, abc.ABC):
@@ -53,9 +51,9 @@ def model_table(
     ends: Callable[[Any, tuple[int, ...], int], dict[str, Any]],
     *,
     without: tuple[str, ...],
-    keys: Mapping[str, Key] | None = None,
-    extra: Mapping[str, Key] | None = None,
+    extra: Mapping[str, Key] = NONE,
     images: bool = False,
+    **options: Unpack[RecipeOptions],
 ) -> type[AbstractModelTable]:
     """Derive the table of a network.
 
@@ -64,18 +62,14 @@ def model_table(
         constructor: what makes the network.
         ends: `ends(table, inputs, outputs)` gives the arguments that follow from the data.
         without: the names of those arguments.
-        keys: as `Recipe` has it.
         extra: keys that are not passed to the constructor.
         images: as `AbstractModelTable.takes_images`.
+        **options: of `Recipe`.
 
     Returns:
         The table.
     """
-    recipe = Recipe(
-        constructor,
-        supplied=("key", *without),
-        keys={"activation": (Activation, "tanh"), **(keys or {})},
-    )
+    recipe = Recipe(constructor, supplied=("key", *without), **options)
 
     def build(
         self: AbstractModelTable, inputs: tuple[int, ...], outputs: int
@@ -86,7 +80,7 @@ def model_table(
         return recipe.construct(self, **given, key=jax.random.key(0))
 
     members = {"takes_images": images, "build": build}
-    return table_of(AbstractModelTable, kind, recipe, extra or {}, **members)
+    return table_of(AbstractModelTable, kind, recipe, extra, **members)
 
 
 def _widths(table: Any, inputs: tuple[int, ...], outputs: int) -> dict[str, Any]:
@@ -118,10 +112,7 @@ MODELS.add(
         "potentials.CNN",
         _shape,
         without=("shape", "outputs"),
-        keys={
-            "channels": (Annotated[Widths, pydantic.Field(min_length=1)], (12, 16)),
-            "pooling": (Literal["average", "max"], "average"),
-        },
+        keys={"channels": (Annotated[Widths, pydantic.Field(min_length=1)], (12, 16))},
         images=True,
     )
 )

@@ -60,16 +60,13 @@ class BallContactFlow(AbstractFlow):
         [-2.  0.]
     """
 
-    optimizer: RollingBall
+    optimizer: RollingBall = eqx.field(converter=check_rolling_ball)
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
     variables: ClassVar[Mapping[str, Variable]] = {
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
     }
-
-    def __check_init__(self) -> None:
-        check_rolling_ball(self.optimizer)
 
     def init(self, potential: Potential, params: Params) -> BallContactState:
         """Return the state of a ball that touches at `params`."""

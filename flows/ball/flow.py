@@ -12,6 +12,7 @@ hull of the slopes at the contacts. It stays on the crease, and rests where the 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import diffrax
@@ -24,6 +25,7 @@ from jaxtyping import Array, Int, Real
 from ..core.flow import AbstractEquationFlow, Integrator, Midpoint
 from ..core.potential import Potential
 from ..core.trees import Params
+from ..core.validation import boolean
 from ..core.variables import LOSS, NONE, PARAMETER, STEPS, Variable
 from .equation import BallEquation
 from .nearest_point import largest_curvature
@@ -89,19 +91,14 @@ class BallCentreFlow(AbstractEquationFlow):
         (-2.0, -4.0)
     """
 
-    optimizer: RollingBall
-    curvature: bool = eqx.field(static=True, default=True)
+    optimizer: RollingBall = eqx.field(converter=check_rolling_ball)
+    curvature: bool = eqx.field(static=True, default=True, converter=partial(boolean, "curvature"))
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
     iterates_at: ClassVar[str | None] = "contact"
     failures: ClassVar[tuple[str, ...]] = BallEquation.failures
     failure_detail: ClassVar[str | None] = "detail"
-
-    def __check_init__(self) -> None:
-        check_rolling_ball(self.optimizer)
-        if not isinstance(self.curvature, bool):
-            raise ValueError(f"curvature must be True or False; got {self.curvature!r}.")
 
     @property
     def variables(self) -> Mapping[str, Variable]:

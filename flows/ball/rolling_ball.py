@@ -314,16 +314,17 @@ def _centre(point: Vector, height: Array, slope: Vector, radius: Array) -> tuple
     return point - (radius / w) * slope, height + radius / w
 
 
-def check_rolling_ball(optimizer: RollingBall) -> None:
-    """Check that the optimizer of a flow is a rolling ball.
+def check_rolling_ball(optimizer: RollingBall) -> RollingBall:
+    """Check that the optimizer of a flow is a rolling ball, and return it.
 
     Raises:
         ValueError: If it is not.
     """
-    if not isinstance(optimizer, RollingBall):
-        raise ValueError(
-            f"optimizer must be a RollingBall, whose radius the flow has; got {optimizer!r}."
-        )
+    if isinstance(optimizer, RollingBall):
+        return optimizer
+    raise ValueError(
+        f"optimizer must be a RollingBall, whose radius the flow has; got {optimizer!r}."
+    )
 
 
 @eqx.filter_jit

@@ -116,18 +116,6 @@ class BallSolver(AbstractFlowSolver):
         y0, failure, placed = self.equation.settled(y0, potential)
         return y0, BallSolverState(*self.equation.rates(placed.contacts), placed.cost, failure)
 
-    def init(
-        self,
-        terms: AbstractTerm,
-        t0: ScalarLike,
-        t1: ScalarLike,
-        y0: BallCentreState,
-        args: Potential,
-    ) -> BallSolverState:
-        """Evaluate the velocity at the start."""
-        del terms, t0, t1
-        return self.start(y0, args)[1]
-
     @traced_once
     def step(
         self,

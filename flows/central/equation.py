@@ -39,7 +39,7 @@ from ..core.trees import Params
 from ..curvature.derivatives import Linearised, flat_product, third_derivative_pairs
 from ..curvature.eigenpairs import top_eigenpairs
 from ..curvature.metric import AbstractMetric, IdentityMetric
-from ..linear_algebra.complementarity import PackedComplementarity, solve_packed_complementarity
+from ..linear_algebra.complementarity import Complementarity, solve_packed_complementarity
 from ..linear_algebra.packed_symmetric import modes_of, pack, unpack
 from .state import CentralFlowState, CurvatureModel, Pairs, Response, SlowForces
 
@@ -199,7 +199,7 @@ class CentralEquation(eqx.Module):
         return self.response(forces, model, solve_where(model.near, forces))
 
     def response(
-        self, forces: SlowForces, model: CurvatureModel, found: PackedComplementarity
+        self, forces: SlowForces, model: CurvatureModel, found: Complementarity
     ) -> Response:
         """Return how the flow moves, given the solution of the complementarity problem."""
         if model.responses is None:
@@ -246,13 +246,13 @@ class CentralEquation(eqx.Module):
         return velocity + half * self.metric.inverse(hessian(velocity))
 
 
-def solve_where(needed: Bool[Array, ""], forces: SlowForces) -> PackedComplementarity:
+def solve_where(needed: Bool[Array, ""], forces: SlowForces) -> Complementarity:
     """Solve the complementarity problem of some forces, or return X = 0 where that is known."""
 
-    def known() -> PackedComplementarity:
+    def known() -> Complementarity:
         nothing = jnp.zeros_like(forces.linear)
         none = jnp.zeros((), jnp.int32)
-        return PackedComplementarity(nothing, forces.linear, nothing[0], none, jnp.asarray(True))
+        return Complementarity(nothing, forces.linear, nothing[0], none, jnp.asarray(True))
 
     solve = partial(solve_packed_complementarity, forces.linear, forces.operator)
     return lax.cond(needed, solve, known)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Literal
 
 import diffrax
@@ -13,12 +14,11 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
 
-from ..core.arrays import ScalarLike
 from ..core.flow import AbstractEquationFlow, AbstractResizableFlow, Integrator, Midpoint
 from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params
-from ..core.validation import positive, positive_integer
+from ..core.validation import boolean, positive, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes, top_eigenpairs
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
@@ -34,6 +34,25 @@ _FIRST_MODES = 4
 
 # How much coarser eigenpairs may be where their vectors are not used.
 _VALUES_ONLY = 3
+
+
+def _descent(optimizer: AbstractOptimizer | optax.GradientTransformation) -> AbstractDescent:
+    descent = as_descent(optimizer) or as_optimizer(optimizer)
+    if not isinstance(descent, AbstractDescent):
+        raise ValueError(
+            "optimizer must be GradientDescent, or another AbstractDescent: Central Flow "
+            f"models w' = w - eta g(w), a step without memory; got {optimizer!r}."
+        )
+    return descent
+
+
+def _rank(value: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
+    if value is None or value == "auto":
+        return value
+    rank = positive_integer("rank", value)
+    if rank > _MOST_MODES:
+        raise ValueError(f'rank must be at most {_MOST_MODES}, or "auto"; got {rank}.')
+    return rank
 
 
 class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
@@ -80,43 +99,22 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
         1
     """
 
-    optimizer: AbstractDescent
-    rank: int | Literal["auto"] | None = eqx.field(static=True)
-    relaxation_time: Float[Array, ""]
-    correction: bool = eqx.field(static=True)
-    directions: bool = eqx.field(static=True)
+    optimizer: AbstractDescent = eqx.field(converter=_descent)
+    rank: int | Literal["auto"] | None = eqx.field(static=True, default=None, converter=_rank)
+    relaxation_time: Float[Array, ""] = eqx.field(
+        default=0.25, converter=partial(positive, "relaxation_time")
+    )
+    correction: bool = eqx.field(
+        static=True, default=False, converter=partial(boolean, "correction")
+    )
+    directions: bool = eqx.field(
+        static=True, default=False, converter=partial(boolean, "directions")
+    )
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
     structural_fields: ClassVar[tuple[str, ...]] = ("rank", "correction")
     failures: ClassVar[tuple[str, ...]] = FAILURES
-
-    def __init__(
-        self,
-        optimizer: AbstractOptimizer | optax.GradientTransformation,
-        rank: int | Literal["auto"] | None = None,
-        relaxation_time: ScalarLike = 0.25,
-        correction: bool = False,
-        directions: bool = False,
-    ):
-        descent = as_descent(optimizer) or as_optimizer(optimizer)
-        if not isinstance(descent, AbstractDescent):
-            raise ValueError(
-                "optimizer must be GradientDescent, or another AbstractDescent: Central Flow "
-                f"models w' = w - eta g(w), a step without memory; got {optimizer!r}."
-            )
-        if rank is not None and rank != "auto":
-            rank = positive_integer("rank", rank)
-            if rank > _MOST_MODES:
-                raise ValueError(f'rank must be at most {_MOST_MODES}, or "auto"; got {rank}.')
-        for name, value in (("correction", correction), ("directions", directions)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be True or False; got {value!r}.")
-        self.optimizer = descent
-        self.rank = rank
-        self.relaxation_time = positive("relaxation_time", relaxation_time)
-        self.correction = correction
-        self.directions = directions
 
     @property
     def variables(self) -> Mapping[str, Variable]:

@@ -159,18 +159,6 @@ class CentralSolver(AbstractFlowSolver):
         state = CentralSolverState(model, found.velocity, spent, found.failure)
         return equation.renewed(y0, model, modes, found), state
 
-    def init(
-        self,
-        terms: diffrax.AbstractTerm,
-        t0: ScalarLike,
-        t1: ScalarLike,
-        y0: CentralFlowState,
-        args: Potential,
-    ) -> CentralSolverState:
-        """Evaluate the model at the start."""
-        del terms, t0, t1
-        return self.start(y0, args)[1]
-
     @traced_once
     def step(
         self,

@@ -139,6 +139,17 @@ def proper_fraction(name: str, value: object) -> float:
     return float(value)
 
 
+def boolean(name: str, value: object) -> bool:
+    """Check that `value` is True or False.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}.")
+    return value
+
+
 def text(name: str, value: object) -> str:
     """Check that `value` is a string.
 

@@ -1,12 +1,12 @@
 """Gradient flow: an optimizer's limit of small steps, and its first backward-error correction."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PyTree, Real
 
 from ..core.cost import Cost
@@ -14,6 +14,7 @@ from ..core.flow import AbstractFlow
 from ..core.optimizer import AbstractGradientMethod, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, scaled
+from ..core.validation import boolean
 from ..core.variables import LOSS, Variable
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, increments_in_time, moving
@@ -80,22 +81,14 @@ class GradientFlow(AbstractFlow):
         0.073
     """
 
-    optimizer: AbstractOptimizer
-    correction: bool = eqx.field(static=True)
+    optimizer: AbstractOptimizer = eqx.field(converter=as_optimizer)
+    correction: bool = eqx.field(
+        static=True, default=False, converter=partial(boolean, "correction")
+    )
 
     variables: ClassVar[Mapping[str, Variable]] = {
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
     }
-
-    def __init__(
-        self,
-        optimizer: AbstractOptimizer | optax.GradientTransformation,
-        correction: bool = False,
-    ):
-        if not isinstance(correction, bool):
-            raise ValueError(f"correction must be True or False; got {correction!r}.")
-        self.optimizer = as_optimizer(optimizer)
-        self.correction = correction
 
     def init(self, potential: Potential, params: Params) -> GradientFlowState | PhasePoint:
         """Return the state at `params`, which is that of an optimizer that starts there.

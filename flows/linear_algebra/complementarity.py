@@ -18,6 +18,8 @@ Both see the problem in units and a scaled basis of its own, `complementarity_pr
 matrices are vectors here, as in `packed_symmetric`.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,8 @@ class Complementarity(eqx.Module):
     """Solution of a semidefinite complementarity problem.
 
     Attributes:
-        solution: X. It is not unique where B is singular; B[X] and S are.
+        solution: X, (k, k), or packed as in `packed_symmetric`. It is not unique where B is
+            singular; B[X] and S are.
         slack: S = A + B[X], computed from X: unit of A.
         residual: The largest of -min eig(X) / x, -min eig(S) / |A| and |<X, S>| / (x |A|), and 0.
             Here |.| is the Frobenius norm and x = max(|X|, |A| / |B|) gives the unit of X, so that
@@ -73,18 +76,8 @@ class Complementarity(eqx.Module):
         (True, True)
     """
 
-    solution: Matrix
-    slack: Matrix
-    residual: Scalar
-    iterations: Int[Array, ""]
-    converged: Bool[Array, ""]
-
-
-class PackedComplementarity(eqx.Module):
-    """As `Complementarity`, with the matrices packed as in `packed_symmetric`."""
-
-    solution: Vector
-    slack: Vector
+    solution: Float[Array, "..."]
+    slack: Float[Array, "..."]
     residual: Scalar
     iterations: Int[Array, ""]
     converged: Bool[Array, ""]
@@ -348,18 +341,21 @@ def solve_complementarity(
                 f"{name} must have shape {shape} and dtype {linear.dtype}; got shape "
                 f"{tuple(array.shape)} and dtype {array.dtype}."
             )
-    limit = complementarity_tolerance(linear.dtype) if tolerance is None else tolerance
+    allowed = complementarity_tolerance(linear.dtype) if tolerance is None else tolerance
+    given = pack(linear), pack_operator(operator), None if start is None else pack(start)
     # On accelerators the default precision of a float32 product is not that of float32.
     with jax.default_matmul_precision("highest"):
-        return _solve_complementarity(
-            linear, operator, start, jnp.asarray(limit, linear.dtype), max_iterations
-        )
+        found = _solve_packed(*given, jnp.asarray(allowed, linear.dtype), max_iterations)
+    solution, slack = unpack(found.solution, modes), unpack(found.slack, modes)
+    return dataclasses.replace(found, solution=solution, slack=slack)
 
 
 def solve_packed_complementarity(
     linear: Vector, operator: Square, *, max_iterations: int = 50
-) -> PackedComplementarity:
+) -> Complementarity:
     """Solve a problem of packed matrices, as in `packed_symmetric`; see `solve_complementarity`.
+
+    The matrices of the solution are packed, too.
 
     Args:
         linear: A, (n,), n = k (k + 1) / 2.
@@ -371,24 +367,9 @@ def solve_packed_complementarity(
         return _solve_packed(linear, operator, None, limit, max_iterations)
 
 
-def _solve_complementarity(
-    linear: Matrix, operator: Operator, start: Matrix | None, tolerance: Scalar, limit: int
-) -> Complementarity:
-    packed = None if start is None else pack(start)
-    found = _solve_packed(pack(linear), pack_operator(operator), packed, tolerance, limit)
-    modes = linear.shape[0]
-    return Complementarity(
-        solution=unpack(found.solution, modes),
-        slack=unpack(found.slack, modes),
-        residual=found.residual,
-        iterations=found.iterations,
-        converged=found.converged,
-    )
-
-
 def _solve_packed(
     linear: Vector, operator: Square, start: Vector | None, tolerance: Scalar, limit: int
-) -> PackedComplementarity:
+) -> Complementarity:
     if linear.size == 1:
         solution, iterations = _scalar_problem(linear, operator), jnp.zeros((), jnp.int32)
     else:
@@ -396,7 +377,7 @@ def _solve_packed(
         found, iterations = _solve(*fixed, tolerance, limit)
         solution = _attach(linear, operator, lax.stop_gradient(found))
     residual = _residual(*lax.stop_gradient((linear, operator, solution)))
-    return PackedComplementarity(
+    return Complementarity(
         solution=solution,
         slack=linear + operator @ solution,
         residual=residual,

@@ -7,6 +7,7 @@ once, the whole basis is used rather than a three-term recurrence, and no produc
 pair that has converged: along a path it takes half the products of LOBPCG.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -103,15 +104,12 @@ def _expand(product: Callable[[Vector], Vector], count: int, state: _State) -> _
     image = product(new)
     basis = state.basis.at[state.size].set(new)
     row = basis @ image
-    state = _State(
+    state = dataclasses.replace(
+        state,
         basis=basis,
         images=state.images.at[state.size].set(image),
         projected=state.projected.at[state.size].set(row).at[:, state.size].set(row),
         size=state.size + (~stalled).astype(jnp.int32),
-        values=state.values,
-        coefficients=state.coefficients,
-        residuals=state.residuals,
-        expansion=state.expansion,
         products=state.products + 1,
         stalled=stalled,
     )

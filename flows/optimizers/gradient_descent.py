@@ -1,10 +1,11 @@
 """Gradient descent, the simplest of the maps that the flows model."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from ..core.arrays import ScalarLike
 from ..core.cost import Cost
 from ..core.optimizer import AbstractDescent, AbstractGradientMethod
 from ..core.potential import Potential
@@ -46,10 +47,7 @@ class GradientDescent(AbstractDescent, AbstractGradientMethod):
         0.729
     """
 
-    learning_rate: Float[Array, ""]
-
-    def __init__(self, learning_rate: ScalarLike):
-        self.learning_rate = positive("learning_rate", learning_rate)
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
 
     def init(self, params: Params) -> GradientDescentState:
         """Return the state at `params`."""

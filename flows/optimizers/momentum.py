@@ -5,12 +5,13 @@ Both carry m' = beta m + g with the gradient at the current iterate. The heavy b
 follow the gradient at the rate eta / (1 - beta).
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.arrays import ScalarLike
 from ..core.cost import Cost
 from ..core.optimizer import AbstractGradientMethod, AbstractIncrementalOptimizer
 from ..core.potential import Potential
@@ -67,12 +68,8 @@ class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
         0.486
     """
 
-    learning_rate: Float[Array, ""]
-    momentum: Float[Array, ""]
-
-    def __init__(self, learning_rate: ScalarLike, momentum: ScalarLike):
-        self.learning_rate = positive("learning_rate", learning_rate)
-        self.momentum = fraction("momentum", momentum)
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
 
     def init(self, params: Params) -> MomentumState:
         """Return the state at `params`, at rest."""
@@ -137,12 +134,8 @@ class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
         0.5591
     """
 
-    learning_rate: Float[Array, ""]
-    momentum: Float[Array, ""]
-
-    def __init__(self, learning_rate: ScalarLike, momentum: ScalarLike):
-        self.learning_rate = positive("learning_rate", learning_rate)
-        self.momentum = fraction("momentum", momentum)
+    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
 
     def init(self, params: Params) -> MomentumState:
         """Return the state at `params`, at rest."""

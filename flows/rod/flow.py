@@ -35,7 +35,7 @@ from ..core.flow import (
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params
-from ..core.validation import fraction, non_negative_integer, positive_integer
+from ..core.validation import boolean, fraction, non_negative_integer, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
 from ..optimizers.optax_optimizer import as_optimizer
@@ -115,7 +115,9 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     share: Float[Array, ""] = eqx.field(
         default=0.99, converter=partial(fraction, "share"), kw_only=True
     )
-    alignment: bool = eqx.field(static=True, default=True, kw_only=True)
+    alignment: bool = eqx.field(
+        static=True, default=True, converter=partial(boolean, "alignment"), kw_only=True
+    )
     dense_limit: int = eqx.field(
         static=True,
         default=DENSE_LIMIT,
@@ -127,10 +129,6 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     time_unit: ClassVar[str] = STEPS
     structural_fields: ClassVar[tuple[str, ...]] = ("rank", "alignment", "dense_limit")
     failures: ClassVar[tuple[str, ...]] = RodEquation.failures
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.alignment, bool):
-            raise ValueError(f"alignment must be True or False; got {self.alignment!r}.")
 
     @property
     def variables(self) -> Mapping[str, Variable]:

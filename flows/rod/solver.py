@@ -34,7 +34,7 @@ PROPORTIONAL, INTEGRAL, SAFETY = 0.2, 0.4, 0.8
 # The first step to try, in steps of the optimizer: the controller shortens it where rods swing.
 _FIRST_STEP = 0.5
 
-# The failure of a step that needs more stages: `too_long_failure` of the flow.
+# The failure of a step that needs more stages: next to those of the equation.
 _TOO_LONG = len(RodEquation.failures) + 1
 
 
@@ -122,13 +122,6 @@ class RodSolver(AbstractFlowSolver):
             inner = self.equation.slope(y0, potential)
             spent = self.equation.point_cost * inner.points
         return y0, RodSolverState(inner, self._projected(spent), failure)
-
-    def init(
-        self, terms: AbstractTerm, t0: ScalarLike, t1: ScalarLike, y0: RodState, args: Potential
-    ) -> RodSolverState:
-        """Evaluate the slope at the start."""
-        del terms, t0, t1
-        return self.start(y0, args)[1]
 
     @traced_once
     def step(

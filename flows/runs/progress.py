@@ -1,6 +1,7 @@
 """A progress bar on standard error: the one of this project, which experiments use too."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -42,6 +43,7 @@ class ProgressBar:
         self._label = label
         self._unit = unit
         self._transient = transient
+        self._since = time.perf_counter()
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> "ProgressBar":
@@ -55,14 +57,18 @@ class ProgressBar:
             self._bar.stop()
             self._bar = None
 
-    def update(self, done: int | None = None, label: str | None = None) -> None:
-        """Say how much is done, or what is being worked on from now on."""
-        if self._bar is None:
-            return
-        (task,) = self._bar.tasks
-        self._bar.update(task.id, completed=done, description=label)
-        if task.speed is not None:
-            self._bar.update(task.id, rate=f"{task.speed:,.3g} {self._unit}/s")
+    def working_on(self, label: str) -> None:
+        """Say what is worked on from now on."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=label)
+
+    def reached(self, done: int) -> None:
+        """Say how much is done; the rate shown is that since the last call."""
+        now = time.perf_counter()
+        rate = f"{(done - self._done) / max(now - self._since, 1e-9):,.3g} {self._unit}/s"
+        self._since, self._done = now, done
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, rate=rate)
 
     def _shown(self) -> "rich.progress.Progress":
         # rich takes longer to import than a short run takes.
@@ -101,6 +107,6 @@ def reporting(progress: Progress, name: str, total: int) -> Iterator[Callable[[i
         yield lambda done: progress(done, total)
     elif progress:
         with ProgressBar(total, label=name) as bar:
-            yield bar.update
+            yield bar.reached
     else:
         yield lambda done: None

@@ -1,7 +1,8 @@
 """Solvers that keep the state of a projected flow on its surface."""
 
 import abc
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -14,28 +15,36 @@ from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 
 
-def too_long_failure(flow: AbstractProjectedFlow) -> int:
-    """Return the number of the failure of a step that is too long for its solver.
-
-    It follows those of the flow, which are counted from 1 too.
-    """
-    return len(flow.failures) + 1
+def _started(
+    solver: "AbstractFlowSolver",
+    terms: diffrax.AbstractTerm,
+    t0: RealScalarLike,
+    t1: RealScalarLike,
+    y0: PyTree[Array],
+    args: Potential,
+) -> PyTree[Array]:
+    """Return the solver's state at the start, for diffrax."""
+    del terms, t0, t1
+    return solver.start(y0, args)[1]
 
 
 class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
     """A solver made for one kind of flow: an accepted step ends where `project` would put it.
 
     Its state has the attributes `cost`, a `Cost` that counts what accepted steps have spent since
-    the start, and `failure`, as `project` returns it, or `too_long_failure`. A step that must not
-    be accepted returns the result `nonlinear_divergence`, which ends the run where the step size
-    does not adapt, with an infinite error, so that an adaptive controller shortens it. A step that
-    no shorter one could save returns an error of zero: it is accepted, and its result ends the run.
+    the start, and `failure`, as `project` returns it, or one more than the equation knows where a
+    step needs too many stages. A step that must not be accepted returns the result
+    `nonlinear_divergence`, which ends the run where the step size does not adapt, with an infinite
+    error, so that an adaptive controller shortens it. A step that no shorter one could save returns
+    an error of zero: it is accepted, and its result ends the run.
 
     Attributes:
         equation: The right-hand side that it integrates, `flow.equation`.
     """
 
     equation: eqx.AbstractVar[eqx.Module]
+
+    init: ClassVar[Callable[..., PyTree[Array]]] = _started
 
     @abc.abstractmethod
     def prepared(

@@ -47,7 +47,8 @@ def load_digits(
 
 @checked
 def load_other_digits(
-    examples: PositiveInteger | None = None, classes: Annotated[int, WholeNumber(2, 9)] = 5
+    examples: PositiveInteger | None = None,
+    classes: Annotated[int, WholeNumber(least=2, most=9)] = 5,
 ) -> Dataset:
     """Load the digits classes..9, out of distribution for a model of the digits below `classes`.
 

@@ -27,8 +27,8 @@ from experiments.studies import AbstractStudy, Conclusion, StudyExperiment
 from experiments.sweep import task as sweep_task
 from experiments.sweep.batch import Batch
 from experiments.sweep.workers import Workers
-from experiments.system.progress import ProgressBar
 from experiments.tables import SweepExperiment
+from flows.runs.progress import ProgressBar
 from tests.experiments.configs import STUDY, VALLEY, config, values, write
 from tests.experiments.runs import assert_same_results, noting_what_is_synchronised, quietly
 
@@ -279,6 +279,5 @@ def test_a_part_and_a_batch_are_on_the_disk_before_they_count_as_complete(
         loaded = validate({**BARE, "sweep": {"over": [{"key": "seed", "values": [0, 1]}]}})
         assert isinstance(loaded, SweepExperiment)
         task = sweep_task.SweepTask(tmp_path, loaded, [], Workers())
-    with ProgressBar(task.length, 0, task.unit, show=False) as silence:
-        task.compute(store, silence)
+    task.compute(store, ProgressBar(task.length))
     assert complete == (["first", "second"] if kind == "study" else ["batch-00000"])
