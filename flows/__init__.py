@@ -113,6 +113,7 @@ from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
 from .optimizers.stability import critical_sharpness
 from .oscillation.flow import ParityFlow
+from .oscillation.solver import ParitySolver
 from .oscillation.state import ParityState, PolarParityState
 from .rod.flow import RodFlow
 from .rod.solver import RodSolver
@@ -166,6 +167,7 @@ __all__ = [
     "Nesterov",
     "OptaxOptimizer",
     "ParityFlow",
+    "ParitySolver",
     "ParityState",
     "PolarParityState",
     "Potential",

@@ -24,8 +24,7 @@ from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, moving
-from ..solvers.chebyshev import RungeKuttaChebyshev
-from .equation import MOST_ORDER, ParityEquation, stiffest_rate
+from .equation import MOST_ORDER, ParityEquation
 from .observables import (
     ALIGNMENT,
     HALF_DIFFERENCE,
@@ -34,6 +33,7 @@ from .observables import (
     half_difference,
     predicted,
 )
+from .solver import ParitySolver, PartwiseController, largest
 from .start import fitted, split
 from .state import ParityState, PolarParityState
 
@@ -312,11 +312,16 @@ class ParityFlow(AbstractFollowedFlow):
         return alignment(potential, params, kept, memory)
 
     def integrator(self, dtype: DTypeLike) -> Integrator:
-        """Return the stabilised solver that suits the flow's stiff, real rates."""
-        solver = RungeKuttaChebyshev(
-            spectral_radius=-stiffest_rate(self.order, _FASTEST_MULTIPLIER)
-        )
-        return Integrator(solver, diffrax.PIDController(rtol=1e-4, atol=1e-6))
+        """Return the solver made for this flow, for gradient descent; else one that suits it.
+
+        The stiff rates are real then, else complex. Tolerances are ...
+        """
+        if self.noise is None and isinstance(self.optimizer, AbstractDescent):
+            inner = diffrax.PIDController(
+                rtol=1e-4, atol=1e-12, norm=largest, pcoeff=0.3, icoeff=0.4, safety=0.8
+            )
+            return Integrator(ParitySolver(self.equation), PartwiseController(inner))
+        return Integrator(diffrax.Tsit5(), diffrax.PIDController(rtol=1e-4, atol=1e-8))
 
     @property
     def cost(self) -> Cost:

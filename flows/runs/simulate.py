@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
 from ..core.flow import (
-    AbstractEquationFlow,
     AbstractFlow,
     AbstractFollowedFlow,
     AbstractProjectedFlow,
@@ -247,9 +246,7 @@ def _fitted(
         ValueError: If it is made for another kind of flow.
     """
     if isinstance(solver, AbstractFlowSolver):
-        if not isinstance(flow, AbstractEquationFlow) or type(solver.equation) is not type(
-            flow.equation
-        ):
+        if type(solver.equation) is not type(getattr(flow, "equation", None)):
             raise ValueError(
                 f"solver must be one for {type(flow).__name__}, or for any flow such as Tsit5(); "
                 f"got {type(solver).__name__}, made for {type(solver.equation).__name__}."

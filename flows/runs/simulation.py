@@ -28,7 +28,7 @@ from ..measurements.base import AbstractMeasurement
 from ..solvers.controllers import GuardedController
 from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per_step, solver_cost
 from ..solvers.field import ShiftedField
-from ..solvers.projection import AbstractFlowSolver
+from ..solvers.projection import AbstractFlowSolver, ProjectedSolver
 from .arguments import Provenance
 from .segments import AbstractRunState
 
@@ -161,7 +161,7 @@ class SimulationProblem(eqx.Module):
         a few operations then, not as many for each leaf, and takes a third less time to compile.
         """
         leaves = jax.tree.leaves(flow_state)
-        structured = isinstance(self.flow, AbstractProjectedFlow) or (
+        structured = isinstance(self.solver, AbstractFlowSolver | ProjectedSolver) or (
             self.adaptive and self.controller.norm is not optimistix.rms_norm
         )
         if (

@@ -140,7 +140,7 @@ def chebyshev_step(
     return last
 
 
-def _step_with_slopes(
+def chebyshev_step_with_slopes(
     field: Callable[[Array, Any], PyTree[Array]],
     t0: Array,
     step: Array,
@@ -283,7 +283,9 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
 
         # The slope at the start was the last thing that the step before evaluated.
         known, slope = ~jnp.asarray(made_jump), solver_state.slope
-        y1, f0, f1 = _step_with_slopes(field, t0, step, y0, slope, known, stages, self.most_stages)
+        y1, f0, f1 = chebyshev_step_with_slopes(
+            field, t0, step, y0, slope, known, stages, self.most_stages
+        )
         error = chebyshev_error(step, y0, y1, f0, f1)
         error = jax.tree.map(lambda e: jnp.where(too_many, jnp.inf, e), error)
         # What the interpolation between the ends takes: values, and slopes times the step.

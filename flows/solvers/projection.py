@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core.arrays import BoolScalarLike, RealScalarLike
-from ..core.flow import AbstractEquationFlow, AbstractProjectedFlow
+from ..core.flow import AbstractFlow, AbstractProjectedFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 
@@ -47,9 +47,7 @@ class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
     init: ClassVar[Callable[..., PyTree[Array]]] = _started
 
     @abc.abstractmethod
-    def prepared(
-        self, flow: AbstractEquationFlow, smallest: Float[Array, ""]
-    ) -> "AbstractFlowSolver":
+    def prepared(self, flow: AbstractFlow, smallest: Float[Array, ""]) -> "AbstractFlowSolver":
         """Return the solver for a run.
 
         Args:
