@@ -39,6 +39,9 @@ MOST_ORDER = 4
 # of the order of |d|^2: the two are equal here, relative to the size of the centre.
 _LINEAR_BELOW = 1 / 3
 
+# The logarithm of the fastest growth by rounding: far faster than any step resolves.
+_LARGEST_SOURCE = 10.0
+
 Increment = Callable[[Array, Point], Point]
 Halves = tuple[Point, Point]
 Sums = tuple[Float[Array, "row phase"], ...]
@@ -94,9 +97,8 @@ class ParityEquation(eqx.Module):
             return ParityState(centre, difference, passing)
         # d moves by e^l times `difference`; rounding adds half its variance to the growth of l.
         along = dot(state.direction, difference)
-        source = 0.5 * self._rounding(state) * jnp.exp(-2 * state.log_length)
         turning = add_scaled(difference, -along, state.direction)
-        return PolarParityState(centre, turning, along + source, passing)
+        return PolarParityState(centre, turning, along + self._source(state), passing)
 
     def combined(
         self,
@@ -143,12 +145,14 @@ class ParityEquation(eqx.Module):
         (_, _, sums), _ = lax.scan(doubled, carry, jnp.asarray(coefficients.T, centre.dtype))
         return sums
 
-    def _rounding(self, state: PolarParityState) -> Float[Array, ""]:
-        """Return s^2 = u^2 sum_i (n_i c_i)^2 / 12, the variance of a step's rounding along n."""
+    def _source(self, state: PolarParityState) -> Float[Array, ""]:
+        """Return s^2 / (2 |d|^2), s^2 = u^2 sum_i (n_i c_i)^2 / 12 a step's rounding along n."""
         if self.noise is None:
             return jnp.zeros_like(state.log_length)
         along = jax.tree.map(jnp.multiply, state.direction, state.centre)
-        return self.noise**2 / 12 * squared_norm(along)
+        # As one power, which overflows only where the source would leave no such length alone.
+        logarithm = jnp.log(self.noise**2 / 24 * squared_norm(along)) - 2 * state.log_length
+        return jnp.exp(jnp.minimum(logarithm, _LARGEST_SOURCE))
 
     @property
     def cost(self) -> Cost:
