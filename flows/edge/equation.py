@@ -17,8 +17,9 @@ from .state import EdgeState
 Curvature = Literal["rod", "centre"]
 Growth = Literal["log", "linear"]
 
-# A difference of two gradients loses u |c| / a of the rod's curvature to rounding, relative to it;
-# the curvature at the centre differs from it by the order of (a / |c|)^2. Both are equal here.
+# A difference of two gradients loses a fraction u x / a of the rod's curvature to rounding, x being
+# how far along v the origin and the minimum are; the curvature at the centre differs from it by
+# the order of (a / x)^2. Both are equal where a is x times this power of u.
 _CENTRE_BELOW = 1 / 3
 
 
@@ -74,22 +75,24 @@ class EdgeEquation(eqx.Module):
         )
         mean = jax.tree.map(lambda g: 0.5 * (g[0] + g[1]), ends)
         product = hvp(potential, state.centre, direction)
-        quotient = curvature = dot(direction, product)
-        if self.curvature == "rod":
-            half = jax.tree.map(lambda g: 0.5 * (g[0] - g[1]), ends)
-            short = length < jnp.finfo(length.dtype).eps ** _CENTRE_BELOW * norm(state.centre)
-            along_rod = dot(direction, half) / jnp.where(short | (length == 0), 1, length)
-            curvature = jnp.where(short | (length == 0), quotient, along_rod)
-        return EdgeForces(mean, product, quotient, curvature)
+        quotient = dot(direction, product)
+        if self.curvature == "centre":
+            return EdgeForces(mean, product, quotient, quotient)
+        placed = norm(jax.tree.map(jnp.multiply, direction, state.centre))
+        rounding = jnp.abs(quotient) * placed + jnp.abs(dot(direction, mean))
+        least = jnp.finfo(length.dtype).eps ** _CENTRE_BELOW
+        short = (length == 0) | (length * jnp.abs(quotient) < least * rounding)
+        half = jax.tree.map(lambda g: 0.5 * (g[0] - g[1]), ends)
+        along_rod = dot(direction, half) / jnp.where(short, 1, length)
+        return EdgeForces(mean, product, quotient, jnp.where(short, quotient, along_rod))
 
     def _growth_rate(self, curvature: Float[Array, ""]) -> Float[Array, ""]:
         """Return d(log a)/dt."""
         multiplier = self.learning_rate.astype(curvature.dtype) * curvature - 1
         if self.growth == "linear":
             return multiplier - 1
-        # What a step would make zero keeps its rounding error.
-        least = jnp.finfo(curvature.dtype).eps
-        return jnp.log(jnp.maximum(jnp.abs(multiplier), least))
+        # A step that would make the oscillation zero leaves its rounding error of it.
+        return jnp.log(jnp.maximum(jnp.abs(multiplier), jnp.finfo(curvature.dtype).eps))
 
     @property
     def cost(self) -> Cost:
