@@ -1,6 +1,7 @@
 """Edge Flow against closed forms, two-cycles, and gradient descent."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -42,7 +43,7 @@ def curved(w: jax.Array) -> jax.Array:
 
 @pytest.mark.parametrize("growth", ["linear", "log"])
 def test_on_a_quadratic_the_half_difference_is_a_matrix_exponential(growth):
-    """The centre is exp(-eta H t) c_0; a v = exp((eta H - 2) t) a_0 v_0 for linear growth (Oja's flow)."""
+    """The centre is exp(-eta H t) c_0; for linear growth a v = exp((eta H - 2) t) a_0 v_0."""
     spectrum = jnp.asarray([7.0, 6.0, 1.0])
     start, difference = jnp.asarray([1.0, -2.0, 0.5]), jnp.asarray([0.1, 0.2, -0.3])
     flow = EdgeFlow(GradientDescent(ETA), growth=growth, start="given", difference=difference)
@@ -205,25 +206,31 @@ def test_vmap_and_grad_go_through_a_run():
 
     def end(learning_rate: jax.Array) -> jax.Array:
         flow = EdgeFlow(GradientDescent(learning_rate))
-        run = simulate(flow, VALLEY, jnp.asarray([0.1, 6.7]), 4, save_every=4, **ACCURATE)
+        # Steps of one length: their program compiles in half the time.
+        start = jnp.asarray([0.1, 6.7])
+        run = simulate(flow, VALLEY, start, 4, save_every=4, solver=diffrax.Heun(), dt0=0.25)
         return run.params[-1, 1] + run.observables["half_difference_length"][-1]
 
     step = 1e-4
-    batch = jax.jit(jax.vmap(end))(jnp.asarray([ETA, ETA - step, ETA + step]))
-    value, slope = jax.jit(jax.value_and_grad(end))(jnp.asarray(ETA))
-    assert_trees_close(value, batch[0], rtol=1e-9)
-    # The differences' error is of the order of step^2, and of the tolerance over the step.
-    assert_trees_close(slope, (batch[2] - batch[1]) / (2 * step), rtol=1e-4, atol=0.0)
+    rates = jnp.asarray([ETA, ETA - step, ETA + step])
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(end)))(rates)
+    assert_trees_close(values[0], end(rates[0]), rtol=1e-12)
+    # The differences' error is of the order of step^2.
+    assert_trees_close(slopes[0], (values[2] - values[1]) / (2 * step), rtol=1e-5, atol=0.0)
 
 
 def test_single_precision_runs_in_single_precision():
-    """Every array is float32, and the valley is tracked as in double precision."""
-    optimizer, start = GradientDescent(ETA), ABOVE.astype(jnp.float32)
-    run = simulate(EdgeFlow(optimizer), VALLEY, start, 1000)
+    """Every array is float32, and the flow is that of double precision.
+
+    Gradient descent is not: in single precision its oscillation restarts from rounding errors here.
+    """
+    optimizer = GradientDescent(ETA)
+    run = simulate(EdgeFlow(optimizer), VALLEY, ABOVE.astype(jnp.float32), 1000)
     dtypes = {x.dtype for x in jax.tree.leaves((run.params, run.observables))}
     assert dtypes == {jnp.dtype("float32")}
-    discrete = iterate(optimizer, VALLEY, start, 1000)
-    assert tracking_error(run, discrete) == pytest.approx(0.0597, rel=0.05)
+    discrete = iterate(optimizer, VALLEY, ABOVE, 1000)
+    in_double = eqx.tree_at(lambda x: x.params, run, run.params.astype(float))
+    assert tracking_error(in_double, discrete) == pytest.approx(0.0597, rel=0.05)
 
 
 def test_without_an_oscillation_the_centre_is_on_gradient_flow():
