@@ -1,7 +1,5 @@
 """Edge Flow's table (a reconstruction of arXiv 2606.18080)."""
 
-from typing import Literal
-
 from .flows import FLOWS, flow_table
 
 FLOWS.add(
@@ -12,8 +10,7 @@ FLOWS.add(
         batched=True,
         # The centre and the half-difference.
         vectors=2,
-        # A config has no way to give the half-difference itself.
-        keys={"start": (Literal["top", "fit"], "top")},
-        without=("difference",),
+        # The tracks of a run begin together, at step 0; a config cannot give a half-difference.
+        without=("start", "burn", "half_width", "degree", "difference"),
     )
 )
