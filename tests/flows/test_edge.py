@@ -94,15 +94,17 @@ def test_the_curvature_at_the_centre_has_no_two_cycle_of_the_quartic(growth, rat
     assert lengths[-1] > 10 * 0.1**0.5
 
 
-@pytest.mark.parametrize(("growth", "error"), [("linear", 0.0033), ("log", 0.0016)])
+@pytest.mark.parametrize(("growth", "error"), [("linear", 0.00348), ("log", 0.00173)])
 def test_the_length_follows_gradient_descent_to_the_two_cycle(growth, error):
-    """THEORY 8.5's errors of |d|; it does not say the start, which is our choice."""
+    """The error of |d| over its mean, converged; THEORY 8.5 has 0.0033 and 0.0016, from a start
+    and over steps that it does not say.
+    """
     start = jnp.asarray([0.05])
     discrete = iterate(GradientDescent(1.0), well, start, 200)
     run = simulate(EdgeFlow(GradientDescent(1.0), growth=growth), well, start, 200, **ACCURATE)
     expected = jnp.abs(discrete.params[:, 0])
     difference = jnp.abs(run.observables["half_difference_length"] - expected)
-    assert jnp.mean(difference) / jnp.mean(expected) == pytest.approx(error, rel=0.1)
+    assert jnp.mean(difference) / jnp.mean(expected) == pytest.approx(error, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,10 @@ def test_the_observables_are_what_they_say():
     ("arguments", "message"),
     [
         ({"optimizer": HeavyBall(0.1, 0.9)}, "optimizer must be GradientDescent.*HeavyBall"),
-        ({"optimizer": optax.adam(0.1)}, "optimizer must be GradientDescent.*adam|Optax|Gradient"),
+        (
+            {"optimizer": optax.adam(0.1)},
+            "optimizer must be GradientDescent.*without memory; got Grad",
+        ),
         ({"curvature": "rods"}, 'curvature must be "rod" or "centre"; got \'rods\''),
         ({"growth": "exp"}, 'growth must be "log" or "linear"; got \'exp\''),
         ({"start": "split"}, 'start must be "top" or "fit" or "given"; got \'split\''),
