@@ -29,6 +29,11 @@ differential equation for that path, and three choices make it:
     Slow field and oscillation at once: c and the half-difference d, w_t = c_t + (-1)^t d_t, which
     the optimizer moves exactly by its doubled map Phi on (c, d). Closure: none is needed; the flow
     is log(Phi) as a series of forward differences, to order p. This project's own.
+`EdgeFlow(optimizer)`
+    Slow field: the average over the ends c + a v and c - a v of one oscillation, as for a rod.
+    Oscillation: its direction v and its length a. Closure: their own equations; v turns towards the
+    top eigenvector of H, and a grows where the curvature along v is above the threshold. A
+    reconstruction from the abstract of arXiv 2606.18080.
 `BallCentreFlow(optimizer)`
     For a `RollingBall`. Slow field: gradient flow on the ironed landscape, on which the ball's
     centre moves. Oscillation: none. Closure: in a crease, where the ball touches in several points,
@@ -47,7 +52,7 @@ Rooms, each of which imports only from those below it:
 
     runs            simulate, iterate: compiled segments, saves, failures, progress
     measurements    what is measured along a run, and how well a flow tracks an optimizer
-    gradient  central  rod  oscillation  ball  mechanics        one family of flows each
+    gradient  central  rod  oscillation  edge  ball  mechanics  one family of flows each
     curvature       products with the Hessian, its eigenpairs, third derivatives
     optimizers  solvers  linear_algebra             maps; diffrax; small dense problems
     core            flow, optimizer, potential, trajectory, cost, validation
@@ -95,6 +100,8 @@ from .core.trajectory import Neighbours, SimulationError, Trajectory, concatenat
 from .core.variables import STEPS, TIME, Variable
 from .curvature.derivatives import hvp, linearise_gradient, third_derivative, third_derivatives
 from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
+from .edge.flow import EdgeFlow
+from .edge.state import EdgeState
 from .gradient.flow import GradientFlow
 from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
 from .measurements.along_path import measure
@@ -153,6 +160,8 @@ __all__ = [
     "DenseRodState",
     "DissipativeFlow",
     "DissipativeState",
+    "EdgeFlow",
+    "EdgeState",
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",

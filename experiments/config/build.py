@@ -20,8 +20,9 @@ from ..studies import AbstractStudy, StudyExperiment
 from ..system.errors import ConfigError, Problem
 from ..tables import AbstractToyTable, BuildError, Experiment, building, check_numbers
 
-# What a run adds to the results by itself.
-_OF_THE_RUN = dict.fromkeys(("distance", "displacement", "half_difference"), flows.Variable("", ""))
+# What a run adds by itself to the results of its optimizer, and to those of its flows.
+_OF_THE_OPTIMIZER = {"half_difference": flows.Variable("", "")}
+_OF_A_FLOW = dict.fromkeys(("distance", "displacement"), flows.Variable("", ""))
 
 
 class BuiltFlow(NamedTuple):
@@ -151,9 +152,9 @@ def _measurements(config: Experiment) -> list[AbstractMeasurement]:
 def _check_names_differ(
     measurements: Sequence[AbstractMeasurement], built: Sequence[BuiltFlow]
 ) -> None:
-    measured = [_OF_THE_RUN, *(one.variables for one in measurements)]
+    measured = [_OF_A_FLOW, *(one.variables for one in measurements)]
     with building("measurements"):
-        merge_variables(measured)
+        merge_variables([_OF_THE_OPTIMIZER, *measured])
     for index, one in enumerate(built):
         with building(f"flows[{index}]"):
             merge_variables([*measured, one.flow.variables])

@@ -22,6 +22,7 @@ from ..core.trees import Params, norm
 from ..core.validation import as_params, non_negative_integer, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
+from ..optimizers.local_fit import fitted
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, moving
 from ..solvers.chebyshev import RungeKuttaChebyshev
@@ -35,7 +36,7 @@ from .observables import (
     predicted,
 )
 from .solver import ParitySolver, PartwiseController, largest
-from .start import fitted, split
+from .start import split
 from .state import ParityState, PolarParityState
 
 Start = Literal["fit", "split", "given"]

@@ -22,9 +22,9 @@ from flows import (
     simulate,
     tracking_error,
 )
+from flows.optimizers.local_fit import fit_weights
 from flows.optimizers.phase_space import moving
 from flows.oscillation.equation import ParityEquation, neglected_weights, weights
-from flows.oscillation.start import fit_weights
 from potentials import Quadratic, Quartic, SharpValley
 from tests.helpers import as_users_run, assert_trees_close
 
