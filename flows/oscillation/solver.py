@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core.arrays import BoolLike, BoolScalarLike, RealScalarLike, ScalarLike
+from ..core.arrays import DENSE_LIMIT, BoolLike, BoolScalarLike, RealScalarLike, ScalarLike
 from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.flow import AbstractFlow
@@ -40,12 +40,17 @@ _AHEAD = 0.5
 
 _FIRST_STEP = 0.5
 
-# Below this share of the state a movement, and an oscillation, are as good as none.
-_FLOOR = {"float32": 1e-5, "float64": 1e-8}
+# For the errors of a step: the least size of the centre, and below which share of that the
+# half-difference counts as zero.
+_FLOORS = {"float32": (1e-3, 1e-5), "float64": (1e-6, 1e-9)}
 
 # The error of d relative to its own size may be that much larger than that of c: it delays a
 # burst, where an error of c would displace it.
-_LOOSER = 4
+_LOOSER = 100
+
+# Up to the dense limit the tolerances are that much smaller: a step costs next to nothing there,
+# and an onset after hundreds of steps of decay and growth depends on all of them.
+_TIGHTER = 100
 
 
 class Correction(eqx.Module):
@@ -296,11 +301,13 @@ class PartwiseController(diffrax.AbstractAdaptiveStepSizeController):
         controller_state: Any,
     ) -> tuple[BoolScalarLike, RealScalarLike, RealScalarLike, BoolScalarLike, Any, RESULTS]:
         """Adapt the step to the errors of the two parts."""
-        sizes = _scales(y0, y1_candidate)
+        sizes = (_sizes(y0), _sizes(y1_candidate))
         centre, difference = (_size(x) for x in (y_error.centre, y_error.half_difference))
-        errors = centre, difference / _LOOSER
+        size = sum(x.size for x in jax.tree.leaves(y0.centre))
+        factor = _TIGHTER if size <= DENSE_LIMIT else 1
+        errors = factor * centre, factor / _LOOSER * difference
         return self.controller.adapt_step_size(
-            t0, t1, sizes, sizes, args, errors, error_order, controller_state
+            t0, t1, *sizes, args, errors, error_order, controller_state
         )
 
 
@@ -309,17 +316,12 @@ def largest(errors: PyTree[Array]) -> Float[Array, ""]:
     return jnp.max(jnp.stack(jax.tree.leaves(errors)))
 
 
-def _scales(before: ParityState, after: ParityState) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return how far c has moved, and how long d is, both at least a share of all of it."""
-    centre, difference = (
-        jnp.maximum(*(_size(getattr(state, part)) for state in (before, after)))
-        for part in ("centre", "half_difference")
-    )
-    moved = _size(jax.tree.map(jnp.subtract, after.centre, before.centre))
-    # What neither moves nor oscillates needs no relative accuracy.
-    least = _FLOOR[str(centre.dtype)] * jnp.maximum(centre, difference)
-    tiny = jnp.finfo(centre.dtype).tiny
-    return jnp.maximum(moved, least + tiny), jnp.maximum(difference, least + tiny)
+def _sizes(state: ParityState) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    centre, difference = _size(state.centre), _size(state.half_difference)
+    least, share = _FLOORS[str(centre.dtype)]
+    # A centre that oscillation keeps at zero, or that descends to zero, needs no relative accuracy.
+    scale = jnp.maximum(jnp.maximum(centre, difference), least)
+    return scale, jnp.maximum(difference, share * scale)
 
 
 def _size(tree: PyTree[Array]) -> Float[Array, ""]:
