@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 import flows
 
-from .distances import Observables, Params, beside, row_norms
+from .distances import Observables, Params, places, row_norms
 
 DIRECTIONS = "directions"
 """The observable that variances are measured along; too large to be stored."""
@@ -46,23 +46,24 @@ def measured_variances(flow: flows.Trajectory, discrete: flows.Trajectory | None
 
     Args:
         flow: the trajectory of a flow with the observables `variances` and `directions`, T saves.
-        discrete: the optimizer's trajectory, saved at the same steps; None if it stopped earlier.
+        discrete: the optimizer's trajectory over the same steps; None if it stopped earlier.
 
     Returns:
         `measured_variances` (T, directions), in the units of `variances`; nan at the saves that
         the optimizer did not reach.
     """
     directions = flow.observables[DIRECTIONS]
-    if discrete is None:
+    if discrete is None or not discrete.steps.shape[0]:
         return {"measured_variances": jnp.full(directions.shape[:2], jnp.nan, directions.dtype)}
 
     def squared(iterate: Params, centre: Params, along: Float[Array, "mode parameter"]) -> Array:
         displacement, _ = ravel_pytree(jax.tree.map(jnp.subtract, iterate, centre))
         return jnp.square(along @ displacement)
 
-    common = min(discrete.steps.shape[0], flow.steps.shape[0])
-    rows = jax.tree.map(lambda x: x[:common], (discrete.params, flow.params, directions))
-    return {"measured_variances": beside(jax.vmap(squared)(*rows), discrete, len(flow.steps))}
+    at, there = places(flow.steps, discrete)
+    beside = jax.tree.map(lambda x: x[at], discrete.params)
+    squares = jax.vmap(squared)(beside, flow.params, directions)
+    return {"measured_variances": jnp.where(there[:, None], squares, jnp.nan)}
 
 
 def variances_metadata(predicted: Mapping[str, flows.Variable]) -> dict[str, flows.Variable]:
