@@ -59,6 +59,9 @@ class Comparison(NamedTuple):
         if self.half_differences:
             measured = oscillation.half_differences(discrete)
             discrete = _with(discrete, measured, oscillation.HALF_DIFFERENCE)
+        if any(path == "iterates" for path, _ in self.starts):
+            measured = oscillation.half_difference_lengths(discrete)
+            discrete = _with(discrete, measured, oscillation.HALF_DIFFERENCE_LENGTH)
         if self.midpoint_measurements:
             measured, described, state = oscillation.measure_midpoints(
                 self.midpoint_measurements, potential, discrete, state

@@ -1,8 +1,10 @@
 """What the discrete run says about the oscillation that a flow predicts.
 
 A flow predicts a centre, which the midpoints of the iterates follow, and how far the iterates are
+A flow predicts a centre, which the midpoints of the iterates follow, and how far the iterates are
 from it. Here both are measured: the midpoints' own loss and curvature, the iterates' squared
-displacement from the centre along the flow's directions, and half the length of a step.
+displacement from the centre along the flow's directions, their distance from the midpoints, and
+half the length of a step.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +26,13 @@ HALF_DIFFERENCE = {
 }
 """Metadata of what `half_differences` gives."""
 
+HALF_DIFFERENCE_LENGTH = {
+    "half_difference_length": flows.Variable(
+        "parameter", "distance of the iterate from its three-point midpoint"
+    )
+}
+"""Metadata of what `half_difference_lengths` gives."""
+
 Measurements = tuple[flows.AbstractMeasurement, ...]
 
 
@@ -38,6 +47,17 @@ def half_differences(discrete: flows.Trajectory) -> Observables:
     """
     half = jax.tree.map(jnp.subtract, discrete.midpoints("two_point"), discrete.params)
     return {"half_difference": row_norms(half)}
+
+
+@eqx.filter_jit
+def half_difference_lengths(discrete: flows.Trajectory) -> Observables:
+    """Measure |w_{t-1} - 2 w_t + w_{t+1}| / 4, the |d| of w_t = c_t + (-1)^t d_t with slow c and d.
+
+    Returns:
+        `half_difference_length` (T,), in the units of the parameters; 0 at the optimizer's start.
+    """
+    half = jax.tree.map(jnp.subtract, discrete.params, discrete.midpoints("three_point"))
+    return {"half_difference_length": row_norms(half)}
 
 
 @eqx.filter_jit

@@ -17,13 +17,13 @@ from flows.core.trees import Params
 from flows.core.variables import merge_variables
 
 from ..compare.comparison import METADATA
-from ..compare.oscillation import HALF_DIFFERENCE
+from ..compare.oscillation import HALF_DIFFERENCE, HALF_DIFFERENCE_LENGTH
 from ..studies import AbstractStudy, StudyExperiment
 from ..system.errors import ConfigError, Problem
 from ..tables import AbstractToyTable, BuildError, Experiment, building, check_numbers
 
 # What a run adds to the results of the optimizer by itself, besides those of the flows.
-_OF_THE_RUN = {**HALF_DIFFERENCE, **METADATA}
+_OF_THE_RUN = {**HALF_DIFFERENCE, **HALF_DIFFERENCE_LENGTH, **METADATA}
 
 
 class BuiltFlow(NamedTuple):
