@@ -49,18 +49,19 @@ def _discrete(tree: xr.DataTree, variable: str, name: str, look: dict[str, Any])
     """The curves of a variable of the discrete run, one per mode if it has modes."""
     if curves.DISCRETE not in tree.children or variable not in tree[curves.DISCRETE].dataset:
         return []
-    return [replace(one, label=name, look=look) for one in _modes(tree, curves.DISCRETE, variable)]
+    return [replace(one, label=name, look=look) for one in modes(tree, curves.DISCRETE, variable)]
 
 
-def _modes(tree: xr.DataTree, group: str, variable: str) -> list[Curve]:
+def modes(tree: xr.DataTree, group: str, variable: str) -> list[Curve]:
     """The curves of a variable of a group, one per mode if it has modes."""
     data = tree[group].dataset[variable]
     if data.ndim == 1:
         found = [curves.curve(tree, group, variable)]
     else:
         dim = str(data.dims[1])
-        modes = range(data.sizes[dim])
-        found = [curves.curve(tree, group, variable, **{dim: mode}) for mode in modes]
+        found = [
+            curves.curve(tree, group, variable, **{dim: mode}) for mode in range(data.sizes[dim])
+        ]
     present = [one for one in found if one is not None]
     return [replace(one, name=f"{one.name}/{mode}") for mode, one in enumerate(present)]
 
@@ -161,7 +162,7 @@ def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
         replace(one, label=f"_{one.label}")
         for group in central(tree)
         if "watched_eigenvalues" in tree[group].dataset
-        for one in _modes(tree, group, "watched_eigenvalues")
+        for one in modes(tree, group, "watched_eigenvalues")
     ]
     for variable in ("midpoint_eigenvalues", "midpoint_sharpness"):
         found = _discrete(tree, variable, "_its midpoints", _MIDPOINT)
@@ -195,8 +196,8 @@ def add_variances(axes: Axes, tree: xr.DataTree) -> bool:
         return False
     group = groups[0]
     drawn = []
-    measured = _modes(tree, group, "measured_variances")
-    predicted = _modes(tree, group, "variances")
+    measured = modes(tree, group, "measured_variances")
+    predicted = modes(tree, group, "variances")
     largest = max(one.values.max() for one in predicted)
     for mode, one in enumerate(predicted):
         if mode and one.values.max() <= 1e-3 * largest:

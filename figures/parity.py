@@ -1,5 +1,6 @@
 """The parity flow beside other flows: sharpness, oscillation, and distances from the optimizer."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.central import add_distances, central, hide_from_legend, parities, rods
+from figures.central import add_distances, central, hide_from_legend, modes, parities, rods
 from figures.curves import Curve
 from figures.registry import Needs, figure
 from figures.rod import length
@@ -24,11 +25,7 @@ _HALF_A_LINE = 46
 def _amplitude(tree: xr.DataTree, group: str) -> Curve | None:
     """How far a flow says that the iterates are from its centre; nothing if it does not say."""
     if group in central(tree):
-        variances = tree[group].dataset["variances"]
-        modes = range(variances.sizes[str(variances.dims[1])])
-        dim = str(variances.dims[1])
-        found = [curves.curve(tree, group, "variances", **{dim: mode}) for mode in modes]
-        present = [one for one in found if one is not None]
+        present = modes(tree, group, "variances")
         if not present:
             return None
         total = np.sum([one.values for one in present], axis=0)
@@ -68,14 +65,10 @@ def _add_iterate_distances(axes: Axes, tree: xr.DataTree) -> None:
     hide_from_legend(axes)
 
 
-def _add_distances(axes: Axes, tree: xr.DataTree) -> None:
-    add_distances(axes, tree)
-
-
-_PANELS = {
+_PANELS: dict[str, Callable[[Axes, xr.DataTree], object]] = {
     "sharpness": _add_sharpness,
     "half_difference_length": _add_oscillation,
-    "distance": _add_distances,
+    "distance": add_distances,
     "iterate_distance": _add_iterate_distances,
 }
 

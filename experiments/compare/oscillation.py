@@ -1,7 +1,6 @@
 """What the discrete run says about the oscillation that a flow predicts.
 
 A flow predicts a centre, which the midpoints of the iterates follow, and how far the iterates are
-A flow predicts a centre, which the midpoints of the iterates follow, and how far the iterates are
 from it. Here both are measured: the midpoints' own loss and curvature, the iterates' squared
 displacement from the centre along the flow's directions, their distance from the midpoints, and
 half the length of a step.
