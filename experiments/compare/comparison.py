@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 import flows
 
 from . import distances, oscillation
-from .distances import Observables, Params, Start
+from .distances import Observables, Params, Path, Start
 
 METADATA = {**distances.VARIABLES, **distances.ITERATE_VARIABLES}
 """Of what is measured of a flow beside the optimizer."""
@@ -86,7 +86,9 @@ class Comparison(NamedTuple):
         """
         described = dict(flow.variables)
         if flow.midpoint is not None:
-            begun = {path: x for (path, step), x in first_points.items() if step == first_step}
+            begun: dict[Path, Params] = {
+                path: point for (path, step), point in first_points.items() if step == first_step
+            }
             measured = distances.distances(flow, discrete, begun)
             flow = _with(flow, measured, {name: METADATA[name] for name in measured})
         if _has_directions(described):

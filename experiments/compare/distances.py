@@ -43,7 +43,7 @@ ITERATE_VARIABLES = {
 
 def starts(flow: flows.AbstractFlow) -> list[Start]:
     """Return which paths a flow models, with the step at which it begins."""
-    modelled = [] if flow.midpoint is None else [flow.midpoint]
+    modelled: list[Path] = [] if flow.midpoint is None else [flow.midpoint]
     if modelled and predicts_iterates(flow.variables):
         modelled.append("iterates")
     return [(path, flow.first_step) for path in modelled]

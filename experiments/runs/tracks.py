@@ -278,7 +278,8 @@ def _discrete(config: Experiment, built: Built) -> Track:
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
     unit = "time" if flow.flow.time_unit == "time" else "steps"
-    attributes = {"label": flow.label, "kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
+    attributes: dict[str, Any] = {"label": flow.label}
+    attributes |= {"kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
     if flow.flow.first_step:
         attributes[FIRST_STEP] = flow.flow.first_step
     advance = _advance(config, built, flows.simulate, flow.flow, **flow.solver)

@@ -10,6 +10,7 @@ from tests.figures.trees import parity, tree
 from tests.helpers import assert_trees_close
 
 TREE = parity()
+ATTRS = {str(name): value for name, value in TREE.attrs.items()}
 
 
 def lines_of(axes: Axes) -> dict[str, Line2D]:
@@ -72,7 +73,7 @@ def test_where_a_flow_begins_is_marked_beside_its_distance(name):
     np.testing.assert_array_equal(lines_of(axes)["start-10"].get_xdata(), [10, 10])
     groups = {name: TREE[name].to_dataset() for name in TREE.children if name != "parity"}
     if name != "parity":
-        others = figures.draw(name, tree(TREE.attrs, **groups)).axes
+        others = figures.draw(name, tree(ATTRS, **groups)).axes
         assert not any("start-10" in lines_of(axes) for axes in others)
 
 
@@ -83,7 +84,7 @@ def test_flows_that_begin_together_share_a_mark_and_others_have_their_own():
     groups["third"] = (
         groups["parity"].isel(step=slice(10, None)).assign_attrs(label="third", first_step=20)
     )
-    (axes,) = figures.draw("distance", tree(TREE.attrs, **groups)).axes
+    (axes,) = figures.draw("distance", tree(ATTRS, **groups)).axes
     assert [text.get_text() for text in axes.texts] == [
         "start of parity flow and second",
         "start of third",
@@ -103,4 +104,4 @@ def test_a_tree_without_a_parity_flow_is_refused():
     """With what is needed."""
     groups = {name: TREE[name].to_dataset() for name in TREE.children if name != "parity"}
     with pytest.raises(ValueError, match="needs a flow of kind 'parity'"):
-        figures.draw("parity", tree(TREE.attrs, **groups))
+        figures.draw("parity", tree(ATTRS, **groups))
