@@ -19,7 +19,7 @@ from figures.sheet import add_legend, new_figure, style
 # An oscillation that has decayed further is no longer shown.
 _LOWEST = 1e-20
 # How many characters of the legend stand side by side with as many.
-_HALF_A_LINE = 46
+_HALF_A_LINE = 40
 
 
 def _amplitude(tree: xr.DataTree, group: str) -> Curve | None:
