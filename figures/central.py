@@ -29,7 +29,7 @@ _AVERAGE = {"color": "black", "linewidth": 1.0, "zorder": 2.5}
 _MODE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 
 
-def _central(tree: xr.DataTree) -> list[str]:
+def central(tree: xr.DataTree) -> list[str]:
     """Groups of the flows that predict variances."""
     return [name for name in curves.groups(tree) if "variances" in tree[name].dataset]
 
@@ -39,22 +39,28 @@ def rods(tree: xr.DataTree) -> list[str]:
     return [name for name in curves.groups(tree) if "rod_half_lengths" in tree[name].dataset]
 
 
+def parities(tree: xr.DataTree) -> list[str]:
+    """Groups of the flows that predict every iterate."""
+    return [name for name in curves.groups(tree) if "iterate_distance" in tree[name].dataset]
+
+
 def _discrete(tree: xr.DataTree, variable: str, name: str, look: dict[str, Any]) -> list[Curve]:
     """The curves of a variable of the discrete run, one per mode if it has modes."""
     if curves.DISCRETE not in tree.children or variable not in tree[curves.DISCRETE].dataset:
         return []
-    return [replace(one, label=name, look=look) for one in _modes(tree, curves.DISCRETE, variable)]
+    return [replace(one, label=name, look=look) for one in modes(tree, curves.DISCRETE, variable)]
 
 
-def _modes(tree: xr.DataTree, group: str, variable: str) -> list[Curve]:
+def modes(tree: xr.DataTree, group: str, variable: str) -> list[Curve]:
     """The curves of a variable of a group, one per mode if it has modes."""
     data = tree[group].dataset[variable]
     if data.ndim == 1:
         found = [curves.curve(tree, group, variable)]
     else:
         dim = str(data.dims[1])
-        modes = range(data.sizes[dim])
-        found = [curves.curve(tree, group, variable, **{dim: mode}) for mode in modes]
+        found = [
+            curves.curve(tree, group, variable, **{dim: mode}) for mode in range(data.sizes[dim])
+        ]
     present = [one for one in found if one is not None]
     return [replace(one, name=f"{one.name}/{mode}") for mode, one in enumerate(present)]
 
@@ -105,7 +111,7 @@ def add_losses(axes: Axes, tree: xr.DataTree, *, average: bool = True) -> bool:
     midpoints = _discrete(tree, "midpoint_loss", "its midpoints", _MIDPOINT)
     averages = [_averaged(one, _window(tree)) for one in iterates] if average else []
     drawn = [*iterates, *averages, *midpoints]
-    averaging = [*_central(tree), *rods(tree)]
+    averaging = [*central(tree), *rods(tree), *parities(tree)]
     for group in curves.groups(tree):
         if group != curves.DISCRETE:
             variable = "predicted_loss" if group in averaging else "loss"
@@ -127,7 +133,8 @@ def add_losses(axes: Axes, tree: xr.DataTree, *, average: bool = True) -> bool:
         low, high = axes.get_ylim()
         axes.set_ylim(bottom=max(low, _LOWEST * high))
     curves.label_axes(axes, tree, "loss", "loss")
-    names = " or ".join(["central"] * bool(_central(tree)) + ["rod"] * bool(rods(tree)))
+    kinds = {"central": central, "rod": rods, "parity": parities}
+    names = " or ".join(name for name, found in kinds.items() if found(tree))
     axes.set_title(f"Loss; of a {names} flow, the time average that it predicts")
     return True
 
@@ -152,9 +159,9 @@ def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
     """
     drawn = [
         replace(one, label=f"_{one.label}")
-        for group in _central(tree)
+        for group in central(tree)
         if "watched_eigenvalues" in tree[group].dataset
-        for one in _modes(tree, group, "watched_eigenvalues")
+        for one in modes(tree, group, "watched_eigenvalues")
     ]
     for variable in ("midpoint_eigenvalues", "midpoint_sharpness"):
         found = _discrete(tree, variable, "_its midpoints", _MIDPOINT)
@@ -183,13 +190,13 @@ def add_variances(axes: Axes, tree: xr.DataTree) -> bool:
     Returns:
         Whether there was anything to draw.
     """
-    groups = [name for name in _central(tree) if "measured_variances" in tree[name].dataset]
+    groups = [name for name in central(tree) if "measured_variances" in tree[name].dataset]
     if not groups:
         return False
     group = groups[0]
     drawn = []
-    measured = _modes(tree, group, "measured_variances")
-    predicted = _modes(tree, group, "variances")
+    measured = modes(tree, group, "measured_variances")
+    predicted = modes(tree, group, "variances")
     largest = max(one.values.max() for one in predicted)
     for mode, one in enumerate(predicted):
         if mode and one.values.max() <= 1e-3 * largest:
@@ -219,15 +226,20 @@ def add_distances(axes: Axes, tree: xr.DataTree) -> bool:
     curves.label_axes(axes, tree, "distance", "distance")
     if not add_distance(axes, tree):
         return False
-    later = [np.asarray(line.get_ydata(), dtype=float)[1:] for line in axes.get_lines()]
+    later = [one.values[1:] for one in curves.curves(tree, "distance")]
     positive = np.concatenate([values[values > 0] for values in later] or [np.empty(0)])
     if axes.get_yscale() == "log" and positive.size:
         # At the start a flow is where the optimizer is, to rounding: no scale to measure by.
         axes.set_ylim(bottom=max(axes.get_ylim()[0], positive.min() / 2))
-    for line in axes.get_lines():
-        line.set_label(f"_{line.get_label()}")
+    hide_from_legend(axes)
     axes.set_title("Distance from the midpoints of the discrete optimizer")
     return True
+
+
+def hide_from_legend(axes: Axes) -> None:
+    """Leave a panel's lines out of the legend, as those that another panel names."""
+    for line in axes.get_lines():
+        line.set_label(f"_{line.get_label()}")
 
 
 _PANELS = (add_losses, add_eigenvalues, add_variances, add_distances)
@@ -243,7 +255,7 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if there is none.
     """
-    if not _central(tree):
+    if not central(tree):
         needs = "a flow of kind 'central', whose group has the variable 'variances'"
         raise curves.nothing_to_draw("central", needs, tree)
     return curves.draw_stack(tree, 9.6, _PANELS, columns=2)

@@ -125,6 +125,34 @@ def add_curves(axes: Axes, drawn: Iterable[Curve]) -> list[Line2D]:
     ]
 
 
+def add_starts(axes: Axes, tree: xr.DataTree) -> None:
+    """Mark where flows begin that begin later than the optimizer, with their names.
+
+    Args:
+        axes: a panel over the steps, whose limits are set.
+        tree: the results; the attribute `first_step` of a group is where its trajectory begins.
+    """
+    begun: dict[int, list[str]] = {}
+    for group in groups(tree):
+        if step := int(tree[group].attrs.get("first_step", 0)):
+            begun.setdefault(step, []).append(label_of(tree, group))
+    for row, (step, labels) in enumerate(sorted(begun.items())):
+        look: dict[str, Any] = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
+        axes.axvline(step, zorder=1.5, gid=f"start-{step}", **look)
+        axes.annotate(
+            f"start of {' and '.join(labels)}",
+            (step, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -2 - 10 * row),
+            textcoords="offset points",
+            verticalalignment="top",
+            fontsize=7.5,
+            color="0.35",
+            zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+        )
+
+
 def wants_log(drawn: Sequence[Curve]) -> bool:
     """Whether the values are positive but for a few zeros, and span a large factor."""
     values = np.concatenate([one.values for one in drawn])

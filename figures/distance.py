@@ -32,6 +32,7 @@ def add_distance(axes: Axes, tree: xr.DataTree, *, tracking_error: bool = False)
     if not drawn:
         return False
     curves.add_panel(axes, tree, "distance", drawn)
+    curves.add_starts(axes, tree)
     return True
 
 

@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.central import add_distances, add_losses, rods
+from figures.central import add_distances, add_losses, hide_from_legend, rods
 from figures.curves import Curve
 from figures.registry import Needs, figure
 from figures.sharpness import add_sharpness
 
 
-def _length(tree: xr.DataTree, group: str) -> Curve | None:
+def length(tree: xr.DataTree, group: str) -> Curve | None:
     """The root of trace(Sigma) of a rod flow's rods, which for one rod is its half-length."""
     count = tree[group].dataset["rod_half_lengths"].sizes["rod"]
     found = [curves.curve(tree, group, "rod_half_lengths", rod=index) for index in range(count)]
@@ -47,7 +47,7 @@ def add_lengths(axes: Axes, tree: xr.DataTree) -> bool:
     Returns:
         Whether there was anything to draw.
     """
-    found = (_length(tree, group) for group in rods(tree))
+    found = (length(tree, group) for group in rods(tree))
     lengths = [one for one in found if one is not None]
     if not lengths:
         return False
@@ -67,8 +67,7 @@ def add_lengths(axes: Axes, tree: xr.DataTree) -> bool:
 def _add_sharpness(axes: Axes, tree: xr.DataTree) -> bool:
     if not add_sharpness(axes, tree):
         return False
-    for line in axes.get_lines():
-        line.set_label(f"_{line.get_label()}")
+    hide_from_legend(axes)
     axes.set_title("Sharpness, at the iterates and at the flows' centres")
     return True
 

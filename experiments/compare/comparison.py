@@ -12,30 +12,33 @@ from jaxtyping import Array, PyTree
 import flows
 
 from . import distances, oscillation
-from .distances import Observables, Params
+from .distances import Observables, Params, Path, Start
+
+METADATA = {**distances.VARIABLES, **distances.ITERATE_VARIABLES}
+"""Of what is measured of a flow beside the optimizer."""
 
 
 class Comparison(NamedTuple):
     """What is measured of the optimizer for the sake of its flows, and of each flow beside it.
 
     Attributes:
-        midpoints: the kinds of midpoints that the flows model.
+        starts: the paths that the flows model, each with the step at which a flow of it begins.
         half_differences: measure the half-differences of the iterates, for a rod flow.
         midpoint_measurements: what is measured along the midpoints, for a flow that predicts
             variances along directions; empty if there is no such flow.
     """
 
-    midpoints: frozenset[flows.Midpoint]
+    starts: frozenset[Start]
     half_differences: bool
     midpoint_measurements: oscillation.Measurements
 
-    def first_midpoints(self, discrete: flows.Trajectory) -> dict[flows.Midpoint, Params]:
-        """Return where the midpoints of each kind start.
+    def first_points(self, discrete: flows.Trajectory) -> dict[Start, Params]:
+        """Return where each path starts that a flow models.
 
         Args:
-            discrete: the optimizer's trajectory from its start on.
+            discrete: the optimizer's trajectory from its start on, beyond each flow's first step.
         """
-        return distances.first_midpoints(discrete, self.midpoints)
+        return distances.first_points(discrete, self.starts)
 
     def optimizer(
         self,
@@ -56,6 +59,9 @@ class Comparison(NamedTuple):
         if self.half_differences:
             measured = oscillation.half_differences(discrete)
             discrete = _with(discrete, measured, oscillation.HALF_DIFFERENCE)
+        if any(path == "iterates" for path, _ in self.starts):
+            measured = oscillation.half_difference_lengths(discrete)
+            discrete = _with(discrete, measured, oscillation.HALF_DIFFERENCE_LENGTH)
         if self.midpoint_measurements:
             measured, described, state = oscillation.measure_midpoints(
                 self.midpoint_measurements, potential, discrete, state
@@ -67,19 +73,24 @@ class Comparison(NamedTuple):
         self,
         flow: flows.Trajectory,
         discrete: flows.Trajectory | None,
-        first_midpoints: Mapping[flows.Midpoint, Params],
+        first_points: Mapping[Start, Params],
+        first_step: int,
     ) -> flows.Trajectory:
         """Add to a flow's observables how it compares with the optimizer; drop its directions.
 
         Args:
             flow: the flow's trajectory, or the next piece of it.
-            discrete: the optimizer's, saved at the same steps; None if it stopped earlier.
-            first_midpoints: where the midpoints of each kind start.
+            discrete: the optimizer's over the same steps; None if it stopped earlier.
+            first_points: where each path starts.
+            first_step: the optimizer's step at which the flow begins.
         """
         described = dict(flow.variables)
         if flow.midpoint is not None:
-            start = first_midpoints.get(flow.midpoint)
-            flow = _with(flow, distances.distances(flow, discrete, start), distances.VARIABLES)
+            begun: dict[Path, Params] = {
+                path: point for (path, step), point in first_points.items() if step == first_step
+            }
+            measured = distances.distances(flow, discrete, begun)
+            flow = _with(flow, measured, {name: METADATA[name] for name in measured})
         if _has_directions(described):
             measured = oscillation.measured_variances(flow, discrete)
             flow = _with(flow, measured, oscillation.variances_metadata(described))
@@ -104,7 +115,7 @@ def planned(
     rods = any(isinstance(flow, flows.RodFlow) for flow in models)
     variances = any(_has_directions(flow.variables) for flow in models)
     return Comparison(
-        frozenset(flow.midpoint for flow in models if flow.midpoint is not None),
+        frozenset(start for flow in models for start in distances.starts(flow)),
         rods and isinstance(optimizer, flows.GradientDescent),
         oscillation.midpoint_measurements(measurements) if variances else (),
     )

@@ -2,7 +2,8 @@
 
 A flow predicts a centre, which the midpoints of the iterates follow, and how far the iterates are
 from it. Here both are measured: the midpoints' own loss and curvature, the iterates' squared
-displacement from the centre along the flow's directions, and half the length of a step.
+displacement from the centre along the flow's directions, their distance from the midpoints, and
+half the length of a step.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 import flows
 
-from .distances import Observables, Params, beside, row_norms
+from .distances import Observables, Params, places, row_norms
 
 DIRECTIONS = "directions"
 """The observable that variances are measured along; too large to be stored."""
@@ -23,6 +24,13 @@ HALF_DIFFERENCE = {
     "half_difference": flows.Variable("parameter", "half the distance to the next iterate")
 }
 """Metadata of what `half_differences` gives."""
+
+HALF_DIFFERENCE_LENGTH = {
+    "half_difference_length": flows.Variable(
+        "parameter", "distance of the iterate from its three-point midpoint"
+    )
+}
+"""Metadata of what `half_difference_lengths` gives."""
 
 Measurements = tuple[flows.AbstractMeasurement, ...]
 
@@ -41,28 +49,40 @@ def half_differences(discrete: flows.Trajectory) -> Observables:
 
 
 @eqx.filter_jit
+def half_difference_lengths(discrete: flows.Trajectory) -> Observables:
+    """Measure |w_{t-1} - 2 w_t + w_{t+1}| / 4, the |d| of w_t = c_t + (-1)^t d_t with slow c and d.
+
+    Returns:
+        `half_difference_length` (T,), in the units of the parameters; 0 at the optimizer's start.
+    """
+    half = jax.tree.map(jnp.subtract, discrete.params, discrete.midpoints("three_point"))
+    return {"half_difference_length": row_norms(half)}
+
+
+@eqx.filter_jit
 def measured_variances(flow: flows.Trajectory, discrete: flows.Trajectory | None) -> Observables:
     """Measure (v_i . (w_t - c(t)))^2 of a flow's centre c and directions v_i: a sample per save.
 
     Args:
         flow: the trajectory of a flow with the observables `variances` and `directions`, T saves.
-        discrete: the optimizer's trajectory, saved at the same steps; None if it stopped earlier.
+        discrete: the optimizer's trajectory over the same steps; None if it stopped earlier.
 
     Returns:
         `measured_variances` (T, directions), in the units of `variances`; nan at the saves that
         the optimizer did not reach.
     """
     directions = flow.observables[DIRECTIONS]
-    if discrete is None:
+    if discrete is None or not discrete.steps.shape[0]:
         return {"measured_variances": jnp.full(directions.shape[:2], jnp.nan, directions.dtype)}
 
     def squared(iterate: Params, centre: Params, along: Float[Array, "mode parameter"]) -> Array:
         displacement, _ = ravel_pytree(jax.tree.map(jnp.subtract, iterate, centre))
         return jnp.square(along @ displacement)
 
-    common = min(discrete.steps.shape[0], flow.steps.shape[0])
-    rows = jax.tree.map(lambda x: x[:common], (discrete.params, flow.params, directions))
-    return {"measured_variances": beside(jax.vmap(squared)(*rows), discrete, len(flow.steps))}
+    at, there = places(flow.steps, discrete)
+    beside = jax.tree.map(lambda x: x[at], discrete.params)
+    squares = jax.vmap(squared)(beside, flow.params, directions)
+    return {"measured_variances": jnp.where(there[:, None], squares, jnp.nan)}
 
 
 def variances_metadata(predicted: Mapping[str, flows.Variable]) -> dict[str, flows.Variable]:

@@ -16,13 +16,14 @@ from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potentia
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
 
+from ..compare.comparison import METADATA
+from ..compare.oscillation import HALF_DIFFERENCE, HALF_DIFFERENCE_LENGTH
 from ..studies import AbstractStudy, StudyExperiment
 from ..system.errors import ConfigError, Problem
 from ..tables import AbstractToyTable, BuildError, Experiment, building, check_numbers
 
-# What a run adds by itself to the results of its optimizer, and to those of its flows.
-_OF_THE_OPTIMIZER = {"half_difference": flows.Variable("", "")}
-_OF_A_FLOW = dict.fromkeys(("distance", "displacement"), flows.Variable("", ""))
+# What a run adds to the results of the optimizer by itself, besides those of the flows.
+_OF_THE_RUN = {**HALF_DIFFERENCE, **HALF_DIFFERENCE_LENGTH, **METADATA}
 
 
 class BuiltFlow(NamedTuple):
@@ -115,6 +116,7 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
         standard = (flows.LossAndGradient(), *_curvature(config, size), *extra)
         measurements = (*standard, *_measurements(config))
         _check_names_differ(measurements, built_flows)
+        _check_first_steps(config, built_flows)
     except BuildError as error:
         raise ConfigError(source, [Problem(error.key, error.message)]) from error
     return Built(potential, params, size, optimizer, tuple(built_flows), measurements)
@@ -152,12 +154,28 @@ def _measurements(config: Experiment) -> list[AbstractMeasurement]:
 def _check_names_differ(
     measurements: Sequence[AbstractMeasurement], built: Sequence[BuiltFlow]
 ) -> None:
-    measured = [_OF_A_FLOW, *(one.variables for one in measurements)]
+    measured = [one.variables for one in measurements]
     with building("measurements"):
-        merge_variables([_OF_THE_OPTIMIZER, *measured])
+        merge_variables([_OF_THE_RUN, *measured])
     for index, one in enumerate(built):
         with building(f"flows[{index}]"):
-            merge_variables([*measured, one.flow.variables])
+            merge_variables([METADATA, *measured, one.flow.variables])
+
+
+def _check_first_steps(config: Experiment, built: Sequence[BuiltFlow]) -> None:
+    """Check that each flow begins at a save of the run, before its end.
+
+    Raises:
+        BuildError: if one does not.
+    """
+    for index, one in enumerate(built):
+        first = one.flow.first_step
+        key = f"flows[{index}]" + (".burn" if hasattr(config.flows[index], "burn") else "")
+        if first % config.save_every:
+            message = f"begins at step {first}; must be a multiple of save_every"
+            raise BuildError(key, f"{message} = {config.save_every}")
+        if first >= config.steps:
+            raise BuildError(key, f"begins at step {first}; must be below steps = {config.steps}")
 
 
 def build_study(config: StudyExperiment, source: str) -> AbstractStudy:

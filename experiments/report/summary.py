@@ -22,16 +22,9 @@ _MOST_RUNS = 40
 _OUTCOME = "outcome"
 _WORDS = frozenset({"trajectory", "quantity", _OUTCOME})
 # Columns of the table that follow from the series of a trajectory.
-_SUMMED_UP = ("final_loss", "final_sharpness", "max_sharpness", "tracking_error")
-_HEADINGS = (
-    "steps",
-    "final\nloss",
-    "final\nsharpness",
-    "max\nsharpness",
-    "tracking\nerror",
-    "gradient\nequivalents",
-    "time",
-)
+_SUMMED_UP = ("final_loss", "final_sharpness", "max_sharpness", "tracking_error", "iterate_error")
+# Of few flows: without one of them there is no such column.
+_RARE = "iterate_error"
 
 
 class Row(NamedTuple):
@@ -43,6 +36,7 @@ class Row(NamedTuple):
     final_sharpness: float | None
     max_sharpness: float | None
     tracking_error: float | None
+    iterate_error: float | None
     gradient_equivalents: float | None
     wall_time: float | None
     message: str
@@ -80,12 +74,16 @@ def table(tree: xr.DataTree) -> rich.table.Table:
         return _conclusions(tree)
     if tree.attrs.get("kind") == "sweep":
         return _sweep(tree)
-    shown = _empty_table(tree, "trajectory", *_HEADINGS)
-    for row in rows(tree):
+    found = rows(tree)
+    rare = any(getattr(row, _RARE) is not None for row in found)
+    summed_up = [name for name in _SUMMED_UP if rare or name != _RARE]
+    headings = [name.replace("_", "\n") for name in (*summed_up, "gradient_equivalents")]
+    shown = _empty_table(tree, "trajectory", "steps", *headings, "time")
+    for row in found:
         shown.add_row(
             rich.text.Text(row.label, style="red" if row.message else ""),
             f"{row.steps:g}",
-            *(_show(getattr(row, name)) for name in _SUMMED_UP),
+            *(_show(getattr(row, name)) for name in summed_up),
             _show(row.gradient_equivalents, ",.0f"),
             "" if row.wall_time is None else f"{row.wall_time:.1f} s",
         )

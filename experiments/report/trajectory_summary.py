@@ -13,8 +13,14 @@ DESCRIPTIONS = {
     "max_sharpness": ("loss / parameter^2", "highest sharpness measured"),
     "late_sharpness": ("loss / parameter^2", "mean sharpness over the second half of the run"),
     "tracking_error": ("1", "mean distance to the midpoints over their mean displacement"),
+    "iterate_error": ("1", "mean distance to the iterates over their mean displacement"),
 }
 """Units and meaning of each number."""
+# Which two series each error is made of.
+_ERRORS = {
+    "tracking_error": ("distance", "displacement"),
+    "iterate_error": ("iterate_distance", "iterate_displacement"),
+}
 
 
 def summarise(data: xr.Dataset, steps: float) -> dict[str, Float[np.ndarray, " point"]]:
@@ -22,11 +28,12 @@ def summarise(data: xr.Dataset, steps: float) -> dict[str, Float[np.ndarray, " p
 
     The tracking error is mean_t |centre - m_t| / mean_t |m_t - m_0| over the steps that have both:
     0 for a perfect model, 1 for one no better than standing still, nan if the optimizer does not
-    move.
+    move. The iterate error is the same of the iterates and their predictions.
 
     Args:
-        data: `loss`, `sharpness`, and `distance` with `displacement`, those of them that were
-            measured, along `point` and `step`; not finite where a run has none.
+        data: `loss`, `sharpness`, `distance` with `displacement`, and `iterate_distance` with
+            `iterate_displacement`, those of them that were measured, along `point` and `step`; not
+            finite where a run has none.
         steps: of a whole run, whose second half counts as late, in the unit of `step`.
 
     Returns:
@@ -44,13 +51,12 @@ def summarise(data: xr.Dataset, steps: float) -> dict[str, Float[np.ndarray, " p
         found["final_sharpness"] = _last(sharpness)
         found["max_sharpness"] = np.fmax.reduce(sharpness, axis=1, initial=np.nan)
         found["late_sharpness"] = _mean(sharpness[:, times >= (1 - _LATE) * steps])
-    if "distance" in data and "displacement" in data:
-        distance, displacement = _finite(data, "distance"), _finite(data, "displacement")
-        both = np.isfinite(distance) & np.isfinite(displacement)
-        near, scale = (_mean(np.where(both, one, np.nan)) for one in (distance, displacement))
-        found["tracking_error"] = np.divide(
-            near, scale, out=np.full_like(near, np.nan), where=scale > 0
-        )
+    for error, (near, far) in _ERRORS.items():
+        if near in data and far in data:
+            distance, displacement = _finite(data, near), _finite(data, far)
+            both = np.isfinite(distance) & np.isfinite(displacement)
+            mean, scale = (_mean(np.where(both, one, np.nan)) for one in (distance, displacement))
+            found[error] = np.divide(mean, scale, out=np.full_like(mean, np.nan), where=scale > 0)
     return found
 
 

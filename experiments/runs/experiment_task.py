@@ -132,9 +132,19 @@ class ExperimentTask(AbstractTask):
         return self._config.steps // self._config.save_every + 1
 
     def _next_segment(self) -> int:
-        """Steps up to the next checkpoint, or fewer if they would not fit into memory."""
+        """Steps up to the next checkpoint, or fewer if they would not fit into memory.
+
+        The first segment goes on until all flows have begun.
+        """
+        done = self._tracks.steps_done
+        end = self._boundary_after(done)
+        while done == 0 and end <= self._tracks.first_step:
+            end = self._boundary_after(end)
+        return end - done
+
+    def _boundary_after(self, step: int) -> int:
         every = self._config.checkpoint.every
-        return min(every - self._tracks.steps_done % every, self._left, self._longest_segment)
+        return min(step + min(every - step % every, self._longest_segment), self._config.steps)
 
     @property
     def _longest_segment(self) -> int:

@@ -16,12 +16,15 @@ from jaxtyping import Array, PyTree
 import flows
 
 from ..compare.comparison import planned
-from ..compare.distances import Params
+from ..compare.distances import HALF_DIFFERENCE, Params, Start, predicts_iterates
 from ..config.build import Built, BuiltFlow
 from ..tables import Experiment
 
 DISCRETE = "discrete"
 """The label of the optimizer's trajectory, which no flow may have."""
+
+FIRST_STEP = "first_step"
+"""The attribute of a group: the step at which its trajectory begins, if that is not 0."""
 
 State = PyTree[Array] | None
 
@@ -35,8 +38,8 @@ class Track:
 
     Attributes:
         label: its group in the store.
-        attributes: what is constant about it: kind, time unit.
-        advance: `advance(params, state, steps)` gives the next piece; one of the two is None.
+        attributes: what is constant about it: kind, time unit, first step.
+        advance: `advance(params, state, steps)` gives the next piece; one of the first two is None.
         state: where to go on from; None before the first piece.
         message: why it stopped early; empty while it has not.
         warning: what is doubtful about it; empty if nothing is.
@@ -45,13 +48,18 @@ class Track:
     """
 
     label: str
-    attributes: dict[str, str]
+    attributes: dict[str, Any]
     advance: Callable[[Params | None, State, int], flows.Trajectory]
     state: State = None
     message: str = ""
     warning: str = ""
     stats: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_time: float = 0.0
+
+    @property
+    def first_step(self) -> int:
+        """The optimizer's step at which it begins."""
+        return self.attributes.get(FIRST_STEP, 0)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -118,9 +126,9 @@ class Tracks:
         self._save_params, self._save_every = config.save_params, config.save_every
         models = [flow.flow for flow in built.flows]
         self._comparison = planned(built.optimizer, models, built.measurements)
-        # Where each kind of midpoint path starts (m_0 of the tracking error), and where the
+        # Where each path starts that a flow models (m_b of its tracking error), and where the
         # measurement along the midpoints stands.
-        self._first_midpoints: dict[flows.Midpoint, Params] = {}
+        self._first_points: dict[Start, Params] = {}
         self._midpoints: State = None
 
     @property
@@ -128,13 +136,19 @@ class Tracks:
         """True if every trajectory has stopped early, so that there is nothing left to do."""
         return all(track.message for track in self.tracks)
 
+    @property
+    def first_step(self) -> int:
+        """The last of the steps at which trajectories begin: the first piece must go beyond it."""
+        return max(track.first_step for track in self.tracks)
+
     def advance(self, steps: int, on_track: Callable[[str], None] = lambda label: None) -> Segment:
         """Compute the next piece of every trajectory that still runs; `accept` makes it count.
 
         An interrupt before `accept` thus leaves every trajectory at the same step.
 
         Args:
-            steps: by how many optimizer steps; a whole number of saves.
+            steps: by how many optimizer steps; a whole number of saves, and for the first pieces
+                more than `first_step`.
             on_track: called with each trajectory's label before it is advanced.
 
         Returns:
@@ -174,7 +188,7 @@ class Tracks:
         """All arrays that a checkpoint has to hold."""
         return {
             "states": {track.label: track.state for track in self.tracks},
-            "first_midpoints": self._first_midpoints,
+            "first_points": self._first_points,
             "midpoints": self._midpoints,
         }
 
@@ -189,11 +203,12 @@ class Tracks:
         """
 
         def first(params: Params) -> dict[str, Any]:
-            pieces = {t.label: t.advance(params, None, self._save_every) for t in self.tracks}
+            steps = self._save_every * (self.first_step // self._save_every + 1)
+            pieces = {t.label: t.advance(params, None, steps) for t in self.tracks}
             discrete = pieces[DISCRETE]
             return {
                 "states": {label: piece.state for label, piece in pieces.items()},
-                "first_midpoints": self._comparison.first_midpoints(discrete),
+                "first_points": self._comparison.first_points(discrete),
                 "midpoints": self._comparison.optimizer(discrete, self._built.potential)[1],
             }
 
@@ -215,7 +230,7 @@ class Tracks:
             states: what `states` was then.
         """
         self.steps_done = record["step"]
-        self._first_midpoints = states["first_midpoints"]
+        self._first_points = states["first_points"]
         self._midpoints = states["midpoints"]
         for track in self.tracks:
             track.restore(record["tracks"][track.label], states["states"][track.label])
@@ -230,21 +245,29 @@ class Tracks:
         discrete, midpoints = pieces.get(DISCRETE), self._midpoints
         compared = dict(pieces)
         if discrete is not None:
-            if not self._first_midpoints:
-                self._first_midpoints = self._comparison.first_midpoints(discrete)
+            if not self._first_points:
+                self._first_points = self._comparison.first_points(discrete)
             compared[DISCRETE], midpoints = self._comparison.optimizer(
                 discrete, self._built.potential, midpoints
             )
-        for label in pieces.keys() - {DISCRETE}:
-            compared[label] = self._comparison.flow(pieces[label], discrete, self._first_midpoints)
+        for track in self.tracks:
+            if track.label in pieces and track.label != DISCRETE:
+                compared[track.label] = self._comparison.flow(
+                    pieces[track.label], discrete, self._first_points, track.first_step
+                )
         rows = {
-            track.label: compared[track.label]
-            .to_dataset(params=self._save_params)
-            .assign_attrs(track.attributes)
+            track.label: self._stored(compared[track.label]).assign_attrs(track.attributes)
             for track in self.tracks
             if track.label in compared
         }
         return rows, midpoints
+
+    def _stored(self, piece: flows.Trajectory) -> xr.Dataset:
+        """What is stored: what is as large as the parameters, only with `save_params`."""
+        if not self._save_params and predicts_iterates(dict(piece.variables)):
+            kept = {k: v for k, v in piece.observables.items() if k != HALF_DIFFERENCE}
+            piece = dataclasses.replace(piece, observables=kept)
+        return piece.to_dataset(params=self._save_params)
 
 
 def _discrete(config: Experiment, built: Built) -> Track:
@@ -255,7 +278,10 @@ def _discrete(config: Experiment, built: Built) -> Track:
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
     unit = "time" if flow.flow.time_unit == "time" else "steps"
-    attributes = {"label": flow.label, "kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
+    attributes: dict[str, Any] = {"label": flow.label}
+    attributes |= {"kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
+    if flow.flow.first_step:
+        attributes[FIRST_STEP] = flow.flow.first_step
     advance = _advance(config, built, flows.simulate, flow.flow, **flow.solver)
     return Track(flow.label, attributes, advance)
 

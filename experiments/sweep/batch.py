@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 import flows
 
 from ..compare.comparison import planned
-from ..config.build import Built, build, precision
+from ..config.build import Built, BuiltFlow, build, precision
 from ..runs.tracks import DISCRETE
 from ..store.status import DIVERGED, FINISHED
 from ..system.warning import warn
@@ -218,18 +218,61 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     discrete = flows.iterate(built.optimizer, *start, **options)
     models = [one.flow for one in built.flows]
     comparison = planned(built.optimizer, models, built.measurements)
-    firsts = comparison.first_midpoints(discrete)
+    firsts = comparison.first_points(discrete)
     tracks = {DISCRETE: _track(comparison.optimizer(discrete, built.potential)[0])}
-    # A run by itself stops a flow's solver, and counts its steps, at each checkpoint: so does this.
-    options["segment"] = plan.segment
+    last_begun = max((flow.first_step for flow in models), default=0)
     for one in built.flows:
-        piece = flows.simulate(one.flow, *start, **options, **one.solver)
-        tracks[one.label] = _track(comparison.flow(piece, discrete, firsts))
+        piece = _simulated(one, built, plan, last_begun, options)
+        compared = comparison.flow(piece, discrete, firsts, one.flow.first_step)
+        tracks[one.label] = _track(compared)
     cycle = None
     if plan.cycle:
         path = jax.vmap(lambda params: ravel_pytree(params)[0])(discrete.params)
         cycle = flows.cycle(path, longest=LONGEST_PERIOD)
     return _Ran(tracks, jnp.asarray(built.optimizer.critical_sharpness), cycle)
+
+
+def _simulated(
+    one: BuiltFlow, built: Built, plan: _Plan, last_begun: int, options: dict[str, Any]
+) -> flows.Trajectory:
+    """Run a flow as a run by itself does.
+
+    That stops the flow's solver, and counts its steps, at each checkpoint after all flows have
+    begun.
+
+    Args:
+        one: the flow.
+        built: what it runs with.
+        plan: of the batch.
+        last_begun: the last step at which a flow of the run begins.
+        options: arguments of `flows.simulate` besides the flow's own.
+    """
+    options = {**options, **one.solver}
+    saves, begun = plan.steps // plan.save_every, last_begun // plan.save_every
+    first = min(saves, plan.segment * (begun // plan.segment + 1))
+    length = first - one.flow.first_step // plan.save_every
+    if length == plan.segment or first == saves:
+        return flows.simulate(
+            one.flow, built.potential, built.params, plan.steps, segment=length, **options
+        )
+    begin = flows.simulate(
+        one.flow,
+        built.potential,
+        built.params,
+        first * plan.save_every,
+        segment=length,
+        **options,
+    )
+    rest = flows.simulate(
+        one.flow,
+        built.potential,
+        None,
+        plan.steps - first * plan.save_every,
+        state=begin.state,
+        segment=plan.segment,
+        **options,
+    )
+    return flows.concatenate([begin, rest])
 
 
 def _track(trajectory: flows.Trajectory) -> _Track:

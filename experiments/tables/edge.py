@@ -1,5 +1,7 @@
 """Edge Flow's table (a reconstruction of arXiv 2606.18080)."""
 
+from typing import Literal
+
 from .flows import FLOWS, flow_table
 
 FLOWS.add(
@@ -10,7 +12,8 @@ FLOWS.add(
         batched=True,
         # The centre and the half-difference.
         vectors=2,
-        # The tracks of a run begin together, at step 0; a config cannot give a half-difference.
-        without=("start", "burn", "half_width", "degree", "difference"),
+        keys={"start": (Literal["top", "fit"], "top")},
+        most={"half_width": 1000, "degree": 100},
+        without=("difference",),
     )
 )

@@ -14,7 +14,7 @@ from flows.core.trajectory import BoundaryIterates
 from tests.helpers import assert_trees_close
 
 COUNT, SIZE, MODES = 6, 3, 2
-COMPARISON = Comparison(frozenset({"three_point", "two_point"}), True, ())
+COMPARISON = Comparison(frozenset({("three_point", 0), ("two_point", 0)}), True, ())
 
 
 def iterates(seed: int) -> np.ndarray:
@@ -72,12 +72,12 @@ def cut(trajectory: flows.Trajectory, count: int) -> flows.Trajectory:
 def test_each_quantity_is_that_of_its_formula() -> None:
     """Distances to both kinds of midpoints, displacements, half-differences and variances."""
     path, discrete = iterates(0), optimizer(iterates(0))
-    firsts = COMPARISON.first_midpoints(discrete)
+    firsts = COMPARISON.first_points(discrete)
     three = np.concatenate([path[:1], (path[:-2] + 2 * path[1:-1] + path[2:]) / 4])
     two = (path[:-1] + path[1:]) / 2
     models = (flow(0), three), (flow(0, "two_point"), two)
     for one, midpoints in models:
-        found = COMPARISON.flow(one, discrete, firsts).observables
+        found = COMPARISON.flow(one, discrete, firsts, 0).observables
         centres, directions = np.asarray(one.params), np.asarray(one.observables["directions"])
         expected = {
             "distance": np.linalg.norm(centres - midpoints, axis=1),
@@ -101,7 +101,7 @@ def test_a_batch_is_compared_as_its_runs_are_one_by_one(stop: int) -> None:
 
     def compared(one: flows.Trajectory, discrete: flows.Trajectory) -> flows.Trajectory:
         measured, _ = COMPARISON.optimizer(discrete, jnp.sum)
-        beside = COMPARISON.flow(one, discrete, COMPARISON.first_midpoints(discrete))
+        beside = COMPARISON.flow(one, discrete, COMPARISON.first_points(discrete), 0)
         halves = measured.observables["half_difference"]
         # Rows that do not count are nan in a batch, and are not there in a single run.
         missing = len(one.steps) - len(halves)
@@ -126,9 +126,9 @@ def test_a_batch_is_compared_as_its_runs_are_one_by_one(stop: int) -> None:
 def test_a_flow_goes_on_without_the_optimizer() -> None:
     """With nan in what compares them, whether its piece is empty or there is none."""
     discrete = optimizer(iterates(0))
-    firsts = COMPARISON.first_midpoints(discrete)
+    firsts = COMPARISON.first_points(discrete)
     for stopped in (None, cut(discrete, 0)):
-        found = COMPARISON.flow(flow(0), stopped, firsts).observables
+        found = COMPARISON.flow(flow(0), stopped, firsts, 0).observables
         for name in ("distance", "displacement", "measured_variances"):
             assert len(found[name]) == COUNT
             assert np.isnan(found[name]).all()
@@ -139,7 +139,7 @@ def test_what_is_measured_depends_on_the_flows_of_the_run() -> None:
     descent, heavy = flows.GradientDescent(0.1), flows.HeavyBall(0.1, 0.5)
     measurements = (flows.LossAndGradient(), flows.Curvature(2))
     plain = planned(descent, [flows.GradientFlow(descent)], measurements)
-    assert plain == Comparison(frozenset({"three_point"}), False, ())
+    assert plain == Comparison(frozenset({("three_point", 0)}), False, ())
     assert planned(descent, [flows.RodFlow(descent)], measurements).half_differences
     assert not planned(heavy, [flows.RodFlow(heavy)], measurements).half_differences
     central = flows.CentralFlow(descent, rank=1, directions=True)

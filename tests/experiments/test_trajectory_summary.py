@@ -25,6 +25,8 @@ def test_each_number_is_that_of_its_definition() -> None:
         sharpness=[[1.0, 5.0, 2.0, 4.0], [1.0, 9.0, INF, NAN], [NAN] * 4],
         distance=[[0.0, 1.0, 2.0, 1.0], [0.0, NAN, NAN, NAN], [NAN] * 4],
         displacement=[[0.0, 4.0, NAN, 4.0], [0.0, 1.0, NAN, NAN], [1.0] * 4],
+        iterate_distance=[[NAN, NAN, 1.0, 2.0], [NAN] * 4, [NAN] * 4],
+        iterate_displacement=[[NAN, NAN, 0.0, 4.0], [NAN] * 4, [NAN] * 4],
     )
     expected = {
         "final_step": [6.0, 0.0, NAN],
@@ -35,6 +37,8 @@ def test_each_number_is_that_of_its_definition() -> None:
         "late_sharpness": [3.0, NAN, NAN],
         # (0 + 1 + 1) / (0 + 4 + 4), of the steps with both; the second run does not move.
         "tracking_error": [0.25, NAN, NAN],
+        # (1 + 2) / (0 + 4), from where the flow begins.
+        "iterate_error": [0.75, NAN, NAN],
     }
     found = summarise(data, 6.0)
     assert set(found) == set(expected) == set(DESCRIPTIONS)

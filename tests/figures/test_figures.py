@@ -12,7 +12,7 @@ from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
-from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
+from tests.figures.trees import central, parity, quartic, rod, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
 TREE = valley(steps=600)
@@ -22,6 +22,7 @@ SCALING = scaling()
 TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "central": CENTRAL,
     "central_scaling": SCALING,
+    "parity": parity(),
     "rod": rod(),
     "rod_quartic": quartic(),
     **BALLS,

@@ -8,6 +8,8 @@ import xarray as xr
 _UNITS = {
     "rod_half_lengths": "parameter",
     "half_difference": "parameter",
+    "half_difference_length": "parameter",
+    "iterate_distance": "parameter",
     "loss": "loss",
     "predicted_loss": "loss",
     "sharpness": "loss / parameter²",
@@ -194,6 +196,51 @@ def rod(steps: int = 40, critical: float = 10.0) -> xr.DataTree:
         half_difference=0.25 * ones,
     )
     return tree({"title": "rods", "critical_sharpness": critical}, discrete=discrete, rod=flow)
+
+
+def parity(steps: int = 40, critical: float = 10.0) -> xr.DataTree:
+    """A made-up run with an oscillation of 0.25 that all flows predict, one of them from step 10.
+
+    The central flow says so by the variances of two directions, the rod flow by two rods.
+    """
+    step = np.arange(steps + 1)
+    ones = np.ones(steps + 1)
+    central_flow = trajectory(
+        step,
+        {"kind": "flow", "flow_kind": "central", "label": "central", "tracking_error": 0.25},
+        loss=np.exp(-step / 20),
+        sharpness=critical * ones,
+        distance=0.02 * (step + 1),
+        variances=np.stack([0.04 * ones, 0.0225 * ones], axis=1),
+    )
+    later = step[10:]
+    flow = trajectory(
+        later,
+        {
+            "kind": "flow",
+            "flow_kind": "parity",
+            "label": "parity",
+            "tracking_error": 0.0123,
+            "iterate_error": 0.0234,
+            "first_step": 10,
+        },
+        loss=np.exp(-later / 20),
+        predicted_loss=np.exp(-later / 20) + 0.1,
+        sharpness=critical + 0.1 * np.sin(later),
+        half_difference_length=0.25 * ones[10:],
+        distance=1e-4 * later,
+        iterate_distance=2e-4 * later,
+    )
+    groups = rod(steps, critical)
+    discrete = groups["discrete"].to_dataset()
+    discrete["half_difference_length"] = ("step", 0.25 * (step > 0), {"units": "parameter"})
+    return tree(
+        {"title": "parity", "critical_sharpness": critical},
+        discrete=discrete,
+        rod=groups["rod"].to_dataset(),
+        central=central_flow,
+        parity=flow,
+    )
 
 
 def quartic() -> xr.DataTree:
