@@ -19,8 +19,11 @@ from .resumed import resumed
 
 DONE, FAILED, DOES_NOT_APPLY = "done", "failed", "does not apply"
 
-# Pieces of a run are compiled for their length; a whole number of equal ones is compiled once.
-_LONGEST_SEGMENT = 500
+# Pieces of a run are compiled for their length: a run of equal ones is compiled once, and so are
+# cases of one shape, whose numbers of steps are multiples of this.
+_LONGEST_SEGMENT = 100
+# Per optimizer step, many times what a flow takes: one that takes more is entered as a failure.
+_MOST_SOLVER_STEPS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,10 @@ def compare(case: Case, names: Sequence[str]) -> Row:
     )
 
 
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _segment(saves: int) -> int:
     return max(n for n in range(1, _LONGEST_SEGMENT + 1) if saves % n == 0)
 
@@ -107,14 +114,13 @@ def _entries(
             begin = params if own_start else there
             eqx.filter_eval_shape(flow.init, potential, begin)
         except ValueError as error:
-            yield Entry(name, DOES_NOT_APPLY, str(error), nothing)
+            yield Entry(name, DOES_NOT_APPLY, _in_one_line(error), nothing)
             continue
         try:
-            run, seconds = _run(
-                start.case, flow, potential, begin, 0 if own_start else start.case.burn
-            )
+            late = 0 if own_start else start.case.burn
+            run, seconds = _run(start.case, contestant, flow, potential, begin, late)
         except flows.SimulationError as error:
-            yield Entry(name, FAILED, str(error), nothing)
+            yield Entry(name, FAILED, _in_one_line(error), nothing)
             continue
         amplitude = _amplitude(start, contestant, run)
         yield Entry(name, DONE, "", measures(run, discrete, amplitude, seconds))
@@ -122,6 +128,7 @@ def _entries(
 
 def _run(
     case: Case,
+    contestant: Contestant,
     flow: flows.AbstractFlow,
     potential: flows.Potential,
     begin: PyTree[Array],
@@ -130,8 +137,18 @@ def _run(
     """Run a flow from a step `late` on, at which its own time begins, to the case's end."""
     steps = case.steps - late
     segment = _segment(steps - flow.first_step)
+    options = contestant.integrator()
     with compile_time() as compiling:
-        run = flows.simulate(flow, potential, begin, steps, measurements=(), segment=segment)
+        run = flows.simulate(
+            flow,
+            potential,
+            begin,
+            steps,
+            measurements=(),
+            segment=segment,
+            max_solver_steps=_MOST_SOLVER_STEPS,
+            **options,
+        )
     return dataclasses.replace(run, steps=run.steps + late), compiling.seconds
 
 
