@@ -12,7 +12,7 @@ from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
-from tests.figures.trees import central, quartic, rod, scaling, trajectory, tree, valley
+from tests.figures.trees import central, panel, quartic, rod, scaling, trajectory, tree, valley
 from tests.helpers import assert_trees_close
 
 TREE = valley(steps=600)
@@ -24,6 +24,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "central_scaling": SCALING,
     "rod": rod(),
     "rod_quartic": quartic(),
+    "panel": panel(),
     **BALLS,
     **DIMS,
     "sweep": sweep_trees.curves(),
