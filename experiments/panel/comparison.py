@@ -137,7 +137,7 @@ def _run(
     """Run a flow from a step `late` on, at which its own time begins, to the case's end."""
     steps = case.steps - late
     segment = _segment(steps - flow.first_step)
-    options = contestant.integrator()
+    options = {"max_solver_steps": _MOST_SOLVER_STEPS, **contestant.integrator()}
     with compile_time() as compiling:
         run = flows.simulate(
             flow,
@@ -146,7 +146,6 @@ def _run(
             steps,
             measurements=(),
             segment=segment,
-            max_solver_steps=_MOST_SOLVER_STEPS,
             **options,
         )
     return dataclasses.replace(run, steps=run.steps + late), compiling.seconds

