@@ -19,12 +19,12 @@ class CompileTime:
     def __init__(self) -> None:
         self._intervals: list[tuple[float, float]] = []
 
-    def note(self, event: str, seconds: float, **details: str | int) -> None:
+    def note(self, event: str, duration_secs: float, **details: str | int) -> None:
         """Take a report of `jax.monitoring`."""
         del details
         if event.startswith(_COMPILING):
             end = time.monotonic()
-            self._intervals.append((end - seconds, end))
+            self._intervals.append((end - duration_secs, end))
 
     @property
     def seconds(self) -> float:

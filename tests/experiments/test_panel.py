@@ -23,6 +23,7 @@ from experiments.panel.contestants import CONTESTANTS, Contestant
 from experiments.panel.measures import MEASURES, half_differences, onset
 from experiments.panel.resumed import resumed
 from experiments.studies import StudyExperiment
+from experiments.studies.panel import Panel
 from flows.optimizers.optax_optimizer import as_optimizer
 from potentials import Quartic, SharpValley
 from tests.helpers import assert_trees_close
@@ -216,7 +217,7 @@ def test_the_command_prints_the_matrix(
     printed = capsys.readouterr().out
     assert "error of each flow" in printed
     (line,) = (line for line in printed.splitlines() if line.strip().startswith("quartic"))
-    error = float(load(path)["quartic"]["tracking_error"].values[0])
+    error = float(load(path)["quartic"].to_dataset()["tracking_error"].values[0])
     assert line.split() == ["quartic", f"{error:.3g}", "-"]
     assert (path / "figures" / "panel.png").exists()
 
@@ -242,6 +243,7 @@ def test_the_built_in_panel_names_every_case_and_every_flow() -> None:
     """So that a new one is not forgotten there."""
     config = load_config("panel")
     assert isinstance(config, StudyExperiment)
+    assert isinstance(config.study, Panel)
     assert config.study.parts == tuple(CASES)
     assert config.study.flows == tuple(CONTESTANTS)
     assert any(isinstance(one, Contestant) and not one.published for one in CONTESTANTS.values())
