@@ -250,13 +250,14 @@ def test_the_built_in_panel_names_every_case_and_every_flow() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_every_case_makes_a_finite_step(name: str) -> None:
-    """Its loss, its start and its optimizer fit together."""
+def test_the_optimizer_of_every_case_moves_its_start(name: str) -> None:
+    """Traced, not compiled: a step has the shapes of what it changes."""
     case = CASES[name]
     potential, params = case.problem()
     optimizer = as_optimizer(case.optimizer())
-    state = eqx.filter_jit(optimizer.step)(optimizer.init(params), potential)
-    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(optimizer.params(state)))
+    state = eqx.filter_eval_shape(optimizer.step, optimizer.init(params), potential)
+    after = jax.tree.map(lambda x: (x.shape, x.dtype), optimizer.params(state))
+    assert after == jax.tree.map(lambda x: (x.shape, x.dtype), params)
     assert case.steps > case.burn
 
 
