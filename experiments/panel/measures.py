@@ -1,5 +1,6 @@
 """The numbers that are taken of a flow's run, beside the discrete run that it models."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -49,6 +50,9 @@ def measures(
 ) -> dict[str, float]:
     """Return the value of each of `MEASURES`; nan where a flow predicts no such thing.
 
+    Errors count from step 1 on, or from the flow's first step b if it is later: at step 0 there is
+    no midpoint, and in its place would be w_0 itself, half an oscillation away from the centre.
+
     The average of the discrete loss is over two steps, around the times that the flow's centre
     models: (L_{t-1} + 2 L_t + L_{t+1}) / 4 for three-point midpoints, (L_t + L_{t+1}) / 2 for
     two-point ones. With A_t for it and P_t for the flow's prediction the error is
@@ -64,6 +68,9 @@ def measures(
             it predicts none.
         compile_seconds: What the flow's run took to compile.
     """
+    spent = float(flow.stats["gradient_equivalents"]) / (len(flow.steps) - 1)
+    if flow.steps[0] == 0:
+        flow, amplitude = _after_start(flow), None if amplitude is None else amplitude[1:]
     first = int(flow.steps[0])
     predicts = "half_difference" in flow.observables
     return {
@@ -71,7 +78,7 @@ def measures(
         "iterate_error": float(flows.iterate_error(flow, discrete)) if predicts else np.nan,
         "loss_error": _loss_error(flow, discrete),
         **_oscillation_errors(first, amplitude, half_differences(discrete)),
-        "gradients_per_step": float(flow.stats["gradient_equivalents"]) / (len(flow.steps) - 1),
+        "gradients_per_step": spent,
         "compile_seconds": compile_seconds,
     }
 
@@ -89,10 +96,18 @@ def onset(lengths: np.ndarray, largest: float) -> float:
     return float(np.argmax(above)) if above.any() else np.nan
 
 
+def _after_start(flow: flows.Trajectory) -> flows.Trajectory:
+    """Return a run without its first save."""
+    steps, params, observables = jax.tree.map(
+        lambda x: x[1:], (flow.steps, flow.params, flow.observables)
+    )
+    return dataclasses.replace(flow, steps=steps, params=params, observables=observables)
+
+
 def _loss_error(flow: flows.Trajectory, discrete: flows.Trajectory) -> float:
     loss = np.asarray(discrete.observables["loss"])
     steps = np.asarray(flow.steps)
-    inside = (steps > 0) & (steps < len(loss) - 1)
+    inside = steps < len(loss) - 1
     steps, predicted = steps[inside], np.asarray(flow.observables["predicted_loss"])[inside]
     if flow.midpoint == "two_point":
         average = (loss[steps] + loss[steps + 1]) / 2
@@ -104,13 +119,11 @@ def _loss_error(flow: flows.Trajectory, discrete: flows.Trajectory) -> float:
 def _oscillation_errors(
     first: int, amplitude: np.ndarray | None, discrete: np.ndarray
 ) -> Mapping[str, float]:
-    start = max(first, 1)
-    discrete = discrete[start:]
+    discrete = discrete[first:]
     largest = float(discrete.max())
     names = ("onset_error", "relative_onset_error", "peak_error")
     if amplitude is None or not largest > 0:
         return dict.fromkeys(names, np.nan)
-    amplitude = amplitude[start - first :]
     begins = onset(discrete, largest)
     delay = onset(amplitude, largest) - begins if begins > 0 else np.nan
     relative = delay / begins if begins > 0 else np.nan

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from jaxtyping import Array, PyTree
 
 import figures
 import flows
@@ -34,6 +35,13 @@ STEPS = 30
 def short(name: str, **changes: Any) -> Any:
     """A case of the panel, of few steps."""
     return dataclasses.replace(CASES[name], steps=STEPS, **changes)
+
+
+def from_step_1(run: flows.Trajectory) -> flows.Trajectory:
+    """A run without its start, where there is no midpoint."""
+    rows = (run.steps, run.params, run.observables)
+    steps, params, observables = jax.tree.map(lambda x: x[1:], rows)
+    return dataclasses.replace(run, steps=steps, params=params, observables=observables)
 
 
 def panel(**changes: Any) -> StudyExperiment:
@@ -66,20 +74,20 @@ def test_errors_are_those_of_the_flows_package_by_hand() -> None:
     start = jnp.asarray([0.001**0.5, 2 / 0.3])
     discrete = flows.iterate(optimizer, valley, start, STEPS)
     gradient, parity = (entry.values for entry in row.entries)
-    by_hand = flows.simulate(flows.GradientFlow(optimizer), valley, start, STEPS)
+    by_hand = from_step_1(flows.simulate(flows.GradientFlow(optimizer), valley, start, STEPS))
     error = float(flows.tracking_error(by_hand, discrete))
     assert gradient["tracking_error"] == pytest.approx(error, rel=1e-12)
     assert np.isnan(gradient["iterate_error"])
     assert np.isnan(gradient["peak_error"])
     # By the flow's own solver, to its tolerance.
     split = flows.ParityFlow(optimizer, 2, "split")
-    by_hand = flows.simulate(split, valley, start, STEPS)
+    by_hand = from_step_1(flows.simulate(split, valley, start, STEPS))
     for name, measured in (
         ("tracking_error", flows.tracking_error(by_hand, discrete)),
         ("iterate_error", flows.iterate_error(by_hand, discrete)),
     ):
         assert parity[name] == pytest.approx(float(measured), rel=0.2)
-        assert parity[name] < gradient["tracking_error"]
+        assert parity[name] < 0.3 * gradient["tracking_error"]
     # 4 gradients at each of 6 stages of some steps of the solver.
     assert parity["gradients_per_step"] > 24 / 4
 
@@ -255,8 +263,12 @@ def test_the_optimizer_of_every_case_moves_its_start(name: str) -> None:
     case = CASES[name]
     potential, params = case.problem()
     optimizer = as_optimizer(case.optimizer())
-    state = eqx.filter_eval_shape(optimizer.step, optimizer.init(params), potential)
-    after = jax.tree.map(lambda x: (x.shape, x.dtype), optimizer.params(state))
+
+    def moved(params: PyTree[Array], potential: flows.Potential) -> PyTree[Array]:
+        return optimizer.params(optimizer.step(optimizer.init(params), potential))
+
+    after = eqx.filter_eval_shape(moved, params, potential)
+    after = jax.tree.map(lambda x: (x.shape, x.dtype), after)
     assert after == jax.tree.map(lambda x: (x.shape, x.dtype), params)
     assert case.steps > case.burn
 
