@@ -1,4 +1,4 @@
-"""The command line: `eosflows list | run | sweep | show | figure | export | validate`.
+"""The command line: `eosflows list | run | panel | sweep | show | figure | export | validate`.
 
 A command imports what it needs when it runs: `eosflows list` reads a few files of text, and has no
 need of a numerical library.
@@ -115,6 +115,36 @@ def run(
             # What only building can find out is reported under the name that the user typed, too.
             raise ConfigError(experiment, error.problems) from error
     return OK if _is_whole(result, "what came before is in the store") else DIVERGED
+
+
+@app.command
+def panel(
+    *,
+    set_: Annotated[Words, cyclopts.Parameter(name="--set")] = (),
+    out: Path | None = None,
+    resume: Switch = False,
+    overwrite: Switch = False,
+    no_figures: Switch = False,
+) -> int:
+    """Run every flow that models an optimizer on the same cases: `eosflows run panel`.
+
+    Parameters
+    ----------
+    set_
+        KEY=VALUE to change a key of the config: `--set study.cases=['valley','adam']` and
+        `--set study.flows=['central','parity-2']` choose some of the matrix.
+    out
+        The run directory; by default `runs/panel`.
+    resume
+        Go on with an earlier run in that directory, with the first case that is missing.
+    overwrite
+        Replace an earlier run in that directory.
+    no_figures
+        Draw nothing; `eosflows figure` can do it later.
+    """
+    return run(
+        "panel", set_=set_, out=out, resume=resume, overwrite=overwrite, no_figures=no_figures
+    )
 
 
 @app.command
@@ -359,7 +389,10 @@ def _show(directory: Path) -> None:
     from .report import summary
     from .store import store
 
-    _out().print(summary.table(store.load(directory, params=False)))
+    tree = store.load(directory, params=False)
+    _out().print(summary.table(tree))
+    if summary.MATRIX in tree.children:
+        _out().print(summary.matrix(tree))
 
 
 def _out() -> "Console":

@@ -15,6 +15,10 @@ CONCLUSIONS = "conclusions"
 """The group of a study's results that holds what was measured, beside what theory says."""
 SWEEP = "sweep"
 """The group of a sweep's results that holds its runs on the grid of the swept values."""
+MATRIX = "table"
+"""The group of a panel's results that holds its numbers: case x flow x measure."""
+# Measures of a panel that its matrix shows, and what each of their columns is called.
+_SHOWN = {"tracking_error": "{flow}", "iterate_error": "{flow}\niterates"}
 # A table of more rows is not read: more runs are counted by outcome.
 _MOST_RUNS = 40
 
@@ -87,6 +91,31 @@ def table(tree: xr.DataTree) -> rich.table.Table:
             _show(row.gradient_equivalents, ",.0f"),
             "" if row.wall_time is None else f"{row.wall_time:.1f} s",
         )
+    return shown
+
+
+def matrix(tree: xr.DataTree) -> rich.table.Table:
+    """Make the matrix of a panel for the terminal: the errors of each flow on each case.
+
+    Args:
+        tree: as `store.load` gives it, with the group `MATRIX`.
+    """
+    data = tree[MATRIX].to_dataset()
+    columns = {
+        form.format(flow=flow): data["value"].sel(flow=flow, measure=measure).values
+        for measure, form in _SHOWN.items()
+        for flow in data["flow"].values
+        if measure == "tracking_error" or _any(data.sel(flow=flow, measure=measure), "value")
+    }
+    shown = rich.table.Table("case", box=rich.box.SIMPLE_HEAD, title="error of each flow")
+    for name in columns:
+        shown.add_column(name, justify="right")
+    outcomes = data["outcome"].values
+    for row, case in enumerate(data["case"].values):
+        cells = [_if_finite(float(values[row]), ".3g") for values in columns.values()]
+        for column, outcome in enumerate(outcomes[row]):
+            cells[column] = cells[column] or ("failed" if outcome == "failed" else "-")
+        shown.add_row(str(case), *cells)
     return shown
 
 

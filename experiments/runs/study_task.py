@@ -79,11 +79,14 @@ class StudyTask(AbstractTask):
         """Do nothing: a part is stored at once, or lost."""
 
     def conclude(self, store: Store) -> tuple[str, str]:
-        """Write the conclusions."""
+        """Write the conclusions, and what else follows from all parts together."""
         tree = load(self._path)
-        parts = [part for part in self._study.parts if part in tree.children]
-        conclusions = self._study.conclude({part: tree[part].to_dataset() for part in parts})
-        store.write(CONCLUSIONS, _dataset(conclusions))
+        parts = {
+            part: tree[part].to_dataset() for part in self._study.parts if part in tree.children
+        }
+        for name, table in self._study.tables(parts).items():
+            store.write(name, table)
+        store.write(CONCLUSIONS, _dataset(self._study.conclude(parts)))
         return ending(list(self._messages.values()))
 
     def _is_done(self, store: Store, part: str) -> bool:

@@ -1,7 +1,7 @@
 """The abstraction of a study: parts that are computed one by one, and what they show together."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from ..tables.base import Table
@@ -31,6 +31,12 @@ class Conclusion(NamedTuple):
     standard_error: float | None = None
 
 
+def no_tables(study: "AbstractStudy", parts: Parts) -> Mapping[str, Dataset]:
+    """Put nothing together, as most studies do."""
+    del study, parts
+    return {}
+
+
 class AbstractStudy(Table, abc.ABC):
     """Several small runs, and what follows from them together; the table `[study]` of a config.
 
@@ -44,10 +50,13 @@ class AbstractStudy(Table, abc.ABC):
     Attributes:
         kind: A `Literal` of the one name that chooses this study in a config.
         figures: Names of the figures that draw it.
+        tables: `tables(parts)` puts what the parts hold together in further groups of the store, by
+            name; by default none.
     """
 
     kind: str
     figures: ClassVar[tuple[str, ...]]
+    tables: ClassVar[Callable[..., Mapping[str, Dataset]]] = no_tables
 
     @property
     @abc.abstractmethod

@@ -26,7 +26,7 @@ SMALL = ["potential.model.channels=[2]", "potential.data.examples=20"]
 RUN = {"valley": [], "digits-cnn": SMALL, "rod-momentum": []}
 UNABRIDGED = ("scalar-product", "quartic-descent", "quadratic-stability")
 # The kinds of these run in tests of their own, smaller.
-STUDIES_TESTED = ("central-scaling", "rod-quartic")
+STUDIES_TESTED = ("central-scaling", "rod-quartic", "panel")
 # The friction laws, and the posteriors, have tests of their own; each compiles for seconds.
 VISCOUS = "study.frictions=[{label='viscous', friction={kind='viscous', coefficient=1.0}}]"
 TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]

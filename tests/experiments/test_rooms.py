@@ -10,7 +10,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # A room may import those of lower floors, and modules of its own. The command line is on top.
 FLOORS = (
     ("system", "compare", "uncertainty"),
-    ("store",),
+    ("store", "panel"),
     ("tables",),
     ("studies",),
     ("config",),

@@ -12,7 +12,17 @@ from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
-from tests.figures.trees import central, parity, quartic, rod, scaling, trajectory, tree, valley
+from tests.figures.trees import (
+    central,
+    panel,
+    parity,
+    quartic,
+    rod,
+    scaling,
+    trajectory,
+    tree,
+    valley,
+)
 from tests.helpers import assert_trees_close
 
 TREE = valley(steps=600)
@@ -25,6 +35,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "parity": parity(),
     "rod": rod(),
     "rod_quartic": quartic(),
+    "panel": panel(),
     **BALLS,
     **DIMS,
     "sweep": sweep_trees.curves(),

@@ -259,3 +259,26 @@ def quartic() -> xr.DataTree:
     }
     root = xr.Dataset(attrs={"title": "quartic", "critical_sharpness": 2.0, "quartic": 2.0})
     return xr.DataTree.from_dict({"/": root} | datasets)
+
+
+def panel() -> xr.DataTree:
+    """A made-up panel of three cases and four flows, one of which fails and one does not apply."""
+    cases, names, measures = (
+        np.array(words.split(), object)
+        for words in (
+            "toy network momentum",
+            "gradient central parity-2 parity-3",
+            "tracking_error iterate_error peak_error",
+        )
+    )
+    value = np.full((3, 4, 3), np.nan)
+    value[:, :, 0] = [[12.3, 0.25, 6e-3, 1.1e-4], [0.5, 0.1, 3e-6, 0.02], [1.0, 0.3, 0.2, 0.99]]
+    value[:, 2:, 1] = 2 * value[:, 2:, 0]
+    outcome = np.full((3, 4), "done", object)
+    outcome[0, 0], outcome[2, 1] = "failed", "does not apply"
+    value[outcome != "done"] = np.nan
+    table = xr.Dataset(
+        {"value": (("case", "flow", "measure"), value), "outcome": (("case", "flow"), outcome)},
+        {"case": cases, "flow": names, "measure": measures},
+    )
+    return tree({"title": "panel"}, table=table)

@@ -1,0 +1,64 @@
+"""An optimizer that starts with the state that another one has after some steps."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PyTree
+
+import flows
+
+
+class ResumedOptimizer(flows.AbstractOptimizer):
+    """The map of an optimizer, with a state in the middle of its run for a start.
+
+    A flow that starts where its optimizer does starts there: with its momenta and averages. The
+    step counters have to be known while a program is compiled, so that they are those of the
+    optimizer's own start, `step` further on.
+
+    Attributes:
+        optimizer: The optimizer.
+        point: Its state at `step`, with None in place of step counters.
+        step_number: How many steps it has made.
+    """
+
+    optimizer: flows.AbstractOptimizer
+    point: PyTree[Array]
+    step_number: int = eqx.field(static=True)
+
+    def init(self, params: PyTree[Array]) -> PyTree[Array]:
+        """Return the state at `step_number`; of `params` only the structure is used."""
+        counters = eqx.filter(self.optimizer.init(params), eqx.is_inexact_array, inverse=True)
+        return eqx.combine(self.point, jax.tree.map(lambda c: c + self.step_number, counters))
+
+    def step(self, state: PyTree[Array], potential: flows.Potential) -> PyTree[Array]:
+        """Return the state after one step."""
+        return self.optimizer.step(state, potential)
+
+    def params(self, state: PyTree[Array]) -> PyTree[Array]:
+        """Return the iterate."""
+        return self.optimizer.params(state)
+
+    @property
+    def critical_sharpness(self) -> Float[Array, ""]:
+        """That of the optimizer."""
+        return self.optimizer.critical_sharpness
+
+    @property
+    def cost(self) -> flows.Cost:
+        """That of the optimizer."""
+        return self.optimizer.cost
+
+
+def resumed(
+    optimizer: flows.AbstractOptimizer,
+    potential: flows.Potential,
+    params: PyTree[Array],
+    steps: int,
+) -> ResumedOptimizer:
+    """Run an optimizer from `params` for some steps, and return it as it is there."""
+
+    @eqx.filter_jit
+    def after(state: PyTree[Array], potential: flows.Potential) -> PyTree[Array]:
+        return jax.lax.fori_loop(0, steps, lambda _, z: optimizer.step(z, potential), state)
+
+    state = after(optimizer.init(params), potential)
+    return ResumedOptimizer(optimizer, eqx.filter(state, eqx.is_inexact_array), steps)
