@@ -120,7 +120,7 @@ from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
 from .optimizers.stability import critical_sharpness
 from .oscillation.flow import ParityFlow
-from .oscillation.solver import ParitySolver
+from .oscillation.solver import ParitySolver, PartwiseController
 from .oscillation.state import ParityState, PolarParityState
 from .rod.flow import RodFlow
 from .rod.solver import RodSolver
@@ -178,6 +178,7 @@ __all__ = [
     "ParityFlow",
     "ParitySolver",
     "ParityState",
+    "PartwiseController",
     "PolarParityState",
     "Potential",
     "Quadratic",

@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..core.arrays import BoolLike, ScalarLike, Vector
 from ..core.compilation import traced_once
 from ..core.cost import Cost
-from ..core.flow import AbstractEquationFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 from ..core.validation import positive
@@ -93,11 +92,11 @@ class BallSolver(AbstractFlowSolver):
         diffrax.Tsit5.interpolation_cls
     )
 
-    def prepared(self, flow: AbstractEquationFlow, smallest: Float[Array, ""]) -> "BallSolver":
+    def prepared(self, equation: eqx.Module, smallest: Float[Array, ""]) -> "BallSolver":
         """Return the solver for a flow, which fails before the controller gives up."""
-        assert isinstance(flow.equation, BallEquation)
+        assert isinstance(equation, BallEquation)
         # An adaptive controller of diffrax shortens a step to no less than a fifth.
-        return BallSolver(flow.equation, jnp.maximum(self.shortest, 5 * smallest))
+        return BallSolver(equation, jnp.maximum(self.shortest, 5 * smallest))
 
     @property
     def first_step(self) -> Float[Array, ""]:

@@ -26,7 +26,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..core.arrays import BoolLike, RealScalarLike, ScalarLike, Vector
 from ..core.compilation import traced_once
 from ..core.cost import Cost
-from ..core.flow import AbstractEquationFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 from ..core.trees import Params
@@ -106,14 +105,13 @@ class CentralSolver(AbstractFlowSolver):
     def __check_init__(self) -> None:
         check_stages(self.most_stages)
 
-    def prepared(self, flow: AbstractEquationFlow, smallest: Float[Array, ""]) -> "CentralSolver":
+    def prepared(self, equation: eqx.Module, smallest: Float[Array, ""]) -> "CentralSolver":
         """Return the solver for a run, which names what fails before the controller gives up.
 
         Args:
-            flow: A `CentralFlow`.
+            equation: That of a `CentralFlow`.
             smallest: The step size below which a controller ends the run.
         """
-        equation = flow.equation
         assert isinstance(equation, CentralEquation)
         # An adaptive controller of diffrax shortens a step to no less than a fifth.
         shortest = jnp.maximum(self.shortest, 5 * smallest)

@@ -35,7 +35,7 @@ from .observables import (
     half_difference,
     predicted,
 )
-from .solver import ParitySolver, PartwiseController, largest
+from .solver import ParitySolver, PartwiseController
 from .start import split
 from .state import ParityState, PolarParityState
 
@@ -324,20 +324,11 @@ class ParityFlow(AbstractFollowedFlow):
         """
         if self.noise is not None or not isinstance(self.optimizer, AbstractDescent):
             return Integrator(diffrax.Tsit5(), diffrax.PIDController(rtol=1e-5, atol=1e-8))
-        controller = PartwiseController(
-            diffrax.PIDController(
-                rtol=1e-4 if self.order <= 2 else 1e-5,
-                atol=0.0,
-                norm=largest,
-                pcoeff=0.3,
-                icoeff=0.4,
-                safety=0.8,
-            )
-        )
+        controller = PartwiseController(1e-4 if self.order <= 2 else 1e-5)
         if self.order <= 2:
             return Integrator(ParitySolver(self.equation), controller)
         radius = -stiffest_rate(self.order, _FASTEST_MULTIPLIER)
-        return Integrator(RungeKuttaChebyshev(radius), controller)
+        return Integrator(RungeKuttaChebyshev(jnp.asarray(radius)), controller)
 
     @property
     def cost(self) -> Cost:

@@ -115,7 +115,7 @@ def alignment(
 
     def symmetrised(params: Params) -> Float[Array, ""]:
         ends = (add_scaled(params, sign, half_tree) for sign in (1, -1))
-        return 0.5 * sum(map(potential, ends))
+        return 0.5 * jnp.sum(jnp.stack([potential(end) for end in ends]))
 
     pairs = top_eigenpairs(symmetrised, centre, modes.shape[0], start=modes, tolerance=_TOLERANCE)
     size = jnp.linalg.norm(half)

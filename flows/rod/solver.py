@@ -12,7 +12,6 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from ..core.arrays import BoolLike, ScalarLike
 from ..core.compilation import traced_once
 from ..core.cost import Cost
-from ..core.flow import AbstractEquationFlow
 from ..core.optimizer import AbstractDescent
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
@@ -100,11 +99,11 @@ class RodSolver(AbstractFlowSolver):
         del terms
         return 3
 
-    def prepared(self, flow: AbstractEquationFlow, smallest: Float[Array, ""]) -> "RodSolver":
+    def prepared(self, equation: eqx.Module, smallest: Float[Array, ""]) -> "RodSolver":
         """Return the solver for a flow; a point without derivative ends it at any step size."""
         del smallest
-        assert isinstance(flow.equation, RodEquation)
-        return RodSolver(flow.equation, self.dense)
+        assert isinstance(equation, RodEquation)
+        return RodSolver(equation, self.dense)
 
     @property
     def first_step(self) -> Float[Array, ""]:

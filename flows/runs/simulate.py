@@ -246,10 +246,11 @@ def _fitted(
         ValueError: If it is made for another kind of flow.
     """
     if isinstance(solver, AbstractFlowSolver):
-        if type(solver.equation) is not type(getattr(flow, "equation", None)):
+        equation = getattr(flow, "equation", None)
+        if not isinstance(equation, type(solver.equation)):
             raise ValueError(
                 f"solver must be one for {type(flow).__name__}, or for any flow such as Tsit5(); "
                 f"got {type(solver).__name__}, made for {type(solver.equation).__name__}."
             )
-        return solver.prepared(flow, smallest)
+        return solver.prepared(equation, smallest)
     return ProjectedSolver(solver, flow) if isinstance(flow, AbstractProjectedFlow) else solver

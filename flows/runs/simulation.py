@@ -162,7 +162,8 @@ class SimulationProblem(eqx.Module):
         """
         leaves = jax.tree.leaves(flow_state)
         structured = isinstance(self.solver, AbstractFlowSolver | ProjectedSolver) or (
-            self.adaptive and self.controller.norm is not optimistix.rms_norm
+            isinstance(self.controller, GuardedController)
+            and self.controller.norm is not optimistix.rms_norm
         )
         if (
             structured

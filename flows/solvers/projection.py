@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core.arrays import BoolScalarLike, RealScalarLike
-from ..core.flow import AbstractFlow, AbstractProjectedFlow
+from ..core.flow import AbstractProjectedFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 
@@ -47,11 +47,11 @@ class AbstractFlowSolver(diffrax.AbstractAdaptiveSolver):
     init: ClassVar[Callable[..., PyTree[Array]]] = _started
 
     @abc.abstractmethod
-    def prepared(self, flow: AbstractFlow, smallest: Float[Array, ""]) -> "AbstractFlowSolver":
+    def prepared(self, equation: eqx.Module, smallest: Float[Array, ""]) -> "AbstractFlowSolver":
         """Return the solver for a run.
 
         Args:
-            flow: The flow of the run, whose equation is of the kind that the solver is made for.
+            equation: That of the run's flow, of the kind that the solver is made for.
             smallest: The step size below which a controller ends the run.
         """
 
