@@ -274,8 +274,9 @@ class PartwiseController(diffrax.AbstractAdaptiveStepSizeController):
     atol: RealScalarLike
     norm: Callable[[PyTree[Array]], RealScalarLike]
 
-    def __init__(self, rtol: ScalarLike):
-        self.rtol, self.atol, self.norm = positive("rtol", rtol), 0.0, _largest
+    def __init__(self, rtol: float):
+        # As a Python number, which takes on the precision of the errors.
+        self.rtol, self.atol, self.norm = float(positive("rtol", rtol)), 0.0, _largest
         self.controller = diffrax.PIDController(
             rtol=self.rtol, atol=self.atol, norm=self.norm, pcoeff=0.3, icoeff=0.4, safety=0.8
         )
