@@ -60,7 +60,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path, monkeypat
         if words[0] == "validate":
             continue  # It takes no config, and is tested by itself.
         assert main([*words, *_shorter(command)]) == 0, (command, capsys.readouterr().err)
-    assert ran == {"list", "run", "sweep", "show", "figure", "export", "validate"}
+    assert ran == {"list", "run", "sweep", "show", "figure", "export", "panel", "validate"}
     for name, size in (("valley-sweep", 20), ("digits-mlp-sweep", 10), ("phase-diagram", 4)):
         assert load(tmp_path / "runs" / name)["sweep"].to_dataset()["status"].size == size
 
@@ -69,6 +69,7 @@ def _shorter(command):
     """The words that leave of a command's work little but where its results go."""
     short = ("steps=4", "curvature.eigenvalues=1", "figures=[]")
     settings = {
+        "panel": ("study.cases=['quartic']", "study.flows=['gradient']", "figures=[]"),
         "run valley": (*short, "flows=[]"),
         "run runs/valley/config.toml": ("steps=8",),
         "sweep phase-diagram": ("sweep.over.0.points=2", "sweep.over.1.points=2"),

@@ -26,7 +26,7 @@ from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
-from ..core.validation import positive
+from ..core.validation import proper_fraction
 from ..solvers.chebyshev import chebyshev_error, chebyshev_step_with_slopes, stages_for
 from ..solvers.projection import AbstractFlowSolver
 from .equation import Halves, ParityEquation, weights
@@ -255,6 +255,9 @@ class PartwiseController(diffrax.AbstractAdaptiveStepSizeController):
         rtol: The error of c in a step, relative to its size; that of d, relative to its own, may be
             a hundred times as large. Up to 512 parameters it is a hundredth of that.
 
+    Raises:
+        ValueError: If `rtol` is not a number between 0 and 1.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from flows import GradientDescent, ParityFlow, PartwiseController, simulate
@@ -276,7 +279,7 @@ class PartwiseController(diffrax.AbstractAdaptiveStepSizeController):
 
     def __init__(self, rtol: float):
         # As a Python number, which takes on the precision of the errors.
-        self.rtol, self.atol, self.norm = float(positive("rtol", rtol)), 0.0, _largest
+        self.rtol, self.atol, self.norm = proper_fraction("rtol", rtol), 0.0, _largest
         self.controller = diffrax.PIDController(
             rtol=self.rtol, atol=self.atol, norm=self.norm, pcoeff=0.3, icoeff=0.4, safety=0.8
         )
