@@ -318,7 +318,7 @@ class ParityFlow(AbstractFollowedFlow):
 
         The stiff rates of gradient descent are real: a stabilised method takes long steps. Its
         tolerances are relative to the size of c, and a hundred times that relative to the size of
-        d: 1e-4 for order 1 and 2, 1e-5 above; a hundredth of that up to 512 parameters. With
+        d: 1e-4 for order 1 and 2, 1e-5 above; a thousandth of that up to 512 parameters. With
         momentum rates are complex, and with `noise` the state is polar: Tsit5 takes the steps, with
         1e-5 relative and 1e-8 absolute.
         """

@@ -52,7 +52,7 @@ _LOOSER = 100
 
 # Up to the dense limit the tolerances are that much smaller: a step costs next to nothing there,
 # and an onset after hundreds of steps of decay and growth depends on all of them.
-_TIGHTER = 100
+_TIGHTER = 1000
 
 
 class Correction(eqx.Module):
@@ -253,7 +253,7 @@ class PartwiseController(diffrax.AbstractAdaptiveStepSizeController):
 
     Args:
         rtol: The error of c in a step, relative to its size; that of d, relative to its own, may be
-            a hundred times as large. Up to 512 parameters it is a hundredth of that.
+            a hundred times as large. Up to 512 parameters it is a thousandth of that.
 
     Raises:
         ValueError: If `rtol` is not a number between 0 and 1.
