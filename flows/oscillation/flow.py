@@ -19,10 +19,10 @@ from ..core.flow import AbstractFollowedFlow, Integrator, Midpoint
 from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, norm
-from ..core.validation import as_params, non_negative_integer, positive_integer
+from ..core.validation import as_params, boolean, non_negative_integer, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
-from ..optimizers.local_fit import fitted
+from ..optimizers.local_fit import check_fit, fit_step, fitted
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, moving
 from ..solvers.chebyshev import RungeKuttaChebyshev
@@ -41,8 +41,6 @@ from .state import ParityState, PolarParityState
 
 Start = Literal["fit", "split", "given"]
 Precision = Literal["float32", "float64"]
-
-_BURN: Final = 10
 
 # What is slaved flips at each step: Phi multiplies it by down to -1, at a two-cycle somewhat less.
 _FASTEST_MULTIPLIER: Final = -1.2
@@ -126,7 +124,9 @@ class ParityFlow(AbstractFollowedFlow):
         static=True, default=4, converter=partial(non_negative_integer, "degree"), kw_only=True
     )
     noise: Precision | None = eqx.field(static=True, default=None, kw_only=True)
-    alignment: bool = eqx.field(static=True, default=False, kw_only=True)
+    alignment: bool = eqx.field(
+        static=True, default=False, converter=partial(boolean, "alignment"), kw_only=True
+    )
     remainder_every: int = eqx.field(
         static=True,
         default=10,
@@ -151,12 +151,10 @@ class ParityFlow(AbstractFollowedFlow):
                 'noise must be "float32" or "float64", the precision of the discrete run, or None; '
                 f"got {self.noise!r}."
             )
-        if not isinstance(self.alignment, bool):
-            raise ValueError(f"alignment must be True or False; got {self.alignment!r}.")
         if (self.difference is None) == (self.start == "given"):
             raise ValueError('difference must be given with start="given", and only with it.')
         if self.start == "fit":
-            self._check_fit()
+            check_fit(self.burn, self.half_width, self.degree)
         elif self.burn not in (None, 0):
             raise ValueError(
                 f"burn must be 0 or None with start={self.start!r}, which begins at step 0; got "
@@ -168,29 +166,10 @@ class ParityFlow(AbstractFollowedFlow):
                 f'GradientDescent; got {type(self.optimizer).__name__}. Use start="fit".'
             )
 
-    def _check_fit(self) -> None:
-        # Twice degree + 1 unknowns need as many iterates.
-        if self.degree >= self.half_width:
-            raise ValueError(
-                "degree must be below half_width, so that the fit has more iterates than unknowns; "
-                f"got degree={self.degree} and half_width={self.half_width}."
-            )
-        if self.burn is None:
-            return
-        positive_integer("burn", self.burn)
-        if self.burn < self.half_width:
-            raise ValueError(
-                f"burn must be at least half_width, as the fit uses the iterates from burn - "
-                f"half_width to burn + half_width; got burn={self.burn} and half_width="
-                f"{self.half_width}."
-            )
-
     @property
     def first_step(self) -> int:
         """The optimizer's step at which the flow begins: `burn` for a fitted start, else 0."""
-        if self.start != "fit":
-            return 0
-        return max(_BURN, self.half_width) if self.burn is None else self.burn
+        return fit_step(self.burn, self.half_width) if self.start == "fit" else 0
 
     @property
     def variables(self) -> Mapping[str, Variable]:

@@ -37,7 +37,7 @@ TIGHT = {
 }
 
 
-def close(found, expected, rtol=0.0, atol=0.0):
+def assert_close(found, expected, rtol=0.0, atol=0.0):
     """Compare numbers of any kind."""
     assert_trees_close(np.asarray(found, float), np.asarray(expected, float), rtol=rtol, atol=atol)
 
@@ -65,11 +65,11 @@ def test_weights_are_those_of_the_logarithm():
         for order in (1, 2, 3, 4):
             powers = (mu - 1) * mu ** np.arange(order)
             series = sum((-1) ** (k - 1) * (mu - 1) ** k / k for k in range(1, order + 1))
-            close(weights(order) @ powers, series, rtol=1e-12)
+            assert_close(weights(order) @ powers, series, rtol=1e-12)
             # The next term, up to its sign.
             ahead = (mu - 1) * mu ** np.arange(order + 1)
             term = (mu - 1) ** (order + 1) / (order + 1)
-            close(neglected_weights(order) @ ahead, term, rtol=1e-9)
+            assert_close(neglected_weights(order) @ ahead, term, rtol=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", [DESCENT, HeavyBall(0.3, 0.5), optax.adam(0.05)])
@@ -128,7 +128,7 @@ def test_the_threshold_is_that_of_the_optimizer_at_any_order():
             mu = curvature - 1
             series = sum((-1) ** (k - 1) * (mu - 1) ** k / k for k in range(1, order + 1))
             found = float(move.half_difference.params[0])
-            close(found, series, rtol=1e-12, atol=1e-14)
+            assert_close(found, series, rtol=1e-12, atol=1e-14)
 
 
 def test_without_oscillation_it_is_the_corrected_gradient_flow():
@@ -152,7 +152,7 @@ def test_the_fit_is_exact_on_polynomials_with_a_flip(step, half_width, degree):
     times = np.arange(step - half_width, step + half_width + 1)
     smooth, flipping = ((times - step) / 10.0) ** degree + 2.0, 0.3 - (times - step) / 20.0
     found = fit_weights(step, half_width, degree) @ (smooth + (-1.0) ** times * flipping)
-    close(found, [2.0 + (degree == 0), 0.3], rtol=0, atol=1e-10)
+    assert_close(found, [2.0 + (degree == 0), 0.3], rtol=0, atol=1e-10)
 
 
 # THEORY 8.8: error of the iterates for slowness halved twice, and the slopes in between.
@@ -178,9 +178,9 @@ def test_the_error_is_of_order_p_in_the_slowness(order):
         run = simulate(flow, valley, start, steps, measurements=(), **TIGHT)
         discrete = iterate(DESCENT, valley, start, steps, measurements=())
         errors.append(float(iterate_error(run, discrete)))
-    close(np.log2(errors[:-1]) - np.log2(errors[1:]), slopes, atol=0.15)
+    assert_close(np.log2(errors[:-1]) - np.log2(errors[1:]), slopes, atol=0.15)
     # THEORY's mean displacement is not defined to the last step: all ratios differ by 8 to 10%.
-    close(errors, expected, rtol=0.12)
+    assert_close(errors, expected, rtol=0.12)
 
 
 def test_onset_on_the_valley_from_a_fitted_start():
@@ -258,7 +258,7 @@ def test_a_tiny_half_difference_keeps_its_rate():
     )
     move = ParityEquation(UNIT, 1, None).vector_field(0.0, state, quartic_well)
     # d' = -(1 - H) d with H = 2.1 - 3 c^2, so that log|d| moves by H - 2.
-    close(float(move.log_length), 0.1 - 0.27, rtol=1e-12)
+    assert_close(float(move.log_length), 0.1 - 0.27, rtol=1e-12)
 
 
 def test_the_split_start_puts_oscillating_modes_at_rest():
@@ -291,11 +291,11 @@ def test_observables_and_alignment():
     state = ParityState(*(UNIT.init(jnp.asarray([x])) for x in (0.0, 0.2)), jnp.zeros(()))
     found = flow.observables(state, quartic_well)
     assert set(found) == set(flow.variables)
-    close(float(found["predicted_loss"]), float(quartic_well(0.2)), rtol=1e-14)
-    close(float(found["half_difference_length"]), 0.2, rtol=1e-15)
-    close(float(found["alignment"]), 1.0, rtol=1e-12)
+    assert_close(float(found["predicted_loss"]), float(quartic_well(0.2)), rtol=1e-14)
+    assert_close(float(found["half_difference_length"]), 0.2, rtol=1e-15)
+    assert_close(float(found["alignment"]), 1.0, rtol=1e-12)
     # The mean of the second derivatives at +-0.2 is S - 3 a^2.
-    close(float(found["symmetrised_sharpness"]), 2.1 - 0.12, rtol=1e-9)
+    assert_close(float(found["symmetrised_sharpness"]), 2.1 - 0.12, rtol=1e-9)
 
 
 def test_it_jits_maps_and_differentiates():
@@ -322,7 +322,7 @@ def test_it_jits_maps_and_differentiates():
     slope = jax.grad(simulate_end)(rates[1])
     step = 1e-5
     difference = (simulate_end(1.0 + step) - simulate_end(1.0 - step)) / (2 * step)
-    close(float(slope), float(difference), rtol=1e-5)
+    assert_close(float(slope), float(difference), rtol=1e-5)
 
 
 def test_a_run_goes_on_from_its_state():
