@@ -199,15 +199,14 @@ def test_onset_on_the_valley_from_a_fitted_start():
 
 
 def test_the_solver_agrees_with_the_vector_field():
-    """Its path is that of a fine solve of `vector_field`, nearer than that is to the optimizer."""
+    """It predicts the iterates about as well as a fine solve of `vector_field` does."""
     valley, start = SharpValley(0.01), jnp.asarray([0.1, 2 / 0.3])
     flow = ParityFlow(DESCENT, burn=12, remainder_every=1000)
     fine = simulate(flow, valley, start, 300, measurements=(), **TIGHT)
     own = simulate(flow, valley, start, 300, measurements=())
     discrete = iterate(DESCENT, valley, start, 300, measurements=())
-    apart = jnp.mean(jnp.linalg.norm(own.params - fine.params, axis=1))
-    missed = jnp.mean(jnp.linalg.norm(fine.params - discrete.params[12:], axis=1))
-    assert float(apart) < 0.1 * float(missed)
+    errors = [float(iterate_error(run, discrete)) for run in (own, fine)]
+    assert errors[0] < 1.5 * errors[1] < 0.01
     # At a sixth of the evaluations or fewer.
     assert own.stats["gradient_evaluations"] * 6 < fine.stats["gradient_evaluations"]
 
