@@ -88,6 +88,7 @@ from .core.flow import (
     Midpoint,
 )
 from .core.optimizer import (
+    AbstractAdaptiveMethod,
     AbstractCheckedOptimizer,
     AbstractDescent,
     AbstractGradientMethod,
@@ -115,9 +116,11 @@ from .mechanics.friction import AbstractFriction, Coulomb, Quadratic, TotalFrict
 from .mechanics.geodesics import exponential_map
 from .mechanics.sampling import sample_minima
 from .mechanics.settling import MinimaSamples, random_velocities
+from .optimizers.adam import Adam, AdamW, NAdam
 from .optimizers.gradient_descent import GradientDescent
 from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
+from .optimizers.rmsprop import RMSProp, ScalarRMSProp
 from .optimizers.stability import critical_sharpness
 from .oscillation.flow import ParityFlow
 from .oscillation.solver import ParitySolver, PartwiseController
@@ -134,6 +137,7 @@ __all__ = [
     "RESULTS",
     "STEPS",
     "TIME",
+    "AbstractAdaptiveMethod",
     "AbstractCheckedOptimizer",
     "AbstractDescent",
     "AbstractEquationFlow",
@@ -146,6 +150,8 @@ __all__ = [
     "AbstractOptimizer",
     "AbstractProjectedFlow",
     "AbstractResizableFlow",
+    "Adam",
+    "AdamW",
     "BallCentreFlow",
     "BallCentreState",
     "BallContactFlow",
@@ -172,6 +178,7 @@ __all__ = [
     "LowRankRodState",
     "Midpoint",
     "MinimaSamples",
+    "NAdam",
     "Neighbours",
     "Nesterov",
     "OptaxOptimizer",
@@ -182,12 +189,14 @@ __all__ = [
     "PolarParityState",
     "Potential",
     "Quadratic",
+    "RMSProp",
     "RodFlow",
     "RodSolver",
     "RollingBall",
     "RollingBallState",
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
+    "ScalarRMSProp",
     "SimulationError",
     "TotalFriction",
     "Trajectory",

@@ -5,6 +5,7 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PyTree
 
+from .arrays import Vector
 from .cost import Cost
 from .potential import Potential
 from .trees import Params
@@ -128,6 +129,26 @@ class AbstractDescent(AbstractIncrementalOptimizer):
     """
 
     learning_rate: eqx.AbstractVar[Float[Array, ""]]
+
+
+class AbstractAdaptiveMethod(AbstractIncrementalOptimizer):
+    """An optimizer that divides what it adds by a preconditioner P, made of the gradients it saw.
+
+    P multiplies no learning rate here. At a fixed P it is stable where lambda_max(P^-1 H), the
+    preconditioned sharpness, is below its critical sharpness.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import RMSProp
+        >>> optimizer = RMSProp(0.1, b2=0.5, eps=0.0)
+        >>> bowl, state = lambda w: 0.5 * jnp.sum(w**2), optimizer.init(jnp.asarray([2.0, 1.0]))
+        >>> [round(float(x), 4) for x in optimizer.preconditioner(state, bowl)]
+        [1.4142, 0.7071]
+    """
+
+    @abc.abstractmethod
+    def preconditioner(self, state: PyTree[Array], potential: Potential) -> Vector:
+        """Return the diagonal of P in the step from a state, flat (P,), above 0."""
 
 
 class AbstractCheckedOptimizer(AbstractOptimizer):

@@ -1,0 +1,183 @@
+"""Adaptive methods: their maps beside optax's and PyTorch's, thresholds, and what they refuse."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from flows import (
+    Adam,
+    AdamW,
+    NAdam,
+    ParityFlow,
+    ParityState,
+    RMSProp,
+    ScalarRMSProp,
+    critical_sharpness,
+    iterate,
+)
+from flows.optimizers.linear_stability import linear_threshold
+from tests.helpers import assert_trees_close
+
+START = {"a": jnp.asarray([1.0, -0.5, 0.25]), "b": jnp.asarray([[0.3], [2.0]])}
+
+
+def rough(params):
+    """A loss whose gradients change sign and size, and that does not settle."""
+    a, b = params["a"], params["b"]
+    return jnp.sum(a**4) + 0.5 * jnp.sum((b - a[0]) ** 2) + jnp.sum(jnp.cos(3 * b))
+
+
+PAIRS = {
+    "rmsprop": (RMSProp(1e-2, 0.9), optax.rmsprop(1e-2, 0.9, eps_in_sqrt=False)),
+    "rmsprop, eps in the root": (
+        RMSProp(1e-2, 0.9, eps=0.0, eps_root=1e-8, initial_nu=0.5),
+        optax.rmsprop(1e-2, initial_scale=0.5),
+    ),
+    "rmsprop, corrected": (
+        RMSProp(1e-2, bias_correction=True),
+        optax.rmsprop(1e-2, 0.99, eps_in_sqrt=False, bias_correction=True),
+    ),
+    "adam": (Adam(1e-2), optax.adam(1e-2)),
+    "adam, eps in the root": (
+        Adam(1e-2, 0.8, 0.99, 1e-6, eps_root=1e-7),
+        optax.adam(1e-2, 0.8, 0.99, 1e-6, 1e-7),
+    ),
+    "adamw": (AdamW(1e-2, weight_decay=0.1), optax.adamw(1e-2, weight_decay=0.1)),
+    "nadam": (NAdam(1e-2), optax.nadam(1e-2)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_method_is_optaxs_for_a_thousand_steps(name):
+    """To rounding, which the steps amplify by less than a hundred."""
+    ours, theirs = (iterate(o, rough, START, 1000, save_every=50) for o in PAIRS[name])
+    assert_trees_close(ours.params, theirs.params, rtol=1e-11, atol=1e-12)
+
+
+METHODS = {
+    "scalar rmsprop": (ScalarRMSProp(0.1), 20.0),
+    "rmsprop": (RMSProp(0.1), 20.0),
+    "rmsprop, corrected": (RMSProp(0.1, bias_correction=True), 20.0),
+    "adam": (Adam(0.1), 380.0),
+    "adam, not corrected": (Adam(0.1, 0.5, bias_correction=False), 60.0),
+    "adamw": (AdamW(0.1, weight_decay=0.5), 370.5),
+    "nadam": (NAdam(0.1), 135.7142857142857),
+    "nadam of torch": (NAdam(0.1, convention="torch"), 135.7142857142857),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_threshold_is_that_of_the_map(name):
+    """By formula, as THEORY-7 has it, and from the Jacobian of a step late in a run."""
+    optimizer, expected = METHODS[name]
+    assert_trees_close(critical_sharpness(optimizer), jnp.asarray(expected), rtol=1e-14)
+    if name != "nadam of torch":  # Its product of momenta has no part in a step at rest.
+        assert_trees_close(linear_threshold(optimizer), expected, rtol=1e-6)
+
+
+def double_well(w):
+    """A loss with a two-cycle around its minimum at every learning rate."""
+    return jnp.sum(0.5 * w**2 - 0.25 * w**4)
+
+
+# Two-cycles +-a of L = w^2/2 - w^4/4, eps = 0: a = eta/2, eta (1 - b1)/(2 (1 + b1)), and that times
+# 1 + 2 b1 (THEORY-7, 7.3).
+CYCLES = {
+    "rmsprop": (RMSProp(0.2, eps=0.0), 0.1),
+    "adam": (Adam(0.2, eps=0.0, bias_correction=False), 0.00526315789),
+    "nadam": (NAdam(0.2, eps=0.0, bias_correction=False), 0.0147368421),
+}
+
+
+def on_the_cycle(optimizer, loss, amplitude):
+    """Return the state at +a: nu is g(a)^2, m as a step before from -a left it."""
+    w = jnp.asarray([amplitude])
+    gradient = jax.grad(loss)(w)
+    state = dataclasses.replace(optimizer.init(w), second_moment=gradient**2)
+    if state.momentum is None:
+        return state
+    momentum = -(1 - optimizer.b1) * gradient / (1 + optimizer.b1)
+    return dataclasses.replace(state, momentum=momentum)
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_the_rate_sets_the_amplitude_of_a_two_cycle(name):
+    """A step leads from +a to -a, with the averages as they were, to rounding."""
+    optimizer, amplitude = CYCLES[name]
+    # The amplitudes are given to nine digits; their formula has all.
+    formula = 0.1 if name == "rmsprop" else 0.1 * 0.1 / 1.9 * (2.8 if name == "nadam" else 1.0)
+    assert abs(formula - amplitude) < 1e-10
+    state = on_the_cycle(optimizer, double_well, formula)
+    after = optimizer.step(state, double_well)
+    mirrored = dataclasses.replace(
+        state,
+        params=-state.params,
+        momentum=None if state.momentum is None else -state.momentum,
+    )
+    assert_trees_close(after, mirrored, rtol=0, atol=1e-16)
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_a_two_cycle_is_an_equilibrium_of_the_parity_flow(name):
+    """The phase space holds nu and m: their alternating parts are parts of d."""
+    optimizer, _ = CYCLES[name]
+    amplitude = 0.1 if name == "rmsprop" else 0.1 * 0.1 / 1.9 * (2.8 if name == "nadam" else 1.0)
+    ends = [on_the_cycle(optimizer, double_well, a) for a in (amplitude, -amplitude)]
+    centre = jax.tree.map(lambda x, y: (x + y) / 2, *ends)
+    half = jax.tree.map(lambda x, y: (x - y) / 2, *ends)
+    for order in (1, 2, 3, 4):
+        flow = ParityFlow(optimizer, order, start="given", difference=half)
+        state = ParityState(centre, half, jnp.zeros(()))
+        moving = flow.vector_field(0.0, state, double_well)
+        rest = (moving.centre, moving.half_difference)
+        assert_trees_close(rest, jax.tree.map(jnp.zeros_like, rest), rtol=0, atol=1e-16)
+
+
+# Multipliers per step of the two-cycle on a quadratic, for b2 = .9, .99, .999 (THEORY-7, 7.3).
+MULTIPLIERS = {
+    "rmsprop": (lambda b2: RMSProp(0.1, b2, 0.0), (0.948683, 0.994987, 0.999500)),
+    "nadam": (
+        lambda b2: NAdam(0.1, 0.9, b2, 0.0, bias_correction=False),
+        (0.984685, 0.998327, 0.999831),
+    ),
+    "adam": (
+        lambda b2: Adam(0.1, 0.9, b2, 0.0, bias_correction=False),
+        (1.355981, 1.143679, 1.049426),
+    ),
+    "adam, little momentum": (
+        lambda b2: Adam(0.1, 0.5, b2, 0.0, bias_correction=False),
+        (1.146196, 1.029003, 1.003421),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MULTIPLIERS)
+def test_adam_leaves_its_two_cycle_and_the_others_stay(name):
+    """By the spectral radius of a step, mirrored, so that the cycle is a fixed point."""
+    make, expected = MULTIPLIERS[name]
+
+    def bowl(w):
+        return 0.5 * jnp.sum(w**2)
+
+    for b2, multiplier in zip((0.9, 0.99, 0.999), expected, strict=True):
+        optimizer = make(b2)
+        amplitude = 1 / optimizer.critical_sharpness
+        start = on_the_cycle(optimizer, bowl, float(amplitude))
+        flat, unravel = ravel_pytree(start)
+
+        def mirrored(z, optimizer=optimizer, unravel=unravel):
+            after = optimizer.step(unravel(z), bowl)
+            signs = dataclasses.replace(
+                jax.tree.map(lambda x: -jnp.ones_like(x), after),
+                second_moment=jnp.ones_like(after.second_moment),
+            )
+            return ravel_pytree(jax.tree.map(jnp.multiply, signs, after))[0]
+
+        assert_trees_close(mirrored(flat), flat, rtol=0, atol=1e-15)
+        radius = np.max(np.abs(np.linalg.eigvals(np.asarray(jax.jacfwd(mirrored)(flat)))))
+        assert abs(radius - multiplier) < 1e-6
