@@ -82,6 +82,7 @@ from .core.flow import (
     AbstractEquationFlow,
     AbstractFlow,
     AbstractFollowedFlow,
+    AbstractPreconditionedFlow,
     AbstractProjectedFlow,
     AbstractResizableFlow,
     Integrator,
@@ -106,10 +107,11 @@ from .edge.state import EdgeState
 from .gradient.flow import GradientFlow
 from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
 from .measurements.along_path import measure
-from .measurements.base import AbstractMeasurement
+from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
 from .measurements.curvature import Curvature
 from .measurements.cycles import Cycle, cycle
 from .measurements.loss import LossAndGradient, ScalarMeasurement
+from .measurements.preconditioned import PreconditionedCurvature
 from .measurements.tracking import distance, iterate_error, tracking_error
 from .mechanics.flow import DissipativeFlow, DissipativeState
 from .mechanics.friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
@@ -147,7 +149,9 @@ __all__ = [
     "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
     "AbstractMeasurement",
+    "AbstractMetricMeasurement",
     "AbstractOptimizer",
+    "AbstractPreconditionedFlow",
     "AbstractProjectedFlow",
     "AbstractResizableFlow",
     "Adam",
@@ -188,6 +192,7 @@ __all__ = [
     "PartwiseController",
     "PolarParityState",
     "Potential",
+    "PreconditionedCurvature",
     "Quadratic",
     "RMSProp",
     "RodFlow",

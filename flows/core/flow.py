@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int, PyTree, Real
 
+from .arrays import Vector
 from .cost import Cost
 from .potential import Potential
 from .trees import Params
@@ -138,6 +139,23 @@ class AbstractFlow(eqx.Module):
     @abc.abstractmethod
     def observables(self, state: PyTree[Array], potential: Potential) -> dict[str, Array]:
         """Return what the flow predicts at `state`, an entry for each of `variables`."""
+
+
+class AbstractPreconditionedFlow(AbstractFlow):
+    """A flow that models optimizers with a preconditioner, and knows it along its path.
+
+    Example:
+        >>> from flows import AbstractPreconditionedFlow, GradientDescent, ParityFlow
+        >>> isinstance(ParityFlow(GradientDescent(0.1)), AbstractPreconditionedFlow)
+        True
+    """
+
+    @abc.abstractmethod
+    def preconditioner(self, state: PyTree[Array], potential: Potential) -> Vector | None:
+        """Return the diagonal of P at a state, without the learning rate, flat (P,).
+
+        It is None where the optimizer that is modelled has none.
+        """
 
 
 class AbstractProjectedFlow(AbstractFlow):

@@ -1,6 +1,6 @@
 """Make measurements along saved steps, or along any path of parameters."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -14,7 +14,8 @@ from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trajectory import Trajectory
 from ..core.trees import Params
-from .base import AbstractMeasurement
+from ..curvature.metric import AbstractMetric, IdentityMetric
+from .base import AbstractMeasurement, AbstractMetricMeasurement
 from .loss import LossAndGradient
 
 Measurable: TypeAlias = AbstractMeasurement | Iterable[AbstractMeasurement] | None
@@ -54,6 +55,11 @@ def labels(measurements: tuple[AbstractMeasurement, ...]) -> str:
     return f"({', '.join(map(label, measurements))})"
 
 
+def need_metric(measurements: tuple[AbstractMeasurement, ...]) -> bool:
+    """Return True if one looks at the parameters in the metric of what runs."""
+    return any(isinstance(one, AbstractMetricMeasurement) for one in measurements)
+
+
 def losses(
     measurements: tuple[AbstractMeasurement, ...], observables: dict[str, Array]
 ) -> Float[Array, "..."] | None:
@@ -68,8 +74,17 @@ def measure_all(
     params: Params,
     states: tuple[PyTree[Array], ...],
     index: Int[Array, ""],
+    metric: Callable[[], AbstractMetric] = IdentityMetric,
 ) -> tuple[dict[str, Array], tuple[PyTree[Array], ...], Cost]:
     """Make all measurements at one saved step.
+
+    Args:
+        measurements: What is measured.
+        potential: The loss.
+        params: The parameters that are saved.
+        states: The state of each measurement.
+        index: How many saves were made before.
+        metric: Gives the metric there, for measurements that need it.
 
     Returns:
         The quantities by name, the next states, and what all of them cost.
@@ -78,7 +93,10 @@ def measure_all(
     next_states = []
     cost = Cost()
     for measurement, state in zip(measurements, states, strict=True):
-        found, state, spent = measurement.measure(potential, params, state, index)
+        if isinstance(measurement, AbstractMetricMeasurement):
+            found, state, spent = measurement.measure_in(metric(), potential, params, state, index)
+        else:
+            found, state, spent = measurement.measure(potential, params, state, index)
         values.update(found)
         next_states.append(state)
         cost = cost + spent

@@ -11,6 +11,7 @@ from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.variables import Variable
+from ..curvature.metric import AbstractMetric
 
 Measured: TypeAlias = tuple[dict[str, Array], PyTree[Array], Cost]
 """The quantities by name, the state of the measurement afterwards, and what it cost."""
@@ -75,3 +76,29 @@ class AbstractMeasurement(eqx.Module):
         Returns:
             The quantities by name, the next state, and what they cost.
         """
+
+
+class AbstractMetricMeasurement(AbstractMeasurement):
+    """A measurement that looks at the parameters in the metric of what runs.
+
+    That is the preconditioner of an adaptive optimizer, or of a flow that models one, at the state
+    that is saved; for everything else, and along a bare path of parameters, it is the identity.
+
+    Example:
+        >>> from flows import AbstractMetricMeasurement, Curvature, PreconditionedCurvature
+        >>> isinstance(PreconditionedCurvature(), AbstractMetricMeasurement)
+        True
+        >>> isinstance(Curvature(), AbstractMetricMeasurement)
+        False
+    """
+
+    @abc.abstractmethod
+    def measure_in(
+        self,
+        metric: AbstractMetric,
+        potential: Potential,
+        params: Params,
+        state: PyTree[Array],
+        index: Int[Array, ""],
+    ) -> Measured:
+        """Measure in a metric, otherwise as `measure`."""

@@ -15,7 +15,12 @@ from jaxtyping import Array, ArrayLike, PyTree, Real
 
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
-from ..core.flow import AbstractFollowedFlow, Integrator, Midpoint
+from ..core.flow import (
+    AbstractFollowedFlow,
+    AbstractPreconditionedFlow,
+    Integrator,
+    Midpoint,
+)
 from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, norm
@@ -33,6 +38,7 @@ from .observables import (
     PREDICTED,
     alignment,
     half_difference,
+    preconditioner,
     predicted,
 )
 from .solver import ParitySolver, PartwiseController
@@ -46,7 +52,7 @@ Precision = Literal["float32", "float64"]
 _FASTEST_MULTIPLIER: Final = -1.2
 
 
-class ParityFlow(AbstractFollowedFlow):
+class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
     """The parity flow of any smooth optimizer: this project's own, and its most faithful one.
 
     Every sequence is w_t = c_t + (-1)^t d_t. An optimizer z' = z + F(z, t), in whatever phase
@@ -265,6 +271,12 @@ class ParityFlow(AbstractFollowedFlow):
     ) -> dict[str, Array]:
         """Return all observables but the alignment."""
         return predicted(self.equation, state, potential, self.remainder_every)
+
+    def preconditioner(
+        self, state: ParityState | PolarParityState, potential: Potential
+    ) -> Vector | None:
+        """Return the mean of the preconditioners at both predicted iterates."""
+        return preconditioner(self.equation, state, potential)
 
     def kept(self, state: ParityState | PolarParityState) -> Vector | None:
         """Return the half-difference in the parameters, flat (P,); None without alignment."""

@@ -8,10 +8,12 @@ from jaxtyping import Array, Float
 
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
+from ..core.optimizer import AbstractAdaptiveMethod
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, norm
 from ..core.variables import LOSS, NONE, PARAMETER, SHARPNESS, Variable
 from ..curvature.eigenpairs import top_eigenpairs
+from ..optimizers.phase_space import at_time
 from .equation import ParityEquation, neglected_weights
 from .state import ParityState, PolarParityState
 
@@ -93,6 +95,19 @@ def remainder(
     neglected, kept = jnp.linalg.norm(both, axis=1)
     rounding = 2 ** (order + 2) * jnp.finfo(kept.dtype).eps * norm(state.centre)
     return jnp.where(kept > rounding, neglected / jnp.where(kept > rounding, kept, 1), 0)
+
+
+def preconditioner(
+    equation: ParityEquation, state: ParityState | PolarParityState, potential: Potential
+) -> Vector | None:
+    """Return the mean of an adaptive method's preconditioners at c + d and c - d, flat (P,)."""
+    optimizer = equation.optimizer
+    if not isinstance(optimizer, AbstractAdaptiveMethod):
+        return None
+    ends = (add_scaled(state.centre, sign, state.half_difference) for sign in (1, -1))
+    states = (at_time(optimizer, state.time, end) for end in ends)
+    both = [optimizer.preconditioner(end, potential) for end in states]
+    return 0.5 * (both[0] + both[1])
 
 
 def alignment(

@@ -1,6 +1,7 @@
 """Run a discrete optimizer in one compiled loop."""
 
 import dataclasses
+from functools import partial
 from typing import Any, Final
 
 import equinox as eqx
@@ -11,13 +12,18 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core.cost import Cost
-from ..core.optimizer import AbstractCheckedOptimizer, AbstractOptimizer
+from ..core.optimizer import (
+    AbstractAdaptiveMethod,
+    AbstractCheckedOptimizer,
+    AbstractOptimizer,
+)
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
 from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
 from ..core.trees import Params, all_finite, is_traced
 from ..core.validation import as_params, check_potential
 from ..core.variables import STEPS, Variables, merge_variables
+from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..measurements.along_path import Measurable, check_measurements, labels, losses, measure_all
 from ..measurements.base import AbstractMeasurement
 from ..optimizers.optax_optimizer import as_optimizer
@@ -96,6 +102,12 @@ class _Problem(eqx.Module):
             return self.optimizer.spent(after) - self.optimizer.spent(before)
         return self.optimizer.cost * taken
 
+    def metric(self, optimizer: PyTree[Array]) -> AbstractMetric:
+        """Return the metric of the step from an optimizer's state."""
+        if not isinstance(self.optimizer, AbstractAdaptiveMethod):
+            return IdentityMetric()
+        return DiagonalMetric(self.optimizer.preconditioner(optimizer, self.potential))
+
     def shift(self, state: IterationState) -> IterationState:
         """Take one step of the optimizer."""
         params = self.optimizer.params(state.optimizer)
@@ -116,9 +128,16 @@ class _Problem(eqx.Module):
 
     def save(self, state: IterationState) -> tuple[IterationState, Any]:
         """Take one step and record where it leads."""
+        # That which `shift` makes the saved one.
+        optimizer = state.optimizer
         state = self.shift(state)
         observables, measurements, cost = measure_all(
-            self.measurements, self.potential, state.params, state.measurements, state.index
+            self.measurements,
+            self.potential,
+            state.params,
+            state.measurements,
+            state.index,
+            partial(self.metric, optimizer),
         )
         following = self.optimizer.params(state.optimizer)
         row = (state.step, state.params, observables, Neighbours(state.previous, following), cost)
@@ -155,7 +174,12 @@ class _Problem(eqx.Module):
             optimizer, measurements, total = carry
             params = self.optimizer.params(optimizer)
             observables, measurements, cost = measure_all(
-                self.measurements, self.potential, params, measurements, index
+                self.measurements,
+                self.potential,
+                params,
+                measurements,
+                index,
+                partial(self.metric, optimizer),
             )
             optimizer = self.optimizer.step(optimizer, self.potential)
             return (optimizer, measurements, total + cost), (params, observables)

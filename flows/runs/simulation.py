@@ -3,6 +3,7 @@
 import dataclasses
 import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import diffrax
@@ -15,15 +16,22 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..core.arrays import Vector
 from ..core.compilation import compiled_once
 from ..core.cost import Cost
-from ..core.flow import AbstractFlow, AbstractFollowedFlow, AbstractProjectedFlow
+from ..core.flow import (
+    AbstractFlow,
+    AbstractFollowedFlow,
+    AbstractPreconditionedFlow,
+    AbstractProjectedFlow,
+)
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, TOO_LONG, choose, first_failure
 from ..core.trajectory import Trajectory
 from ..core.trees import Params
 from ..core.variables import STEPS, Variables, check_variables
-from ..measurements.along_path import losses, measure_all
+from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
+from ..measurements.along_path import losses, measure_all, need_metric
 from ..measurements.base import AbstractMeasurement
 from ..solvers.controllers import GuardedController
 from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per_step, solver_cost
@@ -83,10 +91,13 @@ class _Saved(eqx.Module):
         predicted: The observables, for a flow that follows some of them the others and what it
             keeps. None for a state that is nothing but params: its observables are left to the
             loop that measures, where XLA sees that they share the loss with measurements.
+        preconditioner: That of the optimizer that is modelled, flat (P,); None where it has none,
+            or no measurement needs it.
     """
 
     params: PyTree[Array]
     predicted: PyTree[Array]
+    preconditioner: Vector | None
 
 
 class _Record(eqx.Module):
@@ -94,17 +105,26 @@ class _Record(eqx.Module):
 
     flow: AbstractFlow
     restore: Restore = eqx.field(static=True)
+    metric: bool = eqx.field(static=True)
 
     def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> _Saved:
         del t
         state = state if self.restore is None else self.restore(state)
-        params = self.flow.params(state)
+        params, preconditioner = self.flow.params(state), None
+        if self.metric and isinstance(self.flow, AbstractPreconditionedFlow):
+            preconditioner = self.flow.preconditioner(state, args)
         if isinstance(self.flow, AbstractFollowedFlow):
-            return _Saved(params, (self.flow.instant(state, args), self.flow.kept(state)))
+            predicted = self.flow.instant(state, args), self.flow.kept(state)
+            return _Saved(params, predicted, preconditioner)
         all_of_it, parts = jax.tree.leaves(state), jax.tree.leaves(params)
         if len(all_of_it) == len(parts) and all(map(operator.is_, all_of_it, parts)):
-            return _Saved(state, None)
-        return _Saved(params, self.flow.observables(state, args))
+            return _Saved(state, None, None)
+        return _Saved(params, self.flow.observables(state, args), preconditioner)
+
+
+def _metric(row: _Saved) -> AbstractMetric:
+    """Return the metric at a save."""
+    return IdentityMetric() if row.preconditioner is None else DiagonalMetric(row.preconditioner)
 
 
 class SimulationProblem(eqx.Module):
@@ -204,7 +224,9 @@ class SimulationProblem(eqx.Module):
                 predicted = self.flow.observables(params, self.potential)
                 params = self.flow.params(params)
             own, memory = states[:split], states[split:]
-            values, own, cost = measure_all(self.measurements, self.potential, params, own, index)
+            values, own, cost = measure_all(
+                self.measurements, self.potential, params, own, index, partial(_metric, row)
+            )
             if isinstance(self.flow, AbstractFollowedFlow):
                 instant, kept = predicted
                 later, *memory, spent = self.flow.followed(self.potential, params, kept, memory[0])
@@ -333,7 +355,10 @@ def begin(
         states = (*states, flow.first_memory(y0))
     else:
         predicted = flow.observables(y0, potential)
-    row = jax.tree.map(lambda x: x[None], _Saved(params, predicted))
+    preconditioner = None
+    if need_metric(problem.measurements) and isinstance(flow, AbstractPreconditionedFlow):
+        preconditioner = flow.preconditioner(y0, potential)
+    row = jax.tree.map(lambda x: x[None], _Saved(params, predicted, preconditioner))
     measurements, index, observables, cost = problem.measured(states, jnp.zeros((), jnp.int32), row)
     measured = {name for m in problem.measurements for name in m.variables}
     check_variables(type(flow).__name__, observables.keys() - measured, flow.variables)
@@ -383,7 +408,8 @@ def advance(
         saveat=diffrax.SaveAt(
             subs=[
                 diffrax.SubSaveAt(
-                    ts=jnp.asarray(offsets, dtype), fn=_Record(problem.flow, restore)
+                    ts=jnp.asarray(offsets, dtype),
+                    fn=_Record(problem.flow, restore, need_metric(problem.measurements)),
                 ),
                 diffrax.SubSaveAt(t1=True),
             ],

@@ -1,6 +1,7 @@
 """Adaptive methods: their maps beside optax's and PyTorch's, thresholds, and what they refuse."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,20 @@ from flows import (
     NAdam,
     ParityFlow,
     ParityState,
+    PreconditionedCurvature,
     RMSProp,
     ScalarRMSProp,
     critical_sharpness,
     iterate,
+    simulate,
 )
 from flows.optimizers.linear_stability import linear_threshold
-from tests.helpers import assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close
 
 START = {"a": jnp.asarray([1.0, -0.5, 0.25]), "b": jnp.asarray([[0.3], [2.0]])}
+
+
+SQUARES = jax.tree.map(jnp.square, START)
 
 
 def rough(params):
@@ -181,3 +187,76 @@ def test_adam_leaves_its_two_cycle_and_the_others_stay(name):
         assert_trees_close(mirrored(flat), flat, rtol=0, atol=1e-15)
         radius = np.max(np.abs(np.linalg.eigvals(np.asarray(jax.jacfwd(mirrored)(flat)))))
         assert abs(radius - multiplier) < 1e-6
+
+
+def test_the_preconditioned_sharpness_of_a_settled_method_is_its_threshold():
+    """Of the optimizer at every save, often or seldom, and of the parity flow beside it.
+
+    On a quadratic RMSProp settles on its two-cycle by sqrt(b2) per step: 0.9^150 is 1e-7.
+    """
+    optimizer = RMSProp(0.1, 0.81, 0.0)
+
+    def bowl(w):
+        return 0.5 * jnp.sum(jnp.asarray([3.0]) * w**2)
+
+    found = []
+    for every in (1, 25):
+        run = iterate(
+            optimizer,
+            bowl,
+            jnp.asarray([1.0]),
+            200,
+            save_every=every,
+            measurements=PreconditionedCurvature(),
+        )
+        found.append(run.observables["preconditioned_sharpness"])
+    assert_trees_close(found[0][::25], found[1], rtol=1e-12)
+    assert_trees_close(found[0][-1], jnp.asarray(20.0), rtol=1e-7)
+    flow = simulate(
+        ParityFlow(optimizer, burn=150),
+        bowl,
+        jnp.asarray([1.0]),
+        200,
+        measurements=PreconditionedCurvature(),
+    )
+    assert_trees_close(flow.observables["preconditioned_sharpness"][-1], 20.0, rtol=1e-6)
+
+
+BAD = {
+    "b2": lambda: RMSProp(0.1, 1.0),
+    "b1": lambda: Adam(0.1, -0.1),
+    "eps": lambda: NAdam(0.1, eps=-1e-8),
+    "eps_root": lambda: Adam(0.1, eps_root=-1e-8),
+    "initial_nu": lambda: RMSProp(0.1, initial_nu=-1.0),
+    "initial_nu['a']": lambda: RMSProp(0.1, initial_nu={"a": jnp.asarray([-1.0]), "b": 1.0}),
+    "weight_decay": lambda: AdamW(0.1, weight_decay=-1.0),
+    "convention": lambda: NAdam(0.1, convention="keras"),
+    "bias_correction": lambda: NAdam(0.1, convention="torch", bias_correction=False),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_argument_is_named(name):
+    """With what was given and what is allowed."""
+    with as_users_run(), pytest.raises(ValueError, match=re.escape(name) + " must be .*got"):
+        BAD[name]()
+
+
+def test_a_second_moment_of_another_structure_is_refused():
+    """By name, with both structures."""
+    for optimizer in (RMSProp(0.1, initial_nu={"a": 1.0}), ScalarRMSProp(0.1, initial_nu=SQUARES)):
+        with pytest.raises(ValueError, match=r"initial_nu must be a number, or .*; got"):
+            iterate(optimizer, rough, START, 1)
+
+
+def test_a_method_maps_over_its_rate_and_differentiates():
+    """A derivative through ten steps is the difference quotient, to its own error of 1e-9."""
+
+    def end(rate):
+        run = iterate(NAdam(rate), rough, START, 10, measurements=())
+        return ravel_pytree(jax.tree.map(lambda x: x[-1], run.params))[0]
+
+    rates = jnp.asarray([0.01, 0.02])
+    assert_trees_close(jax.vmap(end)(rates), jnp.stack([end(r) for r in rates]), rtol=1e-12)
+    slope = (end(0.01 + 1e-5) - end(0.01 - 1e-5)) / 2e-5
+    assert_trees_close(jax.jacfwd(end)(0.01), slope, rtol=1e-6, atol=1e-8)
