@@ -7,9 +7,14 @@ from figures.curves import curves, draw_stack, nothing_to_draw
 from figures.distance import add_distance
 from figures.loss import add_loss
 from figures.registry import figure
-from figures.sharpness import add_sharpness
+from figures.sharpness import add_preconditioned, add_sharpness
 
-_PANELS = {"loss": add_loss, "sharpness": add_sharpness, "distance": add_distance}
+_PANELS = {
+    "loss": add_loss,
+    "sharpness": add_sharpness,
+    "preconditioned_sharpness": add_preconditioned,
+    "distance": add_distance,
+}
 
 
 @figure("overview")

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from figures import curves
 from figures.central import add_distances, central, hide_from_legend, modes, parities, rods
 from figures.curves import Curve
+from figures.loss import add_loss
 from figures.registry import Needs, figure
 from figures.rod import length
-from figures.sharpness import add_sharpness
+from figures.sharpness import add_preconditioned, add_sharpness
 from figures.sheet import add_legend, new_figure, style
 
 # An oscillation that has decayed further is no longer shown.
@@ -38,6 +39,18 @@ def _amplitude(tree: xr.DataTree, group: str) -> Curve | None:
 def _add_sharpness(axes: Axes, tree: xr.DataTree) -> None:
     add_sharpness(axes, tree)
     axes.set_title("Sharpness, at the iterates and at the flows' centres")
+    hide_from_legend(axes)
+
+
+def _add_preconditioned(axes: Axes, tree: xr.DataTree) -> None:
+    add_preconditioned(axes, tree)
+    axes.set_title("Preconditioned sharpness, at the iterates and at the flows' centres")
+    hide_from_legend(axes)
+
+
+def _add_loss(axes: Axes, tree: xr.DataTree) -> None:
+    add_loss(axes, tree)
+    axes.set_title("Loss, at the iterates and at the flows' centres")
     hide_from_legend(axes)
 
 
@@ -73,6 +86,14 @@ _PANELS: dict[str, Callable[[Axes, xr.DataTree], object]] = {
 }
 
 
+# An adaptive method keeps its preconditioned sharpness at a threshold, and the loss's where it may.
+_ADAPTIVE = {
+    "loss": _add_loss,
+    "preconditioned_sharpness": _add_preconditioned,
+    **{name: add for name, add in _PANELS.items() if name != "sharpness"},
+}
+
+
 def _group(one: Curve) -> str:
     return one.name.split("/")[0]
 
@@ -94,7 +115,8 @@ def _add_names(axes: Axes, tree: xr.DataTree) -> None:
 def draw(tree: xr.DataTree) -> Figure:
     """Sharpness, the oscillation |d|, and distances from the midpoints and from the iterates.
 
-    Beside the parity flows are the optimizer and all other flows, as far as they predict the same.
+    For an adaptive method the sharpness is that of P^-1 H, and the loss stands above it. Beside the
+    parity flows are the optimizer and all other flows, as far as they predict the same.
 
     Args:
         tree: results of an experiment with a flow of kind `parity`.
@@ -105,14 +127,15 @@ def draw(tree: xr.DataTree) -> Figure:
     if not parities(tree):
         needs = "a flow of kind 'parity', whose group has the variable 'iterate_distance'"
         raise curves.nothing_to_draw("parity", needs, tree)
-    present = [name for name in _PANELS if curves.has(tree, name)]
+    wanted = _ADAPTIVE if curves.has(tree, "preconditioned_sharpness") else _PANELS
+    present = [name for name in wanted if curves.has(tree, name)]
     if not present:
         raise curves.nothing_to_draw("parity", "finite values of what it draws", tree)
     with style():
         figure = new_figure(1.6 + 2.0 * len(present))
         panels = list(figure.subplots(len(present), sharex=True, squeeze=False)[:, 0])
         for axes, name in zip(panels, present, strict=True):
-            _PANELS[name](axes, tree)
+            wanted[name](axes, tree)
             axes.label_outer()
         _add_names(panels[0], tree)
         figure.align_ylabels(panels)

@@ -53,17 +53,38 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
     return True
 
 
-def add_critical(axes: Axes, tree: xr.DataTree) -> list[float]:
+def add_preconditioned(axes: Axes, tree: xr.DataTree) -> bool:
+    """Draw the preconditioned sharpness of an adaptive method and its flows, with its threshold.
+
+    Args:
+        axes: an empty panel.
+        tree: the results.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    name = "preconditioned_sharpness"
+    drawn = curves.curves(tree, name)
+    if drawn:
+        include = add_critical(axes, tree, name)
+        curves.add_panel(axes, tree, name, drawn, log=False, include=include)
+    return bool(drawn)
+
+
+def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> list[float]:
     """Draw the line at the optimizer's critical sharpness (2/eta), if that is known.
 
     Args:
         axes: the panel.
         tree: the results.
+        variable: what the panel draws; no line, if the critical value is one of another variable.
 
     Returns:
         The values that the panel should show: the critical sharpness, or none.
     """
     critical = float(tree.attrs.get("critical_sharpness", np.nan))
+    if tree.attrs.get("critical_variable", "sharpness") != variable:
+        return []
     include = [critical] if np.isfinite(critical) else []
     for value in include:
         axes.axhline(

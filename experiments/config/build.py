@@ -113,7 +113,7 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
                     flow, solver = table.build(optimizer, params), table.solver.arguments()
                     cache[key] = BuiltFlow(table.label, table.kind, flow, solver)
             built_flows.append(cache[key])
-        standard = (flows.LossAndGradient(), *_curvature(config, size), *extra)
+        standard = (flows.LossAndGradient(), *_curvature(config, size, optimizer), *extra)
         measurements = (*standard, *_measurements(config))
         _check_names_differ(measurements, built_flows)
         _check_first_steps(config, built_flows)
@@ -223,7 +223,14 @@ def _start(config: Experiment, potential: Potential) -> tuple[Params, int]:
     return params, flat.size
 
 
-def _curvature(config: Experiment, size: int) -> tuple[AbstractMeasurement, ...]:
+def _curvature(
+    config: Experiment, size: int, optimizer: flows.AbstractOptimizer
+) -> tuple[AbstractMeasurement, ...]:
+    """The sharpness, and that in the metric of an adaptive method.
+
+    Raises:
+        BuildError: if there are fewer parameters than eigenvalues.
+    """
     if config.curvature is None:
         return ()
     eigenvalues = config.curvature.eigenvalues
@@ -234,4 +241,8 @@ def _curvature(config: Experiment, size: int) -> tuple[AbstractMeasurement, ...]
         )
     check_numbers("curvature.eigenvalues", eigenvalues, eigenvalues * size, "eigenvectors")
     # The config counts in steps, the measurement in saves.
-    return (flows.Curvature(eigenvalues, every=config.curvature.every // config.save_every),)
+    every = config.curvature.every // config.save_every
+    plain = flows.Curvature(eigenvalues, every=every)
+    if not isinstance(optimizer, flows.AbstractAdaptiveMethod):
+        return (plain,)
+    return plain, flows.PreconditionedCurvature(eigenvalues, every=every)

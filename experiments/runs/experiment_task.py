@@ -1,5 +1,6 @@
 """The task of an experiment: optimizer and flows, in segments that are stored as they go."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import jax
 import numpy as np
 import xarray as xr
 
+import flows
+from flows.optimizers.stability import is_preconditioned
 from flows.runs.progress import ProgressBar
 
 from ..compare.landscape import landscape
@@ -46,8 +49,9 @@ class ExperimentTask(AbstractTask):
         """The learning rate, and the optimizer's critical sharpness with its formula."""
         return {
             "learning_rate": self._config.optimizer.learning_rate,
-            "critical_sharpness": float(np.asarray(self._built.optimizer.critical_sharpness)),
+            "critical_sharpness": _critical_sharpness(self._built.optimizer),
             "critical_label": self._config.optimizer.critical_label,
+            "critical_variable": _critical_variable(self._built.optimizer),
             "time_label": "step",
         }
 
@@ -189,3 +193,18 @@ class ExperimentTask(AbstractTask):
 
 def _say_that_it_finishes() -> None:
     warn("interrupted; the steps up to the next checkpoint are finished (Ctrl-C again: at once)")
+
+
+def _critical_sharpness(optimizer: flows.AbstractOptimizer) -> float:
+    """The optimizer's critical sharpness; nan for one that has none."""
+    try:
+        return float(np.asarray(optimizer.critical_sharpness))
+    except ValueError:
+        return math.nan
+
+
+def _critical_variable(optimizer: flows.AbstractOptimizer) -> str:
+    """Which variable the critical sharpness is one of; "" if it is none that is measured."""
+    if isinstance(optimizer, flows.AbstractAdaptiveMethod):
+        return "preconditioned_sharpness"
+    return "" if is_preconditioned(optimizer) else "sharpness"

@@ -6,7 +6,17 @@ FLOWS.add(
     flow_table(
         "gradient",
         "flows.GradientFlow",
-        models=("gradient_descent", "heavy_ball", "nesterov"),
+        models=(
+            "gradient_descent",
+            "heavy_ball",
+            "nesterov",
+            "scalar_rmsprop",
+            "rmsprop",
+            "adam",
+            "adamw",
+            "nadam",
+            "optax",
+        ),
         batched=True,
         solver="tsit5",
     )

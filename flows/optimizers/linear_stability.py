@@ -113,6 +113,20 @@ def linear_threshold(
             ) from error
 
 
+def has_second_moment(optimizer: AbstractOptimizer) -> bool:
+    """Return True if a part of an optimizer's state answers to the size of gradients, not the sign.
+
+    Args:
+        optimizer: Any optimizer whose hyperparameters are concrete numbers.
+
+    Raises:
+        ValueError: If the optimizer does not take a single array for parameters.
+    """
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        of = _one_parameter(optimizer)
+        return bool(np.any(_roles(of, of.others)[1]))
+
+
 def _one_parameter(optimizer: AbstractOptimizer) -> _Map:
     # A matrix of one entry: a rule for matrices (muon) treats it as one.
     name = type(optimizer).__name__

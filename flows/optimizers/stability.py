@@ -3,8 +3,9 @@
 import optax
 from jaxtyping import Array, Float
 
-from ..core.optimizer import AbstractOptimizer
-from .optax_optimizer import as_optimizer
+from ..core.optimizer import AbstractAdaptiveMethod, AbstractOptimizer
+from .linear_stability import has_second_moment
+from .optax_optimizer import OptaxOptimizer, as_optimizer
 
 
 def critical_sharpness(
@@ -46,3 +47,26 @@ def critical_sharpness(
         380.0
     """
     return as_optimizer(optimizer).critical_sharpness
+
+
+def is_preconditioned(optimizer: AbstractOptimizer | optax.GradientTransformation) -> bool:
+    """Return True if an optimizer's critical sharpness is one of P^-1 H with P other than 1.
+
+    So it is for adaptive methods, and for optax transformations that keep a second moment.
+
+    Args:
+        optimizer: An optimizer, or an optax transformation.
+
+    Raises:
+        ValueError: If a transformation does not take a single array for parameters.
+
+    Example:
+        >>> import optax
+        >>> from flows.optimizers.stability import is_preconditioned
+        >>> is_preconditioned(optax.adam(0.1)), is_preconditioned(optax.sgd(0.1, momentum=0.9))
+        (True, False)
+    """
+    optimizer = as_optimizer(optimizer)
+    if isinstance(optimizer, OptaxOptimizer):
+        return has_second_moment(optimizer)
+    return isinstance(optimizer, AbstractAdaptiveMethod)
