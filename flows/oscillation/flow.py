@@ -31,6 +31,7 @@ from ..optimizers.local_fit import check_fit, fit_step, fitted
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, moving
 from ..solvers.chebyshev import RungeKuttaChebyshev
+from .controllers import SquaresController
 from .equation import MOST_ORDER, ParityEquation, stiffest_rate
 from .observables import (
     ALIGNMENT,
@@ -72,6 +73,11 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
     It fails where the motion is fast: in catapults, where a mode grows by a factor near 2 or more
     in a step, and on cycles of four steps. `remainder` shows it: the first term that the series
     leaves out, relative to the first that it keeps.
+
+    With momentum a mode far below the edge rotates: its multiplier mu is complex, of modulus
+    sqrt(beta), and between a quarter and three quarters of the critical sharpness neither |mu - 1|
+    nor |-mu - 1| is below 1, as the series needs. The flow then damps what should grow at the edge,
+    and its onset is late. Start it, with `burn`, where the sharpness is at least 0.8 of critical.
 
     Attributes:
         optimizer: The optimizer that is modelled, or a bare optax transformation. Its map must be
@@ -311,10 +317,11 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
         tolerances are relative to the size of c, and a hundred times that relative to the size of
         d: 1e-4 for order 1 and 2, 1e-5 above; a thousandth of that up to 512 parameters. With
         momentum rates are complex, and with `noise` the state is polar: Tsit5 takes the steps, with
-        1e-5 relative and 1e-8 absolute.
+        1e-5 relative and 1e-8 absolute; those of averages of squares are relative alone.
         """
         if self.noise is not None or not isinstance(self.optimizer, AbstractDescent):
-            return Integrator(diffrax.Tsit5(), diffrax.PIDController(rtol=1e-5, atol=1e-8))
+            controller = SquaresController(self.optimizer, rtol=1e-5, atol=1e-8)
+            return Integrator(diffrax.Tsit5(), controller)
         controller = PartwiseController(1e-4 if self.order <= 2 else 1e-5)
         if self.order <= 2:
             return Integrator(ParitySolver(self.equation), controller)
