@@ -78,8 +78,22 @@ class OptaxTable(AbstractOptimizerTable):
         potential: "flows.Potential",
         params: "Params",
     ) -> "Params":
-        """Start where the potential does."""
-        del optimizer, potential
+        """Start where the potential does.
+
+        Raises:
+            BuildError: If optax raises anything in a step from there: some of its functions look at
+                their arguments no earlier.
+        """
+        import jax
+
+        def moved(params: "Params") -> "Params":
+            return optimizer.params(optimizer.step(optimizer.init(params), potential))
+
+        try:
+            jax.eval_shape(moved, params)
+        except Exception as error:
+            message = f"a step of optax.{self.name} raised {type(error).__name__}: {error}"
+            raise BuildError("name", message) from error
         return params
 
 
