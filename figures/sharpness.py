@@ -68,6 +68,7 @@ def add_preconditioned(axes: Axes, tree: xr.DataTree) -> bool:
     if drawn:
         include = add_critical(axes, tree, name)
         curves.add_panel(axes, tree, name, drawn, log=False, include=include)
+        curves.label_axes(axes, tree, "preconditioned\nsharpness", name)
     return bool(drawn)
 
 

@@ -18,7 +18,7 @@ an adaptive method.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Real
 
 from ..core.arrays import Vector
 from ..core.trees import Params, add_scaled, scaled
@@ -34,14 +34,14 @@ class AdaptiveState(eqx.Module):
         momentum: m, the average of those gradients; None for a method without.
         momentum_product: The product of the momenta up to now, with which PyTorch corrects NAdam's
             average; otherwise None.
-        count: k, how many gradients there were; None where nothing depends on it.
+        count: k, how many gradients there were, between steps in a flow; None where nothing depends on it.
     """
 
     params: Params
     second_moment: Average
     momentum: Params | None = None
     momentum_product: Float[Array, ""] | None = None
-    count: Int[Array, ""] | None = None
+    count: Real[Array, ""] | None = None
 
 
 def start(

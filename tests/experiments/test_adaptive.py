@@ -81,7 +81,7 @@ def test_the_threshold_is_stored_with_the_variable_that_it_is_of(tmp_path: Path)
         name: any(line.get_gid() == "critical" for line in axes.lines)
         for name, axes in panels.items()
     }
-    assert lines["preconditioned_sharpness"]
+    assert lines["preconditioned"]
     assert not lines["sharpness"]
 
 
