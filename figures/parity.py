@@ -19,8 +19,8 @@ from figures.sheet import add_legend, new_figure, style
 
 # An oscillation that has decayed further is no longer shown.
 _LOWEST = 1e-20
-# How many characters of the legend stand side by side with as many.
-_HALF_A_LINE = 40
+# How many characters of the legend's columns stand side by side.
+_LINE = 84
 
 
 def _amplitude(tree: xr.DataTree, group: str) -> Curve | None:
@@ -140,5 +140,8 @@ def draw(tree: xr.DataTree) -> Figure:
         _add_names(panels[0], tree)
         figure.align_ylabels(panels)
         labels = panels[0].get_legend_handles_labels()[1]
-        add_legend(figure, tree, panels, 2 if max(map(len, labels)) <= _HALF_A_LINE else 1)
+        # The first column is filled first.
+        half = (len(labels) + 1) // 2
+        widest = sum(max(map(len, column), default=0) for column in (labels[:half], labels[half:]))
+        add_legend(figure, tree, panels, 2 if widest <= _LINE else 1)
     return figure
