@@ -61,7 +61,7 @@ class ParityTwoCycles(AbstractStudy):
     learning_rate: PositiveFloat = 1.0
     momentum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.2
     quartic: PositiveFloat = 1.0
-    start: PositiveFloat = 0.05
+    start: PositiveFloat = 0.1
     steps: Annotated[int, pydantic.Field(ge=50, le=100_000, multiple_of=_SAVE_EVERY)] = 500
     lowest: PositiveFloat = 0.91
     # Further out, gradient descent diverges.
