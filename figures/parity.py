@@ -73,6 +73,10 @@ def _add_iterate_distances(axes: Axes, tree: xr.DataTree) -> None:
     curves.add_curves(axes, drawn)
     axes.set_yscale("log", nonpositive="mask")
     curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
+    # As for the midpoints: at its start a flow may be where the optimizer is, to rounding.
+    later = np.concatenate([one.values[1:] for one in drawn])
+    if (later > 0).any():
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], later[later > 0].min() / 2))
     curves.label_axes(axes, tree, "distance", "iterate_distance")
     axes.set_title("Distance of predicted iterates, c + (−1)ᵗ d, from those of the optimizer")
     hide_from_legend(axes)

@@ -44,6 +44,7 @@ def _mark(
         textcoords="offset points",
         horizontalalignment="right" if left else "left",
         verticalalignment="top" if top else "bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
     )
 
 
