@@ -20,7 +20,7 @@ from figures.sheet import add_legend, new_figure, style
 # An oscillation that has decayed further is no longer shown.
 _LOWEST = 1e-20
 # How many characters of the legend's columns stand side by side.
-_LINE = 84
+_LINE = 86
 
 
 def _amplitude(tree: xr.DataTree, group: str) -> Curve | None:

@@ -21,7 +21,7 @@ from .variables import dataset
 _PREFIX = "order"
 _MOST_STEPS = 100_000
 # So that the solver's errors do not count: order 4 reaches 1e-9.
-_TOLERANCES = {"rtol": 1e-10, "atol": 1e-13}
+_RTOL, _ATOL = 1e-10, 1e-13
 # Each valley's slope is that of the one before over this, and its motion twice as slow.
 _RATIO = 4
 # Slopes in a row that Aitken's extrapolation takes.
@@ -175,7 +175,7 @@ class ParityOrder(AbstractStudy):
             segment=most,
             measurements=(),
             solver=diffrax.Tsit5(),
-            stepsize_controller=diffrax.PIDController(**_TOLERANCES),
+            stepsize_controller=diffrax.PIDController(rtol=_RTOL, atol=_ATOL),
         )
         discrete = flows.iterate(flow.optimizer, potential, start, most, measurements=())
         times = np.arange(self.burn, steps + 1)

@@ -29,7 +29,7 @@ from .variables import dataset
 _DESCENT, _BALL = "gradient_descent", "heavy_ball"
 # Iterates that are kept of the end of each run: a cycle of period four is seen four times.
 _LAST = 16
-_TOLERANCES = {"rtol": 1e-7, "atol": 1e-10}
+_RTOL, _ATOL = 1e-7, 1e-10
 # Per step of the optimizer; explicit steps at order 4 are up to 25 near the period-four boundary.
 _SOLVER_STEPS = 100
 # The start of the flow is fitted at this step, and each save is at a multiple of it.
@@ -224,7 +224,7 @@ class ParityTwoCycles(AbstractStudy):
             save_every=_SAVE_EVERY,
             measurements=(),
             solver=diffrax.Tsit5(),
-            stepsize_controller=diffrax.PIDController(**_TOLERANCES),
+            stepsize_controller=diffrax.PIDController(rtol=_RTOL, atol=_ATOL),
             max_solver_steps=_SOLVER_STEPS * _SAVE_EVERY,
             throw=False,
         )
