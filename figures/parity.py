@@ -19,8 +19,8 @@ from figures.sheet import add_legend, new_figure, style
 
 # An oscillation that has decayed further is no longer shown.
 _LOWEST = 1e-20
-# How many characters of the legend stand side by side with as many.
-_HALF_A_LINE = 40
+# How many characters of the legend's columns stand side by side.
+_LINE = 86
 
 
 def _amplitude(tree: xr.DataTree, group: str) -> Curve | None:
@@ -73,6 +73,10 @@ def _add_iterate_distances(axes: Axes, tree: xr.DataTree) -> None:
     curves.add_curves(axes, drawn)
     axes.set_yscale("log", nonpositive="mask")
     curves.set_limits(axes, drawn, diverged=curves.has_diverged(tree))
+    # As for the midpoints: at its start a flow may be where the optimizer is, to rounding.
+    later = np.concatenate([one.values[1:] for one in drawn])
+    if (later > 0).any():
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], later[later > 0].min() / 2))
     curves.label_axes(axes, tree, "distance", "iterate_distance")
     axes.set_title("Distance of predicted iterates, c + (−1)ᵗ d, from those of the optimizer")
     hide_from_legend(axes)
@@ -140,5 +144,8 @@ def draw(tree: xr.DataTree) -> Figure:
         _add_names(panels[0], tree)
         figure.align_ylabels(panels)
         labels = panels[0].get_legend_handles_labels()[1]
-        add_legend(figure, tree, panels, 2 if max(map(len, labels)) <= _HALF_A_LINE else 1)
+        # The first column is filled first.
+        half = (len(labels) + 1) // 2
+        widest = sum(max(map(len, column), default=0) for column in (labels[:half], labels[half:]))
+        add_legend(figure, tree, panels, 2 if widest <= _LINE else 1)
     return figure

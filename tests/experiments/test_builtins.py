@@ -47,6 +47,11 @@ STUDIES = {
             "study.potential.data.examples=20",
         ],
     ),
+    "parity-order": (["order-2"], ["study.points=2", "study.horizon=20.0"]),
+    "parity-two-cycles": (
+        ["gradient_descent"],
+        ["study.steps=150", "study.points=3", "study.orders=[2]"],
+    ),
     "dims-ring": ([], ["study.speeds=[1.0]", "study.samples=8"]),
     "dims-energy": ([], [VISCOUS, "study.horizon=1.0", "study.saves=10"]),
     "dims-limit": ([], ["study.frictions=[4.0, 8.0, 16.0]"]),

@@ -8,9 +8,10 @@ import pytest
 import xarray as xr
 
 import flows
-from experiments import ConfigError, export, load
+from experiments import ConfigError, export, load, load_config
 from experiments.cli import main
-from experiments.config.build import build, precision
+from experiments.config.build import build, build_study, precision
+from experiments.studies import StudyExperiment
 from experiments.sweep.batch import batches
 from experiments.sweep.cells import cells_of_run
 from experiments.sweep.grid import points
@@ -245,3 +246,35 @@ def test_one_program_of_many_runs_equals_each_run_by_itself(parity: Path, tmp_pa
             assert_trees_close(found, expected, atol=1e-11)
     assert np.isnan(one.sel(trajectory="parity", step=0)["loss"])
     assert float(one.sel(trajectory="parity")["iterate_error"]) > 0
+
+
+@pytest.mark.slow
+def test_the_order_study_finds_the_slopes_of_theory() -> None:
+    """THEORY 8.8 for order 2: slopes 1.16, 1.57, 1.79 within 0.15, whose limit is 2."""
+    loaded = load_config("parity-order", ["study.orders=[2]"])
+    assert isinstance(loaded, StudyExperiment)
+    with precision(loaded.precision):
+        study = build_study(loaded, "mine")
+        found = {part: study.compute(part) for part in study.parts}
+    conclusions = study.conclude(found)
+    slopes = [one.measured for one in conclusions if "slope from" in one.quantity]
+    assert slopes == pytest.approx([1.16, 1.57, 1.79], abs=0.15)
+    (limit,) = (one for one in conclusions if "limit" in one.quantity)
+    assert limit.predicted == 2
+    assert limit.measured == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("parity-order", ["study.burn=600"], "burn.*must be below the shortest run's end"),
+        ("parity-order", ["study.horizon=1e5"], "horizon.*at most 100000 steps"),
+        ("parity-order", ["study.orders=[2, 2]"], "orders.*each entry once"),
+        ("parity-two-cycles", ["study.highest=0.5"], "highest.*greater than lowest"),
+        ("parity-two-cycles", ["study.steps=55"], "steps.*multiple of 10"),
+    ],
+)
+def test_studies_without_a_run_are_refused(kind: str, changes: list[str], message: str) -> None:
+    """With the key to blame."""
+    with pytest.raises(ConfigError, match=message):
+        load_config(kind, changes)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -105,3 +106,110 @@ def test_a_tree_without_a_parity_flow_is_refused():
     groups = {name: TREE[name].to_dataset() for name in TREE.children if name != "parity"}
     with pytest.raises(ValueError, match="needs a flow of kind 'parity'"):
         figures.draw("parity", tree(ATTRS, **groups))
+
+
+def test_a_first_distance_of_rounding_size_is_no_scale() -> None:
+    """Of iterates: the axis ends below the smallest later one."""
+    groups = {name: TREE[name].to_dataset() for name in TREE.children}
+    distances = groups["parity"]["iterate_distance"].values.copy()
+    distances[0] = 1e-17
+    groups["parity"]["iterate_distance"].values = distances
+    iterates = figures.draw("parity", tree(ATTRS, **groups)).axes[3]
+    assert iterates.get_ylim()[0] == pytest.approx(distances[1] / 2)
+
+
+def order_study() -> xr.DataTree:
+    """A made-up study whose errors are 3 s^p, and of midpoints s^2."""
+    slowness = np.array([0.1, 0.05, 0.025])
+    parts = {
+        f"order-{order}": xr.Dataset(
+            {
+                "iterate_error": ("slowness", 3 * slowness**order),
+                "tracking_error": ("slowness", slowness**2),
+            },
+            {"slowness": slowness},
+            {"order": order},
+        )
+        for order in (4, 1)
+    }
+    return tree({"title": "orders"}, **parts)
+
+
+def test_errors_that_follow_their_order_lie_on_its_slope() -> None:
+    """Sorted by the order; the midpoints are those of the highest."""
+    figure = figures.draw("parity_order", order_study())
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    drawn = lines_of(axes)
+    for order in (1, 4):
+        errors = np.asarray(drawn[f"order-{order}/iterates"].get_ydata())
+        assert_trees_close(errors, np.asarray(drawn[f"order-{order}/slope"].get_ydata()))
+    assert_trees_close(
+        np.asarray(drawn["order-4/midpoints"].get_ydata()), np.array([0.1, 0.05, 0.025]) ** 2
+    )
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "order 1 (last slope 1.00)",
+        "order 4 (last slope 4.00)",
+        "order 4, error of the midpoints",
+    ]
+
+
+def cycles_study(off: float = 0.0) -> xr.DataTree:
+    """A made-up study of one optimizer; at S = 3.1 order 2 is `off` the two-cycle."""
+    curvature = np.array([1.9, 2.5, 3.1, 3.3])
+    half = np.sqrt(np.where(curvature < 3, np.maximum(curvature - 2, 0), (curvature + 1) / 4))
+    centre = np.sqrt(np.maximum(curvature - 3, 0)) / 2
+    second = half + off * np.array([0, 0, 1, 0])
+    both = ("order", "curvature")
+    group = xr.Dataset(
+        {
+            # The mirror image of what the flow predicts.
+            "iterates": (("curvature", "last"), np.stack([-centre - half, half - centre], axis=1)),
+            "centre": (both, np.stack([centre, -centre])),
+            "half_difference": (both, np.stack([half, -second])),
+            "centre_formula": ("curvature", centre),
+            "half_difference_formula": ("curvature", half),
+        },
+        {"curvature": curvature, "order": [1, 2]},
+        {
+            "momentum": 0.0,
+            "critical_sharpness": 2.0,
+            "symmetry_lost": 3.0,
+            "period_four": 1 + np.sqrt(5),
+        },
+    )
+    return tree({"title": "cycles"}, gradient_descent=group)
+
+
+def test_flows_on_two_cycles_lie_on_the_iterates() -> None:
+    """Mirrored to c >= 0, up to the period-four boundary; thresholds are marked."""
+    (axes,) = figures.draw("parity_two_cycles", cycles_study()).axes
+    drawn = lines_of(axes)
+    (group,) = {name.split("/")[0] for name in drawn if "/order-" in name}
+    above, below = (
+        np.asarray(drawn[f"{group}/order-2/{side}"].get_ydata()) for side in ("above", "below")
+    )
+    iterates = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    points = np.sort([np.asarray(line.get_ydata()) for line in iterates], axis=0)
+    assert_trees_close(np.stack([below, above])[:, :3], points[:, :3])
+    # At S = 3.3 there is no stable two-cycle.
+    assert np.isnan([below[3], above[3]]).all()
+    assert {"2/η", "3/η", "period four"} <= set(drawn)
+    assert f"{group}/away-2/above" not in drawn
+
+
+def test_a_flow_that_left_the_two_cycle_is_marked_apart() -> None:
+    """By crosses; its line has a gap there."""
+    (axes,) = figures.draw("parity_two_cycles", cycles_study(off=0.1)).axes
+    drawn = lines_of(axes)
+    (name,) = [name for name in drawn if name.endswith("away-2/above")]
+    np.testing.assert_array_equal(drawn[name].get_xdata(), [3.1])
+    line = np.asarray(drawn[name.replace("away", "order")].get_ydata())
+    np.testing.assert_array_equal(np.isnan(line), [False, False, True, True])
+
+
+@pytest.mark.parametrize("name", ["parity_order", "parity_two_cycles"])
+def test_studies_of_another_kind_are_refused(name: str) -> None:
+    """With what is needed."""
+    with pytest.raises(ValueError, match=f"figure '{name}' needs groups with"):
+        figures.draw(name, TREE)
