@@ -34,7 +34,8 @@ class AdaptiveState(eqx.Module):
         momentum: m, the average of those gradients; None for a method without.
         momentum_product: The product of the momenta up to now, with which PyTorch corrects NAdam's
             average; otherwise None.
-        count: k, how many gradients there were, between steps in a flow; None where nothing depends on it.
+        count: k, how many gradients there were, between two whole numbers in a flow; None where
+            nothing depends on it.
     """
 
     params: Params
