@@ -29,6 +29,26 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("deterministic")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A share of the tests, for those that are too many to run at each change."""
+    parser.addoption(
+        "--share",
+        metavar="K/N",
+        help="run every N-th of the selected tests, from the K-th on (K is taken modulo N)",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the share that was asked for, of what -m and -k have left."""
+    share = config.getoption("--share")
+    if share is not None:
+        first, shares = (int(number) for number in share.split("/"))
+        kept = items[first % shares :: shares]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_programs() -> Iterator[None]:
     """Free what a file compiled: every program maps memory, of which a process has a limit."""

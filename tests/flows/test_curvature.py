@@ -185,7 +185,7 @@ def test_third_derivatives_agree_with_finite_differences():
     assert_trees_close(block, jnp.swapaxes(block, 0, 1), rtol=0.0, atol=0.0)
 
 
-@pytest.mark.parametrize("width", [12, 26])
+@pytest.mark.parametrize("width", [pytest.param(12, marks=pytest.mark.slow), 26])
 def test_eigenpairs_in_a_metric_are_those_of_the_generalised_problem(width):
     """H u = lambda P u with U P U^T = 1, from the whole Hessian and beyond the dense limit."""
     potential, params = network(width)

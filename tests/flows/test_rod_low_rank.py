@@ -75,7 +75,10 @@ def test_both_forms_agree_on_a_network_at_the_edge():
         assert used == 2 or float(jnp.sum(squares[: used - 2])) < share * float(total)
 
 
-@pytest.mark.parametrize("optimizer", [GradientDescent(1.0), HeavyBall(0.6, 0.3)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(GradientDescent(1.0), marks=pytest.mark.slow), HeavyBall(0.6, 0.3)],
+)
 def test_both_forms_agree_on_a_well_of_one_parameter(optimizer):
     """Where the factor has as many rows as Sigma, nothing is truncated: both solvers, one path."""
     threshold = float(optimizer.critical_sharpness)

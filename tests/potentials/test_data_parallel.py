@@ -74,6 +74,7 @@ def test_flows_run_on_it() -> None:
     assert_trees_close(spread, whole, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_config_chooses_it_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:
     """`data_parallel = true`, in single precision."""
     numbers = {}
