@@ -12,6 +12,11 @@ DEMO_ARGS ?=
 # Passed on to pytest, for example TEST_ARGS="tests/flows", or "-m slow" for the tests that take long.
 TEST_ARGS ?=
 
+# What Python compiles of the modules that it imports is kept in the environment, whatever the shell says: a process that
+# imports JAX and xarray would compile thousands of modules each time, for ten seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check bench wheel wheel-check clean
 

@@ -30,23 +30,24 @@ hypothesis.settings.load_profile("deterministic")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """A share of the tests, for those that are too many to run at each change."""
+    """A share of the slow tests, which are too many to run all at each change."""
     parser.addoption(
-        "--share",
+        "--slow-share",
         metavar="K/N",
-        help="run every N-th of the selected tests, from the K-th on (K is taken modulo N)",
+        help="of the tests marked slow, run every N-th from the K-th on (K is taken modulo N)",
     )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the share that was asked for, of what -m and -k have left."""
-    share = config.getoption("--share")
+    """Of the slow tests leave the share that was asked for."""
+    share = config.getoption("--slow-share")
     if share is not None:
         first, shares = (int(number) for number in share.split("/"))
-        kept = items[first % shares :: shares]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        left_out = {*slow} - {*slow[first % shares :: shares]}
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="module", autouse=True)

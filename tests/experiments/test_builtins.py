@@ -205,6 +205,7 @@ def test_scalar_product_ends_where_the_closed_form_says(tmp_path: Path) -> None:
     assert end == pytest.approx([1.7365475, 0.5758553], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_quartic_descent_settles_on_the_two_cycle(tmp_path: Path) -> None:
     """a^2 = S/Q - 2/(eta Q) = 0.1, around a flow that goes to the minimum."""
     tree = run(load_config("quartic-descent"), tmp_path / "run", draw=False, progress=False).tree()

@@ -58,6 +58,7 @@ FLOWS = [
             ],
         },
         id="nesterov-dissipative",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         {

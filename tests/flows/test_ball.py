@@ -271,6 +271,7 @@ def rough():
     return simulate(flow, WeierstrassSine(100), start, 1, measurements=())
 
 
+@pytest.mark.slow
 def test_a_dropped_ball_lies_on_the_ironed_landscape(rough):
     """y_c(2) = 1.148979, and its centre is over 2."""
     assert_trees_close(rough.params[0], TWO, rtol=0.0, atol=1e-9)
@@ -278,6 +279,7 @@ def test_a_dropped_ball_lies_on_the_ironed_landscape(rough):
     assert_trees_close(height, jnp.asarray(1.148979), rtol=0.0, atol=5e-7)
 
 
+@pytest.mark.slow
 def test_on_the_sum_of_sines_the_ball_rests_on_a_crease(rough):
     """At (1.998324, 1.147387), on two contacts."""
     assert_trees_close(rough.params[-1], jnp.asarray([1.998324]), rtol=0.0, atol=5e-7)

@@ -291,15 +291,15 @@ def test_the_identity_is_the_metric_that_is_all_ones():
     assert_trees_close(at[0], at[1], rtol=1e-12, atol=1e-14)
 
 
-def test_away_from_the_edge_it_is_gradient_flow():
+@pytest.mark.parametrize("correction", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_away_from_the_edge_it_is_gradient_flow(correction):
     """On a quadratic below the threshold, and with the correction too: exp(-rate t)."""
     spectrum, start = jnp.asarray([3.0, 1.0]), jnp.asarray([1.0, -1.0])
-    for correction in (False, True):
-        central = CentralFlow(OPTIMIZER, rank=1, correction=correction)
-        run = simulate(central, Quadratic(spectrum), start, 10, measurements=())
-        rates = ETA * spectrum * (1 + 0.5 * ETA * spectrum * float(correction))
-        expected = jnp.exp(-rates[None, :] * jnp.arange(11.0)[:, None]) * start[None, :]
-        assert_trees_close(run.params, expected, rtol=1e-4, atol=1e-5)
+    central = CentralFlow(OPTIMIZER, rank=1, correction=correction)
+    run = simulate(central, Quadratic(spectrum), start, 10, measurements=())
+    rates = ETA * spectrum * (1 + 0.5 * ETA * spectrum * float(correction))
+    expected = jnp.exp(-rates[None, :] * jnp.arange(11.0)[:, None]) * start[None, :]
+    assert_trees_close(run.params, expected, rtol=1e-4, atol=1e-5)
 
 
 @alone
@@ -327,6 +327,7 @@ def test_it_tracks_gradient_descent_where_gradient_flow_does_not():
     assert float(central) < 0.3 * float(gradient)
 
 
+@pytest.mark.slow
 @alone
 def test_a_start_above_the_threshold_relaxes_to_it():
     """The excess decays as exp(-t / tau), for any solver, and then the threshold holds."""
@@ -395,6 +396,7 @@ def test_without_second_derivatives_the_run_stops_with_the_reason():
         )
 
 
+@pytest.mark.slow
 @alone
 def test_where_second_derivatives_end_so_does_the_run_with_what_came_before():
     """The step is named, and the earlier saves are those of gradient flow."""

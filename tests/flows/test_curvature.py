@@ -51,6 +51,7 @@ def dense_hessian(potential, params) -> jax.Array:
     return jax.jit(jax.hessian(lambda w: potential(unravel(w))))(flat)
 
 
+@pytest.mark.slow
 def test_eigenpairs_of_a_network_agree_with_the_dense_ones():
     """Without the Hessian, at P about 1000: values and vectors to 1e-5 relative."""
     potential, params = network(26)

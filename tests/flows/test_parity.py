@@ -183,6 +183,7 @@ def test_the_error_is_of_order_p_in_the_slowness(order):
     assert_close(errors, expected, rtol=0.12)
 
 
+@pytest.mark.slow
 def test_onset_on_the_valley_from_a_fitted_start():
     """THEORY 8.7: orders 2 and 3 have errors .00637 and .00289 from step 5, here with the fit."""
     valley = SharpValley(0.01)

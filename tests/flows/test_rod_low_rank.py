@@ -108,6 +108,7 @@ def test_the_tangent_field_of_a_factor_is_that_of_sigma():
         assert_trees_close(change, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_by_hand_a_factor_follows_the_solver():
     """The tangent field through diffrax's Tsit5 ends where the flow's own solver does."""
     potential, start = Quartic(2.1, 1.0), jnp.asarray([0.3])

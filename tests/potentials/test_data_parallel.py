@@ -64,6 +64,7 @@ def test_all_derivatives_are_those_of_one_device(
     assert_trees_close(spread.predict(params), whole.predict(params), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_flows_run_on_it() -> None:
     """As on any other potential; the shares are equal without filling up."""
     potentials_ = pair(8, 4)
