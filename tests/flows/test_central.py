@@ -244,6 +244,7 @@ def edge_in_a_metric(correction):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correction", [True])
 def test_in_a_metric_it_is_the_flow_of_the_rescaled_coordinates(correction):
     """In P^(1/2) w, whose flow needs no metric: each step of the solver, and where it ends."""
@@ -457,7 +458,7 @@ def test_it_jits_vmaps_and_differentiates():
         return flow.vector_field(0.0, state, VALLEY).params
 
     step, direction = 1e-6, jnp.asarray([0.6, 0.8])
-    points = point + step * jnp.asarray([[-1.0], [0.0], [1.0]]) * direction
+    points = point[None] + step * jnp.asarray([-1.0, 0.0, 1.0])[:, None] * direction[None]
     at, along = jax.jit(jax.vmap(lambda w: jax.jvp(field, (w,), (direction,))))(points)
     assert_trees_close(along[1], (at[2] - at[0]) / (2 * step), rtol=1e-5, atol=1e-6)
 

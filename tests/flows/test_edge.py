@@ -206,6 +206,7 @@ def test_parameters_of_any_structure_and_optax_move_alike():
     assert_trees_close(run.observables, flat.observables, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_vmap_and_grad_go_through_a_run():
     """A batch of learning rates is the single runs; the derivative is that of differences."""
 

@@ -229,6 +229,7 @@ def test_observables_say_how_the_rods_lie():
     assert dataset["predicted_loss"].attrs["units"] == "loss"
 
 
+@pytest.mark.slow
 def test_it_jits_maps_and_differentiates():
     """Over learning rates; the derivative of the end agrees with finite differences."""
     potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
