@@ -35,7 +35,7 @@ from tests.experiments.runs import assert_same_results, noting_what_is_synchroni
 # Many checkpoints, and nothing that takes long to compile.
 BARE = {key: value for key, value in VALLEY.items() if key != "curvature"}
 EVERY = 2
-LONG = {**BARE, "steps": 24, "checkpoint": {"every": EVERY}}
+LONG = {**BARE, "steps": 40, "checkpoint": {"every": EVERY}}
 
 # Imports once, and forks for each run before JAX has started a thread: each is a process of its
 # own, and a dozen of them start in a second. Compiled programs are kept on the disk.
