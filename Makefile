@@ -9,15 +9,21 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := runs/digits-mlp
 # Passed on to `eosflows run`, for example DEMO_ARGS="--set steps=50" for a quick look.
 DEMO_ARGS ?=
-# Passed on to pytest, for example TEST_ARGS="-m 'not slow' tests/flows".
+# Passed on to pytest, for example TEST_ARGS="tests/flows", or "-m slow" for the tests that take long.
 TEST_ARGS ?=
 
+# What Python compiles of the modules that it imports is kept in the environment, whatever the shell says: a process that
+# imports JAX and xarray would compile thousands of modules each time, for ten seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench wheel wheel-check clean
+.PHONY: help demo test test-all check bench wheel wheel-check clean
 
 help:
 	@echo "make demo         train a network beside its gradient flow; leaves a store and figures in $(DEMO)"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, without those that take long"
+	@echo "make test-all     run all tests"
 	@echo "make check        check format, lint and types"
 	@echo "make bench        print the table of measured costs"
 	@echo "make wheel-check  build the wheel, install it alone and use it from an empty directory"
@@ -60,8 +66,12 @@ demo: $(VENV)/.installed
 # Each takes a run of neighbouring tests, which share compiled programs. Most of the time is
 # compilation, twice as fast without the emitters that make a step faster.
 TEST_XLA_FLAGS := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+PYTEST := OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(VENV)/.installed
-	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
+	$(PYTEST) -m "not slow" $(TEST_ARGS)
+
+test-all: $(VENV)/.installed
+	$(PYTEST) $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

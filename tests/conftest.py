@@ -29,6 +29,27 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("deterministic")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A share of the slow tests, which are too many to run all at each change."""
+    parser.addoption(
+        "--slow-share",
+        metavar="K/N",
+        help="of the tests marked slow, run every N-th from the K-th on (K is taken modulo N)",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the slow tests leave the share that was asked for."""
+    share = config.getoption("--slow-share")
+    if share is not None:
+        first, shares = (int(number) for number in share.split("/"))
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        left_out = {*slow} - {*slow[first % shares :: shares]}
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_programs() -> Iterator[None]:
     """Free what a file compiled: every program maps memory, of which a process has a limit."""

@@ -42,6 +42,18 @@ def _public() -> list[tuple[str, Any]]:
 
 
 PUBLIC = _public()
+# An example that integrates a flow compiles for up to a quarter of a minute: of these, one is
+# quick, and the flows themselves have tests.
+QUICK = "flows.simulate"
+
+
+def _cases() -> list[Any]:
+    """The public names as cases of a test, slow where the example integrates a flow."""
+    slow = {n for n, value in PUBLIC if "simulate(" in (value.__doc__ or "") and n != QUICK}
+    return [
+        pytest.param(name, value, id=name, marks=[pytest.mark.slow] * (name in slow))
+        for name, value in PUBLIC
+    ]
 
 
 def _docstrings(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -73,7 +85,7 @@ def _run_examples(name: str, value: Any) -> tuple[int, list[str]]:
     return compared[name], reports
 
 
-@pytest.mark.parametrize(("name", "value"), PUBLIC, ids=[name for name, _ in PUBLIC])
+@pytest.mark.parametrize(("name", "value"), _cases())
 def test_the_examples_of_a_docstring_give_what_they_say(name, value):
     """Each public class and function has one, which prints what is written below it."""
     compared, reports = _run_examples(name, value)

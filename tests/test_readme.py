@@ -22,6 +22,7 @@ def test_the_readme_has_an_example():
     assert BLOCKS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS)
 def test_every_python_block_of_the_readme_runs(code, capsys):
     """Each block is complete in itself, and what it prints is finite."""

@@ -1,6 +1,8 @@
 """The built-in experiments: each runs, and shows what its description says."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -30,6 +32,8 @@ STUDIES_TESTED = ("central-scaling", "rod-quartic", "panel")
 # The friction laws, and the posteriors, have tests of their own; each compiles for seconds.
 VISCOUS = "study.frictions=[{label='viscous', friction={kind='viscous', coefficient=1.0}}]"
 TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]
+# Of each sort one that compiles for a short time runs always, and the others with the slow tests.
+QUICK = ("valley", "ball-minima", "dims-ring", "dims-energy", "dims-banana")
 # Which parts are computed of the other studies (all, if none are named), and what makes them small.
 STUDIES = {
     "ball-minima": (["weierstrass_sine"], ["study.points=20001", "study.radii=[0.03]"]),
@@ -77,7 +81,15 @@ AGREEMENT = {
     "ball-ironing": {"abs": 0.0},
     "ball-minima": {"rel": 0.05},
 }
-OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *RUN, *UNABRIDGED}
+OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *UNABRIDGED, *QUICK}
+
+
+def named(names: Iterable[str]) -> list[Any]:
+    """The names as cases of a test, slow where they are not among the quick ones."""
+    return [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(names)
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS))
@@ -115,14 +127,13 @@ def shapes(tree: PyTree[Array]) -> list[tuple[tuple[int, ...], str]]:
     return [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("name", sorted(RUN))
+@pytest.mark.parametrize("name", named(RUN))
 def test_built_ins_run(name: str, tmp_path: Path) -> None:
     """With every trajectory, and curvature that is finite."""
     check_that_it_runs(load_config(name, [*SHORT, *RUN[name]]), tmp_path / name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(STUDIES))
+@pytest.mark.parametrize("name", named(STUDIES))
 def test_studies_compute_their_parts(name: str) -> None:
     """One of each sort, and finite conclusions from what there is."""
     parts, changes = STUDIES[name]
@@ -186,6 +197,7 @@ def check_that_it_runs(config: Config, path: Path) -> None:
         assert np.isfinite(values(tree, label, "sharpness")[[0, 2]]).all()
 
 
+@pytest.mark.slow
 def test_scalar_product_ends_where_the_closed_form_says(tmp_path: Path) -> None:
     """Gradient flow conserves x^2 - y^2 and ends at sharpness sqrt(4 + (x0^2 - y0^2)^2)."""
     tree = run(load_config("scalar-product"), tmp_path / "run", draw=False, progress=False).tree()
@@ -198,6 +210,7 @@ def test_scalar_product_ends_where_the_closed_form_says(tmp_path: Path) -> None:
     assert end == pytest.approx([1.7365475, 0.5758553], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_quartic_descent_settles_on_the_two_cycle(tmp_path: Path) -> None:
     """a^2 = S/Q - 2/(eta Q) = 0.1, around a flow that goes to the minimum."""
     tree = run(load_config("quartic-descent"), tmp_path / "run", draw=False, progress=False).tree()

@@ -43,6 +43,7 @@ FLOWS = [
             "flows": [{"kind": "rod", "rank": 1}],
         },
         id="heavy-ball-rod",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         {
@@ -57,6 +58,7 @@ FLOWS = [
             ],
         },
         id="nesterov-dissipative",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         {
@@ -116,6 +118,7 @@ def test_a_power_cut_after_the_config_was_lengthened_does_not_end_the_run(tmp_pa
     assert_same_results(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_lengthened_again_and_again_is_as_one_run_of_all_steps(
     begins: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

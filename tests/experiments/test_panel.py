@@ -63,6 +63,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_flows_package_by_hand() -> None:
     """From step 0, against runs that are made here."""
     row = compare(short("valley-edge"), ["gradient", "parity-2"])

@@ -179,6 +179,7 @@ def test_an_optimizer_that_diverges_before_the_flow_begins_leaves_it_without_a_r
     assert main(["show", str(tmp_path)]) == 0
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_stops_after_the_flow_began_leaves_its_distances_nan(
     tmp_path: Path,
 ) -> None:
@@ -229,6 +230,7 @@ def test_what_does_not_fit_is_refused_before_the_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_one_program_of_many_runs_equals_each_run_by_itself(parity: Path, tmp_path: Path) -> None:
     """With the segments of a run by itself, the first of which goes on until the flow has begun."""
     config_of_sweep = sweep(PARITY, optimizer__learning_rate=[0.3, 0.301])

@@ -179,6 +179,7 @@ def quartic(**changes: Any) -> Any:
     return validate({**QUARTIC, "study": {**QUARTIC["study"], **changes}})
 
 
+@pytest.mark.slow
 def test_the_quartic_study_follows_the_formula_until_symmetry_is_lost(tmp_path: Path) -> None:
     """S = 1.5, 1.925, 2.35, 2.775, 3.2: none, none, two two-cycles, and one without symmetry."""
     tree = quietly(quartic(), tmp_path).tree()

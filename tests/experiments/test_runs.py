@@ -182,9 +182,23 @@ def test_running_the_resolved_config_again_gives_the_same_run(valley: Path, tmp_
     assert_same_results(valley, tmp_path / "again")
 
 
-@pytest.mark.parametrize("base", [VALLEY, NETWORK], ids=["valley", "network"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("power")], ids=["^C", "crash"])
-@pytest.mark.parametrize("count", [1, 2, 3])
+# In the first segment, a later one and the last, and each by another combination.
+QUICK = {("valley", "^C", 1), ("network", "^C", 2), ("valley", "crash", 3)}
+INTERRUPTIONS = [
+    pytest.param(
+        base,
+        error,
+        count,
+        id=f"{count}-{word}-{name}",
+        marks=() if (name, word, count) in QUICK else pytest.mark.slow,
+    )
+    for name, base in (("valley", VALLEY), ("network", NETWORK))
+    for word, error in (("^C", KeyboardInterrupt()), ("crash", RuntimeError("power")))
+    for count in (1, 2, 3)
+]
+
+
+@pytest.mark.parametrize(("base", "error", "count"), INTERRUPTIONS)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     base: dict[str, Any],
     error: BaseException,

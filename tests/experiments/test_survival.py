@@ -103,9 +103,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
-def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(
-    start: Start, whole: Path, tmp_path: Path
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
+    kills: int, start: Start, whole: Path, tmp_path: Path
 ) -> None:
     """SIGKILL at random moments of a run in a process of its own; then SIGINT, which exits 130."""
     file = write(tmp_path / "valley.toml", to_toml(config(LONG)))
@@ -114,7 +114,7 @@ def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(
     moments = random.Random(0)
     killed = kept = 0
     out = tmp_path / "run-0"
-    while killed < 10:
+    while killed < kills:
         # While it starts, or goes back to its checkpoint, or computes and stores.
         checkpoints = moments.randrange(2)
         moment = checkpoints, moments.uniform(0.0, 0.02 if checkpoints else 0.5)

@@ -282,6 +282,7 @@ def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Pat
     assert list(np.isfinite(one["late_sharpness"].values[:, 0])) == [True, False]
 
 
+@pytest.mark.slow
 def test_one_program_stops_at_the_checkpoints_as_a_run_by_itself_does(tmp_path: Path) -> None:
     """So that a flow takes the same steps, and is given up where one interval takes too many."""
     solver = {"kind": "tsit5", "max_steps": 12}

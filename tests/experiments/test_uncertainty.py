@@ -128,6 +128,7 @@ def posteriors():
     )
 
 
+@pytest.mark.slow
 def test_samples_of_dissipative_mechanics_agree_on_the_training_inputs_alone(posteriors):
     """The probabilities there are the targets; away from them they spread."""
     potential, _, methods = posteriors

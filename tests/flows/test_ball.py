@@ -130,6 +130,7 @@ def test_small_balls_follow_gradient_flow_to_first_order(bowl):
     assert np.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_flow_is_differentiated_in_start_and_radius():
     """Through the nearest point, by the implicit function theorem, against differences."""
     optimizer = RollingBall(1.0, 0.5, candidates=COARSE)
@@ -270,6 +271,7 @@ def rough():
     return simulate(flow, WeierstrassSine(100), start, 1, measurements=())
 
 
+@pytest.mark.slow
 def test_a_dropped_ball_lies_on_the_ironed_landscape(rough):
     """y_c(2) = 1.148979, and its centre is over 2."""
     assert_trees_close(rough.params[0], TWO, rtol=0.0, atol=1e-9)
@@ -277,6 +279,7 @@ def test_a_dropped_ball_lies_on_the_ironed_landscape(rough):
     assert_trees_close(height, jnp.asarray(1.148979), rtol=0.0, atol=5e-7)
 
 
+@pytest.mark.slow
 def test_on_the_sum_of_sines_the_ball_rests_on_a_crease(rough):
     """At (1.998324, 1.147387), on two contacts."""
     assert_trees_close(rough.params[-1], jnp.asarray([1.998324]), rtol=0.0, atol=5e-7)
@@ -285,6 +288,7 @@ def test_on_the_sum_of_sines_the_ball_rests_on_a_crease(rough):
     assert rough.observables["contacts"].tolist() == [1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_in_two_dimensions_the_ball_slides_along_a_crease():
     """In a groove too sharp for it, rho k = 2, it moves along at eta times the groove's slope."""
 

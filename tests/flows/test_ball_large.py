@@ -10,6 +10,7 @@ from potentials import Quadratic
 from tests.helpers import assert_trees_close
 
 
+@pytest.mark.slow
 def test_the_bowl_of_two_parameters_in_twenty():
     """Directions that the ball does not move in change neither its contact nor the curvature."""
     potential = Quadratic(jnp.concatenate([jnp.asarray([4.0, 0.5]), jnp.ones(18)]))

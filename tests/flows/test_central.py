@@ -3,6 +3,7 @@
 import dataclasses
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,7 +81,7 @@ def test_both_eigenvalues_of_the_second_valley_are_held_at_once():
     """The first reaches 2/eta near t = 310, the second near 1101; Sigma then has rank two."""
     start = jnp.asarray([0.0, 0.0, 4.0, 5.0, 0.2])
     flow = CentralFlow(OPTIMIZER, rank=3)
-    run = simulate(flow, SharpValley2(0.01), start, 1400, save_every=10)
+    run = simulate(flow, SharpValley2(0.01), start, 1400, save_every=10, measurements=())
     eigenvalues = run.observables["watched_eigenvalues"] * ETA / 2
     for mode, contact in ((0, 310), (1, 1101)):
         reached = int(run.steps[int(jnp.argmax(eigenvalues[:, mode] > 1 - 1e-4))])
@@ -154,10 +155,19 @@ EDGES = {
 }
 
 
+@eqx.filter_jit
+def whole_derivatives(potential, w):
+    """Gradient, Hessian and third derivative; compiled once for all points of a potential."""
+    hessian = jax.hessian(potential)
+    return jax.grad(potential)(w), hessian(w), jax.jacfwd(hessian)(w)
+
+
+solve_compiled = jax.jit(solve_complementarity)
+
+
 def dense_velocity(potential, w, count, *, threshold, tau, correction, preconditioner):
     """-eta M P^-1 (g + X . dH / 2) from whole derivatives, M = 1 + (eta/2) P^-1 H, and X."""
-    derivatives = jax.grad(potential), jax.hessian(potential), jax.jacfwd(jax.hessian(potential))
-    gradient, hessian, third = jax.jit(lambda w: [f(w) for f in derivatives])(w)
+    gradient, hessian, third = whole_derivatives(potential, w)
     values, vectors = scipy.linalg.eigh(np.asarray(hessian), np.diag(preconditioner))
     values, modes = values[::-1][:count], vectors[:, ::-1][:, :count].T
     slopes = jnp.einsum("ip,jq,pqr->ijr", modes, modes, third)
@@ -166,21 +176,28 @@ def dense_velocity(potential, w, count, *, threshold, tau, correction, precondit
         move = move + 0.5 * ETA * move @ hessian @ move
     linear = jnp.diag(threshold - values) / tau + ETA * slopes @ (move @ gradient)
     roots = jnp.linalg.cholesky(move)
-    covariance = solve_complementarity(linear, gram_operator(slopes @ roots, ETA / 2)).solution
+    covariance = solve_compiled(linear, gram_operator(slopes @ roots, ETA / 2)).solution
     force = gradient + 0.5 * jnp.einsum("ij,ijr->r", covariance, slopes)
     return -ETA * move @ force, covariance
 
 
-@pytest.mark.parametrize(("critical", "correction"), [(1, False), (2, True)])
+EXACT = {
+    "stepsize_controller": diffrax.PIDController(rtol=1e-8, atol=1e-10),
+    "measurements": (),
+}
+
+
+@pytest.mark.parametrize(
+    ("critical", "correction"), [(1, False), pytest.param(2, True, marks=pytest.mark.slow)]
+)
 def test_a_run_integrates_the_vector_field(critical, correction):
     """Where its steps end, the solver's slope is the vector field, and a dense computation's."""
     (potential, start), count = EDGES[critical], critical + 1
     flow = CentralFlow(OPTIMIZER, rank=count, correction=correction)
-    options = {"stepsize_controller": diffrax.PIDController(rtol=1e-8, atol=1e-10)}
     field = jax.jit(lambda state: flow.vector_field(0.0, state, potential).params)
-    run = simulate(flow, potential, start, 4, save_every=4, **options)
+    run = simulate(flow, potential, start, 4, save_every=4, **EXACT)
     for _ in range(3):
-        run = simulate(flow, potential, None, 4, save_every=4, state=run.state, **options)
+        run = simulate(flow, potential, None, 4, save_every=4, state=run.state, **EXACT)
         state, slope = run.state.flow, run.state.solver.slope
         expected, covariance = dense_velocity(
             potential, state.params, count, threshold=2 / ETA, tau=0.25, correction=correction,
@@ -191,8 +208,19 @@ def test_a_run_integrates_the_vector_field(critical, correction):
         assert float(jnp.max(jnp.abs(slope))) > 1e-4
         assert_trees_close(field(state), expected, rtol=0.0, atol=1e-11)
         assert_trees_close(slope, expected, rtol=0.0, atol=1e-8)
-    other = simulate(flow, potential, start, 16, save_every=16, solver=diffrax.Tsit5(), **options)
-    assert_trees_close(run.params[-1], other.params[-1], rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("critical", "correction"), [(1, False), (2, True)])
+def test_its_own_solver_ends_where_that_of_diffrax_does(critical, correction):
+    """Along the threshold, with one critical direction and with two."""
+    potential, start = EDGES[critical]
+    flow = CentralFlow(OPTIMIZER, rank=critical + 1, correction=correction)
+    ends = [
+        simulate(flow, potential, start, 16, save_every=16, solver=solver, **EXACT).params[-1]
+        for solver in (None, diffrax.Tsit5())
+    ]
+    assert_trees_close(ends[0], ends[1], rtol=0.0, atol=1e-6)
 
 
 METRIC = np.asarray([0.5, 2.0, 1.5, 1.2, 0.7])
@@ -216,6 +244,7 @@ def edge_in_a_metric(correction):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correction", [True])
 def test_in_a_metric_it_is_the_flow_of_the_rescaled_coordinates(correction):
     """In P^(1/2) w, whose flow needs no metric: each step of the solver, and where it ends."""
@@ -263,15 +292,15 @@ def test_the_identity_is_the_metric_that_is_all_ones():
     assert_trees_close(at[0], at[1], rtol=1e-12, atol=1e-14)
 
 
-def test_away_from_the_edge_it_is_gradient_flow():
+@pytest.mark.parametrize("correction", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_away_from_the_edge_it_is_gradient_flow(correction):
     """On a quadratic below the threshold, and with the correction too: exp(-rate t)."""
     spectrum, start = jnp.asarray([3.0, 1.0]), jnp.asarray([1.0, -1.0])
-    for correction in (False, True):
-        central = CentralFlow(OPTIMIZER, rank=1, correction=correction)
-        run = simulate(central, Quadratic(spectrum), start, 10, measurements=())
-        rates = ETA * spectrum * (1 + 0.5 * ETA * spectrum * float(correction))
-        expected = jnp.exp(-rates[None, :] * jnp.arange(11.0)[:, None]) * start[None, :]
-        assert_trees_close(run.params, expected, rtol=1e-4, atol=1e-5)
+    central = CentralFlow(OPTIMIZER, rank=1, correction=correction)
+    run = simulate(central, Quadratic(spectrum), start, 10, measurements=())
+    rates = ETA * spectrum * (1 + 0.5 * ETA * spectrum * float(correction))
+    expected = jnp.exp(-rates[None, :] * jnp.arange(11.0)[:, None]) * start[None, :]
+    assert_trees_close(run.params, expected, rtol=1e-4, atol=1e-5)
 
 
 @alone
@@ -299,6 +328,7 @@ def test_it_tracks_gradient_descent_where_gradient_flow_does_not():
     assert float(central) < 0.3 * float(gradient)
 
 
+@pytest.mark.slow
 @alone
 def test_a_start_above_the_threshold_relaxes_to_it():
     """The excess decays as exp(-t / tau), for any solver, and then the threshold holds."""
@@ -367,6 +397,7 @@ def test_without_second_derivatives_the_run_stops_with_the_reason():
         )
 
 
+@pytest.mark.slow
 @alone
 def test_where_second_derivatives_end_so_does_the_run_with_what_came_before():
     """The step is named, and the earlier saves are those of gradient flow."""
@@ -413,7 +444,8 @@ def test_it_jits_vmaps_and_differentiates():
 
     def end(rate):
         flow = CentralFlow(GradientDescent(rate), rank=1)
-        return simulate(flow, VALLEY, jnp.asarray([0.01, 6.6]), 40, save_every=40).params[-1]
+        start = jnp.asarray([0.01, 6.6])
+        return simulate(flow, VALLEY, start, 40, save_every=40, measurements=()).params[-1]
 
     mapped = jax.jit(jax.vmap(end))(rates)
     assert_trees_close(mapped, jnp.stack([end(r) for r in rates]), rtol=1e-5, atol=1e-7)
@@ -426,8 +458,9 @@ def test_it_jits_vmaps_and_differentiates():
         return flow.vector_field(0.0, state, VALLEY).params
 
     step, direction = 1e-6, jnp.asarray([0.6, 0.8])
-    difference = (field(point + step * direction) - field(point - step * direction)) / (2 * step)
-    assert_trees_close(jax.jvp(field, (point,), (direction,))[1], difference, rtol=1e-5, atol=1e-6)
+    points = point[None] + step * jnp.asarray([-1.0, 0.0, 1.0])[:, None] * direction[None]
+    at, along = jax.jit(jax.vmap(lambda w: jax.jvp(field, (w,), (direction,))))(points)
+    assert_trees_close(along[1], (at[2] - at[0]) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
 def test_it_differentiates_backwards_where_eigenvectors_stand_still():
@@ -479,6 +512,7 @@ def test_as_many_eigenvalues_as_there_are_are_watched_up_to_four():
         assert_trees_close(start, given.init(Quadratic(params), params), rtol=0.0, atol=0.0)
 
 
+@pytest.mark.slow
 def test_network_run_holds_its_eigenvalues_at_the_threshold():
     """Beyond the dense limit, with the iterative eigenvectors: lambda_1 <= 2/eta after contact."""
     key = jax.random.key(0)

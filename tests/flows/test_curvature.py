@@ -51,6 +51,7 @@ def dense_hessian(potential, params) -> jax.Array:
     return jax.jit(jax.hessian(lambda w: potential(unravel(w))))(flat)
 
 
+@pytest.mark.slow
 def test_eigenpairs_of_a_network_agree_with_the_dense_ones():
     """Without the Hessian, at P about 1000: values and vectors to 1e-5 relative."""
     potential, params = network(26)
@@ -185,7 +186,7 @@ def test_third_derivatives_agree_with_finite_differences():
     assert_trees_close(block, jnp.swapaxes(block, 0, 1), rtol=0.0, atol=0.0)
 
 
-@pytest.mark.parametrize("width", [12, 26])
+@pytest.mark.parametrize("width", [pytest.param(12, marks=pytest.mark.slow), 26])
 def test_eigenpairs_in_a_metric_are_those_of_the_generalised_problem(width):
     """H u = lambda P u with U P U^T = 1, from the whole Hessian and beyond the dense limit."""
     potential, params = network(width)

@@ -109,13 +109,16 @@ def test_the_length_follows_gradient_descent_to_the_two_cycle(growth, error):
 
 @pytest.mark.parametrize(
     ("growth", "error", "peak", "peak_step"),
-    [("linear", 0.110, 7.3828, 463), ("log", 0.0597, 7.4320, 480)],
+    [
+        pytest.param("linear", 0.110, 7.3828, 463, marks=pytest.mark.slow),
+        ("log", 0.0597, 7.4320, 480),
+    ],
 )
 def test_the_valley_is_tracked_as_well_as_theory_says(growth, error, peak, peak_step):
     """THEORY 8.5 and 8.7; gradient descent's largest y is 7.4348, at step 481."""
     optimizer = GradientDescent(ETA)
-    discrete = iterate(optimizer, VALLEY, ABOVE, 1000)
-    run = simulate(EdgeFlow(optimizer, growth=growth), VALLEY, ABOVE, 1000)
+    discrete = iterate(optimizer, VALLEY, ABOVE, 1000, measurements=())
+    run = simulate(EdgeFlow(optimizer, growth=growth), VALLEY, ABOVE, 1000, measurements=())
     assert tracking_error(run, discrete) == pytest.approx(error, rel=0.03)
     heights = run.params[:, 1]
     assert jnp.max(heights) == pytest.approx(peak, abs=1e-3)
@@ -203,6 +206,7 @@ def test_parameters_of_any_structure_and_optax_move_alike():
     assert_trees_close(run.observables, flat.observables, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_vmap_and_grad_go_through_a_run():
     """A batch of learning rates is the single runs; the derivative is that of differences."""
 
@@ -210,7 +214,8 @@ def test_vmap_and_grad_go_through_a_run():
         flow = EdgeFlow(GradientDescent(learning_rate))
         # Steps of one length: their program compiles in half the time.
         start = jnp.asarray([0.1, 6.7])
-        run = simulate(flow, VALLEY, start, 4, save_every=4, solver=diffrax.Heun(), dt0=0.25)
+        steps = {"solver": diffrax.Heun(), "dt0": 0.25}
+        run = simulate(flow, VALLEY, start, 4, save_every=4, measurements=(), **steps)
         return run.params[-1, 1] + run.observables["half_difference_length"][-1]
 
     step = 1e-4

@@ -138,6 +138,7 @@ def test_a_start_far_above_the_edge_is_watched_in_full_from_its_first_row():
     assert float(run.observables["watched_eigenvalues"][1, 0]) < 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_at_first")
 def test_a_failure_where_more_eigenvalues_are_watched_is_told_with_its_time(monkeypatch):
     """The run ends where it stood, and no later row is kept."""
@@ -158,6 +159,7 @@ def test_a_failure_where_more_eigenvalues_are_watched_is_told_with_its_time(monk
     assert caught.value.trajectory.steps.tolist() == list(range(stopped + 1))
 
 
+@pytest.mark.slow
 def test_an_implicit_solver_builds_no_jacobian_of_a_large_state():
     """A covariance has P^2 entries: what counts is the state, not the parameters."""
     size = 24

@@ -257,6 +257,7 @@ def test_at_whole_times_the_flow_moves_as_the_optimizer_steps():
         assert slope.transformation[0].count is None
 
 
+@pytest.mark.slow
 def test_the_flow_of_an_optimizer_that_counts_goes_on_at_its_time():
     """In segments, and from the state of an earlier run: bias corrections and schedules go on."""
     potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])

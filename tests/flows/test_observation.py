@@ -92,6 +92,7 @@ def test_tracking_error_is_the_mean_distance_over_the_mean_displacement():
     assert_trees_close(tracking_error(still, discrete), jnp.asarray(1.0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_of_trajectories_is_mapped_over():
     """Midpoints, distance and tracking error under `jax.vmap` equal those of each run alone."""
     rates = jnp.asarray([0.1, 0.3])

@@ -75,7 +75,10 @@ def test_both_forms_agree_on_a_network_at_the_edge():
         assert used == 2 or float(jnp.sum(squares[: used - 2])) < share * float(total)
 
 
-@pytest.mark.parametrize("optimizer", [GradientDescent(1.0), HeavyBall(0.6, 0.3)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(GradientDescent(1.0), marks=pytest.mark.slow), HeavyBall(0.6, 0.3)],
+)
 def test_both_forms_agree_on_a_well_of_one_parameter(optimizer):
     """Where the factor has as many rows as Sigma, nothing is truncated: both solvers, one path."""
     threshold = float(optimizer.critical_sharpness)
@@ -105,6 +108,7 @@ def test_the_tangent_field_of_a_factor_is_that_of_sigma():
         assert_trees_close(change, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_by_hand_a_factor_follows_the_solver():
     """The tangent field through diffrax's Tsit5 ends where the flow's own solver does."""
     potential, start = Quartic(2.1, 1.0), jnp.asarray([0.3])

@@ -61,6 +61,7 @@ def test_the_ring_is_sampled_to_the_tolerance_in_the_time_that_it_takes(speed, m
     assert abs(float(found.stopping_time.mean()) - mean) < 3 * np.sqrt(2) * error
 
 
+@pytest.mark.slow
 def test_batches_and_more_friction_laws_give_samples_too():
     """Of any size, since each sample has its own key; drag shortens the way; Coulomb is warned of.
 
@@ -295,6 +296,7 @@ def test_geodesics_climb_a_wall_whose_slope_overflows_when_squared():
     assert_trees_close(ends[-1], jnp.asarray(-50.0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_samples_thrown_at_a_wall_come_to_rest_for_any_gravity():
     """Particles thrown at a wall come back in few steps; mapped over gravity without a jit."""
 

@@ -64,6 +64,7 @@ def test_all_derivatives_are_those_of_one_device(
     assert_trees_close(spread.predict(params), whole.predict(params), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_flows_run_on_it() -> None:
     """As on any other potential; the shares are equal without filling up."""
     potentials_ = pair(8, 4)
@@ -74,6 +75,7 @@ def test_flows_run_on_it() -> None:
     assert_trees_close(spread, whole, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_config_chooses_it_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:
     """`data_parallel = true`, in single precision."""
     numbers = {}
