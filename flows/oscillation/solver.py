@@ -18,6 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -29,7 +30,7 @@ from ..core.results import RESULTS, choose
 from ..core.validation import proper_fraction
 from ..solvers.chebyshev import chebyshev_error, chebyshev_step_with_slopes, damped_stages_for
 from ..solvers.projection import AbstractFlowSolver
-from .equation import Halves, ParityEquation, weights
+from .equation import Halves, ParityEquation, Unravel
 from .state import ParityState
 
 # Of f alone: what flips is multiplied by -1, and by down to -1.6 in a burst.
@@ -153,8 +154,9 @@ class ParitySolver(AbstractFlowSolver):
 
     def start(self, y0: ParityState, potential: Potential) -> tuple[ParityState, ParitySolverState]:
         """Return the state itself, and f and r there."""
-        move = self._move(y0, potential)
-        ahead, added = self._ahead(y0, move, potential)
+        point, (_, unravel) = _flat(y0), ravel_pytree(y0.centre)
+        move = self.equation.moves(y0.time, point, unravel, potential)
+        ahead, added = self._ahead(y0.time, point, move, unravel, potential)
         time = y0.time + self._lead
         correction = Correction(added, added, time, jnp.zeros_like(time))
         spent = self._map_cost * 2 + self._correction_cost
@@ -182,8 +184,7 @@ class ParitySolver(AbstractFlowSolver):
 
         # The stages, with f alone evaluated at each.
         def field(t: Array, y: Halves) -> Halves:
-            state = ParityState(unravel(y[0]), unravel(y[1]), t)
-            return _sum(self._move(state, args), correction(t))
+            return _sum(self.equation.moves(t, y, unravel, args), correction(t))
 
         start, slope = _flat(y0), solver_state.slope
         end, _, last = chebyshev_step_with_slopes(
@@ -193,19 +194,24 @@ class ParitySolver(AbstractFlowSolver):
         move = jax.tree.map(jnp.subtract, last, correction(after.time))
 
         # The correction at the end.
-        ahead, added = self._ahead(after, move, args)
+        ahead, added = self._ahead(after.time, end, move, unravel, args)
         renewed = Correction(correction.after, added, after.time + self._lead, step)
         last = _sum(move, renewed(after.time))
 
         # The error of the points ahead: the estimate of the scheme's authors grows with the rate
         # of what decays fast, though this has no error to speak of, and is averaged out there.
-        first = jax.tree.map(jnp.subtract, slope, correction(y0.time))
-        points = (self._point_ahead(start, first), self._point_ahead(end, move))
-        slopes = (_sum(solver_state.ahead, correction.after), _sum(ahead, added))
-        error = chebyshev_error(step, *points, *slopes)
-        too_long = wanted > _MOST_STAGES
-        # Only their sizes are asked for: two vectors less to keep.
-        error = jax.tree.map(lambda e: jnp.where(too_long, jnp.inf, _size(e)), error)
+        # Only its sizes are asked for. In a branch of their own: XLA on a CPU fuses the sums of
+        # squares with the rest, and holds a vector for each scalar in it during all of the step
+        # (jaxlib 0.10.2).
+        def sizes() -> tuple[Array, Array]:
+            first = jax.tree.map(jnp.subtract, slope, correction(y0.time))
+            points = (self._point_ahead(start, first), self._point_ahead(end, move))
+            slopes = (_sum(solver_state.ahead, correction.after), _sum(ahead, added))
+            centre, difference = chebyshev_error(step, *points, *slopes)
+            return _size(centre), _size(difference)
+
+        too_long, infinite = wanted > _MOST_STAGES, jnp.full_like(step, jnp.inf)
+        error = lax.cond(too_long, lambda: (infinite, infinite), sizes)
 
         spent = self._map_cost * (2 * stages) + self._correction_cost
         state = ParitySolverState(
@@ -230,25 +236,24 @@ class ParitySolver(AbstractFlowSolver):
         """Return the flow's vector field."""
         return terms.vf(t0, y0, args)
 
-    def _move(self, state: ParityState, potential: Potential) -> Halves:
-        """Return f = Phi - 1 in c and d, flat."""
-        centre, difference = self.equation.combined(state.time, state, potential, weights(1)[None])
-        return centre[0], difference[0]
-
     def _ahead(
-        self, state: ParityState, move: Halves, potential: Potential
+        self, t: Array, point: Halves, move: Halves, unravel: Unravel, potential: Potential
     ) -> tuple[Halves, Halves]:
-        """Return f and r at the point ahead of a state."""
-        order = self.equation.order
-        if order == 1:
+        """Return f and r at the point ahead of one where f is `move`."""
+        if self.equation.order == 1:
             return move, jax.tree.map(jnp.zeros_like, move)
-        _, unravel = ravel_pytree(state.centre)
-        centre, difference = self._point_ahead(_flat(state), move)
-        at = ParityState(unravel(centre), unravel(difference), state.time + self._lead)
-        added = weights(order) - np.eye(order)[0]
-        rows = np.stack([np.eye(order)[0], added])
-        centres, differences = self.equation.combined(at.time, at, potential, rows)
-        return (centres[0], differences[0]), (centres[1], differences[1])
+
+        # f at z and at Phi z: the first of the two is kept, and nothing begins as zeros.
+        def doubled(carry: tuple[Halves, Halves, Halves], j: Array) -> tuple[Any, None]:
+            z, first, _ = carry
+            f = self.equation.moves(t + self._lead + j, z, unravel, potential)
+            first = jax.tree.map(lambda a, b: jnp.where(j == 0, a, b), f, first)
+            return (_sum(z, f), first, f), None
+
+        at = self._point_ahead(point, move)
+        steps = jnp.arange(2, dtype=t.dtype)
+        (_, first, second), _ = lax.scan(doubled, (at, at, at), steps)
+        return first, jax.tree.map(lambda a, b: 0.5 * (a - b), first, second)
 
     def _point_ahead(self, point: Halves, move: Halves) -> Halves:
         """Return (z + Phi z)/2; z itself at order 1, which has no correction."""
