@@ -222,7 +222,7 @@ class ParitySolver(AbstractFlowSolver):
             ParityState(unravel(step * k[0]), unravel(step * k[1]), step) for k in (slope, last)
         )
         dense_info = {"y0": y0, "y1": after, "k0": k0, "k1": k1}
-        y_error = ParityState(*error, jnp.zeros_like(step))
+        y_error = ParityState(error[0], error[1], jnp.zeros_like(step))
         result = choose(too_long, RESULTS.nonlinear_divergence, RESULTS.successful)
         return after, y_error, dense_info, state, result
 
@@ -308,7 +308,7 @@ class PartwiseController(diffrax.AbstractAdaptiveStepSizeController):
         # As a Python number, which takes on the precision of the errors.
         self.rtol, self.atol, self.norm = proper_fraction("rtol", rtol), 0.0, _largest
         self.controller = diffrax.PIDController(
-            rtol=self.rtol, atol=self.atol, norm=self.norm, icoeff=2 / 3, safety=0.9
+            rtol=self.rtol, atol=self.atol, norm=self.norm, pcoeff=0.3, icoeff=0.4, safety=0.8
         )
 
     def wrap(self, direction: int | np.ndarray | Array) -> "PartwiseController":
