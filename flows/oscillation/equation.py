@@ -43,6 +43,7 @@ _LINEAR_BELOW = 1 / 3
 _LARGEST_SOURCE = 10.0
 
 Increment = Callable[[Array, Point], Point]
+Unravel = Callable[[Array], Point]
 Halves = tuple[Point, Point]
 Sums = tuple[Float[Array, "row phase"], ...]
 
@@ -100,6 +101,19 @@ class ParityEquation(eqx.Module):
         turning = add_scaled(difference, -along, state.direction)
         return PolarParityState(centre, turning, along + self._source(state), passing)
 
+    def moves(self, t: Array, point: Halves, unravel: Unravel, potential: Potential) -> Halves:
+        """Return f = Phi - 1 at a point in c and d, flat.
+
+        Args:
+            t: The time, in steps.
+            point: c and d, (phase,) each.
+            unravel: From a flat vector to the optimizer's state without its counters.
+            potential: The loss.
+        """
+        moves = increments_in_time(self.optimizer, potential)
+        increment: Increment = lambda time, z: ravel_pytree(moves(time, unravel(z)))[0]  # noqa: E731
+        return _doubled_move(_halves(increment), t, point)
+
     def combined(
         self,
         t: Real[Array, ""] | float,
@@ -134,9 +148,7 @@ class ParityEquation(eqx.Module):
 
         def doubled(carry: tuple[Array, Halves, Sums], row: Array) -> tuple[Any, None]:
             time, (centre, difference), sums = carry
-            mean, half = halves(time, centre, difference)
-            # f = Phi - 1 in terms of F, without the cancellation of Phi z - z.
-            move = mean, -2 * difference - half
+            move = _doubled_move(halves, time, (centre, difference))
             sums = tuple(s + row[:, None] * m[None] for s, m in zip(sums, move, strict=True))
             return (time + 1, (centre + move[0], difference + move[1]), sums), None
 
@@ -160,14 +172,24 @@ class ParityEquation(eqx.Module):
         return self.optimizer.cost * (2 * self.order)
 
 
+def _doubled_move(halves: Callable[..., Halves], t: Array, point: Halves) -> Halves:
+    """Return f = Phi - 1 in terms of F, without the cancellation of Phi z - z."""
+    mean, half = halves(t, *point)
+    return mean, -2 * point[1] - half
+
+
 def _halves(increment: Increment) -> Callable[[Array, Point, Point], Halves]:
     """Return the function (t, c, d) -> (F_+ + F_-)/2, (F_+ - F_-)/2."""
 
     def halves(t: Array, centre: Point, difference: Point) -> Halves:
-        # One after the other: a batch of two gradients is slower on a CPU, and takes more memory.
+        # One after the other: a batch of two gradients is slower on a CPU, and takes more memory;
+        # so do stacked results, which begin as zeros. What the loop begins with is not used.
+        def end(ends: Halves, sign: Array) -> tuple[Halves, None]:
+            return (ends[1], increment(t, centre + sign * difference)), None
+
         signs = jnp.asarray([1, -1], centre.dtype)
-        ends = lax.map(lambda sign: increment(t, centre + sign * difference), signs)
-        return 0.5 * (ends[0] + ends[1]), 0.5 * (ends[0] - ends[1])
+        (plus, minus), _ = lax.scan(end, (centre, difference), signs)
+        return 0.5 * (plus + minus), 0.5 * (plus - minus)
 
     return halves
 

@@ -127,7 +127,12 @@ class Segments:
             if throw:
                 failed = whole.result != RESULTS.successful
                 message = "stopped early; pass throw=False to look at `result`, `stopped_at`."
-                whole = eqx.error_if(whole, failed, f"{self._name} {message}")
+                # Everything depends on the check, which would copy what it is given itself.
+                failed = eqx.error_if(failed, failed, f"{self._name} {message}")
+                whole = jax.tree.map(
+                    lambda x: jnp.where(failed, jnp.zeros_like(x), x) if eqx.is_array(x) else x,
+                    whole,
+                )
             return whole
         if bool(whole.succeeded):
             return whole
