@@ -222,7 +222,12 @@ class ParitySolver(AbstractFlowSolver):
             ParityState(unravel(step * k[0]), unravel(step * k[1]), step) for k in (slope, last)
         )
         dense_info = {"y0": y0, "y1": after, "k0": k0, "k1": k1}
-        y_error = ParityState(error[0], error[1], jnp.zeros_like(step))
+        # As large everywhere, for controllers that look at each entry.
+        centre, difference = (
+            jax.tree.map(lambda x, e=size: jnp.broadcast_to(e, x.shape), y0.centre)
+            for size in error
+        )
+        y_error = ParityState(centre, difference, jnp.zeros_like(step))
         result = choose(too_long, RESULTS.nonlinear_divergence, RESULTS.successful)
         return after, y_error, dense_info, state, result
 
