@@ -77,7 +77,7 @@ def default() -> Measured:
 )
 def before_the_edge() -> Measured:
     """The sharpness is below 2/eta and rising."""
-    return _gradients(0.0065, 2, 4e-2, 60)
+    return _gradients(0.0065, 2, 8e-2, 60)
 
 
 @row(

@@ -39,8 +39,8 @@ _SPECTRAL_RADIUS = 2.6
 _MOST_STAGES = 24
 
 # What decays fast is to be gone after a few steps, so that neither the error nor the size of d is
-# that of a remnant of the start: a step multiplies it by .3 to .45, where it would be .35 to .95
-# with the damping that is usual, for a tenth more stages.
+# that of a remnant of the start: a step multiplies it by .3 to .5, where it would be .35 to .95
+# with the damping that is usual, for a fifth more stages.
 _DAMPING = 4.0
 
 # Where the correction is evaluated, in steps ahead.
