@@ -293,10 +293,16 @@ def export(
 
 
 @app.command
-def validate() -> int:
+def validate(*, json: Path | None = None) -> int:
     """Measure thresholds, two-cycles and the edge of stability, and compare them with theory.
 
     Exits with 0 if every check passes, else with 1.
+
+    Parameters
+    ----------
+    json
+        A file to write the table to as well, a list of records: paper, equation, measured,
+        predicted, relative error, tolerance and status of each check.
     """
     from rich.console import Console
     from rich.text import Text
@@ -308,11 +314,22 @@ def validate() -> int:
     for name, check in validation.CHECKS.items():
         with waiting.status(Text(name)):
             outcomes.append(validation.run_check(check))
+    if json is not None:
+        _write_json(json, validation.records(outcomes))
     _out().print(validation.table(outcomes))
     failed = sum(not outcome.passed for outcome in outcomes)
     if failed:
         _complain(f"{failed} of {len(outcomes)} checks failed")
     return FAILED if failed else OK
+
+
+def _write_json(path: Path, content: object) -> None:
+    import json
+
+    try:
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

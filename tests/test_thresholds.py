@@ -1,6 +1,8 @@
 """Thresholds and two-cycles: what `eosflows validate` measures, and that it tells a failure."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -31,8 +33,8 @@ def test_what_is_measured_agrees_with_theory(name: str) -> None:
 
 
 def test_there_is_a_check_for_every_optimizer_and_its_rod_flow() -> None:
-    """And three for the quartic of gradient descent, three for the network."""
-    assert len(SMALL) == 2 * 3 + 2 * 5
+    """And three for the quartic and for the network of gradient descent, 27 of adaptive methods."""
+    assert len(SMALL) == 2 * 3 + 2 * 5 + 21 + 3 + 3
     assert len(CHECKS) == len(SMALL) + 3
 
 
@@ -81,7 +83,10 @@ def test_a_flows_step_lasts_a_quarter_of_the_optimizers() -> None:
 
 
 def _only(monkeypatch: pytest.MonkeyPatch, *measures: Any) -> None:
-    made = {f"check {i}": Check(f"check {i}", 0.1, measure) for i, measure in enumerate(measures)}
+    made = {
+        f"check {i}": Check(f"check {i}", "a paper", "1", 0.1, measure)
+        for i, measure in enumerate(measures)
+    }
     monkeypatch.setattr(validation, "CHECKS", made)
 
 
@@ -100,6 +105,24 @@ def test_validate_prints_the_table_and_passes(
         assert word in captured.out
     assert "NO" not in captured.out
     assert captured.err == ""
+
+
+def test_validate_writes_its_table_as_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One record for each check, also for one that failed; a file that cannot be is exit code 2."""
+    _only(monkeypatch, lambda: Measured(1.05, 1.0), _fails)
+    assert main(["validate", "--json", str(tmp_path / "table.json")]) == 1
+    first, second = json.loads((tmp_path / "table.json").read_text())
+    numbers = {"measured": 1.05, "predicted": 1.0, "tolerance": 0.1, "status": "pass"}
+    assert numbers.items() <= first.items()
+    assert {"paper", "equation", "error"} <= set(first)
+    assert second["status"] == "fail"
+    assert second["measured"] is None
+    assert "no such thing" in second["problem"]
+    capsys.readouterr()
+    assert main(["validate", "--json", str(tmp_path / "nowhere" / "table.json")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -128,11 +151,11 @@ def test_one_check_that_fails_fails_them_all(
 def test_a_tolerance_that_checks_nothing_is_refused(tolerance: float) -> None:
     """It would let everything pass, or nothing."""
     with pytest.raises(ValueError, match="tolerance must be a finite number above 0; got"):
-        checks("new", tolerance=tolerance, cases={"a": ()})
+        checks("new", paper="a paper", equation="1", tolerance=tolerance, cases={"a": ()})
 
 
 def test_a_name_is_taken_once() -> None:
     """A second check of that name would hide the first."""
     name, case = next(iter(CHECKS)).split(": ")
     with pytest.raises(ValueError, match=f"name must be new; a check '{name}: {case}' exists"):
-        checks(name, tolerance=0.1, cases={case: ()})
+        checks(name, paper="a paper", equation="1", tolerance=0.1, cases={case: ()})

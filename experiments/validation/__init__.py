@@ -3,8 +3,8 @@
 Each module registers its checks when it is imported; `checks.CHECKS` then has them all.
 """
 
-from . import edge, thresholds, two_cycles  # noqa: F401  (each import registers the file's checks)
+from . import adaptive, edge, thresholds, two_cycles  # noqa: F401  (each import registers the file's checks)
 from .checks import CHECKS, Check, Measured, Outcome, run_check
-from .report import table
+from .report import records, table
 
-__all__ = ["CHECKS", "Check", "Measured", "Outcome", "run_check", "table"]
+__all__ = ["CHECKS", "Check", "Measured", "Outcome", "records", "run_check", "table"]

@@ -30,11 +30,15 @@ class Check:
 
     Attributes:
         name: What is measured, and of what.
+        paper: Where the prediction is from.
+        equation: The prediction, as a formula.
         tolerance: The largest relative error that passes.
         measure: Makes the measurement, in whatever precision it needs.
     """
 
     name: str
+    paper: str
+    equation: str
     tolerance: float
     measure: Callable[[], Measured]
 
@@ -64,12 +68,19 @@ CHECKS: dict[str, Check] = {}
 
 
 def checks(
-    name: str, *, tolerance: float, cases: Mapping[str, tuple[Any, ...]]
+    name: str,
+    *,
+    paper: str,
+    equation: str,
+    tolerance: float,
+    cases: Mapping[str, tuple[Any, ...]],
 ) -> Callable[[Callable[..., Measured]], Callable[..., Measured]]:
     """Register a function as one check per case.
 
     Args:
         name: What is measured. A check has this name with that of its case, which must be new.
+        paper: Where the prediction is from.
+        equation: The prediction, as a formula.
         tolerance: The largest relative error that passes.
         cases: The function's arguments, by the name of the case.
 
@@ -88,7 +99,9 @@ def checks(
     def register(measure: Callable[..., Measured]) -> Callable[..., Measured]:
         for case, arguments in cases.items():
             whole = f"{name}: {case}"
-            CHECKS[whole] = Check(whole, tolerance, lambda given=arguments: measure(*given))
+            CHECKS[whole] = Check(
+                whole, paper, equation, tolerance, lambda given=arguments: measure(*given)
+            )
         return measure
 
     return register

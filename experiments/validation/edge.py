@@ -19,6 +19,8 @@ _SHARE = 0.5
 
 @checks(
     f"sharpness at which {_EXPERIMENT} hovers",
+    paper="arXiv 2103.00065",
+    equation="2/eta",
     tolerance=0.03,
     cases={f"eta = {rate:g}": (rate,) for rate in _LEARNING_RATES},
 )

@@ -1,5 +1,6 @@
-"""Outcomes of checks as a table."""
+"""Outcomes of checks as a table, and as records for other programs."""
 
+import math
 from collections.abc import Sequence
 
 import rich.box
@@ -34,3 +35,34 @@ def table(outcomes: Sequence[Outcome]) -> rich.table.Table:
         if outcome.problem:
             shown.add_row(rich.text.Text(outcome.problem, "red"))
     return shown
+
+
+def records(outcomes: Sequence[Outcome]) -> list[dict[str, str | float | None]]:
+    """Return outcomes as records that JSON can hold, in this order.
+
+    Args:
+        outcomes: One record each: `check`, `paper`, `equation`, `measured`, `predicted`, `error`
+            (relative), `tolerance`, `status` ("pass" or "fail") and `problem`. The numbers of a
+            check that raised an error are None, and so is one that is not finite.
+    """
+
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    found = []
+    for outcome in outcomes:
+        numbers: dict[str, float | None] = dict.fromkeys(("measured", "predicted", "error"))
+        if outcome.measured is not None:
+            numbers = {name: finite(getattr(outcome.measured, name)) for name in numbers}
+        found.append(
+            {
+                "check": outcome.check.name,
+                "paper": outcome.check.paper,
+                "equation": outcome.check.equation,
+                **numbers,
+                "tolerance": outcome.check.tolerance,
+                "status": "pass" if outcome.passed else "fail",
+                "problem": outcome.problem,
+            }
+        )
+    return found

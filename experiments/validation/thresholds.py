@@ -29,18 +29,32 @@ _HALVINGS = 40
 _STEPS = 400
 _ROD_STEPS = 100
 
+_EQUATION = "2/eta; 2(1 + beta)/eta; 2(1 + beta)/((1 + 2 beta) eta)"
+
 Growth: TypeAlias = Callable[[Optimizer, potentials.Quadratic], Float[Array, ""]]
 """From an optimizer and a quadratic: the logarithm by which an oscillation grows per step."""
 
 
-@checks("threshold of the discrete map", tolerance=1e-3, cases={name: (name,) for name in NAMES})
+@checks(
+    "threshold of the discrete map",
+    paper="arXiv 2103.00065",
+    equation=_EQUATION,
+    tolerance=1e-3,
+    cases={name: (name,) for name in NAMES},
+)
 def discrete_threshold(name: str) -> Measured:
     """Bisect on how a perturbation of a quadratic's minimum grows."""
     with precision("float64"):
         return _compared(optimizer(name), iterates_growth)
 
 
-@checks("threshold of the rod flow", tolerance=1e-3, cases={name: (name,) for name in NAMES})
+@checks(
+    "threshold of the rod flow",
+    paper="arXiv 2605.06821",
+    equation=_EQUATION,
+    tolerance=1e-3,
+    cases={name: (name,) for name in NAMES},
+)
 def rod_threshold(name: str) -> Measured:
     """Bisect on how the covariance of a rod around a quadratic's minimum grows."""
     with precision("float64"):

@@ -30,7 +30,13 @@ _STEPS = 20_000
 _ROD_STEPS = 4_000
 
 
-@checks("two-cycle of the quartic", tolerance=1e-6, cases=_CASES)
+@checks(
+    "two-cycle of the quartic",
+    paper="arXiv 2602.01480",
+    equation="w^2 = (S - threshold) / Q",
+    tolerance=1e-6,
+    cases=_CASES,
+)
 def discrete_two_cycle(name: str, excess: float) -> Measured:
     """Run the optimizer until its iterates repeat, and square them."""
     with precision("float64"):
@@ -39,7 +45,13 @@ def discrete_two_cycle(name: str, excess: float) -> Measured:
         return Measured(float(cycle(of, _quartic(curvature))), excess / _QUARTIC)
 
 
-@checks("two-cycle of the rod flow", tolerance=1e-6, cases=_CASES)
+@checks(
+    "two-cycle of the rod flow",
+    paper="arXiv 2602.01480",
+    equation="w^2 = (S - threshold) / Q",
+    tolerance=1e-6,
+    cases=_CASES,
+)
 def rod_two_cycle(name: str, excess: float) -> Measured:
     """Run the rod flow until it rests, and read its variance in the parameter."""
     with precision("float64"):
