@@ -64,7 +64,7 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
         ...     steps=200,
         ...     measurements=PreconditionedCurvature(),
         ... )
-        >>> round(float(run.observables["preconditioned_sharpness"][-1]), 2)
+        >>> round(float(run.observables["preconditioned_sharpness"][-1]), 1)
         20.0
     """
 

@@ -133,7 +133,7 @@ class AdamW(AbstractAdaptiveMethod):
         370.5
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 4)
-        0.5765
+        0.575
     """
 
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
@@ -222,7 +222,7 @@ class NAdam(AbstractAdaptiveMethod):
         135.7143
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 4)
-        0.6559
+        0.6406
     """
 
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))

@@ -40,7 +40,7 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
         >>> optimizer = ScalarRMSProp(0.1, b2=0.9, initial_nu=2.0)
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 4)
-        0.7999
+        0.8009
     """
 
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
@@ -120,7 +120,7 @@ class RMSProp(AbstractAdaptiveMethod):
         200.0
         >>> run = iterate(optimizer, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(2), steps=3)
         >>> round(float(run.params[-1][0]), 4)
-        0.9702
+        0.9703
     """
 
     learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
