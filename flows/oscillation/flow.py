@@ -21,14 +21,14 @@ from ..core.flow import (
     Integrator,
     Midpoint,
 )
-from ..core.optimizer import AbstractDescent, AbstractOptimizer
+from ..core.optimizer import AbstractAdaptiveMethod, AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, norm
 from ..core.validation import as_params, boolean, non_negative_integer, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
 from ..optimizers.local_fit import check_fit, fit_step, fitted
-from ..optimizers.optax_optimizer import as_optimizer
+from ..optimizers.optax_optimizer import OptaxOptimizer, as_optimizer
 from ..optimizers.phase_space import check_phase_space, moving
 from ..solvers.chebyshev import RungeKuttaChebyshev
 from .controllers import SquaresController
@@ -315,14 +315,18 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
 
         The stiff rates of gradient descent are real: a stabilised method takes long steps. Its
         tolerances are relative to the size of c, and a hundred times that relative to the size of
-        d: 1e-4 for order 1 and 2, 1e-5 above; a thousandth of that up to 512 parameters. With
-        momentum rates are complex, and with `noise` the state is polar: Tsit5 takes the steps, with
-        1e-5 relative and 1e-8 absolute; those of averages of squares are relative alone.
+        d: 1e-4 for order 1 and 2, 1e-6 above (1e-5 in float32); a thousandth of that up to 512
+        parameters. With momentum rates are complex, and with `noise` the state is polar: Tsit5
+        takes the steps, with 1e-5 relative and 1e-8 absolute; for averages of squares, relative
+        alone.
         """
-        if self.noise is not None or not isinstance(self.optimizer, AbstractDescent):
+        if isinstance(self.optimizer, AbstractAdaptiveMethod | OptaxOptimizer):
             controller = SquaresController(self.optimizer, rtol=1e-5, atol=1e-8)
             return Integrator(diffrax.Tsit5(), controller)
-        controller = PartwiseController(1e-4 if self.order <= 2 else 1e-5)
+        if self.noise is not None or not isinstance(self.optimizer, AbstractDescent):
+            return Integrator(diffrax.Tsit5(), diffrax.PIDController(rtol=1e-5, atol=1e-8))
+        finest = 1e-6 if jnp.finfo(dtype).bits > 32 else 1e-5
+        controller = PartwiseController(1e-4 if self.order <= 2 else finest)
         if self.order <= 2:
             return Integrator(ParitySolver(self.equation), controller)
         radius = -stiffest_rate(self.order, _FASTEST_MULTIPLIER)
