@@ -26,7 +26,7 @@ _LOG_RANGE = 30.0
 _DIVERGED_RANGE = 1e4
 # A formula of no more characters, 2/eta, needs no fraction bar.
 _SHORT_LABEL = 4
-_GREEK = {"beta": "β", "eta": "η", "rho": "ρ"}
+_GREEK = {"beta": "β", "eta": "η", "lambda": "λ", "rho": "ρ"}
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,10 @@ def critical_label(tree: xr.DataTree) -> str:
     if below.startswith("(") and below.endswith(")"):
         below = below[1:-1]
     # In a formula a space is nothing: between factors, which no sign parts, it is a thin one.
-    above, below = (re.sub(r"(?<!\+) (?!\+)", r"\\,", part) for part in (above, below))
+    above, below = (
+        re.sub(r"(?<![+-]) (?![+-])", r"\\,", re.sub(r"β(\d)", r"β_\1", part))
+        for part in (above, below)
+    )
     return rf"$\frac{{{above}}}{{{below}}}$"
 
 

@@ -20,7 +20,7 @@ for _kind, _constructor, _label in (
     ("scalar_rmsprop", "flows.ScalarRMSProp", "2/eta"),
     ("rmsprop", "flows.RMSProp", "2/eta"),
     ("adam", "flows.Adam", "2(1 + beta1)/((1 - beta1) eta)"),
-    ("adamw", "flows.AdamW", "(2 - eta wd)(1 + beta1)/((1 - beta1) eta)"),
+    ("adamw", "flows.AdamW", "(2 - eta lambda)(1 + beta1)/((1 - beta1) eta)"),
     ("nadam", "flows.NAdam", "2(1 + beta1)/((1 - beta1)(1 + 2 beta1) eta)"),
 ):
     OPTIMIZERS.add(optimizer_table(_kind, _constructor, critical_label=_label, keys=_KEYS))
@@ -34,7 +34,7 @@ class OptaxTable(AbstractOptimizerTable):
 
     model_config = pydantic.ConfigDict(extra="allow")
 
-    critical_label: ClassVar[str] = "critical sharpness"
+    critical_label: ClassVar[str] = "numerical"
     batched: ClassVar[bool] = False
 
     kind: Literal["optax"]

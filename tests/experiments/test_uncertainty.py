@@ -172,6 +172,7 @@ def test_minima_of_a_trained_network_agree_on_its_training_inputs_and_differ_awa
     assert np.median(difference(4 * potential.inputs)) > 0.05
 
 
+@pytest.mark.slow
 def test_a_small_scale_leaves_nothing_but_the_trained_network(posteriors):
     """Laplace, linearised and Riemannian samples all tend to it, and to each other faster."""
     potential, _, methods = posteriors

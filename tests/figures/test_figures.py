@@ -12,6 +12,7 @@ from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
+from tests.figures.test_parity import cycles_study, order_study
 from tests.figures.trees import (
     central,
     panel,
@@ -40,6 +41,8 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     **DIMS,
     "sweep": sweep_trees.curves(),
     "phase_diagram": sweep_trees.diagram(),
+    "parity_order": order_study(),
+    "parity_two_cycles": cycles_study(),
 }
 
 
@@ -104,6 +107,14 @@ FORMULAS = {
     "2(1 + beta)/eta": r"$\frac{2(1 + β)}{η}$",
     "2(1 + beta)/((1 + 2 beta) eta)": r"$\frac{2(1 + β)}{(1 + 2\,β)\,η}$",
     "2/(eta + 2 a rho)": r"$\frac{2}{η + 2\,a\,ρ}$",
+    "2(1 + beta1)/((1 - beta1) eta)": r"$\frac{2(1 + β_1)}{(1 - β_1)\,η}$",
+    "(2 - eta lambda)(1 + beta1)/((1 - beta1) eta)": (
+        r"$\frac{(2 - η\,λ)(1 + β_1)}{(1 - β_1)\,η}$"
+    ),
+    "2(1 + beta1)/((1 - beta1)(1 + 2 beta1) eta)": (
+        r"$\frac{2(1 + β_1)}{(1 - β_1)(1 + 2\,β_1)\,η}$"
+    ),
+    "numerical": "numerical",
 }
 
 

@@ -169,6 +169,7 @@ def test_a_step_is_differentiated_backwards_as_forwards():
     assert_trees_close(backwards, forwards, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_centre_form_and_contact_form_agree_in_two_dimensions():
     """Anisotropic bowl, rho = 0.2, from (1, 1.5): (7.0081e-5, 0.93931220) at t = 1."""
     potential, start = Quadratic([4.0, 0.5]), jnp.asarray([1.0, 1.5])
