@@ -309,14 +309,16 @@ def validate(*, json: Path | None = None) -> int:
 
     from . import validation
 
+    if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
+        raise UserError(f"{json}: must be a file in a folder that exists")
     outcomes = []
     waiting = Console(stderr=True)
     for name, check in validation.CHECKS.items():
         with waiting.status(Text(name)):
             outcomes.append(validation.run_check(check))
+    _out().print(validation.table(outcomes))
     if json is not None:
         _write_json(json, validation.records(outcomes))
-    _out().print(validation.table(outcomes))
     failed = sum(not outcome.passed for outcome in outcomes)
     if failed:
         _complain(f"{failed} of {len(outcomes)} checks failed")

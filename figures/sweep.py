@@ -75,6 +75,16 @@ def _trajectories(data: xr.Dataset, quantity: str) -> list[tuple[str, xr.DataArr
     return [(label, values.isel(trajectory=i)) for i, label in enumerate(labels)]
 
 
+def _has_threshold(tree: xr.DataTree, quantity: str) -> bool:
+    """Whether the critical sharpness of these runs is one of the quantity."""
+    variable = str(tree.attrs.get("critical_variable", "sharpness"))
+    return (
+        bool(variable)
+        and quantity.removeprefix("late_").endswith(variable)
+        and (variable == "preconditioned_sharpness" or "preconditioned" not in quantity)
+    )
+
+
 def _is_there(values: xr.DataArray) -> bool:
     if values.dtype.kind not in "if":
         return True
@@ -93,7 +103,7 @@ def _draw_curves(
     x, names = positions(data, axis)
     for position, (label, values) in enumerate(shown):
         _draw_curve(axes, x, values.transpose(axis, ...).values, label, position)
-    if quantity.endswith("sharpness") and _CRITICAL in data and quantity != _CRITICAL:
+    if _has_threshold(tree, quantity) and _CRITICAL in data and quantity != _CRITICAL:
         critical = data[_CRITICAL].transpose(axis, ...).values
         critical = _mean(critical.reshape(len(critical), -1))
         symbol = critical_label(tree)
@@ -206,7 +216,7 @@ def _draw_map(
     # White is no value of the colour map: runs that have no such number.
     axes.set_facecolor("white")
     figure.colorbar(mesh, ax=axes, label=described(data[quantity]))
-    if quantity.endswith("sharpness") and _CRITICAL in data and min(mean.shape) > 1:
+    if _has_threshold(tree, quantity) and _CRITICAL in data and min(mean.shape) > 1:
         critical = data[_CRITICAL].transpose(*over, ...).values
         critical = _mean(critical.reshape(*critical.shape[:2], -1))
         x, y = (positions(data, axis)[0] for axis in over)

@@ -122,7 +122,7 @@ def test_validate_writes_its_table_as_json(
     assert "no such thing" in second["problem"]
     capsys.readouterr()
     assert main(["validate", "--json", str(tmp_path / "nowhere" / "table.json")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "must be a file in a folder that exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

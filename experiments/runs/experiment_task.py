@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 import flows
-from flows.optimizers.stability import is_preconditioned
 from flows.runs.progress import ProgressBar
 
 from ..compare.landscape import landscape
@@ -51,7 +50,7 @@ class ExperimentTask(AbstractTask):
             "learning_rate": self._config.optimizer.learning_rate,
             "critical_sharpness": _critical_sharpness(self._built.optimizer),
             "critical_label": self._config.optimizer.critical_label,
-            "critical_variable": _critical_variable(self._built.optimizer),
+            "critical_variable": self._config.optimizer.critical_variable,
             "time_label": "step",
         }
 
@@ -201,10 +200,3 @@ def _critical_sharpness(optimizer: flows.AbstractOptimizer) -> float:
         return float(np.asarray(optimizer.critical_sharpness))
     except ValueError:
         return math.nan
-
-
-def _critical_variable(optimizer: flows.AbstractOptimizer) -> str:
-    """Which variable the critical sharpness is one of; "" if it is none that is measured."""
-    if isinstance(optimizer, flows.AbstractAdaptiveMethod):
-        return "preconditioned_sharpness"
-    return "" if is_preconditioned(optimizer) else "sharpness"

@@ -60,13 +60,12 @@ class SweepTask(AbstractTask):
     def attributes(self) -> dict[str, Any]:
         """The axes, and the quantity that the figure of the sweep draws."""
         axes = zip(self._config.sweep.names, self._config.sweep.over, strict=True)
-        labels = {
-            point.config.optimizer.critical_label
-            for point in self._points
-            if isinstance(point.config, Experiment)
-        }
+        tables = [p.config.optimizer for p in self._points if isinstance(p.config, Experiment)]
+        labels = {table.critical_label for table in tables}
+        variables = {table.critical_variable for table in tables}
         return {
             "critical_label": labels.pop() if len(labels) == 1 else "of each optimizer",
+            "critical_variable": variables.pop() if len(variables) == 1 else "",
             "kind": "sweep",
             "axes": self._config.sweep.names,
             "keys": [axis.key for _, axis in axes],

@@ -1,6 +1,7 @@
 """The tables of adaptive methods, and of any optax transformation by its name."""
 
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pydantic
@@ -23,7 +24,15 @@ for _kind, _constructor, _label in (
     ("adamw", "flows.AdamW", "(2 - eta lambda)(1 + beta1)/((1 - beta1) eta)"),
     ("nadam", "flows.NAdam", "2(1 + beta1)/((1 - beta1)(1 + 2 beta1) eta)"),
 ):
-    OPTIMIZERS.add(optimizer_table(_kind, _constructor, critical_label=_label, keys=_KEYS))
+    OPTIMIZERS.add(
+        optimizer_table(
+            _kind,
+            _constructor,
+            critical_label=_label,
+            critical_variable="preconditioned_sharpness",
+            keys=_KEYS,
+        )
+    )
 
 
 class OptaxTable(AbstractOptimizerTable):
@@ -35,6 +44,8 @@ class OptaxTable(AbstractOptimizerTable):
     model_config = pydantic.ConfigDict(extra="allow")
 
     critical_label: ClassVar[str] = "numerical"
+    # With a preconditioner that only the transformation knows.
+    critical_variable: ClassVar[str] = ""
     batched: ClassVar[bool] = False
 
     kind: Literal["optax"]
@@ -57,7 +68,9 @@ class OptaxTable(AbstractOptimizerTable):
         if "learning_rate" not in accepted:
             message = f"given {show(self.name)}, which takes no learning rate; must be an optimizer"
             raise BuildError("name", message)
-        for key in given:
+        for key, value in given.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BuildError(key, f"given {show(value)}; must be a finite number")
             if key not in accepted:
                 known = ", ".join(name for name in accepted if name != "learning_rate")
                 raise BuildError(key, f"no argument of optax.{self.name}; must be one of {known}")
@@ -109,8 +122,8 @@ def _found(name: str) -> Any:
     import optax
     import optax.contrib
 
-    owner, _, attribute = name.rpartition(".")
-    place = {"": optax, "contrib": optax.contrib}.get(owner)
+    attribute = name.rpartition(".")[2]
+    place = {attribute: optax, f"contrib.{attribute}": optax.contrib}.get(name)
     found = getattr(place, attribute, None)
     if attribute.startswith("_") or not inspect.isfunction(found):
         message = 'must name an optimizer of optax, such as "adam" or "contrib.prodigy"'

@@ -20,6 +20,9 @@ class AbstractOptimizerTable(Table, abc.ABC):
     critical_label: ClassVar[str]
     """How the optimizer's critical sharpness follows from its hyperparameters."""
 
+    critical_variable: ClassVar[str]
+    """Which variable the critical sharpness is one of; "" if it is none that is measured."""
+
     batched: ClassVar[bool]
     """True if many runs may go through one vmapped program, none much slower than the others."""
 
@@ -57,6 +60,7 @@ def optimizer_table(
     constructor: Constructor,
     *,
     critical_label: str,
+    critical_variable: str = "sharpness",
     batched: bool = True,
     extra: Mapping[str, Key] = NONE,
     start: Callable[..., Any] | None = None,
@@ -68,6 +72,7 @@ def optimizer_table(
         kind: its name in a config.
         constructor: what makes the optimizer, or an optax transformation.
         critical_label: as `AbstractOptimizerTable` has it.
+        critical_variable: as `AbstractOptimizerTable` has it.
         batched: as `AbstractOptimizerTable` has it.
         extra: keys that are not passed to the constructor.
         start: `start(table, optimizer, potential, params)` gives where it starts; by default there.
@@ -92,7 +97,8 @@ def optimizer_table(
     def here(self: Any, optimizer: Any, potential: Any, params: Any) -> Any:
         return params if start is None else start(self, optimizer, potential, params)
 
-    members = {"critical_label": critical_label, "batched": batched, "build": build, "start": here}
+    members = {"critical_label": critical_label, "critical_variable": critical_variable}
+    members |= {"batched": batched, "build": build, "start": here}
     return table_of(AbstractOptimizerTable, kind, recipe, extra, **members)
 
 

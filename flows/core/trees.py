@@ -42,8 +42,8 @@ def dot(x: Params, y: Params) -> Float[Array, ""]:
 
 
 def root(square: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
-    """Return the square root, with derivative 0 at 0 instead of infinity."""
-    above = square > 0
+    """Return the square root, with derivative 0 at 0 instead of infinity; 0 below, nan of nan."""
+    above = ~(square <= 0)
     return jnp.where(above, jnp.sqrt(jnp.where(above, square, 1)), 0)
 
 

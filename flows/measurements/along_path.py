@@ -74,7 +74,7 @@ def measure_all(
     params: Params,
     states: tuple[PyTree[Array], ...],
     index: Int[Array, ""],
-    metric: Callable[[], AbstractMetric] = IdentityMetric,
+    metric: Callable[[], AbstractMetric | None] = IdentityMetric,
 ) -> tuple[dict[str, Array], tuple[PyTree[Array], ...], Cost]:
     """Make all measurements at one saved step.
 

@@ -81,8 +81,10 @@ class AbstractMeasurement(eqx.Module):
 class AbstractMetricMeasurement(AbstractMeasurement):
     """A measurement that looks at the parameters in the metric of what runs.
 
-    That is the preconditioner of an adaptive optimizer, or of a flow that models one, at the state
-    that is saved; for everything else, and along a bare path of parameters, it is the identity.
+    That is the preconditioner of an adaptive optimizer, or of a flow that knows it along its path,
+    at the state that is saved. It is the identity for optimizers without one, for their flows, and
+    along a bare path of parameters; and not known for other models of adaptive methods, and for
+    optax transformations that keep second moments.
 
     Example:
         >>> from flows import AbstractMetricMeasurement, Curvature, PreconditionedCurvature
@@ -95,10 +97,10 @@ class AbstractMetricMeasurement(AbstractMeasurement):
     @abc.abstractmethod
     def measure_in(
         self,
-        metric: AbstractMetric,
+        metric: AbstractMetric | None,
         potential: Potential,
         params: Params,
         state: PyTree[Array],
         index: Int[Array, ""],
     ) -> Measured:
-        """Measure in a metric, otherwise as `measure`."""
+        """Measure in a metric, None if it is not known, otherwise as `measure`."""

@@ -37,8 +37,9 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
     """The largest eigenvalues of P^-1 H, with the preconditioner P of an adaptive method.
 
     Their critical value is `critical_sharpness(optimizer)` (arXiv 2207.14484). P is that of the
-    step from the saved state: it holds the gradient there already. Of anything but an adaptive
-    method, or of a flow that models one, they are the eigenvalues of H itself.
+    step from the saved state: it holds the gradient there already. Where P is 1 they are the
+    eigenvalues of H itself; where it is not known they are nan: for optax transformations with
+    second moments, and for flows of adaptive methods that do not follow P, all but `ParityFlow`.
 
     Attributes:
         eigenvalues: How many, 1 to P, the number of parameters.
@@ -105,7 +106,7 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
 
     def measure_in(
         self,
-        metric: AbstractMetric,
+        metric: AbstractMetric | None,
         potential: Potential,
         params: Params,
         state: Modes,
@@ -129,6 +130,8 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
         def skipped(modes: Modes) -> Measured:
             return _values(jnp.full(self.eigenvalues, jnp.nan, modes.dtype)), modes, Cost()
 
+        if metric is None:
+            return skipped(state)
         due = (index % self.every == 0) & all_finite(params)
         return lax.cond(due, measured, skipped, state)
 

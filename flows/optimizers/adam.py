@@ -75,14 +75,12 @@ class Adam(AbstractAdaptiveMethod):
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        return jax.tree.map(jnp.add, state, self.increment(state, potential))
+        update = self._update(state, potential)
+        return update.moved(self._change(update), update.momentum(self.b1))
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 m', m' - m and nu' - nu."""
-        update = Update(self._average, state, jax.grad(potential)(state.params))
-        change = update.momentum_change(self.b1)
-        direction = _adam_direction(update, self.b1, change)
-        return update.increment(self.learning_rate, direction, change)
+        return self._change(self._update(state, potential))
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -90,7 +88,7 @@ class Adam(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return Update(self._average, state, jax.grad(potential)(state.params)).diagonal
+        return self._update(state, potential).diagonal
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
@@ -101,6 +99,14 @@ class Adam(AbstractAdaptiveMethod):
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
+
+    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
+        return Update(self._average, state, jax.grad(potential)(state.params))
+
+    def _change(self, update: Update) -> AdaptiveState:
+        change = update.momentum_change(self.b1)
+        direction = _adam_direction(update, self.b1)
+        return update.increment(self.learning_rate, direction, change)
 
     @property
     def _average(self) -> SecondMoment:
@@ -161,14 +167,12 @@ class AdamW(AbstractAdaptiveMethod):
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        return jax.tree.map(jnp.add, state, self.increment(state, potential))
+        update = self._update(state, potential)
+        return update.moved(self._change(update), update.momentum(self.b1))
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta (P^-1 m' + weight_decay w), m' - m and nu' - nu."""
-        update = Update(self._average, state, jax.grad(potential)(state.params))
-        change = update.momentum_change(self.b1)
-        direction = _adam_direction(update, self.b1, change)
-        return update.increment(self.learning_rate, direction, change, decay=self.weight_decay)
+        return self._change(self._update(state, potential))
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -176,18 +180,26 @@ class AdamW(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return Update(self._average, state, jax.grad(potential)(state.params)).diagonal
+        return self._update(state, potential).diagonal
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
-        """(2 - eta weight_decay) (1 + b1) / ((1 - b1) eta), late in a run."""
+        """(2 - eta weight_decay) (1 + b1) / ((1 - b1) eta), late in a run; 0 if that is below 0."""
         shrunk = self.learning_rate * self.weight_decay.astype(self.learning_rate.dtype)
-        return _adam_threshold(2 - shrunk, self.b1, self.learning_rate)
+        return _adam_threshold(jnp.maximum(2 - shrunk, 0), self.b1, self.learning_rate)
 
     @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
+
+    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
+        return Update(self._average, state, jax.grad(potential)(state.params))
+
+    def _change(self, update: Update) -> AdaptiveState:
+        change = update.momentum_change(self.b1)
+        direction = _adam_direction(update, self.b1)
+        return update.increment(self.learning_rate, direction, change, decay=self.weight_decay)
 
     @property
     def _average(self) -> SecondMoment:
@@ -258,26 +270,12 @@ class NAdam(AbstractAdaptiveMethod):
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        return jax.tree.map(jnp.add, state, self.increment(state, potential))
+        update = self._update(state, potential)
+        return update.moved(self._change(update), update.momentum(self.b1))
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 (b1 m' + (1 - b1) g), corrected, m' - m and nu' - nu."""
-        update = Update(self._average, state, jax.grad(potential)(state.params))
-        change = update.momentum_change(self.b1)
-        momentum = jax.tree.map(jnp.add, state.momentum, change)
-        b1 = self.b1.astype(jnp.result_type(*jax.tree.leaves(momentum)))
-        product = None
-        if update.count is None:
-            shares = b1, 1 - b1
-        elif self.convention == "optax":
-            shares = b1 / unbiased(b1, update.count + 1), (1 - b1) / unbiased(b1, update.count)
-        else:
-            now, ahead = (_torch_momentum(b1, count) for count in (update.count, update.count + 1))
-            product = now * state.momentum_product
-            shares = ahead / (1 - ahead * product), (1 - now) / (1 - product)
-            product = product - state.momentum_product
-        direction = add_scaled(scaled(shares[1], update.gradient), shares[0], momentum)
-        return update.increment(self.learning_rate, direction, change, product)
+        return self._change(self._update(state, potential))
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -285,7 +283,7 @@ class NAdam(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return Update(self._average, state, jax.grad(potential)(state.params)).diagonal
+        return self._update(state, potential).diagonal
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
@@ -297,6 +295,28 @@ class NAdam(AbstractAdaptiveMethod):
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
+
+    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
+        return Update(self._average, state, jax.grad(potential)(state.params))
+
+    def _change(self, update: Update) -> AdaptiveState:
+        change = update.momentum_change(self.b1)
+        momentum = update.momentum(self.b1)
+        b1 = self.b1.astype(jnp.result_type(*jax.tree.leaves(momentum)))
+        product = None
+        if not self.bias_correction:
+            shares = b1, 1 - b1
+        elif self.convention == "optax":
+            assert update.count is not None
+            shares = b1 / unbiased(b1, update.count + 1), (1 - b1) / unbiased(b1, update.count)
+        else:
+            assert update.count is not None
+            now, ahead = (_torch_momentum(b1, count) for count in (update.count, update.count + 1))
+            product = now * update.state.momentum_product
+            shares = ahead / (1 - ahead * product), (1 - now) / (1 - product)
+            product = product - update.state.momentum_product
+        direction = add_scaled(scaled(shares[1], update.gradient), shares[0], momentum)
+        return update.increment(self.learning_rate, direction, change, product)
 
     @property
     def _average(self) -> SecondMoment:
@@ -316,9 +336,10 @@ def _torch_momentum(b1: Float[Array, ""], count: Array) -> Float[Array, ""]:
     return b1 * (1 - 0.5 * decay)
 
 
-def _adam_direction(update: Update, b1: Float[Array, ""], change: Params) -> Params:
+def _adam_direction(update: Update, b1: Float[Array, ""]) -> Params:
     """Return m', corrected for its start at 0 if nu is."""
-    momentum = jax.tree.map(jnp.add, update.state.momentum, change)
-    if update.count is None:
+    momentum = update.momentum(b1)
+    if not update.average.bias_correction:
         return momentum
+    assert update.count is not None
     return scaled(1 / unbiased(b1, update.count), momentum)

@@ -15,6 +15,8 @@ below its `critical_sharpness`. P itself moves until it is there: that is the ed
 an adaptive method.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ from jaxtyping import Array, Float, Real
 
 from ..core.arrays import Vector
 from ..core.trees import Params, add_scaled, scaled
-from .second_moment import Average, SecondMoment
+from .second_moment import Average, SecondMoment, mixed
 
 
 class AdaptiveState(eqx.Module):
@@ -82,19 +84,29 @@ class Update(eqx.Module):
     @property
     def preconditioner(self) -> Average:
         """P."""
-        change = self.average.change(self.state.second_moment, self.gradient)
-        after = jax.tree.map(jnp.add, self.state.second_moment, change)
+        after = self.average.after(self.state.second_moment, self.gradient)
         return self.average.preconditioner(after, self.count)
 
     @property
     def diagonal(self) -> Vector:
-        """P as a flat vector."""
-        return self.average.diagonal(self.state.params, self.preconditioner)
+        """P as a flat vector, with 1 in place of 0, where `divide` divides by 1 too."""
+        diagonal = self.average.diagonal(self.state.params, self.preconditioner)
+        return jnp.where(diagonal == 0, 1, diagonal)
+
+    def momentum(self, b1: Float[Array, ""]) -> Params:
+        """Return m' = b1 m + (1 - b1) g."""
+        return mixed(b1, self.state.momentum, self.gradient)
 
     def momentum_change(self, b1: Float[Array, ""]) -> Params:
         """Return m' - m = (1 - b1) (g - m)."""
         difference = jax.tree.map(jnp.subtract, self.gradient, self.state.momentum)
         return scaled(1 - b1, difference)
+
+    def moved(self, change: AdaptiveState, momentum: Params | None = None) -> AdaptiveState:
+        """Return the state after a change, its averages as they are, without cancellation."""
+        after = jax.tree.map(jnp.add, self.state, change)
+        second_moment = self.average.after(self.state.second_moment, self.gradient)
+        return dataclasses.replace(after, second_moment=second_moment, momentum=momentum)
 
     def increment(
         self,

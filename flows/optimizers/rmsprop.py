@@ -4,7 +4,6 @@ from functools import partial
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core.arrays import Vector
@@ -64,12 +63,12 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        return jax.tree.map(jnp.add, state, self.increment(state, potential))
+        update = self._update(state, potential)
+        return update.moved(self._change(update))
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 g, and nu' - nu."""
-        update = Update(self._average, state, jax.grad(potential)(state.params))
-        return update.increment(self.learning_rate, update.gradient)
+        return self._change(self._update(state, potential))
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -77,7 +76,7 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return Update(self._average, state, jax.grad(potential)(state.params)).diagonal
+        return self._update(state, potential).diagonal
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
@@ -88,6 +87,12 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
+
+    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
+        return Update(self._average, state, jax.grad(potential)(state.params))
+
+    def _change(self, update: Update) -> AdaptiveState:
+        return update.increment(self.learning_rate, update.gradient)
 
     @property
     def _average(self) -> SecondMoment:
@@ -144,12 +149,12 @@ class RMSProp(AbstractAdaptiveMethod):
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        return jax.tree.map(jnp.add, state, self.increment(state, potential))
+        update = self._update(state, potential)
+        return update.moved(self._change(update))
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 g, and nu' - nu."""
-        update = Update(self._average, state, jax.grad(potential)(state.params))
-        return update.increment(self.learning_rate, update.gradient)
+        return self._change(self._update(state, potential))
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -157,7 +162,7 @@ class RMSProp(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return Update(self._average, state, jax.grad(potential)(state.params)).diagonal
+        return self._update(state, potential).diagonal
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
@@ -168,6 +173,12 @@ class RMSProp(AbstractAdaptiveMethod):
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
+
+    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
+        return Update(self._average, state, jax.grad(potential)(state.params))
+
+    def _change(self, update: Update) -> AdaptiveState:
+        return update.increment(self.learning_rate, update.gradient)
 
     @property
     def _average(self) -> SecondMoment:

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ..core.arrays import Vector
-from ..core.trees import Params, is_traced, root, squared_norm
+from ..core.trees import Params, is_traced, root, scaled, squared_norm
 from ..core.validation import as_params, non_negative
 
 Average = PyTree[Float[Array, "..."]]
@@ -65,11 +65,14 @@ class SecondMoment(eqx.Module):
         """Return s, of which nu is the running average."""
         return squared_norm(gradient) if self.shared else jax.tree.map(jnp.square, gradient)
 
+    def after(self, average: Average, gradient: Params) -> Average:
+        """Return nu' = b2 nu + (1 - b2) s."""
+        return mixed(self.b2, average, self.source(gradient))
+
     def change(self, average: Average, gradient: Params) -> Average:
         """Return nu' - nu = (1 - b2) (s - nu)."""
-        return jax.tree.map(
-            lambda nu, s: (1 - self.b2.astype(nu.dtype)) * (s - nu), average, self.source(gradient)
-        )
+        difference = jax.tree.map(jnp.subtract, self.source(gradient), average)
+        return scaled(1 - self.b2, difference)
 
     def preconditioner(self, average: Average, count: Real[Array, ""] | None) -> Average:
         """Return P = sqrt(nu + eps_root) + eps, with nu corrected for its start after k gradients.
@@ -78,10 +81,10 @@ class SecondMoment(eqx.Module):
         """
 
         def of(nu: Array) -> Array:
-            eps, eps_root, b2 = (x.astype(nu.dtype) for x in (self.eps, self.eps_root, self.b2))
+            eps, eps_root = self.eps.astype(nu.dtype), self.eps_root.astype(nu.dtype)
             if self.bias_correction:
                 assert count is not None
-                nu = nu / unbiased(b2, count)
+                nu = nu / unbiased(self.b2, count).astype(nu.dtype)
             return root(nu + eps_root) + eps
 
         return jax.tree.map(of, average)
@@ -113,13 +116,24 @@ def initial_average(value: PyTree[ArrayLike]) -> Average:
     if jax.tree.structure(value) == jax.tree.structure(0.0) and jnp.ndim(value) == 0:
         return non_negative("initial_nu", value)
     average = as_params(value, "initial_nu")
+    message = "initial_nu must be at least 0"
     for path, leaf in jax.tree_util.tree_flatten_with_path(average)[0]:
-        if not is_traced(leaf) and bool(jnp.any(leaf < 0)):
+        if is_traced(leaf):
+            average = eqx.error_if(average, jnp.any(leaf < 0), f"{message}.")
+        elif bool(jnp.any(leaf < 0)):
             where = f"initial_nu{jax.tree_util.keystr(path)}"
             raise ValueError(f"{where} must be at least 0; got an entry of {float(leaf.min()):g}.")
     return average
 
 
+def mixed(share: Float[Array, ""], kept: Params, added: Params) -> Params:
+    """Return b x + (1 - b) y of two trees, exact at b = 0 however small y is."""
+    rest = 1 - share
+    return jax.tree.map(
+        lambda x, y: share.astype(x.dtype) * x + rest.astype(x.dtype) * y, kept, added
+    )
+
+
 def unbiased(share: Float[Array, ""], count: Real[Array, ""]) -> Float[Array, ""]:
-    """Return 1 - b^k: how much of an average that started from 0 is there after k terms."""
+    """Return 1 - b^k in the precision of b: the weight of k terms in an average from 0."""
     return 1 - share ** count.astype(share.dtype)

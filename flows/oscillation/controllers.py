@@ -71,16 +71,16 @@ class SquaresController(diffrax.AbstractAdaptiveStepSizeController):
         y0: State,
         y1_candidate: State,
         args: PyTree,
-        y_error: State,
+        y_error: PyTree,
         error_order: RealScalarLike,
         controller_state: Any,
     ) -> tuple[BoolScalarLike, RealScalarLike, RealScalarLike, BoolScalarLike, Any, RESULTS]:
         """Adapt the step to the errors, those of averages of squares in units of their entries."""
         squares = self._squares(y0.centre)
         error = _in_units(squares, y_error)
-        sizes = (_sizes(squares, _in_units(squares, y)) for y in (y0, y1_candidate))
+        size0, size1 = (_sizes(squares, _in_units(squares, y)) for y in (y0, y1_candidate))
         return self.controller.adapt_step_size(
-            t0, t1, *sizes, args, error, error_order, controller_state
+            t0, t1, size0, size1, args, error, error_order, controller_state
         )
 
     def _squares(self, centre: PhasePoint) -> PhasePoint:

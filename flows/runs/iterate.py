@@ -27,6 +27,7 @@ from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..measurements.along_path import Measurable, check_measurements, labels, losses, measure_all
 from ..measurements.base import AbstractMeasurement
 from ..optimizers.optax_optimizer import as_optimizer
+from ..optimizers.stability import is_preconditioned
 from ..solvers.counting import cost_stats
 from .arguments import (
     Provenance,
@@ -102,10 +103,10 @@ class _Problem(eqx.Module):
             return self.optimizer.spent(after) - self.optimizer.spent(before)
         return self.optimizer.cost * taken
 
-    def metric(self, optimizer: PyTree[Array]) -> AbstractMetric:
-        """Return the metric of the step from an optimizer's state."""
+    def metric(self, optimizer: PyTree[Array]) -> AbstractMetric | None:
+        """Return the metric of the step from an optimizer's state; None if it is not known."""
         if not isinstance(self.optimizer, AbstractAdaptiveMethod):
-            return IdentityMetric()
+            return None if is_preconditioned(self.optimizer) else IdentityMetric()
         return DiagonalMetric(self.optimizer.preconditioner(optimizer, self.potential))
 
     def shift(self, state: IterationState) -> IterationState:
@@ -257,6 +258,21 @@ def _check(potential: Potential, params: Params) -> None:
     check_potential(potential, params)
 
 
+def _check_state(optimizer: AbstractOptimizer, state: IterationState) -> None:
+    """Check that an optimizer can go on from a state.
+
+    Raises:
+        ValueError: If its own states have other parts, as with another convention.
+    """
+    own = jax.tree.structure(eqx.filter_eval_shape(optimizer.init, state.params))
+    name, given = type(optimizer).__name__, jax.tree.structure(state.optimizer)
+    if own != given:
+        raise ValueError(
+            f"state must be of the same optimizer, with the same options; {name} goes on from a "
+            f"{own}, got a {given}."
+        )
+
+
 @eqx.filter_jit
 def _begin(problem: _Problem, params: Params, count: int) -> tuple[IterationState, Trajectory]:
     state = IterationState(
@@ -348,6 +364,7 @@ def iterate(
         params = as_params(params)
     else:
         check_provenance(state.provenance, **provenance)
+        _check_state(optimizer, state)
     given = params if state is None else state.params
     _check(potential, given)
 

@@ -25,6 +25,7 @@ from ..core.flow import (
     AbstractPreconditionedFlow,
     AbstractProjectedFlow,
 )
+from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, TOO_LONG, choose, first_failure
 from ..core.trajectory import Trajectory
@@ -33,6 +34,7 @@ from ..core.variables import STEPS, Variables, check_variables
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..measurements.along_path import losses, measure_all, need_metric
 from ..measurements.base import AbstractMeasurement
+from ..optimizers.stability import is_preconditioned
 from ..solvers.controllers import GuardedController
 from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per_step, solver_cost
 from ..solvers.field import ShiftedField
@@ -122,9 +124,13 @@ class _Record(eqx.Module):
         return _Saved(params, self.flow.observables(state, args), preconditioner)
 
 
-def _metric(row: _Saved) -> AbstractMetric:
-    """Return the metric at a save."""
-    return IdentityMetric() if row.preconditioner is None else DiagonalMetric(row.preconditioner)
+def _metric(flow: AbstractFlow, row: _Saved) -> AbstractMetric | None:
+    """Return the metric at a save; None if it is not known."""
+    if row.preconditioner is not None:
+        return DiagonalMetric(row.preconditioner)
+    optimizer = getattr(flow, "optimizer", None)
+    known = not isinstance(optimizer, AbstractOptimizer) or not is_preconditioned(optimizer)
+    return IdentityMetric() if known else None
 
 
 class SimulationProblem(eqx.Module):
@@ -225,7 +231,12 @@ class SimulationProblem(eqx.Module):
                 params = self.flow.params(params)
             own, memory = states[:split], states[split:]
             values, own, cost = measure_all(
-                self.measurements, self.potential, params, own, index, partial(_metric, row)
+                self.measurements,
+                self.potential,
+                params,
+                own,
+                index,
+                partial(_metric, self.flow, row),
             )
             if isinstance(self.flow, AbstractFollowedFlow):
                 instant, kept = predicted

@@ -1,5 +1,6 @@
 """Adaptive methods, and optax's optimizers by their names, in configs and in what runs store."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def test_optax_is_called_by_name():
 
 WRONG = {
     "no such optimizer": ({"name": "addam"}, r"name: given .*addam.*; must name an optimizer"),
+    "a name from a dot": ({"name": ".adam"}, r"name: given .*\.adam.*; must name an optimizer"),
+    "no number": ({"name": "adam", "b1": math.nan}, "b1: given nan; must be a finite number"),
     "not an optimizer": ({"name": "scale_by_adam"}, "name: .*takes no learning rate"),
     "no such argument": (
         {"name": "adam", "beta1": 0.9},

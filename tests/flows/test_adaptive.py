@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from flows import (
     Adam,
     AdamW,
+    GradientFlow,
     NAdam,
     ParityFlow,
     ParityState,
@@ -260,3 +261,69 @@ def test_a_method_maps_over_its_rate_and_differentiates():
     assert_trees_close(jax.vmap(end)(rates), jnp.stack([end(r) for r in rates]), rtol=1e-12)
     slope = (end(0.01 + 1e-5) - end(0.01 - 1e-5)) / 2e-5
     assert_trees_close(jax.jacfwd(end)(0.01), slope, rtol=1e-6, atol=1e-8)
+
+
+def test_a_small_gradient_is_not_lost_where_nothing_is_kept():
+    """At b2 = 0 the second moment is the square of the last gradient, however small that is."""
+
+    def wall(w):
+        return jnp.sum(jnp.where(w > 0.95, 1.0, 1e-5).astype(w.dtype) * (w - 0.95))
+
+    start = jnp.asarray([1.0], jnp.float32)
+    pairs = (
+        (RMSProp(0.1, 0.0), optax.rmsprop(0.1, 0.0, eps_in_sqrt=False)),
+        (Adam(0.1, 0.0, 0.0), optax.adam(0.1, 0.0, 0.0)),
+    )
+    for ours, theirs in pairs:
+        runs = [iterate(one, wall, start, 4).params for one in (ours, theirs)]
+        assert_trees_close(*runs, rtol=1e-6)
+
+
+def test_numbers_beyond_the_precision_end_a_run_and_do_not_make_a_leap():
+    """A nan in the second moment is no preconditioner of eps."""
+    start = jnp.ones(1, jnp.float32)
+
+    def steep(w):
+        return jnp.sum(jnp.asarray(3e19, w.dtype) * jnp.sin(w))
+
+    run = iterate(Adam(0.1), steep, start, 5, throw=False)
+    assert float(jnp.nanmax(jnp.abs(run.params))) < 10
+    near = iterate(Adam(0.1, b2=1 - 1e-8), lambda w: 0.5 * jnp.sum(w**2), start, 3)
+    expected = jnp.asarray([1.0, 0.9, 0.8, 0.702], jnp.float32)
+    assert_trees_close(near.params[:, 0], expected, rtol=0, atol=2e-3)
+
+
+def test_a_run_goes_on_only_with_the_same_averages():
+    """Another convention of the same method is told apart, by a sentence."""
+    first = iterate(Adam(0.1), rough, START, 3)
+    for other in (Adam(0.1, bias_correction=False), Adam(0.1, initial_nu=1.0)):
+        if other.bias_correction:
+            assert iterate(other, rough, None, 2, state=first.state).succeeded
+        else:
+            with pytest.raises(ValueError, match="state must be of the same optimizer"):
+                iterate(other, rough, None, 2, state=first.state)
+
+
+def test_a_preconditioner_that_is_not_known_gives_no_sharpness():
+    """Of an optax transformation with second moments, and of gradient flow."""
+
+    def bowl(w):
+        return 0.5 * jnp.sum(w**2)
+
+    measured = {"measurements": PreconditionedCurvature()}
+    name, start = "preconditioned_sharpness", jnp.ones(2)
+    unknown = [
+        iterate(optax.rmsprop(0.1), bowl, start, 2, **measured),
+        simulate(GradientFlow(RMSProp(0.1, initial_nu=1.0)), bowl, start, 2, **measured),
+    ]
+    assert all(bool(jnp.all(jnp.isnan(run.observables[name]))) for run in unknown)
+    known = iterate(optax.sgd(0.1), bowl, start, 2, **measured)
+    assert_trees_close(known.observables[name], jnp.ones(3))
+    # A parameter without a gradient does not hide the others.
+    dead = iterate(RMSProp(0.1, eps=0.0), lambda w: 0.5 * w[0] ** 2, start, 2, **measured)
+    assert bool(jnp.all(dead.observables[name] > 0))
+
+
+def test_a_decay_that_outgrows_the_weights_is_always_unstable():
+    """At eta weight_decay >= 2 each step flips and grows the weights on its own."""
+    assert float(AdamW(1.0, weight_decay=3.0).critical_sharpness) == 0
