@@ -310,11 +310,13 @@ class NAdam(AbstractAdaptiveMethod):
             assert update.count is not None
             shares = b1 / unbiased(b1, update.count + 1), (1 - b1) / unbiased(b1, update.count)
         else:
+            before = update.state.momentum_product
             assert update.count is not None
+            assert before is not None
             now, ahead = (_torch_momentum(b1, count) for count in (update.count, update.count + 1))
-            product = now * update.state.momentum_product
+            product = now * before
             shares = ahead / (1 - ahead * product), (1 - now) / (1 - product)
-            product = product - update.state.momentum_product
+            product = product - before
         direction = add_scaled(scaled(shares[1], update.gradient), shares[0], momentum)
         return update.increment(self.learning_rate, direction, change, product)
 
