@@ -94,19 +94,26 @@ class OptaxTable(AbstractOptimizerTable):
         """Start where the potential does.
 
         Raises:
-            BuildError: If optax raises anything in a step from there: some of its functions look at
-                their arguments no earlier.
+            BuildError: If optax raises anything in a step from there, since some of its functions
+                look at their arguments no earlier; or if the state cannot be kept in a checkpoint.
         """
         import jax
+        import jax.numpy as jnp
 
         def moved(params: "Params") -> "Params":
             return optimizer.params(optimizer.step(optimizer.init(params), potential))
 
         try:
             jax.eval_shape(moved, params)
+            state = jax.eval_shape(optimizer.init, params)
         except Exception as error:
             message = f"a step of optax.{self.name} raised {type(error).__name__}: {error}"
             raise BuildError("name", message) from error
+        if any(jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state)):
+            message = (
+                "keeps a random key in its state, which no checkpoint holds; use flows.iterate"
+            )
+            raise BuildError("name", f"given {show(self.name)}, which {message}")
         return params
 
 

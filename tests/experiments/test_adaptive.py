@@ -54,6 +54,7 @@ WRONG = {
     "no such optimizer": ({"name": "addam"}, r"name: given .*addam.*; must name an optimizer"),
     "a name from a dot": ({"name": ".adam"}, r"name: given .*\.adam.*; must name an optimizer"),
     "no number": ({"name": "adam", "b1": math.nan}, "b1: given nan; must be a finite number"),
+    "random": ({"name": "noisy_sgd", "key": 0}, "name: given .*noisy_sgd.* keeps a random key"),
     "not an optimizer": ({"name": "scale_by_adam"}, "name: .*takes no learning rate"),
     "no such argument": (
         {"name": "adam", "beta1": 0.9},
