@@ -78,11 +78,9 @@ def _trajectories(data: xr.Dataset, quantity: str) -> list[tuple[str, xr.DataArr
 def _has_threshold(tree: xr.DataTree, quantity: str) -> bool:
     """Whether the critical sharpness of these runs is one of the quantity."""
     variable = str(tree.attrs.get("critical_variable", "sharpness"))
-    return (
-        bool(variable)
-        and quantity.removeprefix("late_").endswith(variable)
-        and (variable == "preconditioned_sharpness" or "preconditioned" not in quantity)
-    )
+    metric = "preconditioned"
+    same = (metric in variable) == (metric in quantity)
+    return bool(variable) and same and quantity.endswith(variable)
 
 
 def _is_there(values: xr.DataArray) -> bool:

@@ -139,6 +139,15 @@ def test_the_formula_of_every_optimizer_is_one_that_figures_are_tested_with():
     assert {one.critical_label for one in OPTIMIZERS.entries.values()} == set(FORMULAS)
 
 
+@pytest.mark.parametrize("variable", ["preconditioned_sharpness", ""])
+def test_no_threshold_of_another_variable_is_drawn_beside_a_swept_sharpness(variable):
+    """That of an adaptive method is one of its preconditioned sharpness."""
+    swept = sweep_trees.curves()
+    assert "critical" in lines_of(figures.draw("sweep", swept))
+    swept.attrs["critical_variable"] = variable
+    assert "critical" not in lines_of(figures.draw("sweep", swept))
+
+
 def test_no_critical_line_is_drawn_where_the_threshold_is_unknown():
     """A flow without an optimizer has none."""
     results = tree(discrete=trajectory([0, 1], sharpness=[1.0, 2.0]))

@@ -327,3 +327,20 @@ def test_a_preconditioner_that_is_not_known_gives_no_sharpness():
 def test_a_decay_that_outgrows_the_weights_is_always_unstable():
     """At eta weight_decay >= 2 each step flips and grows the weights on its own."""
     assert float(AdamW(1.0, weight_decay=3.0).critical_sharpness) == 0
+
+
+def test_torchs_convention_is_the_formula_of_its_documentation():
+    """Written out in Python: the momenta mu_k, and their products in both corrections."""
+    eta, b1, b2, eps, w, m, nu, product = 0.1, 0.9, 0.99, 1e-8, 1.5, 0.0, 0.0, 1.0
+    path = [w]
+    for k in range(1, 21):
+        now, ahead = (b1 * (1 - 0.5 * 0.96 ** (0.004 * j)) for j in (k, k + 1))
+        product *= now
+        gradient = w**3
+        m, nu = b1 * m + (1 - b1) * gradient, b2 * nu + (1 - b2) * gradient**2
+        direction = ahead * m / (1 - product * ahead) + (1 - now) * gradient / (1 - product)
+        w -= eta * direction / ((nu / (1 - b2**k)) ** 0.5 + eps)
+        path.append(w)
+    optimizer = NAdam(eta, b1, b2, eps, convention="torch")
+    run = iterate(optimizer, lambda w: 0.25 * jnp.sum(w**4), jnp.asarray([1.5]), 20)
+    assert_trees_close(run.params[:, 0], jnp.asarray(path), rtol=1e-12)
