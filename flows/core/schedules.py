@@ -78,7 +78,7 @@ def rate(name: str, value: object) -> Rate:
     return schedule
 
 
-def at_time(tree: T, t: Real[Array, ""] | float) -> T:
+def fixed_at(tree: T, t: Real[Array, ""] | float) -> T:
     """Return an optimizer, or another module, with each of its schedules as the number at a time.
 
     Args:
