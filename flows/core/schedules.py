@@ -5,7 +5,7 @@ at its own time, between two steps too.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,6 +17,9 @@ from .trees import is_traced
 from .validation import positive
 
 Function = Callable[[Array], ArrayLike]
+
+LATE: Final = 1e6
+"""A time at which schedules and bias corrections have ended, in steps."""
 
 T = TypeVar("T")
 
@@ -78,16 +81,22 @@ def rate(name: str, value: object) -> Rate:
     return schedule
 
 
-def fixed_at(tree: T, t: Real[Array, ""] | float) -> T:
+def fixed_at(tree: T, t: Real[Array, ""] | float | None) -> T:
     """Return an optimizer, or another module, with each of its schedules as the number at a time.
 
     Args:
-        tree: The module.
-        t: The time, in steps.
+        tree: The module, or a hyperparameter.
+        t: The time, in steps; None, such as the count that a state does not keep, where nothing
+            changes with time.
     """
-    return jax.tree.map(
-        lambda x: x(t) if isinstance(x, Schedule) else x, tree, is_leaf=_is_schedule
-    )
+
+    def fixed(leaf: object) -> object:
+        if not isinstance(leaf, Schedule):
+            return leaf
+        assert t is not None
+        return leaf(t)
+
+    return jax.tree.map(fixed, tree, is_leaf=_is_schedule)
 
 
 def is_scheduled(tree: object) -> bool:

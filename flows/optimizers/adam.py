@@ -11,12 +11,20 @@ from jaxtyping import Array, Float
 
 from ..core.arrays import Vector
 from ..core.cost import Cost
-from ..core.optimizer import AbstractAdaptiveMethod
 from ..core.potential import Potential
+from ..core.schedules import LATE, Rate, fixed_at, is_scheduled, rate
 from ..core.trees import Params, add_scaled, scaled
-from ..core.validation import boolean, fraction, non_negative, positive
-from .adaptive import AdaptiveState, Update, start
-from .second_moment import Average, SecondMoment, initial_average, unbiased
+from ..core.validation import boolean, fraction, non_negative
+from .adaptive import (
+    AbstractSecondMomentMethod,
+    AdaptiveState,
+    increment,
+    next_count,
+    preconditioner_of,
+    start,
+    step,
+)
+from .second_moment import Average, SecondMoment, initial_average, mixed, unbiased
 
 Convention = Literal["optax", "torch"]
 
@@ -24,14 +32,14 @@ Convention = Literal["optax", "torch"]
 _TORCH_DECAY, _TORCH_RATE = 0.96, 0.004
 
 
-class Adam(AbstractAdaptiveMethod):
+class Adam(AbstractSecondMomentMethod):
     """Adam, w' = w - eta P^-1 m', from m = 0.
 
     It is `torch.optim.Adam` and `optax.adam`. At its edge it does not settle on a two-cycle but
     bursts, unless b1 is small.
 
     Attributes:
-        learning_rate: eta, scalar, in parameters, above 0.
+        learning_rate: eta, in parameters, above 0; a number, or a function of the step.
         b1: The share of m that a step keeps, at least 0 and below 1.
         b2: The share of nu that a step keeps, at least 0 and below 1.
         eps: Added to the root of nu, in loss / parameter, at least 0.
@@ -53,7 +61,7 @@ class Adam(AbstractAdaptiveMethod):
         0.702
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     b1: Float[Array, ""] = eqx.field(default=0.9, converter=partial(fraction, "b1"))
     b2: Float[Array, ""] = eqx.field(default=0.999, converter=partial(fraction, "b2"))
     eps: Float[Array, ""] = eqx.field(default=1e-8, converter=partial(non_negative, "eps"))
@@ -71,16 +79,21 @@ class Adam(AbstractAdaptiveMethod):
         Raises:
             ValueError: If `initial_nu` is not like the second moment.
         """
-        return start(self._average, params, self.initial_nu)
+        return start(
+            self.average,
+            params,
+            self.initial_nu,
+            momentum=True,
+            scheduled=is_scheduled(self),
+        )
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        update = self._update(state, potential)
-        return update.moved(self._change(update), update.momentum(self.b1))
+        return step(self, state, potential)
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 m', m' - m and nu' - nu."""
-        return self._change(self._update(state, potential))
+        return increment(self, state, potential)
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -88,38 +101,42 @@ class Adam(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return self._update(state, potential).diagonal
+        return preconditioner_of(self, state, potential)
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + b1) / ((1 - b1) eta), late in a run; 1 - b1^k times that after k gradients."""
-        return _adam_threshold(2.0, self.b1, self.learning_rate)
+        return _adam_threshold(2.0, self.b1, fixed_at(self.learning_rate, LATE))
 
     @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
 
-    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
-        return Update(self._average, state, jax.grad(potential)(state.params))
-
-    def _change(self, update: Update) -> AdaptiveState:
-        change = update.momentum_change(self.b1)
-        direction = _adam_direction(update, self.b1)
-        return update.increment(self.learning_rate, direction, change)
+    def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
+        """Return -eta P^-1 m' for a given P."""
+        rate = fixed_at(self.learning_rate, state.count)
+        direction = _adam_direction(self, state, gradient)
+        return scaled(-rate, self.average.divide(direction, preconditioner))
 
     @property
-    def _average(self) -> SecondMoment:
+    def average(self) -> SecondMoment:
+        """The conventions of nu."""
         return SecondMoment(self.b2, self.eps, self.eps_root, False, self.bias_correction)
 
+    @property
+    def momentum_share(self) -> Float[Array, ""]:
+        """b1."""
+        return self.b1
 
-class AdamW(AbstractAdaptiveMethod):
+
+class AdamW(AbstractSecondMomentMethod):
     """Adam with decoupled weight decay, w' = w - eta (P^-1 m' + weight_decay w), from m = 0.
 
     It is `torch.optim.AdamW` and `optax.adamw`, whose default of `weight_decay` is 1e-4.
 
     Attributes:
-        learning_rate: eta, scalar, in parameters, above 0.
+        learning_rate: eta, in parameters, above 0; a number, or a function of the step.
         b1: The share of m that a step keeps, at least 0 and below 1.
         b2: The share of nu that a step keeps, at least 0 and below 1.
         eps: Added to the root of nu, in loss / parameter, at least 0.
@@ -142,7 +159,7 @@ class AdamW(AbstractAdaptiveMethod):
         0.575
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     b1: Float[Array, ""] = eqx.field(default=0.9, converter=partial(fraction, "b1"))
     b2: Float[Array, ""] = eqx.field(default=0.999, converter=partial(fraction, "b2"))
     eps: Float[Array, ""] = eqx.field(default=1e-8, converter=partial(non_negative, "eps"))
@@ -163,16 +180,21 @@ class AdamW(AbstractAdaptiveMethod):
         Raises:
             ValueError: If `initial_nu` is not like the second moment.
         """
-        return start(self._average, params, self.initial_nu)
+        return start(
+            self.average,
+            params,
+            self.initial_nu,
+            momentum=True,
+            scheduled=is_scheduled(self),
+        )
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        update = self._update(state, potential)
-        return update.moved(self._change(update), update.momentum(self.b1))
+        return step(self, state, potential)
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta (P^-1 m' + weight_decay w), m' - m and nu' - nu."""
-        return self._change(self._update(state, potential))
+        return increment(self, state, potential)
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -180,33 +202,39 @@ class AdamW(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return self._update(state, potential).diagonal
+        return preconditioner_of(self, state, potential)
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """(2 - eta weight_decay) (1 + b1) / ((1 - b1) eta), late in a run; 0 if that is below 0."""
-        shrunk = self.learning_rate * self.weight_decay.astype(self.learning_rate.dtype)
-        return _adam_threshold(jnp.maximum(2 - shrunk, 0), self.b1, self.learning_rate)
+        rate = fixed_at(self.learning_rate, LATE)
+        shrunk = rate * self.weight_decay.astype(rate.dtype)
+        return _adam_threshold(jnp.maximum(2 - shrunk, 0), self.b1, rate)
 
     @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
 
-    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
-        return Update(self._average, state, jax.grad(potential)(state.params))
-
-    def _change(self, update: Update) -> AdaptiveState:
-        change = update.momentum_change(self.b1)
-        direction = _adam_direction(update, self.b1)
-        return update.increment(self.learning_rate, direction, change, decay=self.weight_decay)
+    def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
+        """Return -eta (P^-1 m' + weight_decay w) for a given P."""
+        rate = fixed_at(self.learning_rate, state.count)
+        direction = _adam_direction(self, state, gradient)
+        descent = self.average.divide(direction, preconditioner)
+        return scaled(-rate, add_scaled(descent, self.weight_decay, state.params))
 
     @property
-    def _average(self) -> SecondMoment:
+    def average(self) -> SecondMoment:
+        """The conventions of nu."""
         return SecondMoment(self.b2, self.eps, self.eps_root, False, self.bias_correction)
 
+    @property
+    def momentum_share(self) -> Float[Array, ""]:
+        """b1."""
+        return self.b1
 
-class NAdam(AbstractAdaptiveMethod):
+
+class NAdam(AbstractSecondMomentMethod):
     """Adam with Nesterov's momentum, w' = w - eta P^-1 (b1 m' + (1 - b1) g), from m = 0.
 
     With bias correction the two terms are b1 m'/(1 - b1^(k+1)) and (1 - b1) g/(1 - b1^k), as in
@@ -214,7 +242,7 @@ class NAdam(AbstractAdaptiveMethod):
     of these for its powers: until k is in the thousands its threshold differs.
 
     Attributes:
-        learning_rate: eta, scalar, in parameters, above 0.
+        learning_rate: eta, in parameters, above 0; a number, or a function of the step.
         b1: The share of m that a step keeps, at least 0 and below 1.
         b2: The share of nu that a step keeps, at least 0 and below 1.
         eps: Added to the root of nu, in loss / parameter, at least 0.
@@ -237,7 +265,7 @@ class NAdam(AbstractAdaptiveMethod):
         0.6406
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     b1: Float[Array, ""] = eqx.field(default=0.9, converter=partial(fraction, "b1"))
     b2: Float[Array, ""] = eqx.field(default=0.999, converter=partial(fraction, "b2"))
     eps: Float[Array, ""] = eqx.field(default=1e-8, converter=partial(non_negative, "eps"))
@@ -262,7 +290,13 @@ class NAdam(AbstractAdaptiveMethod):
         Raises:
             ValueError: If `initial_nu` is not like the second moment.
         """
-        state = start(self._average, params, self.initial_nu)
+        state = start(
+            self.average,
+            params,
+            self.initial_nu,
+            momentum=True,
+            scheduled=is_scheduled(self),
+        )
         if self.convention == "optax":
             return state
         product = jnp.ones((), jax.tree.leaves(params)[0].dtype)
@@ -270,12 +304,19 @@ class NAdam(AbstractAdaptiveMethod):
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        update = self._update(state, potential)
-        return update.moved(self._change(update), update.momentum(self.b1))
+        after = step(self, state, potential)
+        if state.momentum_product is None:
+            return after
+        return dataclasses.replace(after, momentum_product=self._next_product(state))
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 (b1 m' + (1 - b1) g), corrected, m' - m and nu' - nu."""
-        return self._change(self._update(state, potential))
+        change = increment(self, state, potential)
+        if state.momentum_product is None:
+            return change
+        return dataclasses.replace(
+            change, momentum_product=self._next_product(state) - state.momentum_product
+        )
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -283,12 +324,12 @@ class NAdam(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return self._update(state, potential).diagonal
+        return preconditioner_of(self, state, potential)
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + b1) / ((1 - b1) (1 + 2 b1) eta), late in a run."""
-        late = _adam_threshold(2.0, self.b1, self.learning_rate)
+        late = _adam_threshold(2.0, self.b1, fixed_at(self.learning_rate, LATE))
         return late / (1 + 2 * self.b1.astype(late.dtype))
 
     @property
@@ -296,33 +337,38 @@ class NAdam(AbstractAdaptiveMethod):
         """One gradient."""
         return Cost(gradients=1)
 
-    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
-        return Update(self._average, state, jax.grad(potential)(state.params))
-
-    def _change(self, update: Update) -> AdaptiveState:
-        change = update.momentum_change(self.b1)
-        momentum = update.momentum(self.b1)
+    def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
+        """Return -eta P^-1 (b1 m' + (1 - b1) g), corrected, for a given P."""
+        momentum = mixed(self.b1, state.momentum, gradient)
         b1 = self.b1.astype(jnp.result_type(*jax.tree.leaves(momentum)))
-        product = None
         if not self.bias_correction:
             shares = b1, 1 - b1
-        elif self.convention == "optax":
-            assert update.count is not None
-            shares = b1 / unbiased(b1, update.count + 1), (1 - b1) / unbiased(b1, update.count)
+        elif state.momentum_product is None:
+            count = next_count(state)
+            assert count is not None
+            shares = b1 / unbiased(b1, count + 1), (1 - b1) / unbiased(b1, count)
         else:
-            before = update.state.momentum_product
-            assert update.count is not None
-            assert before is not None
-            now, ahead = (_torch_momentum(b1, count) for count in (update.count, update.count + 1))
-            product = now * before
+            now, ahead = (_torch_momentum(b1, state, further) for further in (1, 2))
+            product = now * state.momentum_product
             shares = ahead / (1 - ahead * product), (1 - now) / (1 - product)
-            product = product - before
-        direction = add_scaled(scaled(shares[1], update.gradient), shares[0], momentum)
-        return update.increment(self.learning_rate, direction, change, product)
+        direction = add_scaled(scaled(shares[1], gradient), shares[0], momentum)
+        rate = fixed_at(self.learning_rate, state.count)
+        return scaled(-rate, self.average.divide(direction, preconditioner))
 
     @property
-    def _average(self) -> SecondMoment:
+    def average(self) -> SecondMoment:
+        """The conventions of nu."""
         return SecondMoment(self.b2, self.eps, self.eps_root, False, self.bias_correction)
+
+    @property
+    def momentum_share(self) -> Float[Array, ""]:
+        """b1."""
+        return self.b1
+
+    def _next_product(self, state: AdaptiveState) -> Array:
+        assert state.momentum_product is not None
+        b1 = self.b1.astype(state.momentum_product.dtype)
+        return _torch_momentum(b1, state, 1) * state.momentum_product
 
 
 def _adam_threshold(
@@ -332,16 +378,20 @@ def _adam_threshold(
     return factor * (1 + b1) / ((1 - b1) * learning_rate)
 
 
-def _torch_momentum(b1: Float[Array, ""], count: Array) -> Float[Array, ""]:
-    """Return b1 (1 - 0.96^(0.004 k) / 2)."""
-    decay = jnp.asarray(_TORCH_DECAY, b1.dtype) ** (_TORCH_RATE * count.astype(b1.dtype))
+def _torch_momentum(b1: Float[Array, ""], state: AdaptiveState, further: int) -> Array:
+    """Return b1 (1 - 0.96^(0.004 k) / 2), some gradients further than the state."""
+    assert state.count is not None
+    decay = jnp.asarray(_TORCH_DECAY, b1.dtype) ** (
+        _TORCH_RATE * (state.count + further).astype(b1.dtype)
+    )
     return b1 * (1 - 0.5 * decay)
 
 
-def _adam_direction(update: Update, b1: Float[Array, ""]) -> Params:
+def _adam_direction(method: Adam | AdamW, state: AdaptiveState, gradient: Params) -> Params:
     """Return m', corrected for its start at 0 if nu is."""
-    momentum = update.momentum(b1)
-    if not update.average.bias_correction:
+    momentum = mixed(method.b1, state.momentum, gradient)
+    if not method.bias_correction:
         return momentum
-    assert update.count is not None
-    return scaled(1 / unbiased(b1, update.count), momentum)
+    count = next_count(state)
+    assert count is not None
+    return scaled(1 / unbiased(method.b1, count), momentum)

@@ -15,6 +15,7 @@ below its `critical_sharpness`. P itself moves until it is there: that is the ed
 an adaptive method.
 """
 
+import abc
 import dataclasses
 
 import equinox as eqx
@@ -23,7 +24,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
 from ..core.arrays import Vector
-from ..core.trees import Params, add_scaled, scaled
+from ..core.optimizer import AbstractAdaptiveMethod
+from ..core.potential import Potential
+from ..core.schedules import Rate
+from ..core.trees import Params, scaled
 from .second_moment import Average, SecondMoment, mixed
 
 
@@ -47,82 +51,150 @@ class AdaptiveState(eqx.Module):
     count: Real[Array, ""] | None = None
 
 
+class AbstractSecondMomentMethod(AbstractAdaptiveMethod):
+    """An adaptive method whose preconditioner P is the root of a running average nu of g^2.
+
+    It has an `AdaptiveState`. A flow that follows nu by itself takes the method apart: what the
+    average is, and how the rest moves for a given P.
+
+    Attributes:
+        learning_rate: eta, a number or a `Schedule`.
+
+    Example:
+        >>> from flows import Adam, RMSProp
+        >>> from flows.optimizers.adaptive import AbstractSecondMomentMethod
+        >>> isinstance(Adam(0.1), AbstractSecondMomentMethod), RMSProp(0.1).average.shared
+        (True, False)
+    """
+
+    learning_rate: eqx.AbstractVar[Rate]
+
+    @property
+    @abc.abstractmethod
+    def average(self) -> SecondMoment:
+        """The conventions of nu."""
+
+    @property
+    @abc.abstractmethod
+    def momentum_share(self) -> Float[Array, ""] | None:
+        """b1, the share of m that a step keeps; None for a method without momentum."""
+
+    @abc.abstractmethod
+    def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
+        """Return w' - w for a given P.
+
+        Args:
+            state: Where; its nu is not used.
+            gradient: g at its params.
+            preconditioner: P, like nu.
+        """
+
+
+class AbstractAdaptiveDescent(AbstractSecondMomentMethod):
+    """An adaptive method without momentum, w' = w - eta P^-1 g.
+
+    Example:
+        >>> from flows import Adam, RMSProp
+        >>> from flows.optimizers.adaptive import AbstractAdaptiveDescent
+        >>> isinstance(RMSProp(0.1), AbstractAdaptiveDescent)
+        True
+        >>> isinstance(Adam(0.1), AbstractAdaptiveDescent)
+        False
+    """
+
+
 def start(
-    average: SecondMoment, params: Params, initial_nu: Average, *, momentum: bool = True
+    average: SecondMoment,
+    params: Params,
+    initial_nu: Average,
+    *,
+    momentum: bool,
+    scheduled: bool,
 ) -> AdaptiveState:
     """Return the state of a method before its first gradient, with m = 0 if it has momentum.
+
+    Args:
+        average: The conventions of nu.
+        params: w_0.
+        initial_nu: nu before the first gradient.
+        momentum: True if the method has momentum.
+        scheduled: True if its learning rate changes with time.
 
     Raises:
         ValueError: If `initial_nu` is not like nu.
     """
+    counted = average.bias_correction or scheduled
     return AdaptiveState(
         params,
         average.init(params, initial_nu),
         jax.tree.map(jnp.zeros_like, params) if momentum else None,
-        count=jnp.zeros((), jnp.int32) if average.bias_correction else None,
+        count=jnp.zeros((), jnp.int32) if counted else None,
     )
 
 
-class Update(eqx.Module):
-    """What a gradient does to the averages of a state, and the preconditioner that it makes.
+def step(
+    method: AbstractSecondMomentMethod, state: AdaptiveState, potential: Potential
+) -> AdaptiveState:
+    """Return the state after one step, its averages without cancellation."""
+    gradient = jax.grad(potential)(state.params)
+    after = jax.tree.map(jnp.add, state, _change(method, state, gradient))
+    share = method.momentum_share
+    return dataclasses.replace(
+        after,
+        second_moment=method.average.after(state.second_moment, gradient),
+        momentum=None if share is None else mixed(share, state.momentum, gradient),
+    )
 
-    Attributes:
-        average: The conventions of nu.
-        state: The state before.
-        gradient: g at its params.
+
+def increment(
+    method: AbstractSecondMomentMethod, state: AdaptiveState, potential: Potential
+) -> AdaptiveState:
+    """Return how a step changes the state."""
+    return _change(method, state, jax.grad(potential)(state.params))
+
+
+def preconditioner_of(
+    method: AbstractSecondMomentMethod, state: AdaptiveState, potential: Potential
+) -> Vector:
+    """Return P of the step from a state as a flat vector, with 1 in place of 0.
+
+    A step divides by 1 there too.
     """
+    gradient = jax.grad(potential)(state.params)
+    diagonal = method.average.diagonal(state.params, _preconditioner(method, state, gradient))
+    return jnp.where(diagonal == 0, 1, diagonal)
 
-    average: SecondMoment
-    state: AdaptiveState
-    gradient: Params
 
-    @property
-    def count(self) -> Array | None:
-        """k, with this gradient."""
-        return None if self.state.count is None else self.state.count + 1
+def momentum_change(
+    method: AbstractSecondMomentMethod, state: AdaptiveState, gradient: Params
+) -> Params | None:
+    """Return m' - m = (1 - b1) (g - m); None for a method without momentum."""
+    share = method.momentum_share
+    if share is None:
+        return None
+    return scaled(1 - share, jax.tree.map(jnp.subtract, gradient, state.momentum))
 
-    @property
-    def preconditioner(self) -> Average:
-        """P."""
-        after = self.average.after(self.state.second_moment, self.gradient)
-        return self.average.preconditioner(after, self.count)
 
-    @property
-    def diagonal(self) -> Vector:
-        """P as a flat vector, with 1 in place of 0, where `divide` divides by 1 too."""
-        diagonal = self.average.diagonal(self.state.params, self.preconditioner)
-        return jnp.where(diagonal == 0, 1, diagonal)
+def next_count(state: AdaptiveState) -> Array | None:
+    """Return k with the gradient at the state's params; None where nothing depends on it."""
+    return None if state.count is None else state.count + 1
 
-    def momentum(self, b1: Float[Array, ""]) -> Params:
-        """Return m' = b1 m + (1 - b1) g."""
-        return mixed(b1, self.state.momentum, self.gradient)
 
-    def momentum_change(self, b1: Float[Array, ""]) -> Params:
-        """Return m' - m = (1 - b1) (g - m)."""
-        difference = jax.tree.map(jnp.subtract, self.gradient, self.state.momentum)
-        return scaled(1 - b1, difference)
+def _preconditioner(
+    method: AbstractSecondMomentMethod, state: AdaptiveState, gradient: Params
+) -> Average:
+    after = method.average.after(state.second_moment, gradient)
+    return method.average.preconditioner(after, next_count(state))
 
-    def moved(self, change: AdaptiveState, momentum: Params | None = None) -> AdaptiveState:
-        """Return the state after a change, its averages as they are, without cancellation."""
-        after = jax.tree.map(jnp.add, self.state, change)
-        second_moment = self.average.after(self.state.second_moment, self.gradient)
-        return dataclasses.replace(after, second_moment=second_moment, momentum=momentum)
 
-    def increment(
-        self,
-        rate: Float[Array, ""],
-        direction: Params,
-        momentum: Params | None = None,
-        momentum_product: Float[Array, ""] | None = None,
-        decay: Float[Array, ""] | float = 0.0,
-    ) -> AdaptiveState:
-        """Return the change of a state whose params move by -rate (P^-1 direction + decay w)."""
-        descent = self.average.divide(direction, self.preconditioner)
-        descent = add_scaled(descent, decay, self.state.params)
-        return AdaptiveState(
-            scaled(-rate, descent),
-            self.average.change(self.state.second_moment, self.gradient),
-            momentum,
-            momentum_product,
-            None if self.state.count is None else jnp.ones_like(self.state.count),
-        )
+def _change(
+    method: AbstractSecondMomentMethod, state: AdaptiveState, gradient: Params
+) -> AdaptiveState:
+    product = state.momentum_product
+    return AdaptiveState(
+        params=method.move(state, gradient, _preconditioner(method, state, gradient)),
+        second_moment=method.average.change(state.second_moment, gradient),
+        momentum=momentum_change(method, state, gradient),
+        momentum_product=None if product is None else jnp.zeros_like(product),
+        count=None if state.count is None else jnp.ones_like(state.count),
+    )

@@ -3,27 +3,33 @@
 from functools import partial
 
 import equinox as eqx
-import jax
 from jaxtyping import Array, Float
 
 from ..core.arrays import Vector
 from ..core.cost import Cost
-from ..core.optimizer import AbstractAdaptiveMethod
 from ..core.potential import Potential
-from ..core.trees import Params
-from ..core.validation import boolean, fraction, non_negative, positive
-from .adaptive import AdaptiveState, Update, start
+from ..core.schedules import LATE, Rate, fixed_at, is_scheduled, rate
+from ..core.trees import Params, scaled
+from ..core.validation import boolean, fraction, non_negative
+from .adaptive import (
+    AbstractAdaptiveDescent,
+    AdaptiveState,
+    increment,
+    preconditioner_of,
+    start,
+    step,
+)
 from .second_moment import Average, SecondMoment, initial_average
 
 
-class ScalarRMSProp(AbstractAdaptiveMethod):
+class ScalarRMSProp(AbstractAdaptiveDescent):
     """RMSProp with one rate of all parameters, w' = w - eta g / (sqrt(nu') + eps).
 
     nu' = b2 nu + (1 - b2) |g|^2: normalised gradient descent with a memory, the simplest method
     that adapts its rate to its oscillation (arXiv 2410.24206, section 4).
 
     Attributes:
-        learning_rate: eta, scalar, in parameters, above 0.
+        learning_rate: eta, in parameters, above 0; a number, or a function of the step.
         b2: The share of nu that a step keeps, at least 0 and below 1.
         eps: Added to the root of nu, in loss / parameter, at least 0.
         initial_nu: nu before the first gradient: a number.
@@ -42,7 +48,7 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
         0.8009
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     b2: Float[Array, ""] = eqx.field(default=0.99, converter=partial(fraction, "b2"))
     eps: Float[Array, ""] = eqx.field(default=1e-8, converter=partial(non_negative, "eps"))
     initial_nu: Average = eqx.field(default=0.0, converter=initial_average)
@@ -59,16 +65,21 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
         Raises:
             ValueError: If `initial_nu` is not like the second moment.
         """
-        return start(self._average, params, self.initial_nu, momentum=False)
+        return start(
+            self.average,
+            params,
+            self.initial_nu,
+            momentum=False,
+            scheduled=is_scheduled(self),
+        )
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        update = self._update(state, potential)
-        return update.moved(self._change(update))
+        return step(self, state, potential)
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 g, and nu' - nu."""
-        return self._change(self._update(state, potential))
+        return increment(self, state, potential)
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -76,30 +87,35 @@ class ScalarRMSProp(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return self._update(state, potential).diagonal
+        return preconditioner_of(self, state, potential)
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / eta."""
-        return 2 / self.learning_rate
+        return 2 / fixed_at(self.learning_rate, LATE)
 
     @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
 
-    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
-        return Update(self._average, state, jax.grad(potential)(state.params))
-
-    def _change(self, update: Update) -> AdaptiveState:
-        return update.increment(self.learning_rate, update.gradient)
+    def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
+        """Return -eta P^-1 g for a given P."""
+        rate = fixed_at(self.learning_rate, state.count)
+        return scaled(-rate, self.average.divide(gradient, preconditioner))
 
     @property
-    def _average(self) -> SecondMoment:
+    def average(self) -> SecondMoment:
+        """The conventions of nu."""
         return SecondMoment(self.b2, self.eps, self.eps_root, True, self.bias_correction)
 
+    @property
+    def momentum_share(self) -> None:
+        """None: it has no momentum."""
+        return None
 
-class RMSProp(AbstractAdaptiveMethod):
+
+class RMSProp(AbstractAdaptiveDescent):
     """RMSProp, w' = w - eta P^-1 g.
 
     It is `torch.optim.RMSprop` as it stands, and `optax.rmsprop` with `eps_in_sqrt=False`;
@@ -107,7 +123,7 @@ class RMSProp(AbstractAdaptiveMethod):
     bias correction the first step moves each parameter by eta/sqrt(1 - b2).
 
     Attributes:
-        learning_rate: eta, scalar, in parameters, above 0.
+        learning_rate: eta, in parameters, above 0; a number, or a function of the step.
         b2: The share of nu that a step keeps, at least 0 and below 1.
         eps: Added to the root of nu, in loss / parameter, at least 0.
         initial_nu: nu before the first gradient: a number, or a pytree like the parameters.
@@ -128,7 +144,7 @@ class RMSProp(AbstractAdaptiveMethod):
         0.9703
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     b2: Float[Array, ""] = eqx.field(default=0.99, converter=partial(fraction, "b2"))
     eps: Float[Array, ""] = eqx.field(default=1e-8, converter=partial(non_negative, "eps"))
     initial_nu: Average = eqx.field(default=0.0, converter=initial_average)
@@ -145,16 +161,21 @@ class RMSProp(AbstractAdaptiveMethod):
         Raises:
             ValueError: If `initial_nu` is not like the second moment.
         """
-        return start(self._average, params, self.initial_nu, momentum=False)
+        return start(
+            self.average,
+            params,
+            self.initial_nu,
+            momentum=False,
+            scheduled=is_scheduled(self),
+        )
 
     def step(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return the state after one step."""
-        update = self._update(state, potential)
-        return update.moved(self._change(update))
+        return step(self, state, potential)
 
     def increment(self, state: AdaptiveState, potential: Potential) -> AdaptiveState:
         """Return -eta P^-1 g, and nu' - nu."""
-        return self._change(self._update(state, potential))
+        return increment(self, state, potential)
 
     def params(self, state: AdaptiveState) -> Params:
         """Return the iterate."""
@@ -162,24 +183,29 @@ class RMSProp(AbstractAdaptiveMethod):
 
     def preconditioner(self, state: AdaptiveState, potential: Potential) -> Vector:
         """Return P, flat (P,)."""
-        return self._update(state, potential).diagonal
+        return preconditioner_of(self, state, potential)
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / eta."""
-        return 2 / self.learning_rate
+        return 2 / fixed_at(self.learning_rate, LATE)
 
     @property
     def cost(self) -> Cost:
         """One gradient."""
         return Cost(gradients=1)
 
-    def _update(self, state: AdaptiveState, potential: Potential) -> Update:
-        return Update(self._average, state, jax.grad(potential)(state.params))
-
-    def _change(self, update: Update) -> AdaptiveState:
-        return update.increment(self.learning_rate, update.gradient)
+    def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
+        """Return -eta P^-1 g for a given P."""
+        rate = fixed_at(self.learning_rate, state.count)
+        return scaled(-rate, self.average.divide(gradient, preconditioner))
 
     @property
-    def _average(self) -> SecondMoment:
+    def average(self) -> SecondMoment:
+        """The conventions of nu."""
         return SecondMoment(self.b2, self.eps, self.eps_root, False, self.bias_correction)
+
+    @property
+    def momentum_share(self) -> None:
+        """None: it has no momentum."""
+        return None
