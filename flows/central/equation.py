@@ -17,10 +17,16 @@ dH_ij = grad_w (u_i^T H u_j),
 
 Directions below the threshold get X = 0 by themselves: there A is large and positive.
 
-With a preconditioner P it is the same flow in the coordinates P^(1/2) w, P held fixed: lambda_i and
-u_i are the eigenpairs of P^-1 H, and P^-1 stands before g and before one dH in each product.
+With a preconditioner P that is fixed it is the same flow in the coordinates P^(1/2) w: lambda_i and
+u_i are the eigenpairs of P^-1 H, and P^-1 stands before g and before one dH in each product. That
+of an adaptive method moves (`preconditioning`), and the learning rate may change with time. What
+must not turn negative is U^T (S P - H) U, so that with its rate of change
+
+    A += U^T (S dP/dt + dS/dt P) U,    dP/dt that without oscillation,
+    B[X] += S^3 rho U^T dP/dnu diag(P U^T X U P) U.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -34,14 +40,26 @@ from jaxtyping import Array, Bool, Float
 
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
+from ..core.optimizer import AbstractDescent
 from ..core.potential import Potential
-from ..core.trees import Params
+from ..core.schedules import fixed_at, is_scheduled
 from ..curvature.derivatives import Linearised, flat_product, third_derivative_pairs
 from ..curvature.eigenpairs import top_eigenpairs
-from ..curvature.metric import AbstractMetric, IdentityMetric
+from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..linear_algebra.complementarity import Complementarity, solve_packed_complementarity
 from ..linear_algebra.packed_symmetric import modes_of, pack, unpack
-from .state import CentralFlowState, CurvatureModel, Pairs, Response, SlowForces
+from ..optimizers.adaptive import AbstractAdaptiveDescent
+from .place import Place
+from .preconditioning import Preconditioner, Preconditioning
+from .state import (
+    CentralFlowState,
+    CurvatureModel,
+    Packed,
+    PackedOperator,
+    Pairs,
+    Response,
+    SlowForces,
+)
 
 FAILURES = (
     "the eigenvectors of the Hessian did not converge: is the potential twice differentiable "
@@ -52,6 +70,9 @@ FAILURES = (
 # A watched eigenvalue this close to the threshold, relative to it, could hide others that are not
 # watched; beyond this distance none is critical.
 MARGIN = 0.05
+
+# The threshold's largest value, in terms of the largest number: its third power must be one.
+_MOST = 0.3
 
 _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
 
@@ -74,61 +95,85 @@ class CentralEquation(eqx.Module):
         dw/dt = -eta P^-1 [ g + (1/2) sum_ij X_ij dH_ij ].
 
     Attributes:
-        learning_rate: eta.
-        threshold: The optimizer's critical sharpness: the eigenvalue of P^-1 H above which it is
-            unstable.
+        optimizer: The descent, with its learning rate eta and its threshold S: the eigenvalue of
+            P^-1 H above which it is unstable.
         relaxation_time: tau, in steps.
         correction: True for the backward-error term of gradient flow (arXiv 2009.11162):
             dw/dt = -eta (1 + (eta/2) P^-1 H) P^-1 [...], with A and B to match.
-        metric: The preconditioner P, held fixed; the identity if not given.
+        preconditioning: How P of an adaptive method moves; None for a fixed P.
+        metric: P where it is fixed; the identity if not given.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from flows import CentralFlow, GradientDescent
-        >>> equation = CentralFlow(GradientDescent(0.5), rank=1).equation
-        >>> equation.threshold
-        Array(4., dtype=float64)
+        >>> flow = CentralFlow(GradientDescent(0.5), rank=1)
         >>> def loss(w):
         ...     return 0.5 * w[1] * w[0] ** 2 - 0.01 * w[1]
-        >>> w = jnp.asarray([0.0, 4.0])
-        >>> model, modes = equation.curvature_model(loss, w, jnp.ones((1, 2)))
-        >>> found = equation.respond(jax.linearize(jax.grad(loss), w), model)
+        >>> place = flow.init(loss, jnp.asarray([0.0, 4.0])).place
+        >>> model, modes = flow.equation.curvature_model(loss, place, jnp.ones((1, 2)))
+        >>> found = flow.equation.respond(jax.linearize(jax.grad(loss), place.params), model, place)
         >>> found.covariance, found.velocity  # as large as keeps the curvature, w[1], where it is
         (Array([0.02], dtype=float64), Array([-0., -0.], dtype=float64))
     """
 
-    learning_rate: Float[Array, ""]
-    threshold: Float[Array, ""]
+    optimizer: AbstractDescent | AbstractAdaptiveDescent
     relaxation_time: Float[Array, ""]
     correction: bool = eqx.field(static=True, default=False)
+    preconditioning: Preconditioning | None = None
     metric: AbstractMetric = IdentityMetric()
 
+    def rates(
+        self, time: Float[Array, ""] | None, dtype: DTypeLike
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Return eta and S at a time.
+
+        Where eta is nearly zero, as a schedule may start, S is very large but finite.
+        """
+        fixed = fixed_at(self.optimizer, time)
+        rate = jnp.asarray(fixed.learning_rate)
+        threshold = jnp.asarray(fixed.critical_sharpness).astype(dtype)
+        most = jnp.asarray(float(jnp.finfo(dtype).max) ** _MOST, dtype)
+        return rate.astype(dtype), jnp.minimum(threshold, most)
+
+    def metric_at(self, place: Place) -> AbstractMetric:
+        """Return P at a place, as an operator."""
+        if self.preconditioning is None:
+            return self.metric
+        return DiagonalMetric(self.preconditioning.diagonal(place))
+
+    def weight(self, model: CurvatureModel, place: Place) -> Packed:
+        """Return U P U^T, packed, with the eigenvectors of a model and P at a place nearby."""
+        if self.preconditioning is None:
+            return pack(jnp.eye(modes_of(model.curvature.size), dtype=model.curvature.dtype))
+        return _weighted(model.vectors, self.preconditioning.diagonal(place))
+
     def curvature_model(
-        self, potential: Potential, params: Params, modes: Modes
+        self, potential: Potential, place: Place, modes: Modes
     ) -> tuple[CurvatureModel, Modes]:
         """Evaluate the top of the Hessian at a point, and its derivatives if they matter.
 
         Args:
             potential: The loss.
-            params: The point.
+            place: The point.
             modes: Guess of the top eigenvectors, rows (k, P).
 
         Returns:
             The model, and the eigenvectors.
         """
-        count, dtype = modes.shape[0], modes.dtype
+        params, count, dtype = place.params, modes.shape[0], modes.dtype
         pairs = top_eigenpairs(
             potential,
             params,
             count,
             start=modes,
-            metric=self.metric,
+            metric=self.metric_at(place),
             tolerance=modes_tolerance(dtype),
         )
+        learning_rate, threshold = self.rates(place.time, dtype)
         # Where no eigenvalue is near the threshold, A is positive: one would have to cross the
         # whole gap within a relaxation time. Only there may the third derivatives be left out.
         gap = jnp.clip(0.2 * self.relaxation_time.astype(dtype), MARGIN, 1.0)
-        remote = (1 - gap) * self.threshold.astype(dtype)
+        remote = (1 - gap) * threshold
         near = pairs.values[0] > remote
         # Nor do eigenvectors matter there: those of a Hessian without positive eigenvalues have no
         # scale that their residuals could be small to.
@@ -144,17 +189,19 @@ class CentralEquation(eqx.Module):
             def corrected() -> Pairs:
                 _, product = jax.linearize(jax.grad(potential), params)
                 hessian = flat_product(product, params)
-                return lax.map(lambda d: self._per_rate(d, hessian), derivatives)
+                return lax.map(lambda d: self._per_rate(d, hessian, learning_rate), derivatives)
 
             responses = lax.cond(near, corrected, nothing)
-        with jax.default_matmul_precision("highest"):
+        operator = None
+        if self.preconditioning is None:
             moves = self.metric.inverse(derivatives) if responses is None else responses
-            products = derivatives @ moves.T
+            operator = _gram(derivatives, moves, learning_rate)
         model = CurvatureModel(
             curvature=pack(jnp.diag(pairs.values)),
             derivatives=derivatives,
             responses=responses,
-            operator=0.25 * self.learning_rate.astype(dtype) * (products + products.T),
+            operator=operator,
+            vectors=None if self.preconditioning is None else pairs.vectors,
             near=near,
             converged=jnp.all(pairs.converged) | unused,
             cost=Cost(
@@ -166,51 +213,88 @@ class CentralEquation(eqx.Module):
         return model, pairs.vectors
 
     def slow_forces(
-        self, linearised: Linearised, model: CurvatureModel, move: Vector | None = None
+        self,
+        linearised: Linearised,
+        model: CurvatureModel,
+        place: Place,
+        move: Vector | None = None,
     ) -> SlowForces:
         """Return what decides how the flow moves at a point.
 
         Args:
             linearised: `jax.linearize(jax.grad(potential), params)` at the point.
             model: Of the curvature at this point or one nearby.
-            move: From the model's point to this one, (P,); None if they are the same.
+            place: The point.
+            move: From the model's point to this one, params first; None if they are the same.
         """
         gradient, _ = ravel_pytree(linearised[0])
         dtype = gradient.dtype
-        drift = self._per_rate(gradient, flat_product(linearised[1], linearised[0]))
-        identity = jnp.eye(modes_of(model.curvature.size), dtype=dtype)
-        room = pack(self.threshold.astype(dtype) * identity) - model.curvature_after(move)
+        learning_rate, threshold = self.rates(place.time, dtype)
+        preconditioner = None
+        if self.preconditioning is None:
+            hessian = flat_product(linearised[1], linearised[0])
+            drift = self._per_rate(gradient, hessian, learning_rate)
+        else:
+            preconditioner = self.preconditioning.at(place, linearised[0])
+            drift = preconditioner.descent * gradient
+        weight = self.weight(model, place)
+        room = threshold * weight - model.curvature_after(move)
         with jax.default_matmul_precision("highest"):
             rise = model.derivatives @ drift
-        linear = room / self.relaxation_time.astype(dtype) + self.learning_rate.astype(dtype) * rise
-        return SlowForces(drift, linear, model.operator)
+        linear = room / self.relaxation_time.astype(dtype) + learning_rate * rise
+        operator = model.operator
+        if preconditioner is not None:
+            linear = linear + threshold * _weighted(model.vectors, preconditioner.drift)
+            operator = lax.cond(
+                model.near,
+                partial(self._operator, model, preconditioner, learning_rate, threshold),
+                lambda: jnp.zeros((linear.size, linear.size), dtype),
+            )
+        if is_scheduled(self.optimizer):
+            linear = linear + self._threshold_change(place.time, dtype) * weight
+        assert operator is not None
+        return SlowForces(learning_rate, threshold, drift, linear, operator, preconditioner)
 
     def respond(
-        self, linearised: Linearised, model: CurvatureModel, move: Vector | None = None
+        self,
+        linearised: Linearised,
+        model: CurvatureModel,
+        place: Place,
+        move: Vector | None = None,
     ) -> Response:
         """Return how the flow moves at a point, with a model of the curvature around it.
 
         Args:
             linearised: `jax.linearize(jax.grad(potential), params)` at the point.
             model: From this point or one nearby.
-            move: From the model's point to this one, (P,); None if they are the same.
+            place: The point.
+            move: From the model's point to this one, params first; None if they are the same.
         """
-        forces = self.slow_forces(linearised, model, move)
+        forces = self.slow_forces(linearised, model, place, move)
         return self.response(forces, model, solve_where(model.near, forces))
 
     def response(
         self, forces: SlowForces, model: CurvatureModel, found: Complementarity
     ) -> Response:
         """Return how the flow moves, given the solution of the complementarity problem."""
-        if model.responses is None:
-            force = self.metric.inverse(found.solution @ model.derivatives)
-        else:
+        preconditioner = forces.preconditioner
+        if model.responses is not None:
             force = found.solution @ model.responses
-        learning_rate = self.learning_rate.astype(force.dtype)
+        elif preconditioner is not None:
+            force = preconditioner.descent * (found.solution @ model.derivatives)
+        else:
+            force = self.metric.inverse(found.solution @ model.derivatives)
+        velocity = -forces.learning_rate * (forces.drift + 0.5 * force)
+        if preconditioner is not None:
+            assert model.vectors is not None
+            covariance = unpack(found.solution, model.vectors.shape[0])
+            energies = preconditioner.energies(model.vectors, covariance)
+            growth = forces.threshold**2 * preconditioner.lag
+            velocity = jnp.concatenate([velocity, preconditioner.pull + growth * energies])
         unsolved = jnp.where(found.converged, 0, 2)
         return Response(
             covariance=found.solution,
-            velocity=-learning_rate * (forces.drift + 0.5 * force),
+            velocity=velocity,
             residual=found.residual,
             failure=jnp.where(model.converged, unsolved, 1).astype(jnp.int32),
         )
@@ -221,15 +305,15 @@ class CentralEquation(eqx.Module):
         """Return the state at the same point with what was found there."""
         count = state.modes.shape[0]
         eigenvalues = jnp.diagonal(unpack(model.curvature, count))
-        threshold = self.threshold.astype(eigenvalues.dtype)
+        _, threshold = self.rates(state.time, eigenvalues.dtype)
         above = jnp.maximum(eigenvalues[0] - threshold, 0)
         # The turn of the eigenvectors that brings them closest to the earlier ones: Sigma does not
         # depend on it, and it has no derivative where their overlaps are equal.
-        overlaps = lax.stop_gradient(state.modes @ self.metric.apply(modes).T)
+        overlaps = lax.stop_gradient(state.modes @ self.metric_at(state.place).apply(modes).T)
         left, _, right = jnp.linalg.svd(overlaps)
         turn = left @ right
-        return CentralFlowState(
-            params=state.params,
+        return dataclasses.replace(
+            state,
             modes=turn @ modes,
             covariance=pack(turn @ unpack(found.covariance, count) @ turn.T),
             residual=found.residual,
@@ -237,13 +321,53 @@ class CentralEquation(eqx.Module):
             excess_at_start=jnp.where(state.excess_at_start < 0, above, state.excess_at_start),
         )
 
-    def _per_rate(self, direction: Vector, hessian: Callable[[Vector], Vector]) -> Vector:
+    def _per_rate(
+        self,
+        direction: Vector,
+        hessian: Callable[[Vector], Vector],
+        learning_rate: Float[Array, ""],
+    ) -> Vector:
         """Return the velocity per -eta that an averaged gradient causes."""
         velocity = self.metric.inverse(direction)
         if not self.correction:
             return velocity
-        half = 0.5 * self.learning_rate.astype(direction.dtype)
-        return velocity + half * self.metric.inverse(hessian(velocity))
+        return velocity + 0.5 * learning_rate * self.metric.inverse(hessian(velocity))
+
+    def _operator(
+        self,
+        model: CurvatureModel,
+        preconditioner: Preconditioner,
+        learning_rate: Float[Array, ""],
+        threshold: Float[Array, ""],
+    ) -> PackedOperator:
+        """Return B, with what the oscillation does to P."""
+        assert model.vectors is not None
+        moves = preconditioner.descent * model.derivatives
+        feedback = preconditioner.feedback(model.vectors)
+        return (
+            _gram(model.derivatives, moves, learning_rate)
+            + threshold**3 * preconditioner.lag * feedback
+        )
+
+    def _threshold_change(
+        self, time: Float[Array, ""] | None, dtype: DTypeLike
+    ) -> Float[Array, ""]:
+        """Return dS/dt."""
+        assert time is not None
+        return jax.jvp(lambda t: self.rates(t, dtype)[1], (time,), (jnp.ones_like(time),))[1]
+
+
+def _gram(derivatives: Pairs, moves: Pairs, learning_rate: Float[Array, ""]) -> PackedOperator:
+    with jax.default_matmul_precision("highest"):
+        products = derivatives @ moves.T
+    return 0.25 * learning_rate * (products + products.T)
+
+
+def _weighted(modes: Modes | None, diagonal: Vector) -> Packed:
+    """Return U diag U^T, packed."""
+    assert modes is not None
+    with jax.default_matmul_precision("highest"):
+        return pack((modes * diagonal) @ modes.T)
 
 
 def solve_where(needed: Bool[Array, ""], forces: SlowForces) -> Complementarity:

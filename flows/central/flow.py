@@ -14,17 +14,29 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
 
-from ..core.flow import AbstractEquationFlow, AbstractResizableFlow, Integrator, Midpoint
+from ..core.arrays import Vector
+from ..core.flow import (
+    AbstractEquationFlow,
+    AbstractPreconditionedFlow,
+    AbstractResizableFlow,
+    Integrator,
+    Midpoint,
+)
 from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
-from ..core.trees import Params
+from ..core.schedules import is_scheduled
+from ..core.trees import Params, is_traced
 from ..core.validation import boolean, positive, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes, top_eigenpairs
+from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentMethod
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
+from ..optimizers.second_moment import SecondMoment
 from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
-from .observables import DIRECTIONS, PREDICTED, predictions
-from .solver import CentralSolver
+from .observables import DIRECTIONS, PRECONDITIONED, PREDICTED, predictions
+from .place import Place
+from .preconditioning import Preconditioning
+from .solver import ABSOLUTE_TOLERANCE, CentralSolver
 from .state import CentralFlowState, unprojected_state
 
 # The complementarity solver's limit, and what `rank="auto"` may grow to.
@@ -32,18 +44,30 @@ _MOST_MODES = 16
 # Where no rank is given, and what `rank="auto"` grows from; or all that there are.
 _FIRST_MODES = 4
 
+# The share of nu that a step keeps, below which nu is no slow average.
+_SHORT_MEMORY = 0.8
+
 # How much coarser eigenpairs may be where their vectors are not used.
 _VALUES_ONLY = 3
 
 
-def _descent(optimizer: AbstractOptimizer | optax.GradientTransformation) -> AbstractDescent:
+def _descent(
+    optimizer: AbstractOptimizer | optax.GradientTransformation,
+) -> AbstractDescent | AbstractAdaptiveDescent:
     descent = as_descent(optimizer) or as_optimizer(optimizer)
-    if not isinstance(descent, AbstractDescent):
+    if isinstance(descent, AbstractDescent | AbstractAdaptiveDescent):
+        return descent
+    allowed = "optimizer must be GradientDescent, another AbstractDescent, RMSProp or ScalarRMSProp"
+    if isinstance(descent, AbstractSecondMomentMethod):
         raise ValueError(
-            "optimizer must be GradientDescent, or another AbstractDescent: Central Flow "
-            f"models w' = w - eta g(w), a step without memory; got {optimizer!r}."
+            f"{allowed}: Central Flow averages over an oscillation that has settled, and that of "
+            f"{type(descent).__name__} need not, since its momentum makes it burst at the edge of "
+            f"stability; RodFlow and ParityFlow follow it. Got {optimizer!r}."
         )
-    return descent
+    raise ValueError(
+        f"{allowed}: Central Flow models a step along the gradient, without memory of its "
+        f"direction; got {optimizer!r}."
+    )
 
 
 def _rank(value: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
@@ -55,7 +79,26 @@ def _rank(value: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
     return rank
 
 
-class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
+def _check_memory(optimizer: AbstractAdaptiveDescent) -> None:
+    """Warn of an average of squares that is hardly one; refuse none at all."""
+    b2 = optimizer.average.b2
+    if is_traced(b2):
+        return
+    if float(b2) == 0:
+        raise ValueError(
+            "optimizer must average squared gradients over steps, b2 > 0: Central Flow follows the "
+            f"average in time; got {optimizer!r}."
+        )
+    if float(b2) < _SHORT_MEMORY:
+        warnings.warn(
+            f"b2 = {float(b2):g} averages squared gradients over {1 / (1 - float(b2)):.1f} steps "
+            "only. Central Flow takes that average for slow beside an oscillation of period 2: "
+            f"below {_SHORT_MEMORY:g} it is not accurate.",
+            stacklevel=4,
+        )
+
+
+class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPreconditionedFlow):
     """Central Flow: the time-averaged path of gradient descent at the edge of stability.
 
     It models the average w of the iterates, and the covariance Sigma of their oscillation in the
@@ -70,8 +113,17 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
     of size P x P is built; an eigenvalue that overtakes the watched ones is then seen by what its
     eigenvector shares with theirs, and not at all where the loss decouples exactly.
 
+    For `RMSProp` and `ScalarRMSProp` the eigenvalues are those of P^-1 H, with P = sqrt(nu) + eps,
+    and nu is followed beside w, rho = (1 - b2)/b2 (arXiv 2410.24206, sections 4 and 5):
+
+        dw/dt = -eta P^-1 [ g + (1/2) grad_w <H, Sigma> ],
+        dnu/dt = rho ( g^2 + diag(H Sigma H) - nu ).
+
+    At time 0 nu is what the first step divides by.
+
     Attributes:
-        optimizer: The descent that is modelled, such as `GradientDescent(0.1)`.
+        optimizer: The descent that is modelled, such as `GradientDescent(0.1)` or `RMSProp(0.01)`;
+            its learning rate may be a schedule.
         rank: How many eigenvalues to watch, 1 to min(P, 16): all that may reach S. If the smallest
             of them comes within 5% of S, a warning says so. None, the default, is min(P, 4).
             "auto" starts with these and repeats a segment with two more where the smallest comes
@@ -80,7 +132,10 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
         relaxation_time: tau, in steps, above 0: how fast an eigenvalue above S returns to it. It
             does not change the solution, only how stiff the equation is.
         correction: Add the backward-error term of gradient flow (arXiv 2009.11162) to the centre:
-            dw/dt = -eta (1 + (eta/2) H) [ g + (1/2) grad <H, Sigma> ].
+            dw/dt = -eta (1 + (eta/2) H) [ g + (1/2) grad <H, Sigma> ]. Not for adaptive methods.
+        alternation: Correct for the part of RMSProp's nu that alternates with the iterates, which
+            is ours: without it the flow's error does not vanish with eta, but is of the order of
+            1 - b2. Only for `RMSProp`; `ScalarRMSProp` does not need it.
         directions: True if the observables shall hold the eigenvectors of Sigma.
 
     Raises:
@@ -99,7 +154,7 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
         1
     """
 
-    optimizer: AbstractDescent = eqx.field(converter=_descent)
+    optimizer: AbstractDescent | AbstractAdaptiveDescent = eqx.field(converter=_descent)
     rank: int | Literal["auto"] | None = eqx.field(static=True, default=None, converter=_rank)
     relaxation_time: Float[Array, ""] = eqx.field(
         default=0.25, converter=partial(positive, "relaxation_time")
@@ -110,34 +165,53 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
     directions: bool = eqx.field(
         static=True, default=False, converter=partial(boolean, "directions")
     )
+    alternation: bool = eqx.field(
+        static=True, default=False, converter=partial(boolean, "alternation"), kw_only=True
+    )
 
     midpoint: ClassVar[Midpoint] = "three_point"
     time_unit: ClassVar[str] = STEPS
     structural_fields: ClassVar[tuple[str, ...]] = ("rank", "correction")
     failures: ClassVar[tuple[str, ...]] = FAILURES
 
+    def __check_init__(self) -> None:
+        if isinstance(self.optimizer, AbstractAdaptiveDescent):
+            if self.correction:
+                raise ValueError(
+                    "correction must be False for an adaptive method, whose backward error has "
+                    "other terms; got True."
+                )
+            _check_memory(self.optimizer)
+        if self.alternation and self._moving is None:
+            raise ValueError(
+                f"alternation must be False for {type(self.optimizer).__name__}: it corrects for "
+                "an average of squares of each parameter; got True."
+            )
+
     @property
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of the observables."""
-        return {**PREDICTED, **DIRECTIONS} if self.directions else PREDICTED
+        predicted = PREDICTED if self._average is None else {**PREDICTED, **PRECONDITIONED}
+        return {**predicted, **DIRECTIONS} if self.directions else predicted
 
     @property
     def equation(self) -> CentralEquation:
         """The right-hand side."""
+        average = self._average
         return CentralEquation(
-            learning_rate=self.optimizer.learning_rate,
-            threshold=self.optimizer.critical_sharpness,
+            optimizer=self.optimizer,
             relaxation_time=self.relaxation_time,
             correction=self.correction,
+            preconditioning=None if average is None else Preconditioning(average, self.alternation),
         )
 
     def init(self, potential: Potential, params: Params) -> CentralFlowState:
         """Return the state at `params`, with random modes: `project` finds the eigenvectors.
 
         Raises:
-            ValueError: If a `rank` was given that is above the number of parameters.
+            ValueError: If a `rank` was given that is above the number of parameters, or the
+                optimizer's `initial_nu` is not like its second moment.
         """
-        del potential
         flat, _ = ravel_pytree(params)
         count = self.rank if isinstance(self.rank, int) else min(_FIRST_MODES, flat.size)
         if count > flat.size:
@@ -145,7 +219,14 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
                 f"rank must be at most the number of parameters, {flat.size}; got {count}."
             )
         modes = random_modes(count, flat.size, flat.dtype)
-        return unprojected_state(params, modes, -jnp.ones((), flat.dtype))
+        second_moment, counted = None, is_scheduled(self.optimizer)
+        if isinstance(self.optimizer, AbstractAdaptiveDescent):
+            first, average = self.optimizer.init(params), self.optimizer.average
+            second_moment = average.after(first.second_moment, jax.grad(potential)(params))
+            counted = first.count is not None
+        time = jnp.zeros((), flat.dtype) if counted else None
+        place = Place(params, second_moment, time)
+        return unprojected_state(place, modes, -jnp.ones((), flat.dtype))
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: CentralFlowState, args: Potential
@@ -155,11 +236,12 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
         An adaptive solver then tries a shorter step, from where the last eigenvectors are closer.
         """
         del t
-        equation = self.equation
-        model, _ = equation.curvature_model(args, state.params, state.modes)
-        found = equation.respond(jax.linearize(jax.grad(args), state.params), model)
-        _, unravel = ravel_pytree(state.params)
-        velocity = unravel(jnp.where(found.solved, found.velocity, jnp.nan))
+        equation, place = self.equation, state.place
+        model, _ = equation.curvature_model(args, place, state.modes)
+        found = equation.respond(jax.linearize(jax.grad(args), place.params), model, place)
+        _, unravel = place.flat()
+        passing = None if place.time is None else jnp.ones_like(place.time)
+        velocity = unravel(jnp.where(found.solved, found.velocity, jnp.nan), passing)
         excess = jnp.maximum(state.excess_at_start, 0)
         return state.rates(velocity, -excess / self.relaxation_time.astype(excess.dtype))
 
@@ -171,9 +253,9 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
         Returns:
             The state, and 0, or i where `failures[i - 1]` happened.
         """
-        equation = self.equation
-        model, modes = equation.curvature_model(potential, state.params, state.modes)
-        found = equation.respond(jax.linearize(jax.grad(potential), state.params), model)
+        equation, place = self.equation, state.place
+        model, modes = equation.curvature_model(potential, place, state.modes)
+        found = equation.respond(jax.linearize(jax.grad(potential), place.params), model, place)
         return equation.renewed(state, model, modes, found), found.failure
 
     def review(self, start: CentralFlowState, end: CentralFlowState) -> CentralFlowState | None:
@@ -191,14 +273,15 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
             wanted = 2 * watched if watched_margin > 1 + MARGIN else watched + 2
             more = random_modes(min(wanted, most), size, end.modes.dtype)
             modes = jnp.concatenate([start.modes, more[watched:]])
-            return unprojected_state(start.params, modes, start.excess_at_start)
+            return unprojected_state(start.place, modes, start.excess_at_start)
         if start is end:
             # The warning follows at the end of the segment, once.
             return None
         warnings.warn(
             f"the smallest of the {watched} eigenvalues that CentralFlow watches came within "
-            f"{MARGIN:.0%} of 2/eta (it reached {watched_margin:.3f} of it): eigenvalues that are "
-            f'not watched may become critical too. Give a larger rank, or rank="auto".',
+            f"{MARGIN:.0%} of the critical sharpness (it reached {watched_margin:.3f} of it): "
+            "eigenvalues that are not watched may become critical too. Give a larger rank, or "
+            'rank="auto".',
             stacklevel=2,
         )
         return None
@@ -209,30 +292,58 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow):
 
     def observables(self, state: CentralFlowState, potential: Potential) -> dict[str, Array]:
         """Return what the flow predicts of the optimizer, and how well it was solved."""
-        dtype, count = state.modes.dtype, state.modes.shape[0]
+        equation, dtype, count = self.equation, state.modes.dtype, state.modes.shape[0]
         loss, gradient = jax.value_and_grad(potential)(state.params)
+        metric = equation.metric_at(state.place)
         pairs = top_eigenpairs(
             potential,
             state.params,
             count,
             start=state.modes,
+            metric=metric,
             tolerance=_VALUES_ONLY * modes_tolerance(dtype),
         )
-        return predictions(
+        learning_rate, threshold = equation.rates(state.time, dtype)
+        observed = predictions(
             state,
             loss,
             ravel_pytree(gradient)[0],
             pairs.values,
-            self.equation.threshold.astype(dtype),
+            threshold,
+            metric,
             width=min(_MOST_MODES, state.modes.shape[1]) if self.rank == "auto" else count,
             directions=self.directions,
         )
+        diagonal = self.preconditioner(state, potential)
+        if diagonal is not None:
+            observed["effective_learning_rate"] = learning_rate / jnp.mean(diagonal)
+        return observed
+
+    def preconditioner(self, state: CentralFlowState, potential: Potential) -> Vector | None:
+        """Return the diagonal of P, (P,), for an adaptive method."""
+        del potential
+        moving = self.equation.preconditioning
+        return None if moving is None else moving.diagonal(state.place)
 
     def integrator(self, dtype: DTypeLike) -> Integrator:
         """Return the solver made for this flow, at 1e-6 relative in float64, 1e-3 in float32."""
         tolerance = 1e-6 if jnp.finfo(dtype).bits > 32 else 1e-3
         solver = CentralSolver(self.equation)
         controller = diffrax.PIDController(
-            rtol=tolerance, atol=1e-2 * tolerance, dtmax=0.999 * solver.longest_step.astype(dtype)
+            rtol=tolerance,
+            atol=ABSOLUTE_TOLERANCE * tolerance,
+            dtmax=0.999 * solver.longest_step.astype(dtype),
         )
         return Integrator(solver, controller)
+
+    @property
+    def _average(self) -> SecondMoment | None:
+        """The conventions of nu, for an adaptive method."""
+        optimizer = self.optimizer
+        return optimizer.average if isinstance(optimizer, AbstractAdaptiveDescent) else None
+
+    @property
+    def _moving(self) -> SecondMoment | None:
+        """The same where each parameter has a nu of its own."""
+        average = self._average
+        return None if average is None or average.shared else average

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..core.trees import Params
+from .place import Place
 from .state import CentralFlowState
 
 
@@ -26,14 +26,14 @@ def cubic_move(s: Array, chord: Array, k0: Array, k1: Array) -> Array:
 
 
 class CentralInterpolation(diffrax.AbstractLocalInterpolation):
-    """Cubic (Hermite) in the parameters, linear in the rest of the state.
+    """Cubic (Hermite) in the parameters and nu, linear in the rest of the state.
 
     Attributes:
         t0: Where the step starts.
         t1: Where it ends.
         y0: The state at its start.
         y1: At its end.
-        k0: Velocity of the parameters at its start, times its length.
+        k0: Velocity of these at its start, times its length.
         k1: At its end.
     """
 
@@ -41,8 +41,8 @@ class CentralInterpolation(diffrax.AbstractLocalInterpolation):
     t1: Any
     y0: CentralFlowState
     y1: CentralFlowState
-    k0: Params
-    k1: Params
+    k0: Place
+    k1: Place
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> CentralFlowState:
         """Return the state at `t0`, or how much it changes from there to `t1`."""
@@ -57,5 +57,7 @@ class CentralInterpolation(diffrax.AbstractLocalInterpolation):
         def cubic(y0: Array, y1: Array, k0: Array, k1: Array) -> Array:
             return y0 + cubic_move(passed.astype(y0.dtype), y1 - y0, k0, k1)
 
-        params = jax.tree.map(cubic, self.y0.params, self.y1.params, self.k0, self.k1)
-        return dataclasses.replace(jax.tree.map(linear, self.y0, self.y1), params=params)
+        straight = jax.tree.map(linear, self.y0, self.y1)
+        ends = (dataclasses.replace(y.place, time=None) for y in (self.y0, self.y1))
+        place = jax.tree.map(cubic, *ends, self.k0, self.k1)
+        return straight.at(dataclasses.replace(place, time=straight.time))

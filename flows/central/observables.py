@@ -1,10 +1,12 @@
 """What Central Flow predicts of the optimizer, and how well it was solved."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core.arrays import Vector
 from ..core.variables import GRADIENT, LOSS, NONE, PARAMETER, SHARPNESS, Variable
+from ..curvature.metric import AbstractMetric, IdentityMetric
 from ..linear_algebra.packed_symmetric import unpack
 from .state import CentralFlowState
 
@@ -20,12 +22,20 @@ PREDICTED = {
         f"{PARAMETER}^2", "variances of the oscillation: eigenvalues of Sigma", ("watched_mode",)
     ),
     "watched_eigenvalues": Variable(
-        SHARPNESS, "top eigenvalues of the Hessian at the centre", ("watched_mode",)
+        SHARPNESS,
+        "top eigenvalues of P^-1 H at the centre; P is 1 without a preconditioner",
+        ("watched_mode",),
     ),
     "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
     "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
     "constraint_violation": Variable(
-        SHARPNESS, "how far lambda_1 is above the critical sharpness at the centre, or 0"
+        SHARPNESS, "how far the first of these is above the critical sharpness, or 0"
+    ),
+}
+PRECONDITIONED = {
+    "effective_learning_rate": Variable(
+        f"{PARAMETER}^2 / loss",
+        "harmonic mean over the parameters of the learning rates eta / P at the centre",
     ),
 }
 DIRECTIONS = {
@@ -41,15 +51,16 @@ def predictions(
     gradient: Vector,
     eigenvalues: Float[Array, " mode"],
     threshold: Float[Array, ""],
+    metric: AbstractMetric,
     *,
     width: int,
     directions: bool,
 ) -> dict[str, Array]:
     """Return the observables of Central Flow.
 
-    The oscillation is in directions whose curvature is the threshold S, so that it adds
-    <H, Sigma> / 2 = S tr(Sigma) / 2 to the average of the loss and tr(H Sigma H) = S^2 tr(Sigma) to
-    that of the squared gradient norm.
+    The oscillation is in directions where P^-1 H has the eigenvalue S, the threshold, so that it
+    adds <H, Sigma> / 2 = S tr(X) / 2 to the average of the loss and tr(H Sigma H), which is
+    S^2 tr(P U^T X U P), to that of the squared gradient norm.
 
     Args:
         state: The flow's state.
@@ -57,26 +68,33 @@ def predictions(
         gradient: g there, (P,).
         eigenvalues: The watched eigenvalues there, (k,).
         threshold: S, the optimizer's critical sharpness.
+        metric: P.
         width: How many modes the arrays have room for, at least those that are watched; variances
             and directions beyond are zero, eigenvalues not a number.
         directions: True to return the eigenvectors of Sigma.
     """
-    count = state.modes.shape[0]
-    values, rotation = jnp.linalg.eigh(unpack(state.covariance, count))
+    modes, count = state.modes, state.modes.shape[0]
+    covariance = unpack(state.covariance, count)
+    # Eigenvectors of U^T X U, from those of L^T X L with U U^T = L L^T, which is 1 for P = 1.
+    lower = jnp.eye(count, dtype=modes.dtype)
+    if not isinstance(metric, IdentityMetric):
+        lower = jnp.linalg.cholesky(modes @ modes.T)
+    values, rotation = jnp.linalg.eigh(lower.T @ covariance @ lower)
     variances = jnp.maximum(values[::-1], 0)
-    trace = jnp.sum(variances)
+    forced = metric.apply(modes)
     missing = width - count
     observed = {
-        "predicted_loss": loss + 0.5 * threshold * trace,
-        "predicted_squared_gradient_norm": jnp.sum(gradient**2) + threshold**2 * trace,
+        "predicted_loss": loss + 0.5 * threshold * jnp.trace(covariance),
+        "predicted_squared_gradient_norm": jnp.sum(gradient**2)
+        + threshold**2 * jnp.sum(covariance * (forced @ forced.T)),
         "variances": jnp.pad(variances, (0, missing)),
         "watched_eigenvalues": jnp.pad(eigenvalues, (0, missing), constant_values=jnp.nan),
-        "critical_rank": jnp.sum(variances > _NEGLIGIBLE * variances[0]).astype(trace.dtype),
+        "critical_rank": jnp.sum(variances > _NEGLIGIBLE * variances[0]).astype(loss.dtype),
         "sdcp_residual": state.residual,
         "constraint_violation": jnp.maximum(eigenvalues[0] - threshold, 0),
     }
     if directions:
-        found = rotation[:, ::-1].T @ state.modes
+        found = rotation[:, ::-1].T @ jax.scipy.linalg.solve_triangular(lower, modes, lower=True)
         found = found / jnp.linalg.norm(found, axis=1, keepdims=True)
         observed["directions"] = jnp.pad(found, ((0, missing), (0, 0)))
     return observed

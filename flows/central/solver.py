@@ -28,19 +28,23 @@ from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
-from ..core.trees import Params
+from ..core.schedules import is_scheduled
 from ..core.validation import positive
 from ..linear_algebra.packed_symmetric import modes_of, pack, unpack
 from ..solvers.chebyshev import chebyshev_error, chebyshev_step, check_stages, stages_for
 from ..solvers.projection import AbstractFlowSolver
 from .equation import FAILURES, CentralEquation, solve_where
 from .interpolation import CentralInterpolation, cubic_move
+from .place import Place
 from .state import CentralFlowState, CurvatureModel, Packed, Response, SlowForces
 
 # How much faster than estimated a perturbation may decay.
 _SAFETY = 1.2
 
 _SHORTEST = 1e-4
+
+# The absolute tolerance that suits the flow, relative to the relative one.
+ABSOLUTE_TOLERANCE = 1e-2
 
 # How far above the threshold, relative to it, an interpolation may lead.
 _OVERSHOOT = 2e-4
@@ -124,9 +128,19 @@ class CentralSolver(AbstractFlowSolver):
 
     @property
     def _free_radius(self) -> Float[Array, ""]:
-        """Bound on the rates of decay where no eigenvalue is near the threshold."""
-        rate = self.equation.learning_rate * self.equation.threshold
-        rate = rate.astype(self.equation.relaxation_time.dtype)
+        """Bound on the rates of decay where no eigenvalue is near the threshold.
+
+        A threshold times the learning rate does not change with time.
+        """
+        dtype = self.equation.relaxation_time.dtype
+        zero = jnp.zeros((), dtype)
+        learning_rate, threshold = self.equation.rates(zero, dtype)
+        rate = learning_rate * threshold
+        if is_scheduled(self.equation.optimizer):
+            # Where the rate is zero, the product is not what it is elsewhere.
+            rate = jnp.maximum(rate, 2)
+        if self.equation.preconditioning is not None:
+            rate = rate + self.equation.preconditioning.lag.astype(dtype)
         return _SAFETY * (rate + 0.5 * rate**2 if self.equation.correction else rate)
 
     @property
@@ -151,8 +165,8 @@ class CentralSolver(AbstractFlowSolver):
         equation = self.equation
         # What is above the threshold here may decay from here.
         y0 = dataclasses.replace(y0, excess_at_start=jnp.full_like(y0.excess_at_start, -1))
-        model, modes = equation.curvature_model(potential, y0.params, y0.modes)
-        found = equation.respond(jax.linearize(jax.grad(potential), y0.params), model)
+        model, modes = equation.curvature_model(potential, y0.place, y0.modes)
+        found = equation.respond(jax.linearize(jax.grad(potential), y0.params), model, y0.place)
         spent = model.cost + Cost(gradients=1, hvps=int(equation.correction))
         state = CentralSolverState(model, found.velocity, spent, found.failure)
         return equation.renewed(y0, model, modes, found), state
@@ -171,7 +185,7 @@ class CentralSolver(AbstractFlowSolver):
         """Take one step; it is rejected where the model was not good enough for it."""
         del terms, made_jump
         equation, model, f0 = self.equation, solver_state.model, solver_state.slope
-        start, unravel = ravel_pytree(y0.params)
+        start, unravel = y0.place.flat()
         t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
         step = t1 - t0
 
@@ -180,19 +194,22 @@ class CentralSolver(AbstractFlowSolver):
         wanted = stages_for(step, radius)
         stages = jnp.clip(wanted, 2, self.most_stages).astype(jnp.int32)
 
-        def field(t: Array, w: Vector) -> Vector:
-            del t
-            here = jax.linearize(jax.grad(args), unravel(w))
-            return equation.respond(here, model, w - start).velocity
+        def field(passed: Array, z: Vector) -> Vector:
+            place = unravel(z, y0.place.after(passed))
+            here = jax.linearize(jax.grad(args), place.params)
+            return equation.respond(here, model, place, z - start).velocity
 
-        end = chebyshev_step(field, t0, step, start, f0, stages, self.most_stages)
+        zero = jnp.zeros_like(step)
+        end = chebyshev_step(field, zero, step, start, f0, stages, self.most_stages)
+        time = y0.place.after(step)
 
         # Evaluate the model at the end, and move back to the threshold what is above it.
-        renewed, modes = equation.curvature_model(args, unravel(end), y0.modes)
+        reached = unravel(end, time)
+        renewed, modes = equation.curvature_model(args, reached, y0.modes)
         decay = jnp.exp(-step / equation.relaxation_time.astype(step.dtype))
         excess = jnp.maximum(y0.excess_at_start, 0) * decay
-        bound = equation.threshold.astype(end.dtype) + excess
-        returned, last, found = self._back_to(bound, args, end, unravel, renewed)
+        bound = equation.rates(time, end.dtype)[1] + excess
+        returned, last, found = self._back_to(bound, args, end, reached, renewed)
 
         # Reject what the model was not good enough for: a step that started too far from the
         # threshold to have the third derivatives is one.
@@ -204,12 +221,12 @@ class CentralSolver(AbstractFlowSolver):
         error = chebyshev_error(step, start, end, f0, found.velocity)
         error = jnp.where(rejected, jnp.inf, jnp.abs(error) + jnp.abs(last - end))
         error = jnp.where(hopeless, 0, error)
+        error = _relative_to_second_moment(error, y0)
 
         # The state at the end; that of the start where the step is rejected, since what could not
         # be evaluated is not a number, with which no step is accepted.
-        y1 = dataclasses.replace(y0, excess_at_start=excess)
-        y1 = equation.renewed(y1, renewed, modes, found)
-        y1 = dataclasses.replace(y1, params=unravel(last))
+        y1 = dataclasses.replace(y0.at(reached), excess_at_start=excess)
+        y1 = equation.renewed(y1, renewed, modes, found).at(unravel(last, time))
         y1 = jax.tree.map(lambda before, after: jnp.where(rejected, before, after), y0, y1)
         spent = Cost(gradients=stages, hvps=stages if equation.correction else 0)
         # Read only where the step size is constant: an adaptive controller discards the state of a
@@ -221,11 +238,11 @@ class CentralSolver(AbstractFlowSolver):
             cost=solver_state.cost + renewed.cost + spent,
             failure=jnp.where(rejected, failure, 0).astype(jnp.int32),
         )
-        ends = start, ravel_pytree(y1.params)[0]
         last_slope = jnp.where(rejected, f0, found.velocity)
-        k0, k1 = _slopes(ends, step * f0, step * last_slope, model, bound)
-        dense_info = {"y0": y0, "y1": y1, "k0": unravel(k0), "k1": unravel(k1)}
-        y_error = y0.rates(unravel(error), jnp.zeros_like(excess))
+        k0, k1 = self._slopes((y0, y1), step * f0, step * last_slope, model, bound)
+        dense_info = {"y0": y0, "y1": y1, "k0": unravel(k0, None), "k1": unravel(k1, None)}
+        still = None if time is None else jnp.zeros_like(time)
+        y_error = y0.rates(unravel(error, still), jnp.zeros_like(excess))
         result = choose(rejected, RESULTS.nonlinear_divergence, RESULTS.successful)
         return y1, y_error, dense_info, state, result
 
@@ -240,10 +257,17 @@ class CentralSolver(AbstractFlowSolver):
         bound: Float[Array, ""],
         potential: Potential,
         end: Vector,
-        unravel: Callable[[Vector], Params],
+        reached: Place,
         model: CurvatureModel,
     ) -> tuple[CurvatureModel, Vector, Response]:
         """Move to where no eigenvalue is above `bound`, to first order, by the shortest way.
+
+        Args:
+            bound: The eigenvalue.
+            potential: The loss.
+            end: Where a step led, as a vector.
+            reached: The same as a place.
+            model: The curvature there.
 
         Returns:
             The model there, the point, and how the flow moves there.
@@ -251,61 +275,85 @@ class CentralSolver(AbstractFlowSolver):
         equation = self.equation
         identity = pack(jnp.eye(modes_of(model.curvature.size), dtype=bound.dtype))
         above = model.highest > bound
-        nothing = jnp.zeros_like(end)
+        metric = equation.metric_at(reached)
+        _, unravel = reached.flat()
 
-        def shortest() -> SlowForces:
+        def forces(point: Vector, here: CurvatureModel) -> SlowForces:
+            place = unravel(point, reached.time)
+            linearised = jax.linearize(jax.grad(potential), place.params)
+            return equation.slow_forces(linearised, here, place)
+
+        def shortest(point: Vector, here: CurvatureModel) -> SlowForces:
             """Return the problem whose solution X makes the move -P^-1 sum_ij X_ij dH_ij."""
             with jax.default_matmul_precision("highest"):
-                operator = model.derivatives @ equation.metric.inverse(model.derivatives).T
-            return SlowForces(nothing, bound * identity - model.curvature, operator)
+                operator = model.derivatives @ metric.inverse(model.derivatives).T
+            shapes = jax.eval_shape(forces, point, here)
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            linear = bound * identity - model.curvature
+            return dataclasses.replace(nothing, linear=linear, operator=operator)
 
         def half(
             carry: tuple[Vector, Packed, Response], moving: Bool[Array, ""]
         ) -> tuple[tuple[Vector, Packed, Response], None]:
             point, curvature, _ = carry
             here = model.at(curvature)
-
-            def forces() -> SlowForces:
-                return equation.slow_forces(
-                    jax.linearize(jax.grad(potential), unravel(point)), here
-                )
-
             needed = model.near & (above | ~moving)
-            problem = lax.cond(moving, shortest, forces)
+            problem = lax.cond(moving, shortest, forces, point, here)
             solved = solve_where(needed, problem)
-            push = equation.metric.inverse(solved.solution @ model.derivatives)
+            push = metric.inverse(solved.solution @ model.derivatives)
             moves = moving & needed
             valid = solved.converged & (jnp.max(jnp.abs(push)) < jnp.inf)
-            point = jnp.where(moves, jnp.where(valid, point - push, jnp.nan), point)
+            # What follows the params in a place stays.
+            moved = point - jnp.pad(push, (0, point.size - push.size))
+            point = jnp.where(moves, jnp.where(valid, moved, jnp.nan), point)
             curvature = jnp.where(moves, bound * identity - solved.slack, curvature)
             return (point, curvature, equation.response(problem, here, solved)), None
 
         # The two problems, one after the other in a loop: one copy of the solver to compile.
-        start = Response(0 * identity, nothing, bound, jnp.zeros((), jnp.int32))
+        nothing, no_failure = jnp.zeros_like(end), jnp.zeros((), jnp.int32)
+        start = Response(0 * identity, nothing, bound, no_failure)
         (point, curvature, found), _ = lax.scan(
             half, (end, model.curvature, start), jnp.asarray([True, False])
         )
         return model.at(curvature), point, found
 
+    def _slopes(
+        self,
+        ends: tuple[CentralFlowState, CentralFlowState],
+        k0: Vector,
+        k1: Vector,
+        model: CurvatureModel,
+        bound: Float[Array, ""],
+    ) -> tuple[Vector, Vector]:
+        """Return slopes for the interpolation between two ends; the chord's if a cubic is too high.
 
-def _slopes(
-    ends: tuple[Vector, Vector],
-    k0: Vector,
-    k1: Vector,
-    model: CurvatureModel,
-    bound: Float[Array, ""],
-) -> tuple[Vector, Vector]:
-    """Return slopes for the interpolation between two ends; the chord's where a cubic is too high.
+        Where an eigenvalue reaches the threshold within a step, the path has a kink there. A cubic
+        with the slopes before and after it leads above the threshold; a straight line does not.
+        """
+        start, unravel = ends[0].place.flat()
+        chord = ends[1].place.flat()[0] - start
 
-    Where an eigenvalue reaches the threshold within a step, the path has a kink there. A cubic with
-    the slopes before and after it leads above the threshold; a straight line does not.
+        def highest(s: Array) -> Float[Array, ""]:
+            move = cubic_move(s, chord, k0, k1)
+            weight = self.equation.weight(model, unravel(start + move, ends[0].time))
+            excess = model.curvature_after(move) - bound * weight
+            return jnp.linalg.eigvalsh(unpack(excess, modes_of(excess.size)))[-1]
+
+        inside = jnp.asarray([0.25, 0.5, 0.75], chord.dtype)
+        straight = jnp.max(lax.map(highest, inside)) > _OVERSHOOT * bound
+        return jnp.where(straight, chord, k0), jnp.where(straight, chord, k1)
+
+
+def _relative_to_second_moment(error: Vector, state: CentralFlowState) -> Vector:
+    """Return an error, in params and nu, that a controller measures relative to nu.
+
+    Entries of nu differ by many orders of magnitude, and P is their root. With an absolute
+    tolerance of 1% of the relative one, as that of the flow's own controller is, an error of nu
+    counts as if there were a relative one only.
     """
-    chord = ends[1] - ends[0]
-
-    def highest(s: Array) -> Float[Array, ""]:
-        curvature = model.curvature_after(cubic_move(s, chord, k0, k1))
-        return jnp.linalg.eigvalsh(unpack(curvature, modes_of(curvature.size)))[-1]
-
-    inside = jnp.asarray([0.25, 0.5, 0.75], chord.dtype)
-    straight = jnp.max(lax.map(highest, inside)) > (1 + _OVERSHOOT) * bound
-    return jnp.where(straight, chord, k0), jnp.where(straight, chord, k1)
+    if state.second_moment is None:
+        return error
+    size = ravel_pytree(state.params)[0].size
+    nu = ravel_pytree(state.second_moment)[0]
+    factor = 1 + jnp.where(nu > 0, ABSOLUTE_TOLERANCE / jnp.where(nu > 0, nu, 1), 0)
+    return jnp.concatenate([error[:size], error[size:] * factor])

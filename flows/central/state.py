@@ -11,6 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
 from ..core.trees import Params
+from ..optimizers.second_moment import Average
+from .place import Place
+from .preconditioning import Preconditioner
 
 Pairs: TypeAlias = Float[Array, "pair parameter"]
 Packed: TypeAlias = Float[Array, " pair"]
@@ -20,13 +23,14 @@ PackedOperator: TypeAlias = Float[Array, "pair pair"]
 class CentralFlowState(eqx.Module):
     """State of Central Flow.
 
-    All but `params` and `excess_at_start` belong to the last projection; between the steps of a
+    Modes, covariance, residual and margin belong to the last projection; between the steps of a
     solver they are interpolated.
 
     Attributes:
         params: The centre w(t).
-        modes: Basis of the top eigenvectors of the Hessian, orthonormal rows (k, P), turned so
-            that it changes as little as possible from one step to the next.
+        modes: Basis of the top eigenvectors of P^-1 H, rows (k, P) with U P U^T = 1, turned so
+            that it changes as little as possible from one step to the next. P is the
+            preconditioner of an adaptive method, and 1 for gradient descent.
         covariance: X of the oscillation's covariance Sigma = U^T X U in the basis of the modes,
             packed as in `packed_symmetric`.
         residual: Residual of the complementarity problem, relative to |A|.
@@ -42,20 +46,42 @@ class CentralFlowState(eqx.Module):
     residual: Float[Array, ""]
     watched_margin: Float[Array, ""]
     excess_at_start: Float[Array, ""]
+    second_moment: Average | None = None
+    time: Float[Array, ""] | None = None
 
-    def rates(self, velocity: Params, excess_at_start: Float[Array, ""]) -> "CentralFlowState":
-        """Return a rate of change of the state in which only these two change."""
+    @property
+    def place(self) -> Place:
+        """Where the flow is."""
+        return Place(self.params, self.second_moment, self.time)
+
+    def at(self, place: Place) -> "CentralFlowState":
+        """Return the state at another place, or with rates of change in place of it."""
+        return dataclasses.replace(
+            self, params=place.params, second_moment=place.second_moment, time=place.time
+        )
+
+    def rates(self, velocity: Place, excess_at_start: Float[Array, ""]) -> "CentralFlowState":
+        """Return a rate of change of the state in which only these change."""
         still = jax.tree.map(jnp.zeros_like, self)
-        return dataclasses.replace(still, params=velocity, excess_at_start=excess_at_start)
+        return dataclasses.replace(still.at(velocity), excess_at_start=excess_at_start)
 
 
 def unprojected_state(
-    params: Params, modes: Modes, excess_at_start: Float[Array, ""]
+    place: Place, modes: Modes, excess_at_start: Float[Array, ""]
 ) -> CentralFlowState:
     """Return a state before its first projection: its modes are a guess, its covariance is 0."""
     count, zero = modes.shape[0], jnp.zeros((), modes.dtype)
     covariance = jnp.zeros(count * (count + 1) // 2, modes.dtype)
-    return CentralFlowState(params, modes, covariance, zero, zero, excess_at_start)
+    return CentralFlowState(
+        place.params,
+        modes,
+        covariance,
+        zero,
+        zero,
+        excess_at_start,
+        place.second_moment,
+        place.time,
+    )
 
 
 class CurvatureModel(eqx.Module):
@@ -68,8 +94,10 @@ class CurvatureModel(eqx.Module):
         curvature: u_i^T H u_j there, (n,).
         derivatives: dH_ij = grad_w (u_i^T H u_j) there, (n, P); zero where not near.
         responses: How the flow moves per -eta X_ij / 2, (n, P): P^-1 dH_ij, with the flow's
-            `correction` (1 + (eta/2) P^-1 H) P^-1 dH_ij. None where that is dH_ij itself.
-        operator: B of the complementarity problem, packed, (n, n).
+            `correction` (1 + (eta/2) P^-1 H) P^-1 dH_ij. None where that is dH_ij itself, or
+            changes with an adaptive method's P.
+        operator: B of the complementarity problem, packed, (n, n); None where it changes with P.
+        vectors: u_i as rows, (k, P), where P changes; otherwise None.
         near: True if an eigenvalue is near the threshold.
         converged: True if the modes are eigenvectors to tolerance, or not needed.
         cost: What it took.
@@ -78,7 +106,8 @@ class CurvatureModel(eqx.Module):
     curvature: Packed
     derivatives: Pairs
     responses: Pairs | None
-    operator: PackedOperator
+    operator: PackedOperator | None
+    vectors: Modes | None
     near: Bool[Array, ""]
     converged: Bool[Array, ""]
     cost: Cost
@@ -93,23 +122,35 @@ class CurvatureModel(eqx.Module):
         return dataclasses.replace(self, curvature=curvature)
 
     def curvature_after(self, move: Vector | None) -> Packed:
-        """Return u_i^T H u_j after a move from the point, to first order."""
-        return self.curvature if move is None else self.curvature + self.derivatives @ move
+        """Return u_i^T H u_j after a move from the point, to first order.
+
+        Args:
+            move: Of the params, and of what follows them in a place, which does not matter.
+        """
+        if move is None:
+            return self.curvature
+        return self.curvature + self.derivatives @ move[: self.derivatives.shape[1]]
 
 
 class SlowForces(eqx.Module):
     """What decides how Central Flow moves at a point: its complementarity problem, and the drift.
 
     Attributes:
+        learning_rate: eta.
+        threshold: S.
         drift: The velocity per -eta without oscillation, (P,): P^-1 g, with the flow's
             `correction` (1 + (eta/2) P^-1 H) P^-1 g.
         linear: A of the complementarity problem, packed.
         operator: B of it, packed.
+        preconditioner: P of an adaptive method; otherwise None.
     """
 
+    learning_rate: Float[Array, ""]
+    threshold: Float[Array, ""]
     drift: Vector
     linear: Packed
     operator: PackedOperator
+    preconditioner: Preconditioner | None
 
 
 class Response(eqx.Module):
@@ -117,7 +158,7 @@ class Response(eqx.Module):
 
     Attributes:
         covariance: X, packed, with Sigma = U^T X U.
-        velocity: dw/dt, (P,).
+        velocity: dw/dt, followed by dnu/dt for an adaptive method, as a vector.
         residual: Residual of the complementarity problem, relative to |A|.
         failure: Which of `equation.FAILURES` happened, from 1; 0 for none.
     """
