@@ -11,6 +11,7 @@ For r = 1 this is the flow of arXiv 2602.01480 (2605.06821 with momentum): F(c) 
 (1/2)(Fbar Fbar^T + D D^T) = (1/4)(F_+ F_+^T + F_- F_-^T).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree, Real
 
 from ..core.compilation import traced_once
@@ -27,10 +29,15 @@ from ..core.potential import Potential
 from ..core.trees import all_finite
 from ..linear_algebra.low_rank_sums import inner_products
 from ..linear_algebra.symmetric import positive_part
-from ..optimizers.phase_space import Point, increments
-from .state import DenseRodState, LowRankRodState, Rods, RodState, flat_centre
+from ..optimizers.adaptive import AbstractSecondMomentMethod
+from ..optimizers.phase_space import Point, increments, increments_in_time
+from .averages import MIDDLE, AdaptiveMap, Surroundings, averaged
+from .state import DenseRodState, Rods, RodState, flat_centre, flat_place, low_rank_state
 
 Rank = int | Literal["auto"]
+
+Increment = Callable[[Point, Float[Array, ""] | None], Point]
+"""F(z, t), with None for the time where nothing depends on it."""
 
 # What `rank="auto"` may keep.
 MOST_RODS = 8
@@ -44,7 +51,8 @@ class RodSlope(eqx.Module):
     """How Rod Flow moves at a state, before that is written in one of the state's two forms.
 
     Attributes:
-        velocity: dc/dt, (n,).
+        velocity: dc/dt, (n,), followed by dnu/dt for an adaptive method, and by 1 for the time
+            where the state holds it.
         mean: Fbar, (n,).
         spreads: D_i as rows, (r, n).
         stretch: The largest |D_i| / |d_i| of the rods that matter: eta times a curvature.
@@ -73,11 +81,13 @@ class RodEquation(eqx.Module):
         optimizer: The map that is averaged.
         rank: How many rods there are, or "auto" for as many as carry `share` of trace(Sigma).
         share: The share that they carry, at least 0 and below 1.
+        alternation: True if nu of an adaptive method differs at the ends of a rod.
     """
 
     optimizer: AbstractOptimizer
     rank: Rank = eqx.field(static=True)
     share: Float[Array, ""]
+    alternation: bool = eqx.field(static=True, default=False)
 
     failures: ClassVar[tuple[str, ...]] = (
         "the directional derivative DF . F of the optimizer's map at the rods is not finite though "
@@ -122,9 +132,40 @@ class RodEquation(eqx.Module):
             potential: The loss.
             ordered: True if the rows of a factor are known to be orthogonal, longest first.
         """
-        centre, unravel = flat_centre(state)
-        increment = increments(self.optimizer, potential, unravel)
-        return rod_slope(increment, centre, self.rods(state, ordered=ordered))
+        centre, _ = flat_centre(state)
+        rods = self.rods(state, ordered=ordered)
+        if state.second_moment is None:
+            slope = rod_slope(self.increment(state, potential), centre, rods, state.time)
+        else:
+            used = (jnp.sum(rods**2, axis=1) > 0) | (rods.shape[0] == 1)
+            adaptive, around = self._adaptive(state, potential)
+            slope = adaptive_slope(adaptive, centre, rods, used, around)
+        if state.time is None:
+            return slope
+        passing = jnp.ones(1, slope.velocity.dtype)
+        return eqx.tree_at(lambda s: s.velocity, slope, jnp.concatenate([slope.velocity, passing]))
+
+    def increment(self, state: RodState, potential: Potential) -> Increment:
+        """Return F as a function of the point and the time, for the nu of a state."""
+        _, unravel = flat_centre(state)
+        if state.second_moment is not None:
+            adaptive, around = self._adaptive(state, potential)
+            return lambda z, t: adaptive.increment(z, around._replace(time=t))
+        if state.time is None:
+            still = increments(self.optimizer, potential, unravel)
+            return lambda z, t: still(z)
+        moves = increments_in_time(self.optimizer, potential)
+        return lambda z, t: ravel_pytree(moves(t + MIDDLE, unravel(z)))[0]
+
+    def _adaptive(self, state: RodState, potential: Potential) -> tuple[AdaptiveMap, Surroundings]:
+        """Return the map of an adaptive method, and what it depends on at a state."""
+        assert isinstance(self.optimizer, AbstractSecondMomentMethod)
+        _, unravel = flat_centre(state)
+        nu, unravel_second_moment = ravel_pytree(state.second_moment)
+        adaptive = AdaptiveMap(
+            self.optimizer, potential, unravel, unravel_second_moment, self.alternation
+        )
+        return adaptive, Surroundings(nu, state.time)
 
     @traced_once
     def vector_field(
@@ -137,12 +178,12 @@ class RodEquation(eqx.Module):
         that rank near Sigma. It is stiff while some rows are much shorter than others.
         """
         del t
-        _, unravel = flat_centre(state)
         slope = self.slope(state, potential)
-        velocity, sources = unravel(slope.velocity), slope.sources
+        place, sources = flat_place(state)[1](slope.velocity), slope.sources
         if isinstance(state, DenseRodState):
             feed = jnp.matmul(sources.T, sources, precision="highest")
-            return DenseRodState(velocity, feed - 2 * state.covariance)
+            velocity, growth, passing = place
+            return DenseRodState(velocity, feed - 2 * state.covariance, growth, passing)
         rows = state.factor
         gram = inner_products(rows, rows)
         short = SHORT[str(rows.dtype)] ** 2 * jnp.trace(gram)
@@ -151,7 +192,7 @@ class RodEquation(eqx.Module):
         weights = jnp.linalg.solve(gram, inner_products(rows, sources))
         own = 0.5 * jnp.matmul(weights.T, rows, precision="highest")
         turned = jnp.matmul(weights, sources - own, precision="highest")
-        return LowRankRodState(velocity, turned - rows)
+        return low_rank_state(place, turned - rows)
 
     def project(self, state: RodState, potential: Potential) -> tuple[RodState, Int[Array, ""]]:
         """Make Sigma symmetric and positive; a factor of it stays as it is.
@@ -160,11 +201,11 @@ class RodEquation(eqx.Module):
             The state, and 1 where the optimizer's map has a value but no derivative, else 0.
         """
         if isinstance(state, DenseRodState):
-            state = DenseRodState(state.centre, positive_part(state.covariance))
-        centre, unravel = flat_centre(state)
-        increment = increments(self.optimizer, potential, unravel)
-        move = increment(centre)
-        change = jax.jvp(increment, (centre,), (move,))[1]
+            state = dataclasses.replace(state, covariance=positive_part(state.covariance))
+        centre, _ = flat_centre(state)
+        increment = self.increment(state, potential)
+        move = increment(centre, state.time)
+        change = jax.jvp(lambda z: increment(z, state.time), (centre,), (move,))[1]
         return state, (all_finite(state) & _is_rough(move, change)).astype(jnp.int32)
 
     @property
@@ -181,7 +222,9 @@ class RodEquation(eqx.Module):
         return self.point_cost * (2 * self.rank + (self.rank > 1))
 
 
-def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) -> RodSlope:
+def rod_slope(
+    increment: Increment, centre: Point, rods: Rods, time: Float[Array, ""] | None = None
+) -> RodSlope:
     """Return how the centre and the covariance move, for a map and given rods.
 
     The points are evaluated one after the other: on a CPU a batch of gradients is slower than its
@@ -191,9 +234,10 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     is the centre where its weight is zero.
 
     Args:
-        increment: F.
+        increment: F(z, t).
         centre: c.
         rods: d_i as rows.
+        time: t, if F depends on it.
     """
     count = rods.shape[0]
     squares = jnp.sum(rods**2, axis=1)
@@ -234,7 +278,7 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
         carry: tuple[Point, Rods], point: Point, weight: Array, rod: Array, sign: Array
     ) -> tuple[Point, Rods]:
         mean, spreads = carry
-        value = increment(point)
+        value = increment(point, time)
         # No scatter, which takes as long as the map itself on a CPU.
         row = spreads[rod] + 0.5 * sign * value
         return mean + weight * value, lax.dynamic_update_index_in_dim(spreads, row, rod, 0)
@@ -242,15 +286,42 @@ def rod_slope(increment: Callable[[Point], Point], centre: Point, rods: Rods) ->
     mean, spreads = over_points(values, (centre, rods))
 
     def changes(carry: Point, point: Point, weight: Array, *_: Array) -> Point:
-        return carry + weight * jax.jvp(increment, (point,), (mean,))[1]
+        if time is None:
+            return carry + weight * jax.jvp(lambda z: increment(z, None), (point,), (mean,))[1]
+        motion = mean, jnp.ones_like(time)
+        return carry + weight * jax.jvp(increment, (point, time), motion)[1]
 
     change = over_points(changes, mean)
-    # The D_i of rods that are much shorter than the longest are mostly rounding errors.
-    long = squares > 1e-6 * jnp.max(squares)
-    stretches = jnp.sqrt(jnp.sum(spreads**2, axis=1) / jnp.where(long, squares, 1))
     points = 2 * jnp.sum(used, dtype=jnp.int32)
     if count > 1:
         points = points + (excess != 0).astype(jnp.int32)
+    return _slope(mean, spreads, change, rods, points)
+
+
+def adaptive_slope(
+    adaptive: AdaptiveMap,
+    centre: Point,
+    rods: Rods,
+    used: Bool[Array, " rod"],
+    around: Surroundings,
+) -> RodSlope:
+    """Return the slope for an adaptive method, with dnu/dt after dc/dt; see `averages`."""
+    found = averaged(adaptive, centre, rods, used, around)
+    points = 2 * jnp.sum(used, dtype=jnp.int32)
+    if rods.shape[0] > 1:
+        points = points + (points != 2).astype(jnp.int32)
+    slope = _slope(found.mean, found.spreads, found.change, rods, points)
+    velocity = jnp.concatenate([slope.velocity, found.second_moment])
+    return eqx.tree_at(lambda s: s.velocity, slope, velocity)
+
+
+def _slope(
+    mean: Point, spreads: Rods, change: Point, rods: Rods, points: Int[Array, ""]
+) -> RodSlope:
+    squares = jnp.sum(rods**2, axis=1)
+    # The D_i of rods that are much shorter than the longest are mostly rounding errors.
+    long = squares > 1e-6 * jnp.max(squares)
+    stretches = jnp.sqrt(jnp.sum(spreads**2, axis=1) / jnp.where(long, squares, 1))
     return RodSlope(
         velocity=mean - 0.5 * change,
         mean=mean,

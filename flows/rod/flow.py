@@ -12,34 +12,41 @@ covariance that d d^T relaxes to. One rod follows its leading eigenvector; sever
 extension, see an oscillation that begins while the slow motion is still longer.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Float, Int, PyTree, Real
 
-from ..core.arrays import DENSE_LIMIT, Modes
+from ..core.arrays import DENSE_LIMIT, Modes, Vector
 from ..core.cost import Cost
 from ..core.flow import (
     AbstractEquationFlow,
     AbstractFollowedFlow,
+    AbstractPreconditionedFlow,
     Integrator,
     Midpoint,
     default_controller,
 )
-from ..core.optimizer import AbstractOptimizer
+from ..core.optimizer import AbstractIncrementalOptimizer, AbstractOptimizer
 from ..core.potential import Potential
-from ..core.trees import Params
+from ..core.trees import Params, scaled
 from ..core.validation import boolean, fraction, non_negative_integer, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
+from ..optimizers.adam import NAdam
+from ..optimizers.adaptive import AbstractSecondMomentMethod, AdaptiveState
 from ..optimizers.optax_optimizer import as_optimizer
-from ..optimizers.phase_space import check_phase_space, increments
+from ..optimizers.phase_space import check_phase_space, moving
+from ..optimizers.second_moment import Average
+from .averages import MIDDLE
 from .equation import MOST_RODS, SHORT, Rank, RodEquation
 from .observables import (
     ALIGNMENT,
@@ -64,7 +71,7 @@ def _rank(value: Rank) -> Rank:
     return "auto" if value == "auto" else positive_integer("rank", value)
 
 
-class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
+class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditionedFlow):
     """Rod Flow of any smooth optimizer (arXiv 2602.01480, 2605.06821), with one rod or several.
 
     The state is a centre c and a covariance Sigma in the optimizer's phase space, whose dimension
@@ -76,12 +83,18 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     Fbar = F(c) + sum_i [(F(c + d_i) + F(c - d_i))/2 - F(c)] is the averaged map, JF its derivative
     along itself, and D_i = (F(c + d_i) - F(c - d_i))/2. A unit of time is a step of the optimizer.
 
+    For `RMSProp`, `Adam` and their relatives the rods are those of w and m only, and the average nu
+    of squared gradients moves beside them, as `flows/rod/averages.py` says. A step counter or a
+    schedule makes F depend on the time, which between two steps is t + 1/2; the correction of the
+    centre then holds those derivatives too.
+
     Up to `dense_limit` Sigma is a matrix (n, n); `project` keeps it symmetric and positive. Beyond,
     it is a factor of rank + 4 rows (of rank rows where n > 100 000): no step can make it negative.
 
     Attributes:
         optimizer: The optimizer that is modelled, or a bare optax transformation. Its state must
-            hold float arrays only, and its map must be smooth.
+            hold float arrays, and step counters perhaps, and its map must be smooth. All float
+            arrays of a transformation are in phase space, its second moment too.
         rank: How many rods, 1 to n; 1 is the paper's flow. "auto" keeps as many as carry `share`
             of trace(Sigma), and one more so that it sees an oscillation begin: at least 2, at most
             8; the last one is faded in.
@@ -89,6 +102,9 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
         alignment: True if the observables hold the sharpness at the centre and the rods' alignment
             with the top Hessian eigenvectors, which cost an eigen-iteration at each save.
         dense_limit: The largest n for which Sigma is a matrix.
+        alternation: True if the nu of an adaptive method differs at the two ends of a rod, which is
+            ours; it helps where the oscillation has settled. By default nu is smooth, as in the
+            paper.
 
     Raises:
         ValueError: If an argument is of the wrong kind or out of range; from `init` if the rank is
@@ -124,11 +140,27 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
         converter=partial(non_negative_integer, "dense_limit"),
         kw_only=True,
     )
+    alternation: bool = eqx.field(
+        static=True, default=False, converter=partial(boolean, "alternation"), kw_only=True
+    )
 
     midpoint: ClassVar[Midpoint] = "two_point"
     time_unit: ClassVar[str] = STEPS
     structural_fields: ClassVar[tuple[str, ...]] = ("rank", "alignment", "dense_limit")
     failures: ClassVar[tuple[str, ...]] = RodEquation.failures
+
+    def __check_init__(self) -> None:
+        adaptive = isinstance(self.optimizer, AbstractSecondMomentMethod)
+        if self.alternation and not adaptive:
+            raise ValueError(
+                "alternation must be False for an optimizer without a second moment of its own; "
+                f"got True for {type(self.optimizer).__name__}."
+            )
+        if isinstance(self.optimizer, NAdam) and self.optimizer.convention != "optax":
+            raise ValueError(
+                'optimizer must have convention="optax": PyTorch\'s NAdam keeps a product of its '
+                f"momenta, which is no point of phase space; got {self.optimizer!r}."
+            )
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -138,7 +170,7 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     @property
     def equation(self) -> RodEquation:
         """The right-hand side."""
-        return RodEquation(self.optimizer, self.rank, self.share)
+        return RodEquation(self.optimizer, self.rank, self.share, self.alternation)
 
     def init(self, potential: Potential, params: Params) -> RodState:
         """Return the state of the rod between the optimizer's first two states.
@@ -151,19 +183,40 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
             ValueError: If the rank is above the dimension of phase space, or the optimizer's state
                 is not of floats, or its map is not smooth.
         """
-        check_phase_space(self.optimizer, potential, params)
-        first, unravel = ravel_pytree(self.optimizer.init(params))
+        check_phase_space(self.optimizer, potential, params, counters=True)
+        before, second_moment, time = self.optimizer.init(params), None, None
+        half = scaled(0.5, self._move(before, potential))
+        centre = jax.tree.map(jnp.add, moving(before), half)
+        if isinstance(self.optimizer, AbstractSecondMomentMethod):
+            # What the first step and the second divide by.
+            second_moment = self._first_second_moment(before, potential)
+            centre, half = (dataclasses.replace(x, second_moment=None) for x in (centre, half))
+        first, _ = ravel_pytree(half)
+        if any(not eqx.is_inexact_array(x) for x in jax.tree.leaves(before)):
+            time = jnp.zeros((), first.dtype)
         count = self.equation.count(first.size)
-        half = 0.5 * increments(self.optimizer, potential, unravel)(first)
-        centre = unravel(first + half)
         if first.size <= self.dense_limit:
-            return DenseRodState(centre, half[:, None] * half[None, :])
+            return DenseRodState(centre, first[:, None] * first[None, :], second_moment, time)
         rows = min(count + (_SPARE_ROWS if first.size <= _SPARED_SIZE else 0), first.size)
         others = random_modes(rows - 1, first.size, first.dtype) / jnp.sqrt(
             jnp.asarray(first.size, first.dtype)
         )
-        short = SHORT[str(first.dtype)] * jnp.linalg.norm(half)
-        return LowRankRodState(centre, jnp.concatenate([half[None], short * others]))
+        short = SHORT[str(first.dtype)] * jnp.linalg.norm(first)
+        factor = jnp.concatenate([first[None], short * others])
+        return LowRankRodState(centre, factor, second_moment, time)
+
+    def _move(self, state: PyTree[Array], potential: Potential) -> PyTree[Array]:
+        """Return how the optimizer's first step changes its state, but for the counters."""
+        if isinstance(self.optimizer, AbstractIncrementalOptimizer):
+            return moving(self.optimizer.increment(state, potential))
+        return moving(jax.tree.map(jnp.subtract, self.optimizer.step(state, potential), state))
+
+    def _first_second_moment(self, state: AdaptiveState, potential: Potential) -> Average:
+        """Return the mean of what the first two steps of an adaptive method divide by."""
+        assert isinstance(self.optimizer, AbstractSecondMomentMethod)
+        after = self.optimizer.step(state, potential)
+        then = self.optimizer.step(after, potential)
+        return jax.tree.map(lambda x, y: 0.5 * (x + y), after.second_moment, then.second_moment)
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: RodState, args: Potential
@@ -178,6 +231,17 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow):
     def params(self, state: RodState) -> Params:
         """Return the centre's parameters."""
         return self.optimizer.params(state.centre)
+
+    def preconditioner(self, state: RodState, potential: Potential) -> Vector | None:
+        """Return P at the centre, (P,), for an adaptive method; None if it is in phase space."""
+        del potential
+        if state.second_moment is None:
+            return None
+        assert isinstance(self.optimizer, AbstractSecondMomentMethod)
+        average = self.optimizer.average
+        count = None if state.time is None else state.time + MIDDLE + 1
+        found = average.preconditioner(state.second_moment, count)
+        return average.diagonal(self.params(state), found)
 
     def observables(self, state: RodState, potential: Potential) -> dict[str, Array]:
         """Return the predicted loss, the rods' lengths, and how they lie in the landscape.

@@ -1,5 +1,6 @@
 """The solver made for Rod Flow, for both forms of its state."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import diffrax
@@ -16,10 +17,17 @@ from ..core.optimizer import AbstractDescent
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 from ..core.trees import all_finite
-from ..optimizers.phase_space import increments
+from ..optimizers.adaptive import AbstractAdaptiveDescent
 from ..solvers.projection import AbstractFlowSolver
 from .equation import RodEquation, RodSlope
-from .state import DenseRodState, LowRankRodState, RodState, flat_centre
+from .state import (
+    DenseRodState,
+    LowRankRodState,
+    RodState,
+    flat_centre,
+    flat_place,
+    low_rank_state,
+)
 from .stepper import RodInterpolation, RodPoint, bogacki_shampine, stabilised
 
 # A longer step would gain nothing: the covariance forgets within a step of the optimizer.
@@ -32,6 +40,9 @@ PROPORTIONAL, INTEGRAL, SAFETY = 0.2, 0.4, 0.8
 
 # The first step to try, in steps of the optimizer: the controller shortens it where rods swing.
 _FIRST_STEP = 0.5
+
+# The default absolute tolerance, relative to the relative one.
+_ABSOLUTE = 1e-2
 
 # The failure of a step that needs more stages: next to those of the equation.
 _TOO_LONG = len(RodEquation.failures) + 1
@@ -151,6 +162,7 @@ class RodSolver(AbstractFlowSolver):
         if spent is not None and evaluation is not None:
             spent = spent + evaluation * (self.dense.tableau.num_stages - 1)
         state = RodSolverState(inner, self._projected(spent), failure)
+        error = relative_to_second_moment(error, y0)
         return y1, error, {**info, "y1": y1}, state, result
 
     def func(self, terms: AbstractTerm, t0: ScalarLike, y0: RodState, args: Potential) -> RodState:
@@ -163,8 +175,9 @@ class RodSolver(AbstractFlowSolver):
         if isinstance(y0, DenseRodState):
             return self.equation.vector_field(jnp.asarray(t0), y0, args)
         centre, unravel = flat_centre(y0)
-        move = increments(self.equation.optimizer, args, unravel)(centre)
-        return LowRankRodState(unravel(move), jnp.zeros_like(y0.factor))
+        move = self.equation.increment(y0, args)(centre, y0.time)
+        still = jax.tree.map(jnp.zeros_like, y0)
+        return dataclasses.replace(still, centre=unravel(move))
 
     @property
     def _terms(self) -> diffrax.ODETerm:
@@ -178,23 +191,24 @@ class RodSolver(AbstractFlowSolver):
         solver_state: RodSolverState,
     ) -> tuple[RodState, RodState, dict[str, PyTree[Array]], RodSolverState, RESULTS]:
         # The step itself, with the centre as a vector.
-        centre, unravel = flat_centre(y0)
+        centre, unravel = flat_place(y0)
         slope, spent = solver_state.inner, solver_state.cost
         assert isinstance(slope, RodSlope)
         assert spent is not None
 
         def field(point: RodPoint) -> RodSlope:
-            state = LowRankRodState(unravel(point.centre), point.factor)
+            state = low_rank_state(unravel(point.centre), point.factor)
             # Every stage is a truncated sum, whose rows are in order.
             return self.equation.slope(state, potential, ordered=True)
 
         start = RodPoint(centre, y0.factor)
-        if isinstance(self.equation.optimizer, AbstractDescent):
+        if isinstance(self.equation.optimizer, AbstractDescent | AbstractAdaptiveDescent):
             done = stabilised(field, length, start, slope, _MOST_STAGES)
         else:
             done = bogacki_shampine(field, length, start, slope)
-        y1 = LowRankRodState(unravel(done.point.centre), done.point.factor)
-        error = LowRankRodState(unravel(done.error.centre), done.error.factor)
+        y1 = low_rank_state(unravel(done.point.centre), done.point.factor)
+        error = low_rank_state(unravel(done.error.centre), done.error.factor)
+        error = relative_to_second_moment(error, y0)
 
         # How it may have failed.
         rough = all_finite(y1) & ~done.slope.smooth
@@ -223,3 +237,20 @@ def error_norm(error: PyTree[Array]) -> Float[Array, ""]:
     leaves = [jnp.ravel(x) for x in jax.tree.leaves(error)]
     size = jnp.sqrt(jnp.mean(jnp.concatenate(leaves) ** 2))
     return 1e-2 * size if isinstance(error, LowRankRodState) else size
+
+
+def relative_to_second_moment(error: PyTree[Array], state: RodState) -> PyTree[Array]:
+    """Return an error whose part in nu a controller measures relative to nu.
+
+    Entries of nu differ by many orders of magnitude, and a step divides by their root. With an
+    absolute tolerance of 1% of the relative one, as that of the flow's own controller is, an error
+    of nu counts as if there were a relative one only.
+    """
+    if state.second_moment is None or error is None:
+        return error
+    relative = jax.tree.map(
+        lambda e, nu: e * (1 + jnp.where(nu > 0, _ABSOLUTE / jnp.where(nu > 0, nu, 1), 0)),
+        error.second_moment,
+        state.second_moment,
+    )
+    return dataclasses.replace(error, second_moment=relative)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ..linear_algebra.low_rank_sums import rotated
 from ..linear_algebra.symmetric import leading_eigenpairs
 from ..optimizers.phase_space import Point
+from ..optimizers.second_moment import Average
 
 Rods = Float[Array, "rod phase"]
 
@@ -21,6 +22,8 @@ class DenseRodState(eqx.Module):
         centre: c(t), a state of the optimizer, whose n numbers are a point of phase space.
         covariance: Sigma(t), symmetric and positive semidefinite, (n, n), in the order of
             `jax.flatten_util.ravel_pytree`.
+        second_moment: nu(t), for an adaptive method, whose centre does not hold it; otherwise None.
+        time: t, in steps, for an optimizer that changes with time; otherwise None.
 
     Example:
         Heavy ball has a momentum beside each parameter, so that n = 2 for one parameter:
@@ -37,6 +40,8 @@ class DenseRodState(eqx.Module):
 
     centre: PyTree[Array]
     covariance: Float[Array, "phase phase"]
+    second_moment: Average | None = None
+    time: Float[Array, ""] | None = None
 
     def spectrum(
         self, count: int, *, ordered: bool = False
@@ -65,6 +70,8 @@ class LowRankRodState(eqx.Module):
     Attributes:
         centre: c(t), a state of the optimizer, whose n numbers are a point of phase space.
         factor: Z(t), a few rows of length n, (row, n), with Sigma = Z^T Z.
+        second_moment: As in `DenseRodState`.
+        time: As in `DenseRodState`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -77,6 +84,8 @@ class LowRankRodState(eqx.Module):
 
     centre: PyTree[Array]
     factor: Float[Array, "row phase"]
+    second_moment: Average | None = None
+    time: Float[Array, ""] | None = None
 
     def spectrum(
         self, count: int, *, ordered: bool = False
@@ -99,3 +108,19 @@ RodState = DenseRodState | LowRankRodState
 def flat_centre(state: RodState) -> tuple[Point, Callable[[Point], PyTree[Array]]]:
     """Return the centre as a vector (n,), and the function that restores its structure."""
     return ravel_pytree(state.centre)
+
+
+def flat_place(
+    state: RodState,
+) -> tuple[Point, Callable[[Point], tuple[PyTree[Array], Average | None, Float[Array, ""] | None]]]:
+    """Return all of a state but its covariance as a vector, the centre first, and the way back."""
+    return ravel_pytree((state.centre, state.second_moment, state.time))
+
+
+def low_rank_state(
+    place: tuple[PyTree[Array], Average | None, Float[Array, ""] | None],
+    factor: Float[Array, "row phase"],
+) -> LowRankRodState:
+    """Return a state from the parts that `flat_place` restores, and a factor."""
+    centre, second_moment, time = place
+    return LowRankRodState(centre, factor, second_moment, time)

@@ -20,7 +20,7 @@ from ..linear_algebra.low_rank_sums import Rows, size_along, truncated
 from ..optimizers.phase_space import Point
 from ..solvers.chebyshev import chebyshev_step, stages_for
 from .equation import RodSlope
-from .state import LowRankRodState, flat_centre
+from .state import LowRankRodState, flat_place, low_rank_state
 
 _SAFETY = 1.1
 
@@ -29,7 +29,7 @@ class RodPoint(eqx.Module):
     """A low-rank state with its centre as a vector.
 
     Attributes:
-        centre: c, (n,).
+        centre: c, (n,), followed by nu and the time where the state holds them.
         factor: Z, (rows, n).
     """
 
@@ -173,7 +173,7 @@ class RodInterpolation(diffrax.AbstractLocalInterpolation):
         """Return the state at `t0`, or how much it changes from `t0` to `t1`."""
         if t1 is not None:
             return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
-        (start, unravel), (end, _) = flat_centre(self.y0), flat_centre(self.y1)
+        (start, unravel), (end, _) = flat_place(self.y0), flat_place(self.y1)
         y0, y1 = RodPoint(start, self.y0.factor), RodPoint(end, self.y1.factor)
         length = self.t1 - self.t0
         x = (jnp.asarray(t0) - self.t0) / jnp.where(length == 0, jnp.ones_like(length), length)
@@ -181,4 +181,4 @@ class RodInterpolation(diffrax.AbstractLocalInterpolation):
         first, last = length * x * (1 - x) ** 2, length * x**2 * (x - 1)
         slopes = [(first, self.slopes[0], y0), (last, self.slopes[1], y1)]
         point = combined([(1 - rise, y0), (rise, y1)], slopes)
-        return LowRankRodState(unravel(point.centre), point.factor)
+        return low_rank_state(unravel(point.centre), point.factor)
