@@ -14,17 +14,22 @@ differential equation for that path, and three choices make it:
     Slow field: F at the centre, the limit of small steps; with `correction`, F - DF.F/2, which is
     -eta g - (eta^2/2) H g for gradient descent. Oscillation: none. Closure: none, so that it leaves
     the optimizer's path at the edge of stability. arXiv 2103.00065; correction 2009.11162.
+`StableFlow(optimizer)`
+    The same for an adaptive method, with nu, the average of squared gradients that it divides by,
+    in the state: dnu/dt = (1 - b2)/b2 (g^2 - nu). arXiv 2410.24206.
 `CentralFlow(optimizer)`
     Slow field: the average to second order, -eta (g + grad <H, Sigma>/2). Oscillation: its
     covariance Sigma = U X U^T on the critical eigenvectors U of H. Closure: a constraint; X is the
     smallest oscillation that keeps every eigenvalue at or below the threshold, the solution of a
-    complementarity problem 0 <= X, A + B[X] >= 0, <X, A + B[X]> = 0. arXiv 2410.24206.
+    complementarity problem 0 <= X, A + B[X] >= 0, <X, A + B[X]> = 0. Of RMSProp it is one in the
+    metric of its preconditioner, with the equation of nu beside it. arXiv 2410.24206.
 `RodFlow(optimizer)`
     Slow field: the average over the two ends c + d and c - d of a rod, (F(c+d) + F(c-d))/2, with a
     backward-error term; several rods add up. Oscillation: the covariance Sigma of the
     half-difference of two consecutive iterates, whose leading eigenpairs are the rods. Closure: its
     own equation, dSigma/dt = (F(c+d) F(c+d)^T + F(c-d) F(c-d)^T)/4 - 2 Sigma, from the exact map.
-    Gradient descent arXiv 2602.01480, momentum 2605.06821; several rods are this project's own.
+    Gradient descent arXiv 2602.01480; momentum and adaptive methods, whose nu is followed beside
+    the rods, 2605.06821; several rods are this project's own.
 `ParityFlow(optimizer)`
     Slow field and oscillation at once: c and the half-difference d, w_t = c_t + (-1)^t d_t, which
     the optimizer moves exactly by its doubled map Phi on (c, d). Closure: none is needed; the flow
@@ -105,6 +110,7 @@ from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
 from .edge.flow import EdgeFlow
 from .edge.state import EdgeState
 from .gradient.flow import GradientFlow
+from .gradient.stable import StableFlow
 from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
 from .measurements.along_path import measure
 from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
@@ -203,6 +209,7 @@ __all__ = [
     "ScalarMeasurement",
     "ScalarRMSProp",
     "SimulationError",
+    "StableFlow",
     "TotalFriction",
     "Trajectory",
     "Variable",

@@ -30,7 +30,7 @@ FLOWS.add(
     flow_table(
         "central",
         "flows.CentralFlow",
-        models=("gradient_descent",),
+        models=("gradient_descent", "scalar_rmsprop", "rmsprop"),
         vectors=_vectors,
         defaults={"rank": "auto"},
         most={"rank": _MOST_MODES},

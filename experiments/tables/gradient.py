@@ -1,4 +1,4 @@
-"""Gradient flow's table."""
+"""The tables of gradient flow, and of the stable flow of adaptive methods."""
 
 from .flows import FLOWS, flow_table
 
@@ -17,6 +17,16 @@ FLOWS.add(
             "nadam",
             "optax",
         ),
+        batched=True,
+        solver="tsit5",
+    )
+)
+
+FLOWS.add(
+    flow_table(
+        "stable",
+        "flows.StableFlow",
+        models=("scalar_rmsprop", "rmsprop", "adam", "adamw", "nadam"),
         batched=True,
         solver="tsit5",
     )

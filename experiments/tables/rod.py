@@ -1,5 +1,6 @@
 """Rod Flow's table (arXiv 2602.01480, 2605.06821)."""
 
+import dataclasses
 from typing import Any
 
 import pydantic
@@ -30,8 +31,14 @@ def _supplied(table: Any, optimizer: Any, start: Any) -> dict[str, Any]:
     import jax
     from jax.flatten_util import ravel_pytree
 
+    from flows.optimizers.adaptive import AdaptiveState
+    from flows.optimizers.phase_space import moving
+
     flat = ravel_pytree(start)[0]
-    state = jax.eval_shape(optimizer.init, jax.ShapeDtypeStruct(flat.shape, flat.dtype))
+    state = jax.eval_shape(lambda params: moving(optimizer.init(params)), start)
+    if isinstance(state, AdaptiveState):
+        # The flow follows it beside the rods.
+        state = dataclasses.replace(state, second_moment=None)
     phase = sum(leaf.size for leaf in jax.tree.leaves(state))
     if isinstance(table.rank, int) and table.rank > phase:
         message = f"given {table.rank}; must be at most {phase}, the numbers in the state of the"
@@ -47,7 +54,16 @@ FLOWS.add(
     flow_table(
         "rod",
         "flows.RodFlow",
-        models=("gradient_descent", "heavy_ball", "nesterov"),
+        models=(
+            "gradient_descent",
+            "heavy_ball",
+            "nesterov",
+            "scalar_rmsprop",
+            "rmsprop",
+            "adam",
+            "adamw",
+            "nadam",
+        ),
         batched=True,
         defaults={"share": None},
         supplied=_supplied,

@@ -36,7 +36,8 @@ class AdaptiveState(eqx.Module):
 
     Attributes:
         params: The iterate w_t.
-        second_moment: nu, the average of squared gradients up to that at w_{t-1}.
+        second_moment: nu, the average of squared gradients up to that at w_{t-1}; None where a
+            flow keeps it apart.
         momentum: m, the average of those gradients; None for a method without.
         momentum_product: The product of the momenta up to now, with which PyTorch corrects NAdam's
             average; otherwise None.
@@ -45,7 +46,7 @@ class AdaptiveState(eqx.Module):
     """
 
     params: Params
-    second_moment: Average
+    second_moment: Average | None
     momentum: Params | None = None
     momentum_product: Float[Array, ""] | None = None
     count: Real[Array, ""] | None = None
@@ -161,8 +162,35 @@ def preconditioner_of(
     A step divides by 1 there too.
     """
     gradient = jax.grad(potential)(state.params)
-    diagonal = method.average.diagonal(state.params, _preconditioner(method, state, gradient))
+    after = method.average.after(state.second_moment, gradient)
+    found = method.average.preconditioner(after, next_count(state))
+    diagonal = method.average.diagonal(state.params, found)
     return jnp.where(diagonal == 0, 1, diagonal)
+
+
+def change_for(
+    method: AbstractSecondMomentMethod,
+    state: AdaptiveState,
+    gradient: Params,
+    second_moment: Average,
+) -> AdaptiveState:
+    """Return how a step that divides by a given nu changes params and momentum.
+
+    Args:
+        method: The method.
+        state: Where; its own nu is not used, and its count is that of the gradients before.
+        gradient: g at its params.
+        second_moment: nu with this gradient.
+
+    Returns:
+        A change of the state with None for nu and count.
+    """
+    preconditioner = method.average.preconditioner(second_moment, next_count(state))
+    return AdaptiveState(
+        params=method.move(state, gradient, preconditioner),
+        second_moment=None,
+        momentum=momentum_change(method, state, gradient),
+    )
 
 
 def momentum_change(
@@ -180,21 +208,14 @@ def next_count(state: AdaptiveState) -> Array | None:
     return None if state.count is None else state.count + 1
 
 
-def _preconditioner(
-    method: AbstractSecondMomentMethod, state: AdaptiveState, gradient: Params
-) -> Average:
-    after = method.average.after(state.second_moment, gradient)
-    return method.average.preconditioner(after, next_count(state))
-
-
 def _change(
     method: AbstractSecondMomentMethod, state: AdaptiveState, gradient: Params
 ) -> AdaptiveState:
     product = state.momentum_product
-    return AdaptiveState(
-        params=method.move(state, gradient, _preconditioner(method, state, gradient)),
+    after = method.average.after(state.second_moment, gradient)
+    return dataclasses.replace(
+        change_for(method, state, gradient, after),
         second_moment=method.average.change(state.second_moment, gradient),
-        momentum=momentum_change(method, state, gradient),
         momentum_product=None if product is None else jnp.zeros_like(product),
         count=None if state.count is None else jnp.ones_like(state.count),
     )

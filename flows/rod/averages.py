@@ -33,8 +33,7 @@ from ..core.trees import Params
 from ..optimizers.adaptive import (
     AbstractSecondMomentMethod,
     AdaptiveState,
-    momentum_change,
-    next_count,
+    change_for,
 )
 from ..optimizers.phase_space import Point
 from ..optimizers.second_moment import Average
@@ -131,10 +130,7 @@ class AdaptiveMap(eqx.Module):
         count = None if around.time is None else around.time + MIDDLE
         state = dataclasses.replace(self.unravel(z), count=count)
         nu = self.unravel_second_moment(around.second_moment)
-        preconditioner = self.method.average.preconditioner(nu, next_count(state))
-        move = self.method.move(state, gradient, preconditioner)
-        change = momentum_change(self.method, state, gradient)
-        return ravel_pytree(AdaptiveState(move, None, change))[0]
+        return ravel_pytree(change_for(self.method, state, gradient, nu))[0]
 
 
 class AveragedMap(NamedTuple):
