@@ -342,7 +342,7 @@ class CentralEquation(eqx.Module):
     ) -> PackedOperator:
         """Return B, with what the oscillation does to P."""
         assert model.vectors is not None
-        moves = preconditioner.descent * model.derivatives
+        moves = preconditioner.descent[None] * model.derivatives
         feedback = preconditioner.feedback(model.vectors)
         return (
             _gram(model.derivatives, moves, learning_rate)
@@ -367,7 +367,7 @@ def _weighted(modes: Modes | None, diagonal: Vector) -> Packed:
     """Return U diag U^T, packed."""
     assert modes is not None
     with jax.default_matmul_precision("highest"):
-        return pack((modes * diagonal) @ modes.T)
+        return pack((modes * diagonal[None]) @ modes.T)
 
 
 def solve_where(needed: Bool[Array, ""], forces: SlowForces) -> Complementarity:

@@ -63,7 +63,7 @@ class Preconditioner(eqx.Module):
         """Return the packed operator X -> U dP[X] U^T, with dP[X] = dP/dnu diag(P U^T X U P)."""
         rows, columns, weights = pairs(modes.shape[0])
         products = modes[rows] * modes[columns] * jnp.asarray(weights[:, None], modes.dtype)
-        given, taken = products * self.slope, products * self.diagonal**2
+        given, taken = products * self.slope[None], products * self.diagonal[None] ** 2
         if self.shared:
             given, taken = (jnp.sum(part, axis=1, keepdims=True) for part in (given, taken))
         with jax.default_matmul_precision("highest"):
