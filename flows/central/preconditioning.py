@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from ..core.arrays import Modes, Vector
 from ..core.trees import Params
 from ..linear_algebra.packed_symmetric import Square, pairs
-from ..optimizers.second_moment import Average, SecondMoment
+from ..optimizers.second_moment import Average, FlatAverage, SecondMoment
 from .place import Place
 
 
@@ -50,11 +50,11 @@ class Preconditioner(eqx.Module):
     descent: Vector
     slope: Vector
     drift: Vector
-    pull: Vector
+    pull: FlatAverage
     lag: Float[Array, ""]
     shared: bool = eqx.field(static=True)
 
-    def energies(self, modes: Modes, covariance: Float[Array, "mode mode"]) -> Vector:
+    def energies(self, modes: Modes, covariance: Float[Array, "mode mode"]) -> FlatAverage:
         """Return diag(P U^T X U P), or its trace, (1,): that of H Sigma H is S^2 times as much."""
         own = self.diagonal**2 * jnp.sum((covariance @ modes) * modes, axis=0)
         return jnp.sum(own, keepdims=True) if self.shared else own

@@ -18,6 +18,9 @@ from ..core.validation import as_params, non_negative
 Average = PyTree[Float[Array, "..."]]
 """nu: like the parameters, or one number."""
 
+FlatAverage = Float[Array, " average"]
+"""nu as a vector, with as many entries as there are parameters, or one."""
+
 
 class SecondMoment(eqx.Module):
     """How an adaptive method averages squared gradients, and what it divides by.

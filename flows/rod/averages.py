@@ -27,7 +27,6 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from ..core.arrays import Vector
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..optimizers.adaptive import (
@@ -36,7 +35,7 @@ from ..optimizers.adaptive import (
     change_for,
 )
 from ..optimizers.phase_space import Point
-from ..optimizers.second_moment import Average
+from ..optimizers.second_moment import Average, FlatAverage
 
 # How far the middle of a rod is behind its younger end, in steps.
 MIDDLE = 0.5
@@ -50,7 +49,7 @@ class Surroundings(NamedTuple):
         time: t, in steps; None where the map does not depend on it.
     """
 
-    second_moment: Vector
+    second_moment: FlatAverage
     time: Float[Array, ""] | None
 
 
@@ -65,7 +64,7 @@ class RodMean(NamedTuple):
 
     mean: Point
     spread: Point
-    source: Vector
+    source: FlatAverage
 
 
 class AdaptiveMap(eqx.Module):
@@ -82,7 +81,7 @@ class AdaptiveMap(eqx.Module):
     method: AbstractSecondMomentMethod
     potential: Potential
     unravel: Callable[[Point], AdaptiveState] = eqx.field(static=True)
-    unravel_second_moment: Callable[[Vector], Average] = eqx.field(static=True)
+    unravel_second_moment: Callable[[FlatAverage], Average] = eqx.field(static=True)
     alternation: bool = eqx.field(static=True)
 
     def increment(self, z: Point, around: Surroundings) -> Point:
@@ -115,7 +114,7 @@ class AdaptiveMap(eqx.Module):
             0.5 * (sources[0] + sources[1]),
         )
 
-    def rate(self, source: Vector, nu: Vector) -> Vector:
+    def rate(self, source: FlatAverage, nu: FlatAverage) -> FlatAverage:
         """Return dnu/dt."""
         b2 = self.method.average.b2.astype(nu.dtype)
         return (1 - b2) / b2 * (source - nu)
@@ -123,7 +122,7 @@ class AdaptiveMap(eqx.Module):
     def _gradient(self, z: Point) -> Params:
         return jax.grad(self.potential)(self.unravel(z).params)
 
-    def _source(self, gradient: Params) -> Vector:
+    def _source(self, gradient: Params) -> FlatAverage:
         return ravel_pytree(self.method.average.source(gradient))[0]
 
     def _increment(self, z: Point, gradient: Params, around: Surroundings) -> Point:
@@ -145,7 +144,7 @@ class AveragedMap(NamedTuple):
 
     mean: Point
     spreads: Float[Array, "rod phase"]
-    second_moment: Vector
+    second_moment: FlatAverage
     change: Point
 
 

@@ -79,7 +79,9 @@ def test_central_flow_of_scalar_rmsprop_on_the_valley(relaxation_time):
     end = {name: np.asarray(value)[-1] for name, value in run.observables.items()}
     assert end["watched_eigenvalues"][0] == pytest.approx(2 / ETA, rel=1e-7)
     # X in the metric P / eta is X / eta in that of P.
-    assert float(run.state.flow.covariance[0]) / ETA == pytest.approx(0.000550643, rel=2e-6)
+    assert float(run.state.flow.covariance[jnp.asarray([0, 2])].sum()) / ETA == pytest.approx(
+        0.000550643, rel=2e-6
+    )
     assert end["predicted_loss"] == pytest.approx(-0.003513008, rel=1e-6)
     assert end["predicted_squared_gradient_norm"] == pytest.approx(0.002800954, rel=1e-6)
     assert end["effective_learning_rate"] == pytest.approx(ETA / np.sqrt(0.002581942), rel=1e-6)
@@ -98,7 +100,9 @@ def test_central_flow_of_rmsprop_on_the_turned_valley():
     assert_trees_close(
         run.state.flow.second_moment, jnp.asarray([0.003962868, 0.001186861]), rtol=2e-6, atol=0.0
     )
-    assert float(run.state.flow.covariance[0]) / ETA == pytest.approx(0.001058285, rel=2e-6)
+    assert float(run.state.flow.covariance[jnp.asarray([0, 2])].sum()) / ETA == pytest.approx(
+        0.001058285, rel=2e-6
+    )
     assert end["predicted_loss"] == pytest.approx(-0.003172347, rel=2e-6)
     assert end["predicted_squared_gradient_norm"] == pytest.approx(0.005601149, rel=2e-6)
     rates = ETA / flow.preconditioner(run.state.flow, turned_valley)
@@ -296,7 +300,7 @@ def test_rod_flow_of_rmsprop_on_the_turned_valley(b2, alternation, rank, expecte
     path = iterate(optimizer, turned_valley, start, 1001, measurements=()).params
     midpoints = (path[1:] + path[:-1]) / 2
     distances = jnp.linalg.norm(run.params - midpoints, axis=1)
-    moved = jnp.linalg.norm(midpoints - midpoints[0], axis=1)
+    moved = jnp.linalg.norm(midpoints - midpoints[:1], axis=1)
     error = float(jnp.mean(distances) / jnp.mean(moved))
     if expected < 1e-3:
         assert error < 1e-3
@@ -428,7 +432,15 @@ def test_a_short_memory_is_warned_of():
         CentralFlow(RMSProp(0.1, 0.9))
 
 
-def test_they_jit_map_and_differentiate():
+FLOWS = {
+    "stable": StableFlow,
+    "central": pytest.param(lambda o: CentralFlow(o, 1), marks=pytest.mark.slow),
+    "rod": pytest.param(lambda o: RodFlow(o, alignment=False), marks=pytest.mark.slow),
+}
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
+def test_they_jit_map_and_differentiate(flow):
     """Over the learning rate, through a run at the edge."""
     start = ON_THE_TURNED_VALLEY + jnp.asarray([0.02, 0.02])
 
@@ -437,13 +449,12 @@ def test_they_jit_map_and_differentiate():
         run = simulate(flow(optimizer), turned_valley, start, 4, save_every=4, measurements=())
         return jnp.sum(run.params[-1])
 
-    for flow in (lambda o: CentralFlow(o, 1), lambda o: RodFlow(o, alignment=False), StableFlow):
-        rates = jnp.asarray([0.03, 0.04])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            together = jax.jit(jax.vmap(lambda r, f=flow: end(f, r)))(rates)
-            single = end(flow, rates[1])
-            slope = jax.jit(jax.grad(lambda r, f=flow: end(f, r)))(rates[1])
-        assert_trees_close(together[1], single, rtol=1e-6, atol=1e-9)
-        assert np.isfinite(float(slope))
-        assert float(slope) != 0
+    rates = jnp.asarray([0.03, 0.04])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together = jax.jit(jax.vmap(lambda rate: end(flow, rate)))(rates)
+        single = end(flow, rates[1])
+        slope = jax.jit(jax.grad(lambda rate: end(flow, rate)))(rates[1])
+    assert_trees_close(together[1], single, rtol=1e-6, atol=1e-9)
+    assert np.isfinite(float(slope))
+    assert float(slope) != 0
