@@ -2,9 +2,8 @@
 
 A flow that models a map z -> z + F(z), whatever the map, needs the state to be numbers that move
 continuously and F to be differentiable. Parameters alone are the state of gradient descent; with
-momentum the state holds the momentum too. A step counter makes the map depend on time: a flow that
-can follow such a map leaves the counter out of its state and takes the count from its own time. A
-rod between two consecutive states cannot, since it would lie along the counter.
+momentum the state holds the momentum too. A step counter makes the map depend on time: a flow
+leaves the counter out of its phase space and takes the count from its own time.
 """
 
 from collections.abc import Callable, Iterator

@@ -30,6 +30,7 @@ from flows import (
     tracking_error,
 )
 from flows.central.interpolation import CentralInterpolation
+from flows.central.place import Place
 from flows.curvature.metric import DiagonalMetric, IdentityMetric
 from potentials import Quadratic, SharpValley, SharpValley2
 from tests.helpers import as_users_run, assert_trees_close
@@ -284,9 +285,10 @@ def test_the_identity_is_the_metric_that_is_all_ones():
     equation = CentralFlow(OPTIMIZER, rank=1).equation
     assert isinstance(equation.metric, IdentityMetric)
     ones = dataclasses.replace(equation, metric=DiagonalMetric(jnp.ones(2)))
-    modes = jnp.ones((1, 2))
+    modes, place = jnp.ones((1, 2)), Place(END)
+    linearised = jax.linearize(jax.grad(VALLEY), END)
     at = [
-        e.respond(jax.linearize(jax.grad(VALLEY), END), e.curvature_model(VALLEY, END, modes)[0])
+        e.respond(linearised, e.curvature_model(VALLEY, place, modes)[0], place)
         for e in (equation, ones)
     ]
     assert_trees_close(at[0], at[1], rtol=1e-12, atol=1e-14)
@@ -348,7 +350,7 @@ def test_between_steps_parameters_bend_and_the_rest_goes_straight():
     before = flow.init(VALLEY, START)
     after = jax.tree.map(lambda x: x + 1.0, before)
     slopes = jnp.asarray([0.5, -1.0]), jnp.asarray([2.0, 3.0])
-    between = CentralInterpolation(2.0, 4.0, before, after, *slopes)
+    between = CentralInterpolation(2.0, 4.0, before, after, *map(Place, slopes))
     assert_trees_close(between.evaluate(2.0), before)
     assert_trees_close(between.evaluate(4.0), after)
     assert_trees_close(between.evaluate(3.0).modes, before.modes + 0.5, rtol=1e-14, atol=1e-14)
@@ -382,7 +384,7 @@ def test_rank_auto_watches_as_many_as_become_critical():
 def test_too_few_watched_eigenvalues_are_told():
     """A fixed rank that another eigenvalue may escape is warned about."""
     start = jnp.stack([jnp.zeros(2), jnp.asarray([6.5, 3.0])])
-    with pytest.warns(UserWarning, match="smallest of the 1 eigenvalues .* within 5% of 2/eta"):
+    with pytest.warns(UserWarning, match="smallest of the 1 eigenvalues .* within 5% of the critical"):
         simulate(CentralFlow(OPTIMIZER, rank=1), Valleys(), start, 20, save_every=20)
 
 
