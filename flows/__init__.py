@@ -116,6 +116,7 @@ from .measurements.along_path import measure
 from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
 from .measurements.curvature import Curvature
 from .measurements.cycles import Cycle, cycle
+from .measurements.effective_rate import EffectiveLearningRate
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.preconditioned import PreconditionedCurvature
 from .measurements.tracking import distance, iterate_error, tracking_error
@@ -178,6 +179,7 @@ __all__ = [
     "DissipativeState",
     "EdgeFlow",
     "EdgeState",
+    "EffectiveLearningRate",
     "Eigenpairs",
     "GradientDescent",
     "GradientFlow",

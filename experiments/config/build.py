@@ -15,6 +15,7 @@ from figures import known
 from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potential
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
+from flows.optimizers.adaptive import AbstractSecondMomentMethod
 
 from ..compare.comparison import METADATA
 from ..compare.oscillation import HALF_DIFFERENCE, HALF_DIFFERENCE_LENGTH
@@ -226,7 +227,7 @@ def _start(config: Experiment, potential: Potential) -> tuple[Params, int]:
 def _curvature(
     config: Experiment, size: int, optimizer: flows.AbstractOptimizer
 ) -> tuple[AbstractMeasurement, ...]:
-    """The sharpness, and that in the metric of an adaptive method.
+    """The sharpness; of an adaptive method that in its metric too, and its learning rate.
 
     Raises:
         BuildError: if there are fewer parameters than eigenvalues.
@@ -245,4 +246,7 @@ def _curvature(
     plain = flows.Curvature(eigenvalues, every=every)
     if not isinstance(optimizer, flows.AbstractAdaptiveMethod):
         return (plain,)
-    return plain, flows.PreconditionedCurvature(eigenvalues, every=every)
+    preconditioned = flows.PreconditionedCurvature(eigenvalues, every=every)
+    if not isinstance(optimizer, AbstractSecondMomentMethod):
+        return plain, preconditioned
+    return plain, preconditioned, flows.EffectiveLearningRate(optimizer, config.save_every)

@@ -33,7 +33,7 @@ from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentM
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
 from ..optimizers.second_moment import SecondMoment
 from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
-from .observables import DIRECTIONS, PRECONDITIONED, PREDICTED, predictions
+from .observables import DIRECTIONS, PREDICTED, predictions
 from .place import Place
 from .preconditioning import Preconditioning
 from .solver import ABSOLUTE_TOLERANCE, CentralSolver
@@ -191,8 +191,7 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
     @property
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of the observables."""
-        predicted = PREDICTED if self._average is None else {**PREDICTED, **PRECONDITIONED}
-        return {**predicted, **DIRECTIONS} if self.directions else predicted
+        return {**PREDICTED, **DIRECTIONS} if self.directions else PREDICTED
 
     @property
     def equation(self) -> CentralEquation:
@@ -303,21 +302,16 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             metric=metric,
             tolerance=_VALUES_ONLY * modes_tolerance(dtype),
         )
-        learning_rate, threshold = equation.rates(state.time, dtype)
-        observed = predictions(
+        return predictions(
             state,
             loss,
             ravel_pytree(gradient)[0],
             pairs.values,
-            threshold,
+            equation.rates(state.time, dtype)[1],
             metric,
             width=min(_MOST_MODES, state.modes.shape[1]) if self.rank == "auto" else count,
             directions=self.directions,
         )
-        diagonal = self.preconditioner(state, potential)
-        if diagonal is not None:
-            observed["effective_learning_rate"] = learning_rate / jnp.mean(diagonal)
-        return observed
 
     def preconditioner(self, state: CentralFlowState, potential: Potential) -> Vector | None:
         """Return the diagonal of P, (P,), for an adaptive method."""

@@ -32,12 +32,6 @@ PREDICTED = {
         SHARPNESS, "how far the first of these is above the critical sharpness, or 0"
     ),
 }
-PRECONDITIONED = {
-    "effective_learning_rate": Variable(
-        f"{PARAMETER}^2 / loss",
-        "harmonic mean over the parameters of the learning rates eta / P at the centre",
-    ),
-}
 DIRECTIONS = {
     "directions": Variable(
         NONE, "eigenvectors of Sigma, in the order of `variances`", ("watched_mode", "parameter")

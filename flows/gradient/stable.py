@@ -15,9 +15,8 @@ from ..core.cost import Cost
 from ..core.flow import AbstractPreconditionedFlow
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
-from ..core.schedules import fixed_at
 from ..core.trees import Params, scaled
-from ..core.variables import LOSS, PARAMETER, Variable
+from ..core.variables import LOSS, Variable
 from ..optimizers.adam import NAdam
 from ..optimizers.adaptive import (
     AbstractSecondMomentMethod,
@@ -77,9 +76,6 @@ class StableFlow(AbstractPreconditionedFlow):
 
     variables: ClassVar[Mapping[str, Variable]] = {
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
-        "effective_learning_rate": Variable(
-            f"{PARAMETER}^2 / loss", "harmonic mean over the parameters of eta / P"
-        ),
     }
 
     def init(self, potential: Potential, params: Params) -> AdaptiveState:
@@ -123,13 +119,8 @@ class StableFlow(AbstractPreconditionedFlow):
     def observables(
         self, state: AdaptiveState, potential: Potential
     ) -> dict[str, Float[Array, ""]]:
-        """Return `predicted_loss` = L(w), and `effective_learning_rate`."""
-        diagonal = self.preconditioner(state, potential)
-        rate = fixed_at(self.optimizer.learning_rate, state.count).astype(diagonal.dtype)
-        return {
-            "predicted_loss": potential(state.params),
-            "effective_learning_rate": rate / jnp.mean(diagonal),
-        }
+        """Return `predicted_loss` = L(w)."""
+        return {"predicted_loss": potential(state.params)}
 
     @property
     def cost(self) -> Cost:

@@ -39,7 +39,7 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
     Their critical value is `critical_sharpness(optimizer)` (arXiv 2207.14484). P is that of the
     step from the saved state: it holds the gradient there already. Where P is 1 they are the
     eigenvalues of H itself; where it is not known they are nan: for optax transformations with
-    second moments, and for flows of adaptive methods that do not follow P, all but `ParityFlow`.
+    second moments, and for flows of adaptive methods that do not follow P, as `GradientFlow`.
 
     Attributes:
         eigenvalues: How many, 1 to P, the number of parameters.

@@ -21,6 +21,7 @@ from flows import (
     AdamW,
     CentralFlow,
     DenseRodState,
+    EffectiveLearningRate,
     GradientDescent,
     HeavyBall,
     NAdam,
@@ -69,8 +70,8 @@ def test_central_flow_of_scalar_rmsprop_on_the_valley(relaxation_time):
     optimizer = with_nu(ScalarRMSProp, (ETA / 2) ** 2, VALLEY, ON_THE_VALLEY, b2=0.99)
     flow = CentralFlow(optimizer, 2, jnp.asarray(relaxation_time))
     run = simulate(
-        flow, VALLEY, ON_THE_VALLEY, 1000, save_every=500, measurements=(),
-        stepsize_controller=EXACT,
+        flow, VALLEY, ON_THE_VALLEY, 1000, save_every=500, stepsize_controller=EXACT,
+        measurements=EffectiveLearningRate(optimizer, save_every=500),
     )  # fmt: skip
     expected = jnp.asarray([[0.0004750415, 1.922072], [0.000373971, 2.539519]])
     assert_trees_close(run.params[1:], expected, rtol=2e-6, atol=0.0)

@@ -384,7 +384,9 @@ def test_rank_auto_watches_as_many_as_become_critical():
 def test_too_few_watched_eigenvalues_are_told():
     """A fixed rank that another eigenvalue may escape is warned about."""
     start = jnp.stack([jnp.zeros(2), jnp.asarray([6.5, 3.0])])
-    with pytest.warns(UserWarning, match="smallest of the 1 eigenvalues .* within 5% of the critical"):
+    with pytest.warns(
+        UserWarning, match="smallest of the 1 eigenvalues .* within 5% of the critical"
+    ):
         simulate(CentralFlow(OPTIMIZER, rank=1), Valleys(), start, 20, save_every=20)
 
 
