@@ -8,11 +8,12 @@ needs besides to build.
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from ..system.text import show
-from .base import BuildError, Seed, Table
+from .base import BuildError, Seed, Table, building, define
 from .constructors import REQUIRED, Argument, Constructor, arguments, resolve
+from .schedules import AbstractScheduleTable
 
 _Base = TypeVar("_Base", bound=Table)
 Key = Any
@@ -103,6 +104,10 @@ class Recipe:
             for name, value in given.items()
             if value is not None
         }
+        for name, value in values.items():
+            if isinstance(value, AbstractScheduleTable):
+                with building(name):
+                    values[name] = value.build()
         try:
             return resolve(self.constructor)(**{**values, **supplied})
         except BuildError:
@@ -149,21 +154,10 @@ def table_of(
     Returns:
         A final subclass of `base`.
     """
-    fields = {
-        "kind": (Literal[kind], ...),
-        **recipe.fields,
-        **{name: field(key) for name, key in extra.items()},
-    }
-    name = f"{recipe.name.rpartition('.')[2]}Table"
-    namespace = {
-        "__module__": base.__module__,
-        "__qualname__": name,
-        "__doc__": f'`kind = "{kind}"`: the arguments of `{recipe.name}`.',
-        "__annotations__": {name: kind for name, (kind, _) in fields.items()},
-        **{name: default for name, (_, default) in fields.items() if default is not ...},
-        **members,
-    }
-    return type(base)(name, (base,), namespace)
+    fields = {**recipe.fields, **{name: field(key) for name, key in extra.items()}}
+    name = recipe.name.rpartition(".")[2]
+    about = f'`kind = "{kind}"`: the arguments of `{recipe.name}`.'
+    return define(base, kind, name, about, fields, **members)
 
 
 def built_table(base: type[_Base], kind: str, constructor: Constructor) -> type[_Base]:

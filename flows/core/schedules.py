@@ -20,6 +20,9 @@ from .validation import callable_, positive
 LATE: Final = 1_000_000_000
 """How many steps a run has taken when schedules and bias corrections are at their ends."""
 
+Function: TypeAlias = Callable[[Array], ArrayLike]
+"""From the time in steps, a float scalar, to a number."""
+
 T = TypeVar("T")
 
 
@@ -49,7 +52,7 @@ class Schedule(eqx.Module):
         (4.0, 20.0)
     """
 
-    function: Callable[[Array], ArrayLike] = eqx.field(converter=partial(callable_, "function"))
+    function: Function = eqx.field(converter=partial(callable_, "function"))
 
     def __call__(self, t: Real[Array, ""] | float) -> Float[Array, ""]:
         """Return the number at a time, in the default float type."""
