@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from figures import curves
 from figures.registry import Needs, figure
 
+# Up to so many times its lowest value a critical sharpness that varies is labelled, and shown.
+_LABELLED = 3.0
+
 
 def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
     """The discrete run's second and later eigenvalues, as one legend entry."""
@@ -85,7 +88,7 @@ def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> 
 
     Returns:
         The values that the panel should show: the critical sharpness, of a curve the lowest and
-        the last; or none.
+        the labelled one; or none.
     """
     if tree.attrs.get("critical_variable", "sharpness") != variable:
         return []
@@ -97,16 +100,19 @@ def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> 
         axes.plot(steps, values, label="_critical", zorder=1.5, gid="critical", **look)
     else:
         axes.axhline(float(values[0]), zorder=1.5, gid="critical", **look)
+    # Where a learning rate ends near zero the threshold leaves the panel: its name stays inside.
+    last = int(np.flatnonzero(values <= _LABELLED * values.min())[-1])
     # Beside the frame, where no curve can run through it.
+    at_end = last == len(values) - 1
     axes.annotate(
         curves.critical_label(tree),
-        (1.0, float(values[-1])),
-        xycoords=("axes fraction", "data"),
+        (1.0 if at_end else float(steps[last]), float(values[last])),
+        xycoords=("axes fraction" if at_end else "data", "data"),
         xytext=(4, 0),
         textcoords="offset points",
         verticalalignment="center",
     )
-    return sorted({float(values.min()), float(values[-1])})
+    return sorted({float(values.min()), float(values[last])})
 
 
 def critical_sharpness(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:

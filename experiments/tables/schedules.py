@@ -63,7 +63,9 @@ def number_or_schedule(bounds: Bounds) -> Any:
             return table(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             kinds = ", ".join(SCHEDULES.entries)
-            raise ValueError(f"must be a number, or a table {{ kind = ... }} of a schedule ({kinds})")
+            raise ValueError(
+                f"must be a number, or a table {{ kind = ... }} of a schedule ({kinds})"
+            )
         return number.validate_python(value)
 
     return Annotated[

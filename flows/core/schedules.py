@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
+from .arrays import RealScalarLike
 from .trees import is_traced
 from .validation import callable_, positive
 
@@ -54,7 +55,7 @@ class Schedule(eqx.Module):
 
     function: Function = eqx.field(converter=partial(callable_, "function"))
 
-    def __call__(self, t: Real[Array, ""] | float) -> Float[Array, ""]:
+    def __call__(self, t: RealScalarLike) -> Float[Array, ""]:
         """Return the number at a time, in the default float type."""
         # As a float: between whole numbers it must not matter what the time was kept as.
         time = jnp.asarray(t).astype(jnp.result_type(float))
@@ -98,7 +99,7 @@ def rate(name: str, value: object) -> Rate:
     return schedule
 
 
-def at(value: Rate, t: Real[Array, ""] | float | None) -> Float[Array, ""]:
+def at(value: Rate, t: RealScalarLike | None) -> Float[Array, ""]:
     """Return a rate at a time, in steps; a number is the same at all times."""
     if not isinstance(value, Schedule):
         return value
@@ -122,7 +123,7 @@ def late(name: str, value: Rate) -> Float[Array, ""]:
     return number
 
 
-def fixed_at(tree: T, t: Real[Array, ""] | float) -> T:
+def fixed_at(tree: T, t: RealScalarLike) -> T:
     """Return an optimizer, or another module, with each of its schedules as the number at a time.
 
     The optimizer's own formulas then hold at that time. Its states have no step counter.

@@ -50,9 +50,9 @@ class EdgeFlow(AbstractFlow):
         d(log a)/dt = eta s - 2    or    log|eta s - 1|,
 
     that is, descent on the symmetrised loss, a power iteration, and growth where the curvature s
-    along v is above 2/eta. Where eta is a schedule it is eta(t); with weight decay lambda the loss
-    is L + lambda |w|^2 / 2. The state holds log a, so that a stays above 0 and can return from below
-    the smallest floating-point number.
+    along v is above 2/eta. The state holds log a, so that a stays above 0 and can return from below
+    the smallest floating-point number. Where eta is a schedule it is eta(t), and with weight decay
+    lambda g and H are those of L + lambda |w|^2 / 2.
 
     **This is a reconstruction.** Only the abstract of the paper could be read. It says: the centre
     descends the symmetrised loss, the direction follows the Rayleigh quotient, the length grows

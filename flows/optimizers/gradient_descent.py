@@ -36,12 +36,11 @@ class GradientDescentState(eqx.Module):
 
 
 class GradientDescent(AbstractDescent, AbstractGradientMethod):
-    """Gradient descent, w' = w - eta grad L(w), or with decoupled weight decay a step -eta lambda w.
+    """Gradient descent, w' = w - eta (grad L(w) + lambda w), by default without the decay lambda.
 
-    On a quadratic it is stable if and only if the sharpness is below 2/eta - lambda, the critical
-    sharpness (2/eta in arXiv 2103.00065). With decay it is `optax.chain` of
-    `optax.add_decayed_weights(lambda)` and `optax.sgd(eta)`, which is gradient descent on
-    L + lambda |w|^2 / 2.
+    On a quadratic it is stable if and only if the sharpness is below 2/eta, the critical sharpness
+    (arXiv 2103.00065). Weight decay makes it gradient descent on L + lambda |w|^2 / 2, so that the
+    critical sharpness of L is 2/eta - lambda.
 
     Attributes:
         learning_rate: eta, scalar, in parameter^2 / loss, above 0. It may be traced: `jax.vmap`

@@ -24,14 +24,16 @@ def critical_sharpness(
 
     Optimizers of this package give it by their own formula, which works under `jax.jit`,
     `jax.vmap` and `jax.grad` over the learning rate. Where that is a schedule, the value is the one
-    at the step that `state` counts, and without a state the one late in a run. For an optax transformation it is found from
-    its own map, in float64: the smallest S at which the spectral radius of the Jacobian of a step
-    on the quadratic (S/2) x^2, at rest, exceeds 1. Counters are late then, so that bias corrections
-    have ended and schedules are at their end. The first call for a transformation takes a second.
+    at the step that `state` counts, and without a state the one late in a run. For an optax
+    transformation it is found from its own map, in float64: the smallest S at which the spectral
+    radius of the Jacobian of a step on the quadratic (S/2) x^2, at rest, exceeds 1. Counters are
+    late then, so that bias corrections have ended and schedules are at their end. The first call
+    for a transformation takes a second.
 
     Args:
         optimizer: An optimizer, or an optax transformation.
-        state: A state of the optimizer; needed for the value within a schedule.
+        state: A state of the optimizer, whose field `count` is the step; for the value within a
+            schedule.
         potential: The loss; for optimizers whose value depends on it. None of this package does.
 
     Returns:
