@@ -7,7 +7,7 @@ two steps too.
 
 import abc
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
@@ -58,7 +58,7 @@ def number_or_schedule(bounds: Bounds) -> Any:
     within: Any = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False, **bounds)]
     number = pydantic.TypeAdapter(within, config=pydantic.ConfigDict(defer_build=True))
 
-    def check(value: Any, table: pydantic.ValidatorFunctionWrapHandler) -> Any:
+    def check(value: Any, table: Callable[[Any], Any]) -> Any:
         if isinstance(value, Mapping | AbstractScheduleTable):
             return table(value)
         if isinstance(value, bool) or not isinstance(value, int | float):

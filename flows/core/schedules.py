@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
-from .arrays import RealScalarLike
+from .arrays import RealScalarLike, usual_promotions
 from .trees import is_traced
 from .validation import callable_, positive
 
@@ -59,7 +59,8 @@ class Schedule(eqx.Module):
         """Return the number at a time, in the default float type."""
         # As a float: between whole numbers it must not matter what the time was kept as.
         time = jnp.asarray(t).astype(jnp.result_type(float))
-        return jnp.asarray(self.function(time)).astype(time.dtype)
+        with usual_promotions():
+            return jnp.asarray(self.function(time)).astype(time.dtype)
 
 
 Rate: TypeAlias = Float[Array, ""] | Schedule
@@ -80,10 +81,11 @@ def rate(name: str, value: object) -> Rate:
     allowed = f"{name} must be a number, or a function of the step that gives one, at least 0"
     time = jnp.zeros((), jnp.result_type(float))
     try:
-        # What a compiled loop will do; a comparison of the step in Python fails here.
-        like = jax.eval_shape(lambda t: jnp.asarray(given(t)), time)
-        with jax.ensure_compile_time_eval():
-            first = given(time)
+        with usual_promotions():
+            # What a compiled loop will do; a comparison of the step in Python fails here.
+            like = jax.eval_shape(lambda t: jnp.asarray(given(t)), time)
+            with jax.ensure_compile_time_eval():
+                first = given(time)
     except Exception as error:
         # Whatever the user's function raises; the first line says what it is.
         raised = f"{type(error).__name__}: {error}".partition("\n")[0]

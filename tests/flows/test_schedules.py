@@ -1,4 +1,4 @@
-"""Learning rates that change with time, and weight decay: optax, closed forms, orders, bad input."""
+"""Schedules of the learning rate, and weight decay: optax, closed forms, orders, bad input."""
 
 import diffrax
 import equinox as eqx
@@ -250,10 +250,10 @@ def test_other_misuse_is_refused():
     """Where one number is needed, and where a schedule has no place."""
     with pytest.raises(ValueError, match="learning_rate must not end at zero where one number"):
         critical_sharpness(GradientDescent(optax.linear_schedule(0.1, 0.0, 10)))
-    with pytest.raises(ValueError, match="state must be one of this optimizer.*`count`"):
+    with pytest.raises(ValueError, match=r"state must be one of this optimizer.*`count`"):
         critical_sharpness(GradientDescent(RAMP), GradientDescent(0.1).init(START))
     with as_users_run():
-        with pytest.raises(ValueError, match="function must be a function; got 0.1"):
+        with pytest.raises(ValueError, match=r"function must be a function; got 0\.1"):
             Schedule(0.1)
         with pytest.raises(ValueError, match="must be a number, not a function of the step"):
             RollingBall(RAMP, 0.5)
