@@ -25,6 +25,16 @@ class Table(pydantic.BaseModel):
 
 
 _Base = TypeVar("_Base", bound=Table)
+Key = Any
+"""What a key of a table accepts: a type for pydantic, or a pair of one and a default.
+
+A key whose default is None may be left out."""
+
+
+def field(key: Key) -> tuple[Any, Any]:
+    """A key's type and its default, `...` for none."""
+    kind, default = key if isinstance(key, tuple) else (key, ...)
+    return (kind | None if default is None else kind), default
 
 
 def define(

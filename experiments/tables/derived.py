@@ -11,15 +11,11 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, TypeVar
 
 from ..system.text import show
-from .base import BuildError, Seed, Table, building, define
+from .base import BuildError, Key, Seed, Table, building, define, field
 from .constructors import REQUIRED, Argument, Constructor, arguments, resolve
 from .schedules import AbstractScheduleTable
 
 _Base = TypeVar("_Base", bound=Table)
-Key = Any
-"""What a key of a table accepts: a type for pydantic, or a pair of one and a default.
-
-A key whose default is None may be left out."""
 NONE: Mapping[str, Any] = types.MappingProxyType({})
 """No keys."""
 
@@ -173,12 +169,6 @@ def built_table(base: type[_Base], kind: str, constructor: Constructor) -> type[
     """
     recipe = Recipe(constructor)
     return table_of(base, kind, recipe, build=lambda self: recipe.construct(self))
-
-
-def field(key: Key) -> tuple[Any, Any]:
-    """A key's type and its default, `...` for none."""
-    kind, default = key if isinstance(key, tuple) else (key, ...)
-    return (kind | None if default is None else kind), default
 
 
 def _listed(value: Any) -> Any:

@@ -4,9 +4,9 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from .base import Table
+from .base import Key, Table
 from .constructors import Constructor
-from .derived import NONE, Key, Recipe, RecipeOptions, table_of
+from .derived import NONE, Recipe, RecipeOptions, table_of
 from .kinds import Registry
 from .schedules import AbstractScheduleTable, LearningRate
 

@@ -8,18 +8,20 @@ two steps too.
 import abc
 import itertools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import pydantic
 
 from .base import (
     LARGEST_INT,
     Bounds,
+    Key,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Table,
     define,
+    field,
     refuse,
 )
 from .kinds import OneOf, Registry
@@ -46,15 +48,8 @@ class AbstractScheduleTable(Table, abc.ABC):
 SCHEDULES: Registry[type[AbstractScheduleTable]] = Registry("schedule")
 
 
-def number_or_schedule(bounds: Bounds) -> Any:
-    """Make the type of a key that takes a number, or the table of a schedule.
-
-    Args:
-        bounds: of the number.
-
-    Returns:
-        A type for pydantic.
-    """
+def _number_first(bounds: Bounds) -> pydantic.WrapValidator:
+    """Check a number against its bounds, and leave a table to the validator inside."""
     within: Any = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False, **bounds)]
     number = pydantic.TypeAdapter(within, config=pydantic.ConfigDict(defer_build=True))
 
@@ -68,15 +63,21 @@ def number_or_schedule(bounds: Bounds) -> Any:
             )
         return number.validate_python(value)
 
-    return Annotated[
-        float | AbstractScheduleTable,
-        OneOf(SCHEDULES),
-        pydantic.WrapValidator(check),
-        pydantic.SerializeAsAny(),
+    return pydantic.WrapValidator(check)
+
+
+LearningRate: TypeAlias = pydantic.SerializeAsAny[
+    Annotated[float | AbstractScheduleTable, OneOf(SCHEDULES), _number_first({"gt": 0})]
+]
+"""A number above 0, or the table of a schedule."""
+
+
+def number_or_schedule(bounds: Bounds) -> Any:
+    """Make the type of a key as `LearningRate`, whose number has other bounds."""
+    number_first = _number_first(bounds)
+    return pydantic.SerializeAsAny[
+        Annotated[float | AbstractScheduleTable, OneOf(SCHEDULES), number_first]
     ]
-
-
-LearningRate = number_or_schedule({"gt": 0})
 
 
 def written(value: float | AbstractScheduleTable) -> float | str:
@@ -88,9 +89,9 @@ def written(value: float | AbstractScheduleTable) -> float | str:
 
 
 def _optax_table(
-    kind: str, function: str, keys: Mapping[str, Any], **validators: Any
+    kind: str, function: str, keys: Mapping[str, Key], **validators: Any
 ) -> type[AbstractScheduleTable]:
-    """Define the table of a schedule function of optax; a key is a type, or one with a default."""
+    """Define the table of a schedule function of optax."""
 
     def build(self: AbstractScheduleTable) -> "Function":
         import optax
@@ -100,7 +101,7 @@ def _optax_table(
         scales = {} if pairs is None else {"boundaries_and_scales": dict(pairs)}
         return getattr(optax, function)(**given, **scales)
 
-    fields = {name: key if isinstance(key, tuple) else (key, ...) for name, key in keys.items()}
+    fields = {name: field(key) for name, key in keys.items()}
     about = f'`kind = "{kind}"`: the arguments of `optax.{function}`.'
     members = {"build": build, **validators}
     return define(AbstractScheduleTable, kind, function, about, fields, **members)
@@ -127,7 +128,7 @@ _WARMUP = {"init_value": NonNegativeFloat, "peak_value": PositiveFloat, "warmup_
 _DECAY = {
     **_TRANSITION,
     "decay_rate": PositiveFloat,
-    "end_value": (NonNegativeFloat | None, None),
+    "end_value": (NonNegativeFloat, None),
 }
 _SCALES = Annotated[tuple[_Scale, ...], pydantic.Field(strict=False, min_length=1)]
 
