@@ -13,7 +13,7 @@ from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.schedules import fixed_at
 from ..core.trees import Params
-from ..core.validation import positive_integer
+from ..core.validation import non_negative_integer, positive_integer
 from ..core.variables import SHARPNESS, Variable
 from ..optimizers.optax_optimizer import as_optimizer
 from .base import AbstractMeasurement, Measured
@@ -33,8 +33,8 @@ class Threshold(AbstractMeasurement):
 
     Attributes:
         optimizer: The optimizer that runs, or that the flow models.
-        save_every: The interval of the saves in steps, as `iterate` is given it; the run is one
-            from step 0.
+        save_every: The interval of the saves in steps, as `iterate` is given it.
+        first_step: The step of the first save, `flow.first_step` along a flow.
 
     Raises:
         ValueError: If an argument is of the wrong kind; when it is measured, if the optimizer has
@@ -51,11 +51,14 @@ class Threshold(AbstractMeasurement):
         [20.0, 10.0, 6.667, 5.0]
     """
 
-    structural_fields: ClassVar[tuple[str, ...]] = ("save_every",)
+    structural_fields: ClassVar[tuple[str, ...]] = ("save_every", "first_step")
 
     optimizer: AbstractOptimizer = eqx.field(converter=as_optimizer)
     save_every: int = eqx.field(
         static=True, default=1, converter=partial(positive_integer, "save_every")
+    )
+    first_step: int = eqx.field(
+        static=True, default=0, converter=partial(non_negative_integer, "first_step")
     )
 
     @property
@@ -73,6 +76,6 @@ class Threshold(AbstractMeasurement):
         """Return `critical_sharpness` at the step of the `index`-th save."""
         del potential, params
         # As a float: a run may be longer than 32 bits count.
-        step = index.astype(jnp.result_type(float)) * self.save_every
+        step = self.first_step + index.astype(jnp.result_type(float)) * self.save_every
         threshold = fixed_at(self.optimizer, step).critical_sharpness
         return {"critical_sharpness": threshold}, state, Cost()

@@ -182,9 +182,14 @@ def test_thresholds_with_weight_decay_and_schedules():
 def test_the_threshold_along_a_run_is_two_over_the_rate():
     """At each saved step, whatever the interval of the saves."""
     optimizer = GradientDescent(RAMP)
-    run = iterate(optimizer, BOWL, START, 12, save_every=3, measurements=Threshold(optimizer, 3))
-    expected = 2 / jax.vmap(RAMP)(run.steps.astype(float))
-    assert_trees_close(run.observables["critical_sharpness"], expected, rtol=1e-14)
+    flow, well, start = EdgeFlow(optimizer, start="fit", burn=9), Quartic(5.0, 1.0), START[:1]
+    runs = (
+        iterate(optimizer, well, start, 12, save_every=3, measurements=Threshold(optimizer, 3)),
+        simulate(flow, well, start, 18, save_every=3, measurements=Threshold(optimizer, 3, 9)),
+    )
+    for run in runs:
+        expected = 2 / jax.vmap(RAMP)(run.steps.astype(float))
+        assert_trees_close(run.observables["critical_sharpness"], expected, rtol=1e-14)
 
 
 def test_a_schedule_of_arrays_jits_vmaps_and_differentiates():
