@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         register_measurement,
         register_optimizer,
         register_potential,
+        register_schedule,
     )
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "register_measurement",
     "register_optimizer",
     "register_potential",
+    "register_schedule",
     "run",
     "run_sweep",
 ]
@@ -71,6 +73,7 @@ _HOMES = {
         "register_measurement",
         "register_optimizer",
         "register_potential",
+        "register_schedule",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

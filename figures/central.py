@@ -14,7 +14,7 @@ from figures import curves
 from figures.curves import Curve
 from figures.distance import add_distance
 from figures.registry import Needs, figure
-from figures.sharpness import add_critical
+from figures.sharpness import add_critical, critical_sharpness
 
 # Share of the run that what is measured is averaged over.
 _WINDOW = 0.1
@@ -168,8 +168,9 @@ def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
         if found:
             drawn += found
             break
-    critical = float(tree.attrs.get("critical_sharpness", np.nan))
-    drawn = [one for one in drawn if not one.values.max() < _NEAR * critical] or drawn
+    _, critical = critical_sharpness(tree)
+    lowest = critical.min() if critical.size else np.nan
+    drawn = [one for one in drawn if not one.values.max() < _NEAR * lowest] or drawn
     if not drawn:
         return False
     _add(axes, tree, drawn, add_critical(axes, tree))

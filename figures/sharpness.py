@@ -1,6 +1,7 @@
 """The sharpness along the discrete run and along each flow, with the critical value 2/eta."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -9,6 +10,9 @@ from matplotlib.figure import Figure
 
 from figures import curves
 from figures.registry import Needs, figure
+
+# Up to so many times its lowest value a critical sharpness that varies is labelled, and shown.
+_LABELLED = 3.0
 
 
 def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
@@ -33,11 +37,11 @@ def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
 
 
 def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -> bool:
-    """Draw the sharpness curves and the line at 2/eta into a panel.
+    """Draw the sharpness curves and the threshold, 2/eta, into a panel.
 
     Args:
         axes: an empty panel.
-        tree: the results; the line is left out where `critical_sharpness` is not known.
+        tree: the results; the threshold is left out where it is not known.
         eigenvalues: whether to add the discrete run's further eigenvalues.
 
     Returns:
@@ -73,39 +77,68 @@ def add_preconditioned(axes: Axes, tree: xr.DataTree) -> bool:
 
 
 def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> list[float]:
-    """Draw the line at the optimizer's critical sharpness (2/eta), if that is known.
+    """Draw the optimizer's critical sharpness (2/eta), if that is known.
+
+    It is a line across the panel, or a curve over the steps where a schedule makes it one.
 
     Args:
         axes: the panel.
         tree: the results.
-        variable: what the panel draws; no line, if the critical value is one of another variable.
+        variable: what the panel draws; nothing, if the critical value is one of another variable.
 
     Returns:
-        The values that the panel should show: the critical sharpness, or none.
+        The values that the panel should show: the critical sharpness, of a curve the lowest and
+        the labelled one; or none.
     """
-    critical = float(tree.attrs.get("critical_sharpness", np.nan))
     if tree.attrs.get("critical_variable", "sharpness") != variable:
         return []
-    include = [critical] if np.isfinite(critical) else []
-    for value in include:
-        axes.axhline(
-            value, color="black", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1.5, gid="critical"
-        )
-        # Beside the frame, where no curve can run through it.
-        axes.annotate(
-            curves.critical_label(tree),
-            (1.0, value),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            verticalalignment="center",
-        )
-    return include
+    steps, values = critical_sharpness(tree)
+    if not values.size:
+        return []
+    look: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": (0, (4, 3))}
+    if steps.size:
+        axes.plot(steps, values, label="_critical", zorder=1.5, gid="critical", **look)
+    else:
+        axes.axhline(float(values[0]), zorder=1.5, gid="critical", **look)
+    # Where a learning rate ends near zero the threshold leaves the panel: its name stays inside.
+    last = int(np.flatnonzero(values <= _LABELLED * values.min())[-1])
+    # Beside the frame, where no curve can run through it.
+    at_end = last == len(values) - 1
+    axes.annotate(
+        curves.critical_label(tree),
+        (1.0 if at_end else float(steps[last]), float(values[last])),
+        xycoords=("axes fraction" if at_end else "data", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        verticalalignment="center",
+    )
+    return sorted({float(values.min()), float(values[last])})
+
+
+def critical_sharpness(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and the values of the critical sharpness, where it is finite.
+
+    Args:
+        tree: the results.
+
+    Returns:
+        The curve that the discrete run has with a schedule; otherwise no steps, and one value or
+        none.
+    """
+    name = "critical_sharpness"
+    if curves.DISCRETE in tree.children:
+        found = curves.curve(tree, curves.DISCRETE, name)
+        if found is not None:
+            return found.steps, found.values
+    critical = np.asarray([float(tree.attrs.get(name, np.nan))])
+    return np.empty(0), critical[np.isfinite(critical)]
 
 
 @figure("sharpness", needs=Needs(curvature=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The Hessian's largest eigenvalue over the steps, with the critical sharpness 2/eta.
+
+    That is a curve where a schedule moves the learning rate.
 
     The discrete run's further eigenvalues are drawn thin where the store has them.
 

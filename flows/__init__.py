@@ -50,6 +50,7 @@ differential equation for that path, and three choices make it:
     Models no optimizer: a particle on the graph of the loss, in a time of its own.
     arXiv 2605.15459.
 
+A learning rate may be a `Schedule`, eta(t): a flow reads it at its own time, between two steps too.
 The centre models a midpoint of the iterates, `flow.midpoint`, and one unit of time is one step:
 `tracking_error` compares a run of a flow with one of its optimizer.
 
@@ -103,6 +104,7 @@ from .core.optimizer import (
 )
 from .core.potential import Potential
 from .core.results import RESULTS
+from .core.schedules import Schedule, fixed_at
 from .core.trajectory import Neighbours, SimulationError, Trajectory, concatenate
 from .core.variables import STEPS, TIME, Variable
 from .curvature.derivatives import hvp, linearise_gradient, third_derivative, third_derivatives
@@ -119,6 +121,7 @@ from .measurements.cycles import Cycle, cycle
 from .measurements.effective_rate import EffectiveLearningRate
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.preconditioned import PreconditionedCurvature
+from .measurements.threshold import Threshold
 from .measurements.tracking import distance, iterate_error, tracking_error
 from .mechanics.flow import DissipativeFlow, DissipativeState
 from .mechanics.friction import AbstractFriction, Coulomb, Quadratic, TotalFriction, Viscous
@@ -210,8 +213,10 @@ __all__ = [
     "RungeKuttaChebyshev",
     "ScalarMeasurement",
     "ScalarRMSProp",
+    "Schedule",
     "SimulationError",
     "StableFlow",
+    "Threshold",
     "TotalFriction",
     "Trajectory",
     "Variable",
@@ -222,6 +227,7 @@ __all__ = [
     "distance",
     "drop",
     "exponential_map",
+    "fixed_at",
     "follow_modes",
     "gram_operator",
     "hvp",

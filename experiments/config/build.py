@@ -15,6 +15,7 @@ from figures import known
 from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potential
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
+from flows.measurements.threshold import THRESHOLD
 from flows.optimizers.adaptive import AbstractSecondMomentMethod
 
 from ..compare.comparison import METADATA
@@ -24,7 +25,7 @@ from ..system.errors import ConfigError, Problem
 from ..tables import AbstractToyTable, BuildError, Experiment, building, check_numbers
 
 # What a run adds to the results of the optimizer by itself, besides those of the flows.
-_OF_THE_RUN = {**HALF_DIFFERENCE, **HALF_DIFFERENCE_LENGTH, **METADATA}
+_OF_THE_RUN = {**HALF_DIFFERENCE, **HALF_DIFFERENCE_LENGTH, **METADATA, **THRESHOLD}
 
 
 class BuiltFlow(NamedTuple):

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import xarray as xr
 
-import flows
 from flows.runs.progress import ProgressBar
 
 from ..compare.landscape import landscape
@@ -21,6 +20,8 @@ from ..system.errors import DamagedError
 from ..system.interrupts import deferred_interrupts
 from ..system.warning import warn
 from ..tables import Experiment
+from ..tables.optimizers import critical_formula, is_scheduled
+from ..tables.schedules import written
 from .task import AbstractTask
 from .tracks import Tracks
 
@@ -45,11 +46,14 @@ class ExperimentTask(AbstractTask):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The learning rate, and the optimizer's critical sharpness with its formula."""
+        """The learning rate, and the optimizer's critical sharpness with its formula.
+
+        The latter is nan if there is none, or a schedule makes it a curve.
+        """
         return {
-            "learning_rate": self._config.optimizer.learning_rate,
-            "critical_sharpness": _critical_sharpness(self._built.optimizer),
-            "critical_label": self._config.optimizer.critical_label,
+            "learning_rate": written(self._config.optimizer.learning_rate),
+            "critical_sharpness": self._critical_sharpness,
+            "critical_label": critical_formula(self._config.optimizer),
             "critical_variable": self._config.optimizer.critical_variable,
             "time_label": "step",
         }
@@ -175,6 +179,15 @@ class ExperimentTask(AbstractTask):
             return True
         return self._tracks.steps_done % self._config.checkpoint.every == 0
 
+    @property
+    def _critical_sharpness(self) -> float:
+        if is_scheduled(self._config.optimizer):
+            return math.nan
+        try:
+            return float(np.asarray(self._built.optimizer.critical_sharpness))
+        except ValueError:
+            return math.nan
+
     def _append(self, store: Store, rows: dict[str, xr.Dataset]) -> None:
         for track in self._tracks.tracks:
             if track.label in rows:
@@ -192,11 +205,3 @@ class ExperimentTask(AbstractTask):
 
 def _say_that_it_finishes() -> None:
     warn("interrupted; the steps up to the next checkpoint are finished (Ctrl-C again: at once)")
-
-
-def _critical_sharpness(optimizer: flows.AbstractOptimizer) -> float:
-    """The optimizer's critical sharpness; nan for one that has none."""
-    try:
-        return float(np.asarray(optimizer.critical_sharpness))
-    except ValueError:
-        return math.nan

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 import flows
+from flows.core.schedules import is_scheduled
 
 from ..compare.comparison import planned
 from ..config.build import Built, BuiltFlow, build, precision
@@ -229,7 +230,10 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     if plan.cycle:
         path = jax.vmap(lambda params: ravel_pytree(params)[0])(discrete.params)
         cycle = flows.cycle(path, longest=LONGEST_PERIOD)
-    return _Ran(tracks, jnp.asarray(built.optimizer.critical_sharpness), cycle)
+    # One number, which the marker of a sweep is: none with a schedule.
+    scheduled = is_scheduled(built.optimizer)
+    critical = jnp.nan if scheduled else built.optimizer.critical_sharpness
+    return _Ran(tracks, jnp.asarray(critical), cycle)
 
 
 def _simulated(

@@ -3,7 +3,8 @@
 Cells are a dataset along `point`, the runs' numbers. Per trajectory (dimension `trajectory`) it has
 the series that were measured along `step`, and numbers that sum them up; per run `status`,
 `message`, `discrete_status` and `critical_sharpness`, and where every step of the discrete run is
-saved the `period` and `amplitude` of the cycle on which it ends.
+saved the `period` and `amplitude` of the cycle on which it ends. The critical sharpness is nan, and
+its marker left out of figures, where there is none or a schedule makes it a curve over the steps.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Shaped
 
 import flows
+from flows.measurements.threshold import THRESHOLD
 
 from ..config.build import precision
 from ..report.summary import CONCLUSIONS
@@ -167,7 +169,8 @@ def _labels(tracks: Mapping[str, xr.Dataset]) -> xr.DataArray:
 
 def _series(data: xr.Dataset) -> xr.Dataset:
     """The series measured along a trajectory, without vectors of parameters; modes are numbered."""
-    kept = data.drop_vars("params", errors="ignore")
+    # In a sweep the critical sharpness is one number per run.
+    kept = data.drop_vars(["params", *THRESHOLD], errors="ignore")
     kept = kept[[name for name in kept.data_vars if kept[name].dims[:1] == ("step",)]]
     kept = kept.drop_dims("parameter", errors="ignore").drop_attrs(deep=False)
     rest = [str(dim) for dim in kept.dims if dim != "step" and dim not in kept.coords]

@@ -17,6 +17,7 @@ from ..system.errors import DamagedError, DirectoryError
 from ..system.interrupts import deferred_interrupts
 from ..system.warning import warn
 from ..tables import Experiment, SweepExperiment
+from ..tables.optimizers import critical_formula
 from .batch import Batch, batches
 from .cells import cells_of_run, failed_cells
 from .gather import gather
@@ -61,7 +62,7 @@ class SweepTask(AbstractTask):
         """The axes, and the quantity that the figure of the sweep draws."""
         axes = zip(self._config.sweep.names, self._config.sweep.over, strict=True)
         tables = [p.config.optimizer for p in self._points if isinstance(p.config, Experiment)]
-        labels = {table.critical_label for table in tables}
+        labels = {critical_formula(table) for table in tables}
         variables = {table.critical_variable for table in tables}
         return {
             "critical_label": labels.pop() if len(labels) == 1 else "of each optimizer",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pydantic
 
 from ..system.text import show
-from .base import BuildError, NonNegativeFloat, PositiveFloat
+from .base import BuildError, NonNegativeFloat, building
 from .optimizers import OPTIMIZERS, AbstractOptimizerTable, optimizer_table
+from .schedules import AbstractScheduleTable, LearningRate
 
 if TYPE_CHECKING:
     import flows
@@ -44,13 +45,14 @@ class OptaxTable(AbstractOptimizerTable):
     model_config = pydantic.ConfigDict(extra="allow")
 
     critical_label: ClassVar[str] = "numerical"
+    decayed_label: ClassVar[str] = "numerical"
     # With a preconditioner that only the transformation knows.
     critical_variable: ClassVar[str] = ""
     batched: ClassVar[bool] = False
 
     kind: Literal["optax"]
     name: str
-    learning_rate: PositiveFloat
+    learning_rate: LearningRate
 
     def build(self) -> "flows.AbstractOptimizer":
         """Build the optimizer.
@@ -60,6 +62,7 @@ class OptaxTable(AbstractOptimizerTable):
         """
         import optax
 
+        from flows import Schedule
         from flows.optimizers.optax_optimizer import as_optimizer
 
         make = _found(self.name)
@@ -74,8 +77,12 @@ class OptaxTable(AbstractOptimizerTable):
             if key not in accepted:
                 known = ", ".join(name for name in accepted if name != "learning_rate")
                 raise BuildError(key, f"no argument of optax.{self.name}; must be one of {known}")
+        rate = self.learning_rate
+        if isinstance(rate, AbstractScheduleTable):
+            with building("learning_rate"):
+                rate = Schedule(rate.build())
         try:
-            made: Any = make(learning_rate=self.learning_rate, **given)
+            made: Any = make(learning_rate=rate, **given)
         except Exception as error:
             # Whatever optax raises, the config it was called by is what there is to be seen.
             message = f"optax.{self.name} raised {type(error).__name__}: {error}"

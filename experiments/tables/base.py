@@ -1,8 +1,8 @@
 """What every table of a config shares: strictness, frozen fields and the common field types."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Annotated, Any, TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 import pydantic
 import pydantic_core
@@ -22,6 +22,53 @@ class Table(pydantic.BaseModel):
         validate_default=True,
         defer_build=True,
     )
+
+
+_Base = TypeVar("_Base", bound=Table)
+Key = Any
+"""What a key of a table accepts: a type for pydantic, or a pair of one and a default.
+
+A key whose default is None may be left out."""
+
+
+def field(key: Key) -> tuple[Any, Any]:
+    """A key's type and its default, `...` for none."""
+    kind, default = key if isinstance(key, tuple) else (key, ...)
+    return (kind | None if default is None else kind), default
+
+
+def define(
+    base: type[_Base],
+    kind: str,
+    name: str,
+    about: str,
+    fields: Mapping[str, tuple[Any, Any]],
+    **members: Any,
+) -> type[_Base]:
+    """Define a table, as a `class` statement does.
+
+    Args:
+        base: the abstract table of its concept.
+        kind: its name in a config, the value of the key `kind`.
+        name: of what it builds.
+        about: its docstring.
+        fields: the type and the default of each further key, `...` for none.
+        **members: class variables, methods and validators.
+
+    Returns:
+        A final subclass of `base`.
+    """
+    fields = {"kind": (Literal[kind], ...), **fields}
+    name = f"{name}Table"
+    namespace = {
+        "__module__": base.__module__,
+        "__qualname__": name,
+        "__doc__": about,
+        "__annotations__": {name: kind for name, (kind, _) in fields.items()},
+        **{name: default for name, (_, default) in fields.items() if default is not ...},
+        **members,
+    }
+    return type(base)(name, (base,), namespace)
 
 
 class Bounds(TypedDict, total=False):

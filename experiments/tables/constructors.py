@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 
 from .base import LARGEST_INT, Bounds, Matrix, number_or_word
+from .schedules import number_or_schedule
 
 Constructor = str | Callable[..., Any]
 """A class or function, or the name of a public one of ours, `"flows.RodFlow"`."""
@@ -44,7 +45,8 @@ class Check(NamedTuple):
     """What a constructor checks of an argument.
 
     Attributes:
-        kind: "float", "int", "str", "vector" (of floats), "sizes" (of ints) or "matrix".
+        kind: "float", "int", "str", "vector" (of floats), "sizes" (of ints), "matrix" or "rate", a
+            number or a schedule.
         bounds: of each number.
         empty: True if a sequence may have no entry.
     """
@@ -74,6 +76,7 @@ _CHECKS = {
     "positive_integer": Check("int", {"ge": 1}),
     "non_negative_integer": Check("int", {"ge": 0}),
     "positive_integers": Check("sizes", {"ge": 1}, empty=True),
+    "rate": Check("rate", {"gt": 0}),
     "text": Check("str"),
     "matrix": Check("matrix"),
     "Number": Check("float"),
@@ -189,8 +192,11 @@ def _type(members: list[Any], check: Check | None, most: int) -> Any:
     words = [word for m in members if origins[m] is Literal for word in typing.get_args(m)]
     lists = [m for m in members if origins[m] in (collections.abc.Sequence, tuple, list)]
     kind = check.kind if check is not None else ""
+    bounds = Bounds(**check.bounds) if check is not None else Bounds()
     if kind == "matrix":
         return Matrix
+    if kind == "rate" or (float in members and any(map(_is_function, members))):
+        return number_or_schedule(bounds)
     if lists or kind in ("vector", "sizes"):
         items = _members(typing.get_args(lists[0])[0]) if lists else [float]
         each = check and check._replace(kind={"vector": "float", "sizes": "int"}.get(kind, kind))
@@ -199,7 +205,6 @@ def _type(members: list[Any], check: Check | None, most: int) -> Any:
         return item and Annotated[tuple[item, ...], pydantic.Field(strict=False, min_length=least)]
     number = next((one for one in (float, int, bool, str) if one in members), None)
     number = _TYPES[kind] if kind else number
-    bounds = Bounds(**check.bounds) if check is not None else Bounds()
     if number is int:
         bounds["le"] = min(bounds.get("le", most), most)
     if words and number in (int, float):
@@ -207,6 +212,13 @@ def _type(members: list[Any], check: Check | None, most: int) -> Any:
     if words:
         return Literal[tuple(words)]
     return Annotated[number, pydantic.Field(**bounds)] if number and bounds else number
+
+
+def _is_function(member: Any) -> bool:
+    """True for a type of functions: `flows.Schedule`, or any callable as in optax's schedules."""
+    callables = (collections.abc.Callable, typing.Callable)
+    is_callable = member in callables or typing.get_origin(member) in callables
+    return is_callable or getattr(member, "__name__", "") == "Schedule"
 
 
 def _check_of(check: Any) -> Check | None:
@@ -382,8 +394,10 @@ def _inspected(constructor: Callable[..., Any]) -> dict[str, _Declared]:
             continue
         default = REQUIRED if parameter.default is parameter.empty else parameter.default
         annotation = hints.get(name, Any)
-        if any(getattr(member, "dims", None) == () for member in _members(annotation)):
-            annotation = float  # One of jaxtyping's arrays, which a converter makes of a number.
+        members = _members(annotation)
+        if any(getattr(member, "dims", None) == () for member in members):
+            # One of jaxtyping's arrays, which a converter makes of a number.
+            annotation = typing.Union[float, *filter(_is_function, members)]
         found[name] = _Declared(annotation, default, checks.get(name))
     return found
 

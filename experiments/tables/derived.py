@@ -8,17 +8,14 @@ needs besides to build.
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from ..system.text import show
-from .base import BuildError, Seed, Table
+from .base import BuildError, Key, Seed, Table, building, define, field
 from .constructors import REQUIRED, Argument, Constructor, arguments, resolve
+from .schedules import AbstractScheduleTable
 
 _Base = TypeVar("_Base", bound=Table)
-Key = Any
-"""What a key of a table accepts: a type for pydantic, or a pair of one and a default.
-
-A key whose default is None may be left out."""
 NONE: Mapping[str, Any] = types.MappingProxyType({})
 """No keys."""
 
@@ -103,6 +100,10 @@ class Recipe:
             for name, value in given.items()
             if value is not None
         }
+        for name, value in values.items():
+            if isinstance(value, AbstractScheduleTable):
+                with building(name):
+                    values[name] = value.build()
         try:
             return resolve(self.constructor)(**{**values, **supplied})
         except BuildError:
@@ -149,21 +150,10 @@ def table_of(
     Returns:
         A final subclass of `base`.
     """
-    fields = {
-        "kind": (Literal[kind], ...),
-        **recipe.fields,
-        **{name: field(key) for name, key in extra.items()},
-    }
-    name = f"{recipe.name.rpartition('.')[2]}Table"
-    namespace = {
-        "__module__": base.__module__,
-        "__qualname__": name,
-        "__doc__": f'`kind = "{kind}"`: the arguments of `{recipe.name}`.',
-        "__annotations__": {name: kind for name, (kind, _) in fields.items()},
-        **{name: default for name, (_, default) in fields.items() if default is not ...},
-        **members,
-    }
-    return type(base)(name, (base,), namespace)
+    fields = {**recipe.fields, **{name: field(key) for name, key in extra.items()}}
+    name = recipe.name.rpartition(".")[2]
+    about = f'`kind = "{kind}"`: the arguments of `{recipe.name}`.'
+    return define(base, kind, name, about, fields, **members)
 
 
 def built_table(base: type[_Base], kind: str, constructor: Constructor) -> type[_Base]:
@@ -179,12 +169,6 @@ def built_table(base: type[_Base], kind: str, constructor: Constructor) -> type[
     """
     recipe = Recipe(constructor)
     return table_of(base, kind, recipe, build=lambda self: recipe.construct(self))
-
-
-def field(key: Key) -> tuple[Any, Any]:
-    """A key's type and its default, `...` for none."""
-    kind, default = key if isinstance(key, tuple) else (key, ...)
-    return (kind | None if default is None else kind), default
 
 
 def _listed(value: Any) -> Any:

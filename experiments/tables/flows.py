@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
 
-from .base import Name, Table
+from .base import Key, Name, Table
 from .constructors import Constructor
-from .derived import NONE, Key, Recipe, table_of
+from .derived import NONE, Recipe, table_of
 from .kinds import Registry
 from .solvers import SolverTable
 

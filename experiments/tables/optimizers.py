@@ -4,10 +4,11 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from .base import PositiveFloat, Table
+from .base import Key, Table
 from .constructors import Constructor
-from .derived import NONE, Key, Recipe, RecipeOptions, table_of
+from .derived import NONE, Recipe, RecipeOptions, table_of
 from .kinds import Registry
+from .schedules import AbstractScheduleTable, LearningRate
 
 if TYPE_CHECKING:
     import flows
@@ -20,6 +21,9 @@ class AbstractOptimizerTable(Table, abc.ABC):
     critical_label: ClassVar[str]
     """How the optimizer's critical sharpness follows from its hyperparameters."""
 
+    decayed_label: ClassVar[str]
+    """The same with a key `weight_decay` above 0."""
+
     critical_variable: ClassVar[str]
     """Which variable the critical sharpness is one of; "" if it is none that is measured."""
 
@@ -27,7 +31,7 @@ class AbstractOptimizerTable(Table, abc.ABC):
     """True if many runs may go through one vmapped program, none much slower than the others."""
 
     kind: str
-    learning_rate: PositiveFloat
+    learning_rate: LearningRate
 
     @abc.abstractmethod
     def build(self) -> "flows.AbstractOptimizer":
@@ -55,11 +59,22 @@ class AbstractOptimizerTable(Table, abc.ABC):
 OPTIMIZERS: Registry[type[AbstractOptimizerTable]] = Registry("optimizer")
 
 
+def critical_formula(table: AbstractOptimizerTable) -> str:
+    """How the critical sharpness of the optimizer of a table follows from its hyperparameters."""
+    return table.decayed_label if getattr(table, "weight_decay", 0) else table.critical_label
+
+
+def is_scheduled(table: AbstractOptimizerTable) -> bool:
+    """True if the learning rate changes with time."""
+    return isinstance(table.learning_rate, AbstractScheduleTable)
+
+
 def optimizer_table(
     kind: str,
     constructor: Constructor,
     *,
     critical_label: str,
+    decayed_label: str = "",
     critical_variable: str = "sharpness",
     batched: bool = True,
     extra: Mapping[str, Key] = NONE,
@@ -72,6 +87,7 @@ def optimizer_table(
         kind: its name in a config.
         constructor: what makes the optimizer, or an optax transformation.
         critical_label: as `AbstractOptimizerTable` has it.
+        decayed_label: as `AbstractOptimizerTable` has it; by default `critical_label`.
         critical_variable: as `AbstractOptimizerTable` has it.
         batched: as `AbstractOptimizerTable` has it.
         extra: keys that are not passed to the constructor.
@@ -98,12 +114,18 @@ def optimizer_table(
         return params if start is None else start(self, optimizer, potential, params)
 
     members = {"critical_label": critical_label, "critical_variable": critical_variable}
+    members |= {"decayed_label": decayed_label or critical_label}
     members |= {"batched": batched, "build": build, "start": here}
     return table_of(AbstractOptimizerTable, kind, recipe, extra, **members)
 
 
 for _table in (
-    optimizer_table("gradient_descent", "flows.GradientDescent", critical_label="2/eta"),
+    optimizer_table(
+        "gradient_descent",
+        "flows.GradientDescent",
+        critical_label="2/eta",
+        decayed_label="(2 - eta lambda)/eta",
+    ),
     optimizer_table("heavy_ball", "flows.HeavyBall", critical_label="2(1 + beta)/eta"),
     optimizer_table("nesterov", "flows.Nesterov", critical_label="2(1 + beta)/((1 + 2 beta) eta)"),
 ):

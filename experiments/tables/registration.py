@@ -19,6 +19,7 @@ from .kinds import Registry
 from .measurements import MEASUREMENTS, AbstractMeasurementTable
 from .optimizers import OPTIMIZERS, optimizer_table
 from .potentials import POTENTIALS, potential_table
+from .schedules import SCHEDULES, AbstractScheduleTable
 
 
 def register_potential(kind: str, constructor: Constructor, *, network: bool = False) -> None:
@@ -133,6 +134,31 @@ def register_measurement(kind: str, constructor: Constructor) -> None:
     """
     table = built_table(AbstractMeasurementTable, kind, constructor)
     _register(MEASUREMENTS, kind, constructor, table)
+
+
+def register_schedule(kind: str, constructor: Constructor) -> None:
+    """Let configs have a new kind of schedule, as in `learning_rate = { kind = ... }`.
+
+    Args:
+        kind: the value of `learning_rate.kind`.
+        constructor: a class, or a function, that returns a function of the step: of a float scalar,
+            between whole steps too, that JAX can trace.
+
+    Raises:
+        ValueError: if there is a schedule of this kind.
+        TypeError: if the constructor has an argument without default that no config can give.
+
+    Example:
+        >>> from experiments import load_config, register_schedule
+        >>> def inverse_time(init_value: float, decay_steps: float = 100.0):
+        ...     return lambda step: init_value / (1 + step / decay_steps)
+        >>> register_schedule("inverse_time", inverse_time)
+        >>> rate = "optimizer.learning_rate={kind='inverse_time', init_value=0.3}"
+        >>> load_config("valley", [rate]).optimizer.learning_rate.decay_steps
+        100.0
+    """
+    table = built_table(AbstractScheduleTable, kind, constructor)
+    _register(SCHEDULES, kind, constructor, table)
 
 
 def register_figure(name: str, draw: figures.Draw, *, needs: figures.Needs | None = None) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Unpack
 
 import pydantic
 
-from .base import BuildError, PositiveInt, Table, Widths, building, check_numbers, refuse
+from .base import BuildError, Key, PositiveInt, Table, Widths, building, check_numbers, refuse
 from .constructors import Constructor
 from .data import DataTable
-from .derived import NONE, Key, Recipe, RecipeOptions, table_of
+from .derived import NONE, Recipe, RecipeOptions, table_of
 from .kinds import OneOf, Registry
 from .potentials import POTENTIALS, AbstractPotentialTable, BuiltPotential
 

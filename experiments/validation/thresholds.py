@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 import flows
 import potentials
+from flows.core.schedules import late
 
 from ..config.build import precision
 from .checks import Measured, checks
@@ -83,7 +84,7 @@ def threshold(of: Optimizer, growth: Growth) -> Float[Array, ""]:
         grows = growth(of, potentials.Quadratic(middle[None])) > 0
         return jnp.where(grows, low, middle), jnp.where(grows, middle, high)
 
-    low, high = (bound / of.learning_rate for bound in _BRACKET)
+    low, high = (bound / late("learning_rate", of.learning_rate) for bound in _BRACKET)
     low, high = lax.fori_loop(0, _HALVINGS, halve, (low, high))
     return (low + high) / 2
 

@@ -40,9 +40,9 @@ from jaxtyping import Array, Bool, Float
 
 from ..core.arrays import Modes, Vector
 from ..core.cost import Cost
-from ..core.optimizer import AbstractDescent
+from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
-from ..core.schedules import fixed_at, is_scheduled
+from ..core.schedules import at, fixed_at, is_scheduled
 from ..curvature.derivatives import Linearised, flat_product, third_derivative_pairs
 from ..curvature.eigenpairs import top_eigenpairs
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
@@ -125,15 +125,24 @@ class CentralEquation(eqx.Module):
     def rates(
         self, time: Float[Array, ""] | None, dtype: DTypeLike
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Return eta and S at a time.
+        """Return eta and S, for the loss with its weight decay, at a time.
 
         Where eta is nearly zero, as a schedule may start, S is very large but finite.
         """
-        fixed = fixed_at(self.optimizer, time)
-        rate = jnp.asarray(fixed.learning_rate)
-        threshold = jnp.asarray(fixed.critical_sharpness).astype(dtype)
+        fixed = self.optimizer if time is None else fixed_at(self.optimizer, time)
+        threshold = fixed.critical_sharpness.astype(dtype) + self.decay.astype(dtype)
         most = jnp.asarray(float(jnp.finfo(dtype).max) ** _MOST, dtype)
-        return rate.astype(dtype), jnp.minimum(threshold, most)
+        return at(fixed.learning_rate, time).astype(dtype), jnp.minimum(threshold, most)
+
+    @property
+    def decay(self) -> Float[Array, ""]:
+        """How much weight decay adds to each eigenvalue of the Hessian."""
+        found = getattr(self.optimizer, "weight_decay", None)
+        return jnp.zeros(()) if found is None else found
+
+    def objective(self, potential: Potential) -> Potential:
+        """Return the loss with its weight decay, which all methods take for the potential."""
+        return objective(self.optimizer, potential)
 
     def metric_at(self, place: Place) -> AbstractMetric:
         """Return P at a place, as an operator."""
@@ -153,7 +162,7 @@ class CentralEquation(eqx.Module):
         """Evaluate the top of the Hessian at a point, and its derivatives if they matter.
 
         Args:
-            potential: The loss.
+            potential: The loss, with its weight decay.
             place: The point.
             modes: Guess of the top eigenvectors, rows (k, P).
 

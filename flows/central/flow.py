@@ -236,8 +236,9 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
         """
         del t
         equation, place = self.equation, state.place
-        model, _ = equation.curvature_model(args, place, state.modes)
-        found = equation.respond(jax.linearize(jax.grad(args), place.params), model, place)
+        loss = equation.objective(args)
+        model, _ = equation.curvature_model(loss, place, state.modes)
+        found = equation.respond(jax.linearize(jax.grad(loss), place.params), model, place)
         _, unravel = place.flat()
         passing = None if place.time is None else jnp.ones_like(place.time)
         velocity = unravel(jnp.where(found.solved, found.velocity, jnp.nan), passing)
@@ -253,8 +254,9 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             The state, and 0, or i where `failures[i - 1]` happened.
         """
         equation, place = self.equation, state.place
-        model, modes = equation.curvature_model(potential, place, state.modes)
-        found = equation.respond(jax.linearize(jax.grad(potential), place.params), model, place)
+        loss = equation.objective(potential)
+        model, modes = equation.curvature_model(loss, place, state.modes)
+        found = equation.respond(jax.linearize(jax.grad(loss), place.params), model, place)
         return equation.renewed(state, model, modes, found), found.failure
 
     def review(self, start: CentralFlowState, end: CentralFlowState) -> CentralFlowState | None:
@@ -307,7 +309,7 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             loss,
             ravel_pytree(gradient)[0],
             pairs.values,
-            equation.rates(state.time, dtype)[1],
+            equation.rates(state.time, dtype)[1] - equation.decay.astype(dtype),
             metric,
             width=min(_MOST_MODES, state.modes.shape[1]) if self.rank == "auto" else count,
             directions=self.directions,

@@ -165,6 +165,7 @@ class CentralSolver(AbstractFlowSolver):
         equation = self.equation
         # What is above the threshold here may decay from here.
         y0 = dataclasses.replace(y0, excess_at_start=jnp.full_like(y0.excess_at_start, -1))
+        potential = equation.objective(potential)
         model, modes = equation.curvature_model(potential, y0.place, y0.modes)
         found = equation.respond(jax.linearize(jax.grad(potential), y0.params), model, y0.place)
         spent = model.cost + Cost(gradients=1, hvps=int(equation.correction))
@@ -185,6 +186,7 @@ class CentralSolver(AbstractFlowSolver):
         """Take one step; it is rejected where the model was not good enough for it."""
         del terms, made_jump
         equation, model, f0 = self.equation, solver_state.model, solver_state.slope
+        loss = equation.objective(args)
         start, unravel = y0.place.flat()
         t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
         step = t1 - t0
@@ -196,7 +198,7 @@ class CentralSolver(AbstractFlowSolver):
 
         def field(passed: Array, z: Vector) -> Vector:
             place = unravel(z, y0.place.after(passed))
-            here = jax.linearize(jax.grad(args), place.params)
+            here = jax.linearize(jax.grad(loss), place.params)
             return equation.respond(here, model, place, z - start).velocity
 
         zero = jnp.zeros_like(step)
@@ -205,11 +207,11 @@ class CentralSolver(AbstractFlowSolver):
 
         # Evaluate the model at the end, and move back to the threshold what is above it.
         reached = unravel(end, time)
-        renewed, modes = equation.curvature_model(args, reached, y0.modes)
+        renewed, modes = equation.curvature_model(loss, reached, y0.modes)
         decay = jnp.exp(-step / equation.relaxation_time.astype(step.dtype))
         excess = jnp.maximum(y0.excess_at_start, 0) * decay
         bound = equation.rates(time, end.dtype)[1] + excess
-        returned, last, found = self._back_to(bound, args, end, reached, renewed)
+        returned, last, found = self._back_to(bound, loss, end, reached, renewed)
 
         # Reject what the model was not good enough for: a step that started too far from the
         # threshold to have the third derivatives is one.

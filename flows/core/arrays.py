@@ -1,7 +1,10 @@
-"""Types of arrays and numbers that several rooms share, and how large a matrix may be."""
+"""What rooms share: types of arrays and numbers, the largest matrix, and promotions of dtypes."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -28,3 +31,10 @@ Vector: TypeAlias = Float[Array, " parameter"]
 
 Modes: TypeAlias = Float[Array, "mode parameter"]
 """Directions as rows, (k, P)."""
+
+
+@contextlib.contextmanager
+def usual_promotions() -> Iterator[None]:
+    """Allow the implicit promotions of dtypes and ranks that the code of others relies on."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

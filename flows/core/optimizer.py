@@ -3,12 +3,14 @@
 import abc
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .arrays import Vector
 from .cost import Cost
 from .potential import Potential
-from .trees import Params
+from .schedules import Rate
+from .trees import Params, squared_norm
 
 
 class AbstractOptimizer(eqx.Module):
@@ -59,7 +61,8 @@ class AbstractOptimizer(eqx.Module):
     def critical_sharpness(self) -> Float[Array, ""]:
         """The curvature of a quadratic above which the map is unstable; inf if none is.
 
-        For a map with a preconditioner P it is that of P^-1 H, with P without the learning rate.
+        For a map with a preconditioner P it is that of P^-1 H, with P without the learning rate;
+        for one with a schedule, late in a run.
 
         Raises:
             ValueError: If no curvature decides, with a sentence why.
@@ -108,17 +111,19 @@ class AbstractGradientMethod(AbstractOptimizer):
     @property
     @abc.abstractmethod
     def limit_rate(self) -> Float[Array, ""]:
-        """The rate of the limit, in parameter^2 / loss per step, above 0."""
+        """The rate of the limit, in parameter^2 / loss per step; late in a run with a schedule."""
 
 
 class AbstractDescent(AbstractIncrementalOptimizer):
-    """An optimizer whose step is w' = w - eta g(w): the gradient where it is, and no memory.
+    """An optimizer whose step is w' = w - eta (g(w) + lambda w), without memory.
 
-    A flow needs to know two numbers of it, the learning rate eta and the critical sharpness, and
-    that the map's derivative is symmetric: its eigenvalues are real.
+    A flow needs to know of it the learning rate eta, the weight decay lambda and the critical
+    sharpness, and that the map's derivative is symmetric: its eigenvalues are real. It descends
+    L + lambda |w|^2 / 2, which `objective` makes of the loss L.
 
     Attributes:
-        learning_rate: eta, scalar, above 0.
+        learning_rate: eta, scalar, above 0, or a `Schedule`.
+        weight_decay: lambda, scalar, at least 0, per unit of eta; None if there is none.
 
     Example:
         >>> from flows import AbstractDescent, GradientDescent, HeavyBall
@@ -128,7 +133,59 @@ class AbstractDescent(AbstractIncrementalOptimizer):
         False
     """
 
-    learning_rate: eqx.AbstractVar[Float[Array, ""]]
+    learning_rate: eqx.AbstractVar[Rate]
+    weight_decay: eqx.AbstractVar[Float[Array, ""] | None]
+
+
+class Decayed(eqx.Module):
+    """A loss with the potential of weight decay, L(w) + lambda |w|^2 / 2.
+
+    Attributes:
+        potential: L.
+        weight_decay: lambda, scalar.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows.core.optimizer import Decayed
+        >>> float(Decayed(lambda w: w[0], jnp.asarray(0.1))(jnp.asarray([2.0, 4.0])))
+        3.0
+    """
+
+    potential: Potential
+    weight_decay: Float[Array, ""]
+
+    def __call__(self, params: Params) -> Float[Array, ""]:
+        """Return L(w) + lambda |w|^2 / 2."""
+        loss, square = self.potential(params), squared_norm(params)
+        penalty = 0.5 * self.weight_decay.astype(square.dtype) * square
+        return loss + penalty.astype(jnp.result_type(loss))
+
+
+def objective(optimizer: AbstractOptimizer, potential: Potential) -> Potential:
+    """Return the loss whose gradient an optimizer follows: with its weight decay, if it has one.
+
+    Args:
+        optimizer: Any optimizer; only an `AbstractDescent` has a weight decay that is a gradient.
+        potential: The loss L.
+
+    Returns:
+        `potential` itself, or L + lambda |w|^2 / 2. Its Hessian is H + lambda: where that reaches
+        2/eta, H reaches the critical sharpness 2/eta - lambda.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import GradientDescent
+        >>> from flows.core.optimizer import objective
+        >>> loss = lambda w: w[0]
+        >>> objective(GradientDescent(0.1), loss) is loss
+        True
+        >>> decayed = objective(GradientDescent(0.1, weight_decay=0.5), loss)
+        >>> float(decayed(jnp.asarray([2.0])))
+        3.0
+    """
+    if isinstance(optimizer, AbstractDescent) and optimizer.weight_decay is not None:
+        return Decayed(potential, optimizer.weight_decay)
+    return potential
 
 
 class AbstractAdaptiveMethod(AbstractIncrementalOptimizer):

@@ -22,6 +22,8 @@ _PRECISIONS: Final = ("float32", "float64")
 def _scalar(name: str, value: object) -> Float[Array, ""]:
     if isinstance(value, bool | str | bytes) or value is None:
         raise ValueError(f"{name} must be a number; got {value!r}.")
+    if callable(value):
+        raise ValueError(f"{name} must be a number, not a function of the step; got {value!r}.")
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:

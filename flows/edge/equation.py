@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Real
 
 from ..core.cost import Cost
 from ..core.potential import Potential
+from ..core.schedules import Rate, at
 from ..core.trees import Params, add_scaled, dot, norm, scaled
 from ..curvature.derivatives import hvp
 from .state import EdgeState
@@ -43,12 +44,12 @@ class EdgeEquation(eqx.Module):
     """The right-hand side of Edge Flow.
 
     Attributes:
-        learning_rate: eta, scalar.
+        learning_rate: eta, scalar, or a schedule of it.
         curvature: Which curvature is s: "rod" or "centre".
         growth: Which function of it is the growth rate: "log" or "linear".
     """
 
-    learning_rate: Float[Array, ""]
+    learning_rate: Rate
     curvature: Curvature = eqx.field(static=True)
     growth: Growth = eqx.field(static=True)
 
@@ -56,13 +57,13 @@ class EdgeEquation(eqx.Module):
         self, t: Real[Array, ""] | float, state: EdgeState, potential: Potential
     ) -> EdgeState:
         """Return dc/dt, dv/dt and d(log a)/dt."""
-        del t
+        learning_rate = at(self.learning_rate, t)
         forces = self.forces(state, potential)
         turning = add_scaled(forces.product, -forces.quotient, state.unit)
         return EdgeState(
-            scaled(-self.learning_rate, forces.mean_gradient),
-            scaled(self.learning_rate, turning),
-            self._growth_rate(forces.curvature),
+            scaled(-learning_rate, forces.mean_gradient),
+            scaled(learning_rate, turning),
+            self._growth_rate(learning_rate, forces.curvature),
         )
 
     def forces(self, state: EdgeState, potential: Potential) -> EdgeForces:
@@ -86,9 +87,11 @@ class EdgeEquation(eqx.Module):
         along_rod = dot(direction, half) / jnp.where(short, 1, length)
         return EdgeForces(mean, product, quotient, jnp.where(short, quotient, along_rod))
 
-    def _growth_rate(self, curvature: Float[Array, ""]) -> Float[Array, ""]:
+    def _growth_rate(
+        self, learning_rate: Float[Array, ""], curvature: Float[Array, ""]
+    ) -> Float[Array, ""]:
         """Return d(log a)/dt."""
-        multiplier = self.learning_rate.astype(curvature.dtype) * curvature - 1
+        multiplier = learning_rate.astype(curvature.dtype) * curvature - 1
         if self.growth == "linear":
             return multiplier - 1
         # A step that would make the oscillation zero leaves its rounding error of it.

@@ -18,8 +18,9 @@ from jaxtyping import Array, ArrayLike, PyTree, Real
 
 from ..core.cost import Cost
 from ..core.flow import AbstractFlow, Integrator, Midpoint
-from ..core.optimizer import AbstractDescent, AbstractOptimizer
+from ..core.optimizer import AbstractDescent, AbstractOptimizer, objective
 from ..core.potential import Potential
+from ..core.schedules import at
 from ..core.trees import Params, add_scaled
 from ..core.validation import as_params, non_negative_integer, positive_integer
 from ..core.variables import LOSS, PARAMETER, SHARPNESS, STEPS, Variable
@@ -50,7 +51,8 @@ class EdgeFlow(AbstractFlow):
 
     that is, descent on the symmetrised loss, a power iteration, and growth where the curvature s
     along v is above 2/eta. The state holds log a, so that a stays above 0 and can return from below
-    the smallest floating-point number.
+    the smallest floating-point number. Where eta is a schedule it is eta(t), and with weight decay
+    lambda g and H are those of L + lambda |w|^2 / 2.
 
     **This is a reconstruction.** Only the abstract of the paper could be read. It says: the centre
     descends the symmetrised loss, the direction follows the Rayleigh quotient, the length grows
@@ -126,7 +128,7 @@ class EdgeFlow(AbstractFlow):
             ("parameter",),
         ),
         "direction_curvature": Variable(
-            SHARPNESS, "curvature s along v, which decides about the growth of a"
+            SHARPNESS, "curvature of the loss along v, which decides about the growth of a"
         ),
     }
 
@@ -192,7 +194,7 @@ class EdgeFlow(AbstractFlow):
         Raises:
             ValueError: If the optimizer's map is not smooth, or `difference` is not like `params`.
         """
-        check_phase_space(self.optimizer, potential, params)
+        check_phase_space(self.optimizer, potential, params, counters=True)
         flat, unravel = ravel_pytree(params)
         # An oscillation of length 0 has no direction; along all parameters if none is known.
         somewhere = jnp.full_like(flat, 1 / math.sqrt(flat.size))
@@ -204,8 +206,8 @@ class EdgeFlow(AbstractFlow):
         else:
             if self.start == "top":
                 somewhere = top_eigenpairs(potential, params).vectors[0]
-                gradient, _ = ravel_pytree(jax.grad(potential)(params))
-                rate = self.optimizer.learning_rate.astype(flat.dtype)
+                gradient, _ = ravel_pytree(jax.grad(objective(self.optimizer, potential))(params))
+                rate = at(self.optimizer.learning_rate, 0).astype(flat.dtype)
                 half = 0.5 * rate * (somewhere @ gradient) * somewhere
             else:
                 self._check_difference(params)
@@ -236,7 +238,7 @@ class EdgeFlow(AbstractFlow):
         self, t: Real[Array, ""] | float, state: EdgeState, args: Potential
     ) -> EdgeState:
         """Return dc/dt, dv/dt and d(log a)/dt."""
-        return self.equation.vector_field(t, state, args)
+        return self.equation.vector_field(t, state, objective(self.optimizer, args))
 
     def params(self, state: EdgeState) -> Params:
         """Return the centre."""

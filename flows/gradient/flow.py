@@ -7,12 +7,13 @@ from typing import ClassVar, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree, Real
+from jaxtyping import Array, PyTree, Real
 
 from ..core.cost import Cost
 from ..core.flow import AbstractFlow
-from ..core.optimizer import AbstractGradientMethod, AbstractOptimizer
+from ..core.optimizer import AbstractGradientMethod, AbstractOptimizer, objective
 from ..core.potential import Potential
+from ..core.schedules import fixed_at
 from ..core.trees import Params, add_scaled, scaled
 from ..core.validation import boolean
 from ..core.variables import LOSS, Variable
@@ -41,8 +42,9 @@ class GradientFlow(AbstractFlow):
 
         dw/dt = -r g(w),
 
-    with r = eta for gradient descent and eta / (1 - beta) for the heavy ball and Nesterov's method.
-    The state is a `GradientFlowState`. Another optimizer z' = z + F(z, t), of whatever state z, is
+    with r = eta for gradient descent and eta / (1 - beta) for the heavy ball and Nesterov's method;
+    r(t) where eta is a schedule, and with weight decay lambda the gradient is g + lambda w. The
+    state is a `GradientFlowState`. Another optimizer z' = z + F(z, t), of whatever state z, is
     modelled by its phase-space flow dz/dt = F(z, t). The state is then the optimizer's own, with
     None in place of its step counters, which are t steps ahead of where they start.
 
@@ -96,7 +98,7 @@ class GradientFlow(AbstractFlow):
         Raises:
             ValueError: If the optimizer has no phase-space flow; the message says why.
         """
-        if self._limit_rate is not None:
+        if self._on_params:
             return GradientFlowState(params)
         check_phase_space(self.optimizer, potential, params, counters=True)
         return moving(self.optimizer.init(params))
@@ -108,9 +110,10 @@ class GradientFlow(AbstractFlow):
         args: Potential,
     ) -> GradientFlowState | PhasePoint:
         """Return -r g, or F, with the correction F - (DF F + dF/dt) / 2."""
-        rate = self._limit_rate
-        if rate is not None:
-            return GradientFlowState(scaled(-rate, jax.grad(args)(state.params)))
+        method = self.optimizer
+        if isinstance(method, AbstractGradientMethod) and self._on_params:
+            gradient = jax.grad(objective(method, args))(state.params)
+            return GradientFlowState(scaled(-fixed_at(method, t).limit_rate, gradient))
         t = jnp.asarray(t, jax.tree.leaves(state)[0].dtype)
         increment = increments_in_time(self.optimizer, args)
         if not self.correction:
@@ -120,7 +123,7 @@ class GradientFlow(AbstractFlow):
 
     def params(self, state: GradientFlowState | PhasePoint) -> Params:
         """Return w(t)."""
-        return self.optimizer.params(state) if self._limit_rate is None else state.params
+        return state.params if self._on_params else self.optimizer.params(state)
 
     def observables(
         self, state: GradientFlowState | PhasePoint, potential: Potential
@@ -131,14 +134,12 @@ class GradientFlow(AbstractFlow):
     @property
     def cost(self) -> Cost:
         """What F costs, and with `correction` as many Hessian-vector products as gradients."""
-        if self._limit_rate is not None:
+        if self._on_params:
             return Cost(gradients=1)
         gradients = self.optimizer.cost.gradients
         return Cost(gradients=gradients, hvps=gradients if self.correction else 0)
 
     @property
-    def _limit_rate(self) -> Float[Array, ""] | None:
-        """The rate r of the flow on parameters; None for the flow on phase space."""
-        if isinstance(self.optimizer, AbstractGradientMethod) and not self.correction:
-            return self.optimizer.limit_rate
-        return None
+    def _on_params(self) -> bool:
+        """True for the flow of the parameters at the limit rate; False for that on phase space."""
+        return isinstance(self.optimizer, AbstractGradientMethod) and not self.correction

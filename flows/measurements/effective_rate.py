@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.schedules import fixed_at
+from ..core.schedules import at
 from ..core.trees import Params
 from ..core.validation import positive_integer
 from ..core.variables import PARAMETER, Variable
@@ -104,6 +104,6 @@ class EffectiveLearningRate(AbstractMetricMeasurement):
             return {"effective_learning_rate": jnp.full((), jnp.nan, dtype)}, state, Cost()
         # As a float: a run may be longer than 32 bits count.
         step = index.astype(jnp.result_type(float)) * self.save_every
-        rate = fixed_at(self.optimizer.learning_rate, step).astype(dtype)
+        rate = at(self.optimizer.learning_rate, step).astype(dtype)
         mean = jnp.mean(metric.apply(jnp.ones(size, dtype)))
         return {"effective_learning_rate": rate / mean}, state, Cost()

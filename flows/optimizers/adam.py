@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ..core.arrays import Vector
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.schedules import LATE, Rate, fixed_at, is_scheduled, rate
+from ..core.schedules import Rate, at, is_scheduled, late, rate
 from ..core.trees import Params, add_scaled, scaled
 from ..core.validation import boolean, fraction, non_negative
 from .adaptive import (
@@ -106,7 +106,7 @@ class Adam(AbstractSecondMomentMethod):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + b1) / ((1 - b1) eta), late in a run; 1 - b1^k times that after k gradients."""
-        return _adam_threshold(2.0, self.b1, fixed_at(self.learning_rate, LATE))
+        return _adam_threshold(2.0, self.b1, late("learning_rate", self.learning_rate))
 
     @property
     def cost(self) -> Cost:
@@ -115,7 +115,7 @@ class Adam(AbstractSecondMomentMethod):
 
     def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
         """Return -eta P^-1 m' for a given P."""
-        rate = fixed_at(self.learning_rate, state.count)
+        rate = at(self.learning_rate, state.count)
         direction = _adam_direction(self, state, gradient)
         return scaled(-rate, self.average.divide(direction, preconditioner))
 
@@ -207,7 +207,7 @@ class AdamW(AbstractSecondMomentMethod):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """(2 - eta weight_decay) (1 + b1) / ((1 - b1) eta), late in a run; 0 if that is below 0."""
-        rate = fixed_at(self.learning_rate, LATE)
+        rate = late("learning_rate", self.learning_rate)
         shrunk = rate * self.weight_decay.astype(rate.dtype)
         return _adam_threshold(jnp.maximum(2 - shrunk, 0), self.b1, rate)
 
@@ -218,7 +218,7 @@ class AdamW(AbstractSecondMomentMethod):
 
     def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
         """Return -eta (P^-1 m' + weight_decay w) for a given P."""
-        rate = fixed_at(self.learning_rate, state.count)
+        rate = at(self.learning_rate, state.count)
         direction = _adam_direction(self, state, gradient)
         descent = self.average.divide(direction, preconditioner)
         return scaled(-rate, add_scaled(descent, self.weight_decay, state.params))
@@ -329,8 +329,8 @@ class NAdam(AbstractSecondMomentMethod):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + b1) / ((1 - b1) (1 + 2 b1) eta), late in a run."""
-        late = _adam_threshold(2.0, self.b1, fixed_at(self.learning_rate, LATE))
-        return late / (1 + 2 * self.b1.astype(late.dtype))
+        adam = _adam_threshold(2.0, self.b1, late("learning_rate", self.learning_rate))
+        return adam / (1 + 2 * self.b1.astype(adam.dtype))
 
     @property
     def cost(self) -> Cost:
@@ -352,7 +352,7 @@ class NAdam(AbstractSecondMomentMethod):
             product = now * state.momentum_product
             shares = ahead / (1 - ahead * product), (1 - now) / (1 - product)
         direction = add_scaled(scaled(shares[1], gradient), shares[0], momentum)
-        rate = fixed_at(self.learning_rate, state.count)
+        rate = at(self.learning_rate, state.count)
         return scaled(-rate, self.average.divide(direction, preconditioner))
 
     @property

@@ -24,10 +24,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core.optimizer import AbstractOptimizer
+from ..core.schedules import LATE
 from ..core.trees import Params
 
-# By then bias corrections, and averages over all steps, are at their limits to 1e-8.
-LATE = 1_000_000_000
 # Large, so that an epsilon added to it or to its root is negligible.
 SECOND_MOMENT = 1e16
 

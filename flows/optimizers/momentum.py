@@ -10,13 +10,14 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from ..core.cost import Cost
 from ..core.optimizer import AbstractGradientMethod, AbstractIncrementalOptimizer
 from ..core.potential import Potential
+from ..core.schedules import Rate, advanced, at, counted, counter, late, rate
 from ..core.trees import Params, add_scaled, scaled
-from ..core.validation import fraction, positive
+from ..core.validation import fraction
 
 
 class MomentumState(eqx.Module):
@@ -25,22 +26,26 @@ class MomentumState(eqx.Module):
     Attributes:
         params: The iterate w_t.
         momentum: m_t, the discounted sum of the gradients before, loss / parameter.
+        count: How many steps were taken, with a schedule; otherwise None.
     """
 
     params: Params
     momentum: Params
+    count: Real[Array, ""] | None = None
 
     def moved(self, change: Params, momentum: Params) -> "MomentumState":
         """Return the state after a change of the params, with the next momentum."""
-        return MomentumState(jax.tree.map(jnp.add, self.params, change), momentum)
+        params = jax.tree.map(jnp.add, self.params, change)
+        return MomentumState(params, momentum, advanced(self.count))
 
     def increment(self, change: Params, momentum: Params) -> "MomentumState":
         """Return the difference of `moved` and this state."""
-        return MomentumState(change, jax.tree.map(jnp.subtract, momentum, self.momentum))
+        change_of_momentum = jax.tree.map(jnp.subtract, momentum, self.momentum)
+        return MomentumState(change, change_of_momentum, counted(self.count))
 
 
-def _at_rest(params: Params) -> MomentumState:
-    return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
+def _at_rest(params: Params, count: Real[Array, ""] | None) -> MomentumState:
+    return MomentumState(params, jax.tree.map(jnp.zeros_like, params), count)
 
 
 class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
@@ -51,7 +56,8 @@ class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
     `optax.sgd(eta, beta)`.
 
     Attributes:
-        learning_rate: eta, scalar, in parameter^2 / loss, above 0.
+        learning_rate: eta, scalar, in parameter^2 / loss, above 0; or a function of the step, such
+            as an optax schedule.
         momentum: beta, scalar, at least 0 and below 1.
 
     Raises:
@@ -68,12 +74,12 @@ class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
         0.486
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
 
     def init(self, params: Params) -> MomentumState:
         """Return the state at `params`, at rest."""
-        return _at_rest(params)
+        return _at_rest(params, counter(self))
 
     def step(self, state: MomentumState, potential: Potential) -> MomentumState:
         """Return the state after m' = beta m + g and w' = w - eta m'."""
@@ -90,8 +96,8 @@ class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + beta) / eta, in loss / parameter^2."""
-        momentum = self.momentum.astype(self.learning_rate.dtype)
-        return 2 * (1 + momentum) / self.learning_rate
+        learning_rate = late("learning_rate", self.learning_rate)
+        return 2 * (1 + self.momentum.astype(learning_rate.dtype)) / learning_rate
 
     @property
     def limit_rate(self) -> Float[Array, ""]:
@@ -106,7 +112,7 @@ class HeavyBall(AbstractIncrementalOptimizer, AbstractGradientMethod):
     def _change(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
         gradient = jax.grad(potential)(state.params)
         momentum = add_scaled(gradient, self.momentum, state.momentum)
-        return scaled(-self.learning_rate, momentum), momentum
+        return scaled(-at(self.learning_rate, state.count), momentum), momentum
 
 
 class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
@@ -117,7 +123,8 @@ class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
     `optax.sgd` with `nesterov=True`.
 
     Attributes:
-        learning_rate: eta, scalar, in parameter^2 / loss, above 0.
+        learning_rate: eta, scalar, in parameter^2 / loss, above 0; or a function of the step, such
+            as an optax schedule.
         momentum: beta, scalar, at least 0 and below 1.
 
     Raises:
@@ -134,12 +141,12 @@ class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
         0.5591
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     momentum: Float[Array, ""] = eqx.field(converter=partial(fraction, "momentum"))
 
     def init(self, params: Params) -> MomentumState:
         """Return the state at `params`, at rest."""
-        return _at_rest(params)
+        return _at_rest(params, counter(self))
 
     def step(self, state: MomentumState, potential: Potential) -> MomentumState:
         """Return the state after m' = beta m + g and w' = w - eta (g + beta m')."""
@@ -156,8 +163,9 @@ class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 (1 + beta) / (eta (1 + 2 beta)), in loss / parameter^2."""
-        momentum = self.momentum.astype(self.learning_rate.dtype)
-        return 2 * (1 + momentum) / (self.learning_rate * (1 + 2 * momentum))
+        learning_rate = late("learning_rate", self.learning_rate)
+        momentum = self.momentum.astype(learning_rate.dtype)
+        return 2 * (1 + momentum) / (learning_rate * (1 + 2 * momentum))
 
     @property
     def limit_rate(self) -> Float[Array, ""]:
@@ -172,8 +180,10 @@ class Nesterov(AbstractIncrementalOptimizer, AbstractGradientMethod):
     def _change(self, state: MomentumState, potential: Potential) -> tuple[Params, Params]:
         gradient = jax.grad(potential)(state.params)
         momentum = add_scaled(gradient, self.momentum, state.momentum)
-        return scaled(-self.learning_rate, add_scaled(gradient, self.momentum, momentum)), momentum
+        ahead = add_scaled(gradient, self.momentum, momentum)
+        return scaled(-at(self.learning_rate, state.count), ahead), momentum
 
 
-def _limit_rate(learning_rate: Float[Array, ""], momentum: Float[Array, ""]) -> Float[Array, ""]:
-    return learning_rate / (1 - momentum.astype(learning_rate.dtype))
+def _limit_rate(learning_rate: Rate, momentum: Float[Array, ""]) -> Float[Array, ""]:
+    number = late("learning_rate", learning_rate)
+    return number / (1 - momentum.astype(number.dtype))

@@ -1,9 +1,7 @@
 """Any optax gradient transformation as an optimizer."""
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +12,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..core.arrays import usual_promotions
 from ..core.cost import Cost
 from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
@@ -84,7 +83,7 @@ class OptaxOptimizer(AbstractOptimizer):
             ValueError: If the transformation contains `optax.lookahead` inside of another.
         """
         slow = params if self._is_lookahead else None
-        with _promotions():
+        with usual_promotions():
             state = self.transformation.init(_given(params, slow))
         lookaheads = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, optax.LookaheadState))
         if slow is None and any(isinstance(x, optax.LookaheadState) for x in lookaheads):
@@ -120,7 +119,7 @@ class OptaxOptimizer(AbstractOptimizer):
             offered["grad_fn"] = lambda params, _: jax.grad(potential)(params)
             offered = {name: x for name, x in offered.items() if name in names}
         try:
-            with _promotions():
+            with usual_promotions():
                 updates, transformation = update(
                     gradient, state.transformation, _given(state.params, state.slow), **offered
                 )
@@ -158,13 +157,6 @@ class OptaxOptimizer(AbstractOptimizer):
 @functools.lru_cache(maxsize=64)
 def _threshold(transformation: optax.GradientTransformation) -> float:
     return linear_threshold(OptaxOptimizer(transformation))
-
-
-@contextlib.contextmanager
-def _promotions() -> Iterator[None]:
-    """Allow the implicit promotions of dtypes and ranks that optax relies on."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def _given(params: Params, slow: Params | None) -> Any:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from ..core.arrays import Vector
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.schedules import LATE, Rate, fixed_at, is_scheduled, rate
+from ..core.schedules import Rate, at, is_scheduled, late, rate
 from ..core.trees import Params, scaled
 from ..core.validation import boolean, fraction, non_negative
 from .adaptive import (
@@ -92,7 +92,7 @@ class ScalarRMSProp(AbstractAdaptiveDescent):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / eta."""
-        return 2 / fixed_at(self.learning_rate, LATE)
+        return 2 / late("learning_rate", self.learning_rate)
 
     @property
     def cost(self) -> Cost:
@@ -101,7 +101,7 @@ class ScalarRMSProp(AbstractAdaptiveDescent):
 
     def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
         """Return -eta P^-1 g for a given P."""
-        rate = fixed_at(self.learning_rate, state.count)
+        rate = at(self.learning_rate, state.count)
         return scaled(-rate, self.average.divide(gradient, preconditioner))
 
     @property
@@ -188,7 +188,7 @@ class RMSProp(AbstractAdaptiveDescent):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / eta."""
-        return 2 / fixed_at(self.learning_rate, LATE)
+        return 2 / late("learning_rate", self.learning_rate)
 
     @property
     def cost(self) -> Cost:
@@ -197,7 +197,7 @@ class RMSProp(AbstractAdaptiveDescent):
 
     def move(self, state: AdaptiveState, gradient: Params, preconditioner: Average) -> Params:
         """Return -eta P^-1 g for a given P."""
-        rate = fixed_at(self.learning_rate, state.count)
+        rate = at(self.learning_rate, state.count)
         return scaled(-rate, self.average.divide(gradient, preconditioner))
 
     @property

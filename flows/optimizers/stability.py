@@ -1,15 +1,19 @@
 """The curvature at which an optimizer turns unstable."""
 
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ..core.optimizer import AbstractAdaptiveMethod, AbstractOptimizer
+from ..core.potential import Potential
+from ..core.schedules import fixed_at, is_scheduled
 from .linear_stability import has_second_moment
 from .optax_optimizer import OptaxOptimizer, as_optimizer
 
 
 def critical_sharpness(
     optimizer: AbstractOptimizer | optax.GradientTransformation,
+    state: PyTree[Array] | None = None,
+    potential: Potential | None = None,
 ) -> Float[Array, ""]:
     """Return the sharpness at which an optimizer turns unstable: lambda_max(P^-1 H).
 
@@ -19,13 +23,18 @@ def critical_sharpness(
     gradient descent, 2 (1 + b1)/(eta (1 - b1)) for Adam.
 
     Optimizers of this package give it by their own formula, which works under `jax.jit`,
-    `jax.vmap` and `jax.grad` over the learning rate. For an optax transformation it is found from
-    its own map, in float64: the smallest S at which the spectral radius of the Jacobian of a step
-    on the quadratic (S/2) x^2, at rest, exceeds 1. Counters are late then, so that bias corrections
-    have ended and schedules are at their end. The first call for a transformation takes a second.
+    `jax.vmap` and `jax.grad` over the learning rate. Where that is a schedule, the value is the one
+    at the step that `state` counts, and without a state the one late in a run. For an optax
+    transformation it is found from its own map, in float64: the smallest S at which the spectral
+    radius of the Jacobian of a step on the quadratic (S/2) x^2, at rest, exceeds 1. Counters are
+    late then, so that bias corrections have ended and schedules are at their end. The first call
+    for a transformation takes a second.
 
     Args:
         optimizer: An optimizer, or an optax transformation.
+        state: A state of the optimizer, whose field `count` is the step; for the value within a
+            schedule.
+        potential: The loss; for optimizers whose value depends on it. None of this package does.
 
     Returns:
         In loss / parameter^2 for P = 1. It is inf for a map that no curvature makes unstable, such
@@ -34,7 +43,8 @@ def critical_sharpness(
     Raises:
         ValueError: If the map has none: it jumps at rest (`optax.lion`, `optax.sign_sgd`,
             `optax.contrib.muon`), its steps differ in a cycle (`optax.lookahead`), it has stopped
-            by then (a schedule that ends at zero), or its state is not understood.
+            by then (a schedule that ends at zero), or its state is not understood; or if `state`
+            has no step counter and the learning rate is a schedule.
 
     Example:
         >>> import optax
@@ -45,8 +55,24 @@ def critical_sharpness(
         38.0
         >>> round(float(critical_sharpness(optax.adam(0.1))), 6)
         380.0
+        >>> import jax.numpy as jnp
+        >>> scheduled = HeavyBall(optax.linear_schedule(0.1, 0.2, 100), 0.9)
+        >>> round(float(critical_sharpness(scheduled)), 6)
+        19.0
+        >>> round(float(critical_sharpness(scheduled, scheduled.init(jnp.ones(2)))), 6)
+        38.0
     """
-    return as_optimizer(optimizer).critical_sharpness
+    del potential
+    optimizer = as_optimizer(optimizer)
+    if state is not None and is_scheduled(optimizer):
+        count = getattr(state, "count", None)
+        if count is None:
+            raise ValueError(
+                "state must be one of this optimizer, whose learning rate is a schedule, with the "
+                f"step in its field `count`; got {type(state).__name__} without."
+            )
+        optimizer = fixed_at(optimizer, count)
+    return optimizer.critical_sharpness
 
 
 def is_preconditioned(optimizer: AbstractOptimizer | optax.GradientTransformation) -> bool:

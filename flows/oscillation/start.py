@@ -14,8 +14,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ..core.arrays import DENSE_LIMIT
-from ..core.optimizer import AbstractDescent
+from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
+from ..core.schedules import at
 from ..core.trees import Params
 from ..curvature.eigenpairs import top_eigenpairs
 from ..optimizers.phase_space import moving
@@ -36,12 +37,14 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> S
 
     With U the eigenvectors of the Hessian at w_0 whose eigenvalues lambda are above 1 / eta, d is
     in the span of U, c = w_0 - d, and U^T (g(c + d) + g(c - d)) = 0: the rest of the start moves
-    without a change of sign. Found by Newton's method with the Hessian at w_0.
+    without a change of sign. Found by Newton's method with the Hessian at w_0. With weight decay g
+    and the Hessian are those of the loss with its potential; a schedule is taken at its start.
     """
+    potential = objective(optimizer, potential)
     flat, unravel = ravel_pytree(params)
     count = flat.size if flat.size <= DENSE_LIMIT else SPLIT_MODES
     pairs = top_eigenpairs(potential, params, count)
-    oscillates = pairs.values * optimizer.learning_rate.astype(flat.dtype) > 1
+    oscillates = pairs.values * at(optimizer.learning_rate, 0).astype(flat.dtype) > 1
     inverse = jnp.where(oscillates, 1 / jnp.where(oscillates, pairs.values, 1), 0)
 
     def gradient(w: Array) -> Array:

@@ -102,8 +102,27 @@ def test_the_critical_line_stands_at_two_over_the_learning_rate():
         assert [text.get_text() for text in axes.texts] == ["2/η"]
 
 
+def test_a_threshold_that_varies_is_drawn_as_a_curve():
+    """Named beside the frame, or where it leaves the panel if the learning rate ends near zero."""
+    steps = np.arange(5)
+    for last, inside in ((12.0, True), (1e6, False)):
+        critical = np.array([np.inf, 20.0, 10.0, 11.0, last])
+        discrete = trajectory(steps, sharpness=np.full(5, 4.0), critical_sharpness=critical)
+        figure = figures.draw("sharpness", tree({"critical_label": "2/eta"}, discrete=discrete))
+        (axes,) = figure.axes
+        line = lines_of(figure)["critical"]
+        assert_trees_close(np.asarray(line.get_xdata()), steps[1:], 0.0, 0.0)
+        assert_trees_close(np.asarray(line.get_ydata()), critical[1:], 0.0, 0.0)
+        (label,) = axes.texts
+        assert label.get_text() == "2/η"
+        assert label.xy == ((1.0, 12.0) if inside else (3.0, 11.0))
+        assert axes.get_ylim()[0] < 4.0 < 12.0 < axes.get_ylim()[1] < 30.0 or not inside
+        assert axes.get_ylim()[1] < 30.0
+
+
 FORMULAS = {
     "2/eta": "2/η",
+    "(2 - eta lambda)/eta": r"$\frac{(2 - η\,λ)}{η}$",
     "2(1 + beta)/eta": r"$\frac{2(1 + β)}{η}$",
     "2(1 + beta)/((1 + 2 beta) eta)": r"$\frac{2(1 + β)}{(1 + 2\,β)\,η}$",
     "2/(eta + 2 a rho)": r"$\frac{2}{η + 2\,a\,ρ}$",
@@ -136,7 +155,9 @@ def test_the_critical_line_is_named_by_the_optimizers_own_formula(label, shown, 
 
 def test_the_formula_of_every_optimizer_is_one_that_figures_are_tested_with():
     """So that none is drawn with words for its symbols."""
-    assert {one.critical_label for one in OPTIMIZERS.entries.values()} == set(FORMULAS)
+    tables = OPTIMIZERS.entries.values()
+    labels = {label for one in tables for label in (one.critical_label, one.decayed_label)}
+    assert labels == set(FORMULAS)
 
 
 @pytest.mark.parametrize("variable", ["preconditioned_sharpness", ""])

@@ -132,6 +132,7 @@ class Halved(AbstractDescent):
     """A user's own descent, without memory: w' = w - eta g / 2."""
 
     learning_rate: jax.Array
+    weight_decay: None = None
 
     def init(self, params):
         return (params,)
