@@ -22,10 +22,9 @@ def _add_preconditioned(axes: Axes, tree: xr.DataTree) -> bool:
     critical = float(tree.attrs.get("critical_sharpness", np.nan))
     low, high = axes.get_ylim()
     cut = np.isfinite(critical) and high > _HIGHEST * critical
-    if cut:
-        axes.set_ylim(low, _HIGHEST * critical)
-    above = f"; what is above {_HIGHEST:g} times the threshold is not shown" if cut else ""
-    axes.set_title(f"Preconditioned sharpness, the largest eigenvalue of P⁻¹H{above}")
+    axes.set_ylim(max(low, 0), _HIGHEST * critical if cut else high)
+    where = f", shown to {_HIGHEST:g} times its threshold" if cut else ""
+    axes.set_title(f"Preconditioned sharpness, of P⁻¹H{where}")
     return True
 
 
@@ -33,7 +32,6 @@ def _add_sharpness(axes: Axes, tree: xr.DataTree) -> bool:
     if not add_sharpness(axes, tree):
         return False
     hide_from_legend(axes)
-    axes.set_yscale("log")
     axes.set_title("Sharpness, the largest eigenvalue of H, which has no threshold")
     return True
 

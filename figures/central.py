@@ -148,7 +148,8 @@ def _with_error(tree: xr.DataTree, group: str, one: Curve) -> Curve:
 def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
     """Draw the eigenvalues that flows watch and those at the midpoints, with 2/eta.
 
-    Eigenvalues that stay far below 2/eta are left out.
+    Of an adaptive method they are those of P^-1 H, and measured at the iterates. Eigenvalues that
+    stay far below 2/eta are left out.
 
     Args:
         axes: an empty panel.
@@ -163,8 +164,11 @@ def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
         if "watched_eigenvalues" in tree[group].dataset
         for one in modes(tree, group, "watched_eigenvalues")
     ]
-    for variable in ("midpoint_eigenvalues", "midpoint_sharpness"):
-        found = _discrete(tree, variable, "_its midpoints", _MIDPOINT)
+    limited = str(tree.attrs.get("critical_variable", "sharpness"))
+    preconditioned = limited == "preconditioned_sharpness"
+    measured = ("midpoint_eigenvalues", "midpoint_sharpness")
+    for variable in ("preconditioned_eigenvalues",) if preconditioned else measured:
+        found = _discrete(tree, variable, "_measured", _MIDPOINT)
         if found:
             drawn += found
             break
@@ -173,9 +177,10 @@ def add_eigenvalues(axes: Axes, tree: xr.DataTree) -> bool:
     drawn = [one for one in drawn if not one.values.max() < _NEAR * lowest] or drawn
     if not drawn:
         return False
-    _add(axes, tree, drawn, add_critical(axes, tree))
+    _add(axes, tree, drawn, add_critical(axes, tree, limited))
     curves.label_axes(axes, tree, "eigenvalue", "watched_eigenvalues")
-    axes.set_title("Largest eigenvalues of the Hessian; dotted, at the midpoints")
+    matrix, where = ("P⁻¹H", "iterates") if preconditioned else ("the Hessian", "midpoints")
+    axes.set_title(f"Largest eigenvalues of {matrix}; dotted, at the {where}")
     return True
 
 

@@ -33,7 +33,7 @@ from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentM
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
 from ..optimizers.second_moment import SecondMoment
 from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
-from .observables import DIRECTIONS, PREDICTED, predictions
+from .observables import DIRECTIONS, PRECONDITIONED, PREDICTED, predictions
 from .place import Place
 from .preconditioning import Preconditioning
 from .solver import ABSOLUTE_TOLERANCE, CentralSolver
@@ -191,7 +191,8 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
     @property
     def variables(self) -> Mapping[str, Variable]:
         """Metadata of the observables."""
-        return {**PREDICTED, **DIRECTIONS} if self.directions else PREDICTED
+        predicted = PREDICTED if self._average is None else {**PREDICTED, **PRECONDITIONED}
+        return {**predicted, **DIRECTIONS} if self.directions else predicted
 
     @property
     def equation(self) -> CentralEquation:

@@ -23,13 +23,22 @@ PREDICTED = {
     ),
     "watched_eigenvalues": Variable(
         SHARPNESS,
-        "top eigenvalues of P^-1 H at the centre; P is 1 without a preconditioner",
+        "top eigenvalues of the Hessian at the centre",
         ("watched_mode",),
     ),
     "critical_rank": Variable(NONE, "rank of Sigma: how many directions oscillate"),
     "sdcp_residual": Variable(NONE, "relative residual of the complementarity problem"),
     "constraint_violation": Variable(
         SHARPNESS, "how far the first of these is above the critical sharpness, or 0"
+    ),
+}
+# Of an adaptive method: P has the unit of a gradient, H that of a gradient over a parameter.
+PRECONDITIONED = {
+    "watched_eigenvalues": Variable(
+        "1 / parameter", "top eigenvalues of P^-1 H at the centre", ("watched_mode",)
+    ),
+    "constraint_violation": Variable(
+        "1 / parameter", "how far the first of these is above the critical sharpness, or 0"
     ),
 }
 DIRECTIONS = {
