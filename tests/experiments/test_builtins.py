@@ -52,6 +52,7 @@ STUDIES = {
         ],
     ),
     "parity-order": (["order-2"], ["study.points=2", "study.horizon=20.0"]),
+    "parity-rounding": (["float64"], ["study.steps=60"]),
     "parity-two-cycles": (
         ["gradient_descent"],
         ["study.steps=150", "study.points=3", "study.orders=[2]"],

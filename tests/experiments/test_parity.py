@@ -267,6 +267,36 @@ def test_the_order_study_finds_the_slopes_of_theory() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "onsets"),
+    [
+        (["study.epsilon=0.004", "study.steps=1000"], {"float32": 896}),
+        # THEORY 8.4.
+        pytest.param([], {"float64": 3190, "float32": 2904}, marks=pytest.mark.slow),
+    ],
+)
+def test_rounding_sets_the_onset_as_the_flow_says(
+    changes: list[str], onsets: dict[str, int]
+) -> None:
+    """Of gradient descent in either precision, but for the chance of its few rounding errors."""
+    loaded = load_config("parity-rounding", changes)
+    assert isinstance(loaded, StudyExperiment)
+    with precision(loaded.precision):
+        study = build_study(loaded, "mine")
+        for part, onset in onsets.items():
+            attrs = study.compute(part).attrs
+            assert attrs["predicted_onset"] == pytest.approx(onset, abs=5)
+            assert attrs["onset"] == pytest.approx(onset, rel=0.02)
+
+
+def test_a_study_of_both_precisions_needs_the_finer_one() -> None:
+    """JAX would make float32 of its float64 part."""
+    loaded = load_config("parity-rounding", ["precision=float32"])
+    assert isinstance(loaded, StudyExperiment)
+    with precision(loaded.precision), pytest.raises(ConfigError, match='must be "float64"'):
+        build_study(loaded, "mine")
+
+
+@pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
         ("parity-order", ["study.burn=600"], "burn.*must be below the shortest run's end"),
@@ -274,6 +304,7 @@ def test_the_order_study_finds_the_slopes_of_theory() -> None:
         ("parity-order", ["study.orders=[2, 2]"], "orders.*each entry once"),
         ("parity-two-cycles", ["study.highest=0.5"], "highest.*greater than lowest"),
         ("parity-two-cycles", ["study.steps=55"], "steps.*multiple of 10"),
+        ("parity-rounding", ["study.steps=10"], "burn.*given 10; must be below steps = 10"),
     ],
 )
 def test_studies_without_a_run_are_refused(kind: str, changes: list[str], message: str) -> None:

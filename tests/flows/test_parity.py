@@ -222,9 +222,8 @@ def test_the_solver_takes_any_controller():
     assert float(iterate_error(run, discrete)) < 0.01
 
 
-@pytest.mark.parametrize(
-    ("noise", "onset"), [("float64", 3190), pytest.param("float32", 2904, marks=SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "onset"), [("float64", 3190), ("float32", 2904)])
 def test_rounding_sets_a_late_onset(noise, onset):
     """THEORY 8.4: valley, epsilon = 1e-3, where d falls to 2e-107 without the source."""
     flow = ParityFlow(DESCENT, noise=noise, remainder_every=10_000)
