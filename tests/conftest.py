@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 # Every compiled program maps memory, and Linux lets a process have 65,530 mappings.
-_MAPPINGS = 20_000
+_MAPPINGS = 10_000
 
 
 def _mappings() -> int:
