@@ -250,20 +250,46 @@ def test_one_program_of_many_runs_equals_each_run_by_itself(parity: Path, tmp_pa
     assert float(one.sel(trajectory="parity")["iterate_error"]) > 0
 
 
-@pytest.mark.slow
-def test_the_order_study_finds_the_slopes_of_theory() -> None:
+@pytest.mark.parametrize("points", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_order_study_finds_the_slopes_of_theory(points: int) -> None:
     """THEORY 8.8 for order 2: slopes 1.16, 1.57, 1.79 within 0.15, whose limit is 2."""
-    loaded = load_config("parity-order", ["study.orders=[2]"])
+    loaded = load_config("parity-order", ["study.orders=[2]", f"study.points={points}"])
     assert isinstance(loaded, StudyExperiment)
     with precision(loaded.precision):
         study = build_study(loaded, "mine")
         found = {part: study.compute(part) for part in study.parts}
     conclusions = study.conclude(found)
     slopes = [one.measured for one in conclusions if "slope from" in one.quantity]
-    assert slopes == pytest.approx([1.16, 1.57, 1.79], abs=0.15)
+    assert slopes == pytest.approx([1.16, 1.57, 1.79][: points - 1], abs=0.15)
+    if points < 4:
+        return
     (limit,) = (one for one in conclusions if "limit" in one.quantity)
     assert limit.predicted == 2
     assert limit.measured == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "burn", "most"),
+    [
+        ("name='adam', learning_rate=0.01, b2=0.99", 340, 0.012),
+        ("name='nadam', learning_rate=0.003, b2=0.99", 260, 0.006),
+        ("name='rmsprop', learning_rate=5e-4, decay=0.99, eps_in_sqrt=False", 400, 0.012),
+    ],
+)
+def test_optaxs_own_methods_are_followed_at_their_edges(
+    arguments: str, burn: int, most: float
+) -> None:
+    """As bare maps with counters, from where they are at the edge, through bursts to step 1000."""
+    optimizer = f"optimizer={{kind='optax', {arguments}}}"
+    loaded = load_config("parity-adam", [optimizer, f"flows.0.burn={burn}"])
+    built = built_of(loaded)
+    assert isinstance(built.optimizer, flows.OptaxOptimizer)
+    start = built.potential, built.params
+    with precision("float64"):
+        run = flows.simulate(built.flows[0].flow, *start, 1000, measurements=())
+        discrete = flows.iterate(built.optimizer, *start, 1001, measurements=())
+        assert float(flows.iterate_error(run, discrete)) < most
 
 
 @pytest.mark.parametrize(
