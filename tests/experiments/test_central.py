@@ -49,8 +49,9 @@ def test_measured_variances_are_squared_displacements_along_the_flows_directions
     loaded = config(CENTRAL)
     with precision(loaded.precision):
         built = build(loaded, "mine")
-        discrete = flows.iterate(built.optimizer, built.potential, built.params, 12)
-        flow = flows.simulate(built.flows[1].flow, built.potential, built.params, 12)
+        start = built.potential, built.params, 12
+        discrete = flows.iterate(built.optimizer, *start, measurements=())
+        flow = flows.simulate(built.flows[1].flow, *start, measurements=())
     displacement = np.asarray(discrete.params - flow.params)
     expected = np.einsum("tip,tp->ti", np.asarray(flow.observables["directions"]), displacement)
     tree = load(central)

@@ -109,8 +109,6 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
 ) -> None:
     """SIGKILL at random moments of a run in a process of its own; then SIGINT, which exits 130."""
     file = write(tmp_path / "valley.toml", to_toml(config(LONG)))
-    # Compiles the programs.
-    start(file, tmp_path / "first", None, 0)
     moments = random.Random(0)
     killed = kept = 0
     out = tmp_path / "run-0"
