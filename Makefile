@@ -64,8 +64,10 @@ demo: $(VENV)/.installed
 
 # Two processes share the cores: more threads of BLAS or of the compiler would wait for each other.
 # Each takes a run of neighbouring tests, which share compiled programs. Most of the time is
-# compilation, twice as fast without the emitters that make a step faster.
-TEST_XLA_FLAGS := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+# compilation, four times as fast without what makes a step faster: the emitters of fused loops and
+# the optimization of the machine code.
+TEST_XLA_FLAGS := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 \
+  --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 PYTEST := OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(VENV)/.installed
 	$(PYTEST) -m "not slow" $(TEST_ARGS)

@@ -1,5 +1,6 @@
 """The tables of adaptive methods, and of any optax transformation by its name."""
 
+import functools
 import inspect
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -139,7 +140,9 @@ def _found(name: str) -> Any:
     attribute = name.rpartition(".")[2]
     place = {attribute: optax, f"contrib.{attribute}": optax.contrib}.get(name)
     found = getattr(place, attribute, None)
-    if attribute.startswith("_") or not inspect.isfunction(found):
+    # Some are functions with arguments filled in, as `optax.nadam` is `optax.adam`.
+    function = found.func if isinstance(found, functools.partial) else found
+    if attribute.startswith("_") or not inspect.isfunction(function):
         message = 'must name an optimizer of optax, such as "adam" or "contrib.prodigy"'
         raise BuildError("name", f"given {show(name)}; {message}")
     return found

@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int, Real
 
+from ..core.cost import Cost
 from ..core.flow import AbstractEquationFlow, Integrator, Midpoint
 from ..core.potential import Potential
 from ..core.trees import Params
@@ -115,9 +116,14 @@ class BallCentreFlow(AbstractEquationFlow):
 
         The first projection finds out whether it cuts the landscape.
         """
+        return self.counted_init(potential, params)[0]
+
+    def counted_init(self, potential: Potential, params: Params) -> tuple[BallCentreState, Cost]:
+        """Return the state that `init` does, and what it costs: the slope at `params`."""
         _, unravel = ravel_pytree(params)
         x, y = self.optimizer.centre(potential, params)
-        return BallCentreState(unravel(x), y, params, jnp.zeros_like(y), -jnp.ones_like(y))
+        state = BallCentreState(unravel(x), y, params, jnp.zeros_like(y), -jnp.ones_like(y))
+        return state, Cost(gradients=1)
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: BallCentreState, args: Potential

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
 
 from ..core.arrays import Vector
+from ..core.cost import Cost
 from ..core.flow import (
     AbstractEquationFlow,
     AbstractPreconditionedFlow,
@@ -204,6 +205,10 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             correction=self.correction,
             preconditioning=None if average is None else Preconditioning(average, self.alternation),
         )
+
+    def counted_init(self, potential: Potential, params: Params) -> tuple[CentralFlowState, Cost]:
+        """Return `init(potential, params)` and what it costs: the first gradient, for its nu."""
+        return self.init(potential, params), Cost(gradients=int(self._average is not None))
 
     def init(self, potential: Potential, params: Params) -> CentralFlowState:
         """Return the state at `params`, with random modes: `project` finds the eigenvectors.

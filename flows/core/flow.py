@@ -61,6 +61,13 @@ def tsit5(flow: "AbstractFlow", dtype: DTypeLike) -> Integrator:
     return Integrator(diffrax.Tsit5(), default_controller(dtype))
 
 
+def free_init(
+    flow: "AbstractFlow", potential: Potential, params: Params
+) -> tuple[PyTree[Array], Cost]:
+    """Return `flow.init(potential, params)`, which needs no derivative of the potential."""
+    return flow.init(potential, params), Cost()
+
+
 class AbstractFlow(eqx.Module):
     """A law of motion: it lifts parameters to a state, moves the state, and predicts quantities.
 
@@ -85,6 +92,8 @@ class AbstractFlow(eqx.Module):
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
         first_step: The optimizer's step at which the flow begins, where `init` puts it: its time
             and its saves begin there.
+        counted_init: `counted_init(potential, params)` gives what `init` does, and the `Cost` of
+            finding it, which a run counts among its own. By default nothing.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -121,6 +130,7 @@ class AbstractFlow(eqx.Module):
     integrator: ClassVar[Callable[..., Integrator]] = tsit5
     cost: ClassVar[Cost | None] = None
     first_step: ClassVar[int] = 0
+    counted_init: ClassVar[Callable[..., tuple[PyTree[Array], Cost]]] = free_init
 
     @abc.abstractmethod
     def init(self, potential: Potential, params: Params) -> PyTree[Array]:

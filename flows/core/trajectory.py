@@ -87,7 +87,8 @@ class Trajectory(eqx.Module):
             `third_derivative_evaluations` and `gradient_equivalents` (a gradient counts 1, a
             Hessian-vector product 2, a third derivative 4) of the run itself,
             `measurement_gradient_equivalents` of what was measured, and for flows `solver_steps`
-            and `rejected_steps`. A solver made for a flow counts its accepted steps, others all
+            and `rejected_steps`. A flow whose start is found with derivatives counts those in its
+            first segment. A solver made for a flow counts its accepted steps, others all
             but the projections after them; what a flow evaluates for its own observables at the
             saves counts in neither. The evaluations of an implicit solver's inner iterations are
             not known, and absent.

@@ -192,20 +192,32 @@ class EdgeFlow(AbstractFlow):
         """Return the state at `first_step` of an optimizer that starts at `params`.
 
         Raises:
+            ValueError: As `counted_init`.
+        """
+        return self.counted_init(potential, params)[0]
+
+    def counted_init(self, potential: Potential, params: Params) -> tuple[EdgeState, Cost]:
+        """Return the state at `first_step`, and what it costs to find it.
+
+        For a fitted start that is a run of the optimizer to step `first_step` + `half_width`.
+
+        Raises:
             ValueError: If the optimizer's map is not smooth, or `difference` is not like `params`.
         """
         check_phase_space(self.optimizer, potential, params, counters=True)
         flat, unravel = ravel_pytree(params)
         # An oscillation of length 0 has no direction; along all parameters if none is known.
-        somewhere = jnp.full_like(flat, 1 / math.sqrt(flat.size))
+        somewhere, cost = jnp.full_like(flat, 1 / math.sqrt(flat.size)), Cost()
         if self.start == "fit":
             parts = fitted(
                 self.optimizer, potential, params, self.first_step, self.half_width, self.degree
             )
             centre, half = (ravel_pytree(self.optimizer.params(part))[0] for part in parts)
+            cost = self.optimizer.cost * (self.first_step + self.half_width)
         else:
             if self.start == "top":
-                somewhere = top_eigenpairs(potential, params).vectors[0]
+                pairs = top_eigenpairs(potential, params)
+                somewhere, cost = pairs.vectors[0], Cost(gradients=1, hvps=pairs.hvps)
                 gradient, _ = ravel_pytree(jax.grad(objective(self.optimizer, potential))(params))
                 rate = at(self.optimizer.learning_rate, 0).astype(flat.dtype)
                 half = 0.5 * rate * (somewhere @ gradient) * somewhere
@@ -216,7 +228,7 @@ class EdgeFlow(AbstractFlow):
         length, tiny = jnp.linalg.norm(half), jnp.finfo(flat.dtype).tiny
         direction = jnp.where(length > tiny, half / jnp.maximum(length, tiny), somewhere)
         log_length = jnp.log(jnp.maximum(length, tiny))
-        return EdgeState(unravel(centre), unravel(direction), log_length)
+        return EdgeState(unravel(centre), unravel(direction), log_length), cost
 
     def _check_difference(self, params: Params) -> None:
         """Check that `difference` has the structure, shapes and dtype of the parameters.

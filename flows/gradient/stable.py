@@ -78,6 +78,10 @@ class StableFlow(AbstractPreconditionedFlow):
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
     }
 
+    def counted_init(self, potential: Potential, params: Params) -> tuple[AdaptiveState, Cost]:
+        """Return `init(potential, params)` and what it costs: the first gradient, for its nu."""
+        return self.init(potential, params), Cost(gradients=1)
+
     def init(self, potential: Potential, params: Params) -> AdaptiveState:
         """Return the state at `params`: that of the optimizer, with nu after its first gradient.
 

@@ -168,7 +168,11 @@ class ParityEquation(eqx.Module):
 
     @property
     def cost(self) -> Cost:
-        """What an evaluation costs: the optimizer's step at 2 p points."""
+        """What an evaluation costs: the optimizer's step at 2 p points.
+
+        In the polar form the map's derivative at p points comes on top of it while d is short,
+        which is not counted.
+        """
         return self.optimizer.cost * (2 * self.order)
 
 
@@ -201,16 +205,15 @@ def _polar_halves(
 
     def halves(t: Array, centre: Point, direction: Point) -> Halves:
         length = jnp.exp(log_length)
+        # The mean loses nothing by cancellation, and what is of second order in d counts in it: it
+        # is what pushes the centre back from the edge.
+        mean, half = _halves(increment)(t, centre, length * direction)
 
-        def by_difference() -> Halves:
-            mean, half = _halves(increment)(t, centre, length * direction)
-            return mean, half / jnp.where(length > 0, length, 1)
-
-        def by_derivative() -> Halves:
-            return jax.jvp(lambda z: increment(t, z), (centre,), (direction,))
+        def by_derivative() -> Point:
+            return jax.jvp(lambda z: increment(t, z), (centre,), (direction,))[1]
 
         below = jnp.finfo(centre.dtype).eps ** _LINEAR_BELOW * jnp.linalg.norm(centre)
         short = length * jnp.linalg.norm(direction) < below
-        return lax.cond(short, by_derivative, by_difference)
+        return mean, lax.cond(short, by_derivative, lambda: half / jnp.where(length > 0, length, 1))
 
     return halves

@@ -198,6 +198,18 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
         """Return the state at `first_step` of an optimizer that starts at `params`.
 
         Raises:
+            ValueError: As `counted_init`.
+        """
+        return self.counted_init(potential, params)[0]
+
+    def counted_init(
+        self, potential: Potential, params: Params
+    ) -> tuple[ParityState | PolarParityState, Cost]:
+        """Return the state at `first_step`, and what it costs to find it.
+
+        For a fitted start that is a run of the optimizer to step `first_step` + `half_width`.
+
+        Raises:
             ValueError: If the optimizer's map is not smooth, `difference` has another structure
                 than its state, or the potential has no forward derivative, which `noise` needs.
         """
@@ -208,24 +220,26 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
             centre, half = fitted(
                 self.optimizer, potential, params, self.first_step, self.half_width, self.degree
             )
+            cost = self.optimizer.cost * (self.first_step + self.half_width)
         elif self.start == "split":
             assert isinstance(self.optimizer, AbstractDescent)
-            centre, half = split(self.optimizer, potential, params)
+            (centre, half), cost = split(self.optimizer, potential, params)
         else:
             first = moving(self.optimizer.init(params))
             half = self._given(first, params)
-            centre = jax.tree.map(jnp.subtract, first, half)
+            centre, cost = jax.tree.map(jnp.subtract, first, half), Cost()
         flat, unravel = ravel_pytree(half)
         time = jnp.asarray(self.first_step, flat.dtype)
         if self.noise is None:
-            return ParityState(centre, half, time)
+            return ParityState(centre, half, time), cost
         # An oscillation of length 0 has no direction: it takes that of all parameters together.
         length, tiny = norm(half), jnp.finfo(flat.dtype).tiny
         somewhere = unravel(jnp.full_like(flat, 1 / math.sqrt(flat.size)))
         direction = jax.tree.map(
             lambda d, n: jnp.where(length > tiny, d / jnp.maximum(length, tiny), n), half, somewhere
         )
-        return PolarParityState(centre, direction, jnp.log(jnp.maximum(length, tiny)), time)
+        log_length = jnp.log(jnp.maximum(length, tiny))
+        return PolarParityState(centre, direction, log_length, time), cost
 
     def _given(self, first: PyTree[Array], params: Params) -> PyTree[Array]:
         """Return `difference` as a point of phase space.

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ..core.arrays import DENSE_LIMIT
+from ..core.cost import Cost
 from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
 from ..core.schedules import at
@@ -32,13 +33,16 @@ SPLIT_MODES = 16
 _ITERATIONS = 20
 
 
-def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> Split:
+def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> tuple[Split, Cost]:
     """Return the split of gradient descent's start whose oscillating modes are at rest.
 
     With U the eigenvectors of the Hessian at w_0 whose eigenvalues lambda are above 1 / eta, d is
     in the span of U, c = w_0 - d, and U^T (g(c + d) + g(c - d)) = 0: the rest of the start moves
     without a change of sign. Found by Newton's method with the Hessian at w_0. With weight decay g
     and the Hessian are those of the loss with its potential; a schedule is taken at its start.
+
+    Returns:
+        c and d, and what it cost to find them.
     """
     potential = objective(optimizer, potential)
     flat, unravel = ravel_pytree(params)
@@ -50,9 +54,11 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> S
     def gradient(w: Array) -> Array:
         return ravel_pytree(jax.grad(potential)(unravel(w)))[0]
 
+    # One end is w_0 itself, the other its mirror image in the centre.
+    at_start = gradient(flat)
+
     def closer(half: Array, _: None) -> tuple[Array, None]:
-        # One end is w_0 itself, the other its mirror image in the centre.
-        mean = 0.5 * (gradient(flat) + gradient(flat - 2 * half))
+        mean = 0.5 * (at_start + gradient(flat - 2 * half))
         return half + (inverse * (pairs.vectors @ mean)) @ pairs.vectors, None
 
     half, _ = lax.scan(closer, jnp.zeros_like(flat), length=_ITERATIONS)
@@ -60,4 +66,4 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> S
     like = jax.tree.structure(moving(first))
     parts = (jax.tree.leaves(unravel(x)) for x in (flat - half, half))
     centre, difference = (jax.tree.unflatten(like, leaves) for leaves in parts)
-    return centre, difference
+    return (centre, difference), Cost(gradients=1 + _ITERATIONS, hvps=pairs.hvps)

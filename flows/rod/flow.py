@@ -172,6 +172,11 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
         """The right-hand side."""
         return RodEquation(self.optimizer, self.rank, self.share, self.alternation)
 
+    def counted_init(self, potential: Potential, params: Params) -> tuple[RodState, Cost]:
+        """Return `init(potential, params)` and what it costs: steps of the optimizer."""
+        adaptive = isinstance(self.optimizer, AbstractSecondMomentMethod)
+        return self.init(potential, params), self.optimizer.cost * (3 if adaptive else 1)
+
     def init(self, potential: Potential, params: Params) -> RodState:
         """Return the state of the rod between the optimizer's first two states.
 

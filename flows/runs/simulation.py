@@ -281,6 +281,7 @@ class SimulationProblem(eqx.Module):
         steps: int | Array = 0,
         rejected: int | Array = 0,
         at_start: int = 0,
+        init: Cost | None = None,
     ) -> dict[str, Array]:
         """Return the stats of a segment.
 
@@ -290,6 +291,7 @@ class SimulationProblem(eqx.Module):
             steps: How many steps the solver took.
             rejected: How many of them were rejected.
             at_start: How often the vector field was evaluated before the first step.
+            init: What the flow's first state cost; None if nothing.
         """
         per_step = evaluations_per_step(self.solver)
         cost = spent
@@ -298,6 +300,8 @@ class SimulationProblem(eqx.Module):
                 cost = cost + self.flow.cost * at_start
             elif per_step is not None:
                 cost = self.flow.cost * (steps * per_step + at_start)
+        if cost is not None and init is not None:
+            cost = cost + init
         return {
             "solver_steps": jnp.asarray(steps, jnp.int32),
             "rejected_steps": jnp.asarray(rejected, jnp.int32),
@@ -336,8 +340,9 @@ def begin(
     """
     flow, potential, solver = problem.flow, problem.potential, problem.solver
     # The flow's state, on its surface.
+    init = None
     if flow_state is None:
-        flow_state = flow.init(potential, params)
+        flow_state, init = flow.counted_init(potential, params)
     y0, failure, solver_state = _placed(problem, *_projection(problem)(flow_state, potential))
     # The first step, and the states of the controller and the solver.
     time = jnp.asarray(float(flow.first_step))
@@ -393,7 +398,8 @@ def begin(
         provenance=problem.provenance,
     )
     at_start = evaluations_at_start(solver, problem.controller, problem.dt0)
-    stats = problem.stats(cost, solver_cost(solver_state, flow.cost), at_start=at_start)
+    spent = solver_cost(solver_state, flow.cost)
+    stats = problem.stats(cost, spent, at_start=at_start, init=init)
     return state, problem.piece(state, time[None], row.params, observables, stats)
 
 

@@ -52,6 +52,7 @@ STUDIES = {
         ],
     ),
     "parity-order": (["order-2"], ["study.points=2", "study.horizon=20.0"]),
+    "parity-rounding": (["float64"], ["study.steps=60"]),
     "parity-two-cycles": (
         ["gradient_descent"],
         ["study.steps=150", "study.points=3", "study.orders=[2]"],
@@ -81,6 +82,8 @@ AGREEMENT = {
     "ball-ironing": {"abs": 0.0},
     "ball-minima": {"rel": 0.05},
 }
+# Traced for seconds, and others of the same flows are traced always.
+LONG_TO_TRACE = ("central-chebyshev", "central-digits-cnn", "parity-digits-mlp")
 OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *UNABRIDGED, *QUICK}
 
 
@@ -92,7 +95,13 @@ def named(names: Iterable[str]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG_TO_TRACE else ())
+        for name in sorted(OTHERS)
+    ],
+)
 def test_every_other_built_in_moves(name: str) -> None:
     """Traced, not compiled: a step, or a flow's rate, has the shapes of what it changes."""
     config = load_config(name)

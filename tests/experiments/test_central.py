@@ -49,8 +49,9 @@ def test_measured_variances_are_squared_displacements_along_the_flows_directions
     loaded = config(CENTRAL)
     with precision(loaded.precision):
         built = build(loaded, "mine")
-        discrete = flows.iterate(built.optimizer, built.potential, built.params, 12)
-        flow = flows.simulate(built.flows[1].flow, built.potential, built.params, 12)
+        start = built.potential, built.params, 12
+        discrete = flows.iterate(built.optimizer, *start, measurements=())
+        flow = flows.simulate(built.flows[1].flow, *start, measurements=())
     displacement = np.asarray(discrete.params - flow.params)
     expected = np.einsum("tip,tp->ti", np.asarray(flow.observables["directions"]), displacement)
     tree = load(central)
@@ -77,14 +78,6 @@ def test_without_a_central_flow_nothing_of_the_oscillation_is_measured(tmp_path:
     tree = quietly(config(), tmp_path).tree()
     assert not any(str(name).startswith("midpoint") for name in tree["discrete"].data_vars)
     assert "measured_variances" not in tree["gradient_flow"]
-
-
-def test_without_curvature_the_midpoints_have_a_loss_alone(tmp_path: Path) -> None:
-    """As the iterates themselves have."""
-    flow = CENTRAL["flows"][1]
-    tree = quietly(config(CENTRAL, flows=[flow], curvature=None, steps=4), tmp_path).tree()
-    assert "midpoint_loss" in tree["discrete"]
-    assert "midpoint_sharpness" not in tree["discrete"]
 
 
 def test_a_resumed_central_run_equals_an_uninterrupted_one_bit_for_bit(
@@ -121,11 +114,16 @@ def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
 def test_a_rank_that_misses_eigenvalues_is_told_and_stored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once on the terminal, and as an attribute of the trajectory."""
+    """Once on the terminal, and as an attribute of the trajectory.
+
+    Without curvature the midpoints have a loss alone, as the iterates themselves have.
+    """
     narrow = {"kind": "central", "rank": 1}
     tree = quietly(config(CENTRAL, flows=[narrow], curvature=None), tmp_path).tree()
     assert capsys.readouterr().err.count("warning: central: ") == 1
     assert "2/eta" in tree["central"].attrs["warning"]
+    assert "midpoint_loss" in tree["discrete"]
+    assert "midpoint_sharpness" not in tree["discrete"]
 
 
 def test_a_rank_above_the_number_of_parameters_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -103,14 +103,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
     kills: int, start: Start, whole: Path, tmp_path: Path
 ) -> None:
     """SIGKILL at random moments of a run in a process of its own; then SIGINT, which exits 130."""
     file = write(tmp_path / "valley.toml", to_toml(config(LONG)))
-    # Compiles the programs.
-    start(file, tmp_path / "first", None, 0)
     moments = random.Random(0)
     killed = kept = 0
     out = tmp_path / "run-0"

@@ -12,7 +12,7 @@ from figures import curves
 from tests.figures import sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
-from tests.figures.test_parity import cycles_study, order_study
+from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
     central,
     panel,
@@ -43,6 +43,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "phase_diagram": sweep_trees.diagram(),
     "parity_order": order_study(),
     "parity_two_cycles": cycles_study(),
+    "parity_rounding": rounding_study(),
 }
 
 

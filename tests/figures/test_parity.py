@@ -208,7 +208,38 @@ def test_a_flow_that_left_the_two_cycle_is_marked_apart() -> None:
     np.testing.assert_array_equal(np.isnan(line), [False, False, True, True])
 
 
-@pytest.mark.parametrize("name", ["parity_order", "parity_two_cycles"])
+def rounding_study() -> xr.DataTree:
+    """A made-up study whose oscillations come back at step 3, or in float32 at step 2."""
+    parts = {
+        precision: xr.Dataset(
+            {
+                "oscillation": ("step", [1e-2, 0.0, *late]),
+                "half_difference_length": ("step", [1e-2, 1e-9, *late]),
+            },
+            {"step": np.arange(4)},
+            {"label": precision, "onset": onset, "predicted_onset": onset - 1},
+        )
+        for precision, late, onset in (("float32", [1.0, 1e-1], 2), ("float64", [1e-3, 1.0], 3))
+    }
+    return tree({"title": "rounding"}, **parts)
+
+
+def test_the_finer_precision_is_drawn_first_with_both_onsets() -> None:
+    """Dots of gradient descent, a line of the flow, and a dashed line at either onset."""
+    panels = figures.draw("parity_rounding", rounding_study()).axes
+    for axes, precision, onset in zip(panels, ("float64", "float32"), (3, 2), strict=True):
+        drawn = lines_of(axes)
+        assert_trees_close(
+            np.asarray(drawn[f"{precision}/discrete"].get_ydata()),
+            rounding_study()[precision]["oscillation"].values,
+        )
+        assert list(drawn[f"{precision}/onset"].get_xdata()) == [onset, onset]
+        assert list(drawn[f"{precision}/predicted_onset"].get_xdata()) == [onset - 1, onset - 1]
+        assert axes.get_title(loc="left").startswith(f"Steps in {precision}: onset at {onset}")
+        assert axes.get_yscale() == "log"
+
+
+@pytest.mark.parametrize("name", ["parity_order", "parity_rounding", "parity_two_cycles"])
 def test_studies_of_another_kind_are_refused(name: str) -> None:
     """With what is needed."""
     with pytest.raises(ValueError, match=f"figure '{name}' needs groups with"):

@@ -10,7 +10,10 @@ from flows import (
     BallCentreFlow,
     BallSolver,
     CentralFlow,
+    EdgeFlow,
     GradientDescent,
+    HeavyBall,
+    ParityFlow,
     RodFlow,
     RodSolver,
     RollingBall,
@@ -108,3 +111,51 @@ def test_what_the_ball_spends_is_what_it_evaluates():
     cost, evaluated = step_cost(flow, BallSolver(flow.equation), 20)
     assert int(cost.gradients) == evaluated > 6
     assert int(cost.hvps) > 0
+
+
+FIXED = {
+    "solver": diffrax.Tsit5(),
+    "stepsize_controller": diffrax.ConstantStepSize(),
+    "dt0": 0.5,
+    "measurements": (),
+}
+
+
+@pytest.mark.parametrize(
+    ("flow", "gradients", "hvps"),
+    [
+        # 10 steps to where the flow begins, and 7 beyond.
+        (ParityFlow(OPTIMIZER), 17, 0),
+        (ParityFlow(HeavyBall(0.3, 0.5), burn=12, half_width=8), 20, 0),
+        # The gradient at the start, and at the other end in 20 iterations; the whole Hessian.
+        (ParityFlow(OPTIMIZER, start="split"), 21, 3),
+        (ParityFlow(OPTIMIZER, start="given", difference=jnp.full(3, 0.01)), 0, 0),
+        (EdgeFlow(OPTIMIZER, start="fit"), 17, 0),
+        (EdgeFlow(OPTIMIZER, start="top"), 1, 3),
+        (BallCentreFlow(RollingBall(0.05, 0.05)), 1, 0),
+    ],
+)
+def test_what_a_start_costs_is_what_it_evaluates(flow, gradients, hvps):
+    """The products share one evaluation, at which the gradient is made linear."""
+    potential = Counted([])
+    begin = jax.jit(lambda params: flow.counted_init(potential, params))
+    (_, cost), evaluated = evaluations(potential, begin, start(3))
+    assert (int(cost.gradients), int(cost.hvps)) == (gradients, hvps)
+    assert evaluated == gradients + (hvps > 0)
+
+
+@pytest.mark.parametrize(
+    ("flow", "gradients", "hvps"),
+    [(ParityFlow(OPTIMIZER), 17, 0), (EdgeFlow(OPTIMIZER, start="top"), 1, 2)],
+)
+def test_a_start_counts_in_the_run_that_it_starts(flow, gradients, hvps):
+    """Tsit5 evaluates the field six times a step and once before; only the first run starts."""
+    run = simulate(flow, SharpValley(0.01), start(2), 20, save_every=10, **FIXED)
+    further = simulate(flow, SharpValley(0.01), None, 10, state=run.state, save_every=10, **FIXED)
+    steps = 2 * (20 - flow.first_step)
+    for stats, evaluated, first in ((run.stats, 6 * steps + 1, 1), (further.stats, 120, 0)):
+        expected = {
+            "gradient_evaluations": int(flow.cost.gradients) * evaluated + first * gradients,
+            "hvp_evaluations": int(flow.cost.hvps) * evaluated + first * hvps,
+        }
+        assert {name: int(stats[name]) for name in expected} == expected

@@ -28,7 +28,6 @@ from flows.oscillation.equation import ParityEquation, neglected_weights, weight
 from potentials import Quadratic, Quartic, SharpValley
 from tests.helpers import as_users_run, assert_trees_close
 
-SLOW = pytest.mark.slow
 UNIT = GradientDescent(1.0)
 DESCENT = GradientDescent(0.3)
 VALLEY_START = jnp.asarray([0.0, 6.0])
@@ -165,7 +164,8 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("order", [2, *(pytest.param(n, marks=SLOW) for n in (1, 3, 4))])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_the_error_is_of_order_p_in_the_slowness(order):
     """On the valley at the edge, epsilon divided by 4 at a time, to nine digits at order 4."""
     expected, slopes = ORDERS[order]
@@ -222,9 +222,8 @@ def test_the_solver_takes_any_controller():
     assert float(iterate_error(run, discrete)) < 0.01
 
 
-@pytest.mark.parametrize(
-    ("noise", "onset"), [("float64", 3190), pytest.param("float32", 2904, marks=SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "onset"), [("float64", 3190), ("float32", 2904)])
 def test_rounding_sets_a_late_onset(noise, onset):
     """THEORY 8.4: valley, epsilon = 1e-3, where d falls to 2e-107 without the source."""
     flow = ParityFlow(DESCENT, noise=noise, remainder_every=10_000)
@@ -270,6 +269,27 @@ def test_a_tiny_half_difference_keeps_its_rate():
     move = ParityEquation(UNIT, 1, None).vector_field(0.0, state, quartic_well)
     # d' = -(1 - H) d with H = 2.1 - 3 c^2, so that log|d| moves by H - 2.
     assert_close(float(move.log_length), 0.1 - 0.27, rtol=1e-12)
+
+
+def test_a_short_half_difference_pushes_the_centre_in_single_precision_too():
+    """Below the length where its own motion is found by a derivative, and above: as in float64.
+
+    At |d| = 0.03 what is of second order in d halves the velocity along the floor.
+    """
+    equation = ParityEquation(DESCENT, 2, None)
+    move = jax.jit(lambda t, state: equation.vector_field(t, state, SharpValley(1e-3)))
+    for length in (1e-3, 0.03, 0.04):
+        moves = []
+        for dtype in (jnp.float32, jnp.float64):
+            centre, direction = (
+                jnp.asarray(x, jnp.float32).astype(dtype) for x in ([0.004, 6.7], [0.96, 0.28])
+            )
+            log_length = jnp.log(jnp.asarray(length, dtype))
+            points = DESCENT.init(centre), DESCENT.init(direction)
+            state = PolarParityState(*points, log_length, jnp.zeros((), dtype))
+            found = move(jnp.zeros((), dtype), state)
+            moves.append([*found.centre.params, found.log_length])
+        assert_close(*moves, rtol=1e-5)
 
 
 def test_the_split_start_puts_oscillating_modes_at_rest():
