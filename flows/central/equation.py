@@ -363,7 +363,9 @@ class CentralEquation(eqx.Module):
     ) -> Float[Array, ""]:
         """Return dS/dt."""
         assert time is not None
-        return jax.jvp(lambda t: self.rates(t, dtype)[1], (time,), (jnp.ones_like(time),))[1]
+        change = jax.jvp(lambda t: self.rates(t, dtype)[1], (time,), (jnp.ones_like(time),))[1]
+        # Where the learning rate is zero the threshold is infinite, and matters to nothing.
+        return jnp.where(jnp.isfinite(change), change, 0)
 
 
 def _gram(derivatives: Pairs, moves: Pairs, learning_rate: Float[Array, ""]) -> PackedOperator:

@@ -165,22 +165,48 @@ def test_central_flow_keeps_a_critical_eigenvalue_at_a_threshold_that_moves(kind
 
 
 def test_a_scheduled_central_flow_holds_the_edge_while_the_threshold_moves():
-    """Gradient descent with a learning rate that falls: the eigenvalue follows 2 / eta(t)."""
+    """Gradient descent with a learning rate that rises: the eigenvalue falls with 2 / eta(t)."""
 
     def rate(t):
-        return 0.3 - 0.0002 * t
+        return 0.3 + 0.0002 * t
 
-    valley, start = SharpValley(0.01), jnp.asarray([0.0, 6.6])
+    valley, start = SharpValley(0.01), jnp.asarray([0.0, 6.65])
     flow = CentralFlow(GradientDescent(rate), rank=2)
     run = simulate(flow, valley, start, 200, save_every=50, measurements=())
     sharpness = run.observables["watched_eigenvalues"][:, 0]
-    assert_trees_close(sharpness[1:], 2 / rate(run.steps[1:]), rtol=1e-5, atol=0.0)
+    expected = 2 / rate(run.steps[1:].astype(float))
+    assert_trees_close(sharpness[1:], expected, rtol=1e-5, atol=0.0)
     assert float(run.state.flow.time) == pytest.approx(200)
-    constant = simulate(
-        CentralFlow(GradientDescent(0.3), rank=2), valley, start, 200, save_every=200,
-        measurements=(),
-    )  # fmt: skip
-    assert float(run.params[-1, 1] - constant.params[-1, 1]) > 0.5
+
+
+def test_central_flow_follows_weight_decay():
+    """It is the flow of the loss with the decay's potential, but predicts the loss itself."""
+    valley, start = SharpValley(0.01), jnp.asarray([0.0, 6.55])
+    decayed = GradientDescent(0.3, weight_decay=0.1)
+    assert float(decayed.critical_sharpness) == pytest.approx(2 / 0.3 - 0.1)
+    options = {"save_every": 100, "measurements": ()}
+    run = simulate(CentralFlow(decayed, rank=2), valley, start, 100, **options)
+    penalty = lambda w: valley(w) + 0.05 * jnp.sum(w**2)  # noqa: E731
+    same = simulate(CentralFlow(GradientDescent(0.3), rank=2), penalty, start, 100, **options)
+    assert_trees_close(run.params, same.params, rtol=1e-9, atol=1e-9)
+    end = {name: values[-1] for name, values in run.observables.items()}
+    assert float(end["watched_eigenvalues"][0]) < 2 / 0.3 - 0.1 + 1e-6
+    trace = float(jnp.sum(end["variances"]))
+    expected = float(valley(run.params[-1])) + 0.5 * (2 / 0.3 - 0.1) * trace
+    assert float(end["predicted_loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_learning_rate_may_start_at_zero():
+    """A warmup: nothing moves at first, and the threshold is infinite there."""
+    warmup = optax.linear_schedule(0.0, 0.3, transition_steps=20)
+    valley, start = SharpValley(0.01), jnp.asarray([0.1, 6.0])
+    for optimizer in (GradientDescent(warmup), RMSProp(warmup, initial_nu=1.0)):
+        flow = CentralFlow(optimizer, rank=2)
+        run = simulate(flow, valley, start, 20, save_every=10, measurements=())
+        path = iterate(optimizer, valley, start, 20, save_every=10, measurements=())
+        moved = float(jnp.max(jnp.abs(path.params[-1] - start)))
+        assert moved > 0.05
+        assert float(jnp.max(jnp.abs(run.params - path.params))) < 0.15 * moved
 
 
 def order_errors(alternation, etas, b2):
