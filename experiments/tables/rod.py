@@ -1,12 +1,15 @@
 """Rod Flow's table (arXiv 2602.01480, 2605.06821)."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 
 from .base import BuildError, check_numbers, refuse
 from .flows import FLOWS, flow_table
+
+if TYPE_CHECKING:
+    from flows.core.trees import Params
 
 # What `flows.RodFlow` takes for the share of rank = "auto", as the resolved config says it.
 _SHARE = 0.99
@@ -35,10 +38,15 @@ def _supplied(table: Any, optimizer: Any, start: Any) -> dict[str, Any]:
     from flows.optimizers.phase_space import moving
 
     flat = ravel_pytree(start)[0]
-    state = jax.eval_shape(lambda params: moving(optimizer.init(params)), start)
-    if isinstance(state, AdaptiveState):
-        # The flow follows it beside the rods.
-        state = dataclasses.replace(state, second_moment=None)
+
+    def carried(params: "Params") -> Any:
+        state = moving(optimizer.init(params))
+        if not isinstance(state, AdaptiveState):
+            return state
+        # The flow follows its second moment beside the rods.
+        return dataclasses.replace(state, second_moment=None)
+
+    state = jax.eval_shape(carried, start)
     phase = sum(leaf.size for leaf in jax.tree.leaves(state))
     if isinstance(table.rank, int) and table.rank > phase:
         message = f"given {table.rank}; must be at most {phase}, the numbers in the state of the"

@@ -126,7 +126,7 @@ def two_cycle_multiplier(name: str) -> Measured:
         flat, unravel = ravel_pytree(start)
         odd = dataclasses.replace(
             jax.tree.map(lambda x: -jnp.ones_like(x), start),
-            second_moment=jnp.ones_like(start.second_moment),
+            second_moment=jax.tree.map(jnp.ones_like, start.second_moment),
         )
 
         def mirrored(z: Float[Array, " phase"]) -> Float[Array, " phase"]:

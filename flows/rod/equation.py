@@ -155,7 +155,12 @@ class RodEquation(eqx.Module):
             still = increments(self.optimizer, potential, unravel)
             return lambda z, t: still(z)
         moves = increments_in_time(self.optimizer, potential)
-        return lambda z, t: ravel_pytree(moves(t + MIDDLE, unravel(z)))[0]
+
+        def between(z: Point, t: Float[Array, ""] | None) -> Point:
+            assert t is not None
+            return ravel_pytree(moves(t + MIDDLE, unravel(z)))[0]
+
+        return between
 
     def _adaptive(self, state: RodState, potential: Potential) -> tuple[AdaptiveMap, Surroundings]:
         """Return the map of an adaptive method, and what it depends on at a state."""

@@ -96,3 +96,48 @@ def test_an_optimizer_without_a_threshold_runs(tmp_path: Path):
     attributes = load(tmp_path).attrs
     assert attributes["status"] == "finished"
     assert "critical_sharpness" not in attributes
+
+
+def test_flows_of_rmsprop_run_beside_it_and_are_drawn(tmp_path: Path):
+    """Each knows P along its path, so that all are compared in the optimizer's metric."""
+    wanted = [
+        {"kind": "stable"},
+        {"kind": "central", "rank": 1, "alternation": True},
+        {"kind": "rod", "alternation": True},
+    ]
+    quietly(config(QUARTIC, flows=wanted, figures=["adaptive"]), tmp_path / "run")
+    tree = load(tmp_path / "run")
+    for group in ("discrete", "stable", "central", "rod"):
+        for name in ("preconditioned_sharpness", "effective_learning_rate"):
+            assert bool(tree[group][name].notnull().all()), (group, name)
+    # P is the root of nu, and the learning rate is 0.1, for a single parameter.
+    discrete = tree["discrete"]
+    hessian = discrete["sharpness"] / discrete["preconditioned_sharpness"]
+    assert_trees_close(
+        (0.1 / discrete["effective_learning_rate"]).values, hessian.values, rtol=1e-6
+    )
+    titles = [axes.get_title(loc="left") for axes in draw("adaptive", tree).axes]
+    assert any("P⁻¹H" in title for title in titles)
+
+
+REFUSED = {
+    "alternation of gradient descent": (
+        {"kind": "gradient_descent"},
+        {"kind": "central", "alternation": True},
+        r"flows\[0\].alternation: given true; must be False for GradientDescent",
+    ),
+    "central flow of Adam": ({"kind": "adam"}, {"kind": "central"}, r"flows\[0\]"),
+    "stable flow of gradient descent": (
+        {"kind": "gradient_descent"},
+        {"kind": "stable"},
+        r"flows\[0\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_flow_that_does_not_model_the_optimizer_is_refused(kind: str):
+    """With the place in the config."""
+    optimizer, flow, message = REFUSED[kind]
+    with pytest.raises(ConfigError, match=message):
+        build(config(QUARTIC, optimizer={"learning_rate": 0.1, **optimizer}, flows=[flow]), "test")
