@@ -1,0 +1,48 @@
+"""Results trees of the studies of adaptive methods, made by hand."""
+
+import numpy as np
+import xarray as xr
+
+from tests.figures.trees import tree
+
+
+def bursts() -> xr.DataTree:
+    """A made-up study: one method bursts, and one that comes after it settles."""
+    steps, settling = np.arange(5), np.arange(4)
+
+    def part(label: str, rate: float) -> xr.Dataset:
+        return xr.Dataset(
+            {
+                "deviation": ("step", 0.01 * np.exp(rate * steps)),
+                "amplitude": ("settling_step", 1 + 0.5 * np.exp(rate * settling)),
+                "sharpness_ratio": ("settling_step", 1 + 0.1 * rate * settling),
+            },
+            {"step": steps, "settling_step": settling},
+            {
+                "label": label,
+                "growth": rate,
+                "multiplier_growth": rate,
+                "rod_growth": 1.1 * rate,
+            },
+        )
+
+    return tree({"title": "bursts"}, adam=part("Adam", 0.1), rmsprop=part("RMSProp", -0.01))
+
+
+def thresholds() -> xr.DataTree:
+    """A made-up study of two families, the first of which has the second position."""
+
+    def part(label: str, position: int, **rows: tuple[float, float, str]) -> xr.Dataset:
+        measured, predicted, reasons = zip(*rows.values(), strict=True)
+        variables = {"measured": measured, "predicted": predicted, "reason": reasons}
+        return xr.Dataset(
+            {name: ("transformation", list(values)) for name, values in variables.items()},
+            {"transformation": list(rows)},
+            {"label": label, "position": position},
+        )
+
+    return tree(
+        {"title": "thresholds"},
+        none=part("none", 1, lion=(np.nan, np.nan, "jumps"), polyak=(np.inf, np.inf, "falls")),
+        plain=part("plain", 0, sgd=(2.0, 2.0, ""), adam=(38.019, 38.0, "")),
+    )
