@@ -97,6 +97,6 @@ def rod_growth(of: "Method") -> float:
     def field(z: "Array") -> "Array":
         return jax.flatten_util.ravel_pytree(flow.vector_field(0.0, unravel(z), bowl))[0]
 
-    there = field(jnp.concatenate([flat + jnp.diag(step), flat - jnp.diag(step)]))
+    there = field(jnp.concatenate([flat[None] + jnp.diag(step), flat[None] - jnp.diag(step)]))
     above, below = jnp.split(there, 2)
     return float(np.max(np.linalg.eigvals((above - below) / (2 * step[:, None])).real))
