@@ -25,7 +25,7 @@ _LINEAR_RATE = 1e-3
 def _add_deviation(axes: Axes, group: str, data: xr.Dataset, color: str) -> None:
     """Draw a deviation, and beside it the line on which it is if it grows as the rod's does."""
     steps, values = data["step"].values, data["deviation"].values
-    label = str(data.attrs["label"])
+    label = str(data.attrs["label"]).replace("b1", "β₁").replace("b2", "β₂")
     axes.plot(steps, values, color=color, linewidth=1.4, label=label, gid=f"{group}/deviation")
     rod = values[0] * np.exp(float(data.attrs["rod_growth"]) * steps)
     there = rod <= 1
@@ -33,7 +33,7 @@ def _add_deviation(axes: Axes, group: str, data: xr.Dataset, color: str) -> None
 
 
 def _add_rates(axes: Axes, parts: dict[str, xr.Dataset]) -> None:
-    """Draw each method's rates in a row of its own."""
+    """Draw each method's rates in a row of its own, from the top in the order of the legend."""
     for row, (group, data) in enumerate(parts.items()):
         for name, (label, look) in _RATES.items():
             rate = float(data.attrs.get(name, np.nan))
@@ -45,7 +45,7 @@ def _add_rates(axes: Axes, parts: dict[str, xr.Dataset]) -> None:
     axes.set_xscale("symlog", linthresh=_LINEAR_RATE, linscale=0.4)
     axes.set_xticks([-0.1, -0.01, 0, 0.01, 0.1], ["−0.1", "−0.01", "0", "0.01", "0.1"])
     axes.set_xlim(-0.3, 0.3)
-    axes.set_yticks(range(len(parts)), [str(data.attrs["label"]) for data in parts.values()])
+    axes.set_yticks(range(len(parts)), [""] * len(parts))
     axes.set_ylim(len(parts) - 0.4, -0.6)
     axes.set_xlabel("growth rate per step")
     for share, text in ((0.04, "stable"), (0.96, "unstable")):
@@ -98,5 +98,5 @@ def draw(tree: xr.DataTree) -> Figure:
             axes.axhline(1, gid="edge", **_EDGE)
             axes.set(xlabel="steps", ylabel=label)
         below.set(yscale="log", ylim=(1e-3, 10))
-        add_legend(figure, tree, [above, rates], columns=3)
+        add_legend(figure, tree, [above, rates], columns=2)
     return figure

@@ -60,8 +60,8 @@ class BurstMethod(Table):
     @property
     def label(self) -> str:
         """Its name in figures."""
-        momentum = "" if self.b1 is None else f"{self.b1:g}, "
-        return f"{_NAMES[self.kind]}({momentum}{self.b2:g})"
+        momentum = "" if self.b1 is None else f", b1 = {self.b1:g}"
+        return f"{_NAMES[self.kind]}{momentum}, b2 = {self.b2:g}"
 
     def build(self, learning_rate: float) -> adaptive_cycles.Method:
         """Return the method."""

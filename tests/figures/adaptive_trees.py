@@ -26,7 +26,9 @@ def bursts() -> xr.DataTree:
             },
         )
 
-    return tree({"title": "bursts"}, adam=part("Adam", 0.1), rmsprop=part("RMSProp", -0.01))
+    return tree(
+        {"title": "bursts"}, adam=part("Adam", 0.1), rmsprop=part("RMSProp, b2 = 0.9", -0.01)
+    )
 
 
 def thresholds() -> xr.DataTree:

@@ -29,8 +29,9 @@ def test_deviations_are_drawn_beside_the_rods() -> None:
 
 def test_growth_rates_are_in_rows_from_the_most_stable_on() -> None:
     """Of the iterates, the multiplier and the rod, around a line at zero."""
-    rates = figures.draw("adam_bursts", bursts()).axes[1]
-    assert [text.get_text() for text in rates.get_yticklabels()] == ["RMSProp", "Adam"]
+    figure = figures.draw("adam_bursts", bursts())
+    (legend,), rates = figure.legends, figure.axes[1]
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["RMSProp, β₂ = 0.9", "Adam"]
     drawn = lines_of(rates)
     for row, (group, rate) in enumerate((("rmsprop", -0.01), ("adam", 0.1))):
         for name, factor in (("growth", 1.0), ("multiplier_growth", 1.0), ("rod_growth", 1.1)):
