@@ -66,8 +66,8 @@ def draw(tree: xr.DataTree) -> Figure:
     is the number. What has no threshold is listed with the reason.
 
     Args:
-        tree: results of the study `thresholds_optax`: groups with the coordinate `transformation`,
-            the variables `measured`, `predicted` and `reason`, and the attributes `label` and
+        tree: results of the study `thresholds_optax`: groups with the coordinates `transformation`
+            and `reason`, the variables `measured` and `predicted`, and the attributes `label` and
             `position`.
 
     Raises:

@@ -69,6 +69,9 @@ class ThresholdsOptax(AbstractStudy):
                     "1",
                     "eta times the critical preconditioned sharpness, by the formula",
                 ),
+            },
+            {
+                "transformation": ("transformation", list(rows), "1", "transformation of optax"),
                 "reason": (
                     "transformation",
                     [one.reason for one in rows.values()],
@@ -76,7 +79,6 @@ class ThresholdsOptax(AbstractStudy):
                     "why there is no threshold",
                 ),
             },
-            {"transformation": ("transformation", list(rows), "1", "transformation of optax")},
             label=FAMILIES[part],
             position=list(FAMILIES).index(part),
         )

@@ -46,7 +46,7 @@ _SCALES = "its rate falls as the curvature grows"
 
 # Keyword arguments only where the value is not optax's default.
 TRANSFORMATIONS = {
-    "sgd": Transformation(lambda eta: optax.sgd(eta), 2, "gradient"),
+    "sgd": Transformation(lambda eta: optax.sgd(eta), 2.0, "gradient"),
     "optimistic gradient descent": Transformation(
         lambda eta: optax.optimistic_gradient_descent(eta, 1.0, 1.0), 2 / 3, "gradient"
     ),
@@ -57,10 +57,10 @@ TRANSFORMATIONS = {
     "schedule-free sgd": Transformation(
         lambda eta: optax.contrib.schedule_free_sgd(eta), 2 / (1 - _B1), "momentum"
     ),
-    "rmsprop": Transformation(lambda eta: optax.rmsprop(eta), 2, "adaptive"),
-    "adagrad": Transformation(lambda eta: optax.adagrad(eta), 2, "adaptive"),
-    "adadelta": Transformation(lambda eta: optax.adadelta(eta), 2, "adaptive"),
-    "acprop": Transformation(lambda eta: optax.contrib.acprop(eta), 2, "adaptive"),
+    "rmsprop": Transformation(lambda eta: optax.rmsprop(eta), 2.0, "adaptive"),
+    "adagrad": Transformation(lambda eta: optax.adagrad(eta), 2.0, "adaptive"),
+    "adadelta": Transformation(lambda eta: optax.adadelta(eta), 2.0, "adaptive"),
+    "acprop": Transformation(lambda eta: optax.contrib.acprop(eta), 2.0, "adaptive"),
     "rmsprop with momentum": Transformation(
         lambda eta: optax.rmsprop(eta, momentum=_B1), 2 * (1 + _B1), "adaptive_momentum"
     ),

@@ -83,4 +83,4 @@ def two_cycle_multiplier(name: str) -> Measured:
     """Linearise a step from the two-cycle, mirrored, so that the cycle is a fixed point."""
     with precision("float64"):
         of = _METHODS[name](_ETA, 0.99)
-        return Measured(abs(multipliers(of)[0][0]), _MULTIPLIERS[name])
+        return Measured(float(abs(multipliers(of)[0][0])), _MULTIPLIERS[name])

@@ -36,10 +36,13 @@ def thresholds() -> xr.DataTree:
 
     def part(label: str, position: int, **rows: tuple[float, float, str]) -> xr.Dataset:
         measured, predicted, reasons = zip(*rows.values(), strict=True)
-        variables = {"measured": measured, "predicted": predicted, "reason": reasons}
+        names, words = (np.array(list(texts), object) for texts in (rows, reasons))
         return xr.Dataset(
-            {name: ("transformation", list(values)) for name, values in variables.items()},
-            {"transformation": list(rows)},
+            {
+                "measured": ("transformation", np.array(measured)),
+                "predicted": ("transformation", np.array(predicted)),
+            },
+            {"transformation": names, "reason": ("transformation", words)},
             {"label": label, "position": position},
         )
 
