@@ -7,7 +7,8 @@ the two-cycle is a fixed point of Rod Flow.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -33,10 +34,10 @@ def on_the_cycle(of: "Method") -> "AdaptiveState":
     """Return the state of a method at the upper end of its two-cycle on w^2/2."""
     w = 1 / of.critical_sharpness * jnp.ones(1)
     state = dataclasses.replace(of.init(w), second_moment=w**2)
-    if state.momentum is None:
+    share = of.momentum_share
+    if share is None:
         return state
     # It lags behind the gradient.
-    share = of.momentum_share
     return dataclasses.replace(state, momentum=-(1 - share) * w / (1 + share))
 
 
@@ -57,10 +58,10 @@ def relative(
         deviation: That at step 0.
         steps: How many more there are.
     """
-    flat, unravel = jax.flatten_util.ravel_pytree(on_the_cycle(of))
+    flat, unravel = _flat(on_the_cycle(of))
 
     def move(z: "Array", _: None) -> "tuple[Array, Array]":
-        after = jax.flatten_util.ravel_pytree(mirrored(of, unravel(z)))[0]
+        after = _flat(mirrored(of, unravel(z)))[0]
         return after, z / flat - 1
 
     return jax.lax.scan(move, flat * (1 + deviation), length=steps + 1)[1]
@@ -71,7 +72,7 @@ def multipliers(of: "Method") -> tuple[np.ndarray, np.ndarray]:
 
     They are those of relative deviations, the largest multiplier first.
     """
-    flat = jax.flatten_util.ravel_pytree(on_the_cycle(of))[0]
+    flat = _flat(on_the_cycle(of))[0]
     after = jax.jacfwd(lambda deviation: relative(of, deviation, 1)[1])(jnp.zeros_like(flat))
     values, vectors = np.linalg.eig(np.asarray(after).T)
     order = np.argsort(-np.abs(values), kind="stable")
@@ -89,14 +90,20 @@ def rod_growth(of: "Method") -> float:
     centre = dataclasses.replace(jax.tree.map(jnp.zeros_like, cycle), second_moment=None)
     flow = flows.RodFlow(of, alignment=False)
     rest = flows.DenseRodState(centre, jnp.outer(rod, rod), cycle.second_moment)
-    flat, unravel = jax.flatten_util.ravel_pytree(rest)
+    flat, unravel = _flat(rest)
     step = _DIFFERENCE * jnp.maximum(jnp.abs(flat), _SMALLEST)
 
     @jax.jit
     @jax.vmap
     def field(z: "Array") -> "Array":
-        return jax.flatten_util.ravel_pytree(flow.vector_field(0.0, unravel(z), bowl))[0]
+        return _flat(flow.vector_field(0.0, unravel(z), bowl))[0]
 
     there = field(jnp.concatenate([flat[None] + jnp.diag(step), flat[None] - jnp.diag(step)]))
     above, below = jnp.split(there, 2)
     return float(np.max(np.linalg.eigvals((above - below) / (2 * step[:, None])).real))
+
+
+def _flat(state: Any) -> "tuple[Array, Callable[[Array], Any]]":
+    from jax.flatten_util import ravel_pytree
+
+    return ravel_pytree(state)

@@ -71,10 +71,15 @@ class ThresholdsOptax(AbstractStudy):
                 ),
             },
             {
-                "transformation": ("transformation", list(rows), "1", "transformation of optax"),
+                "transformation": (
+                    "transformation",
+                    np.asarray(list(rows)),
+                    "1",
+                    "transformation of optax",
+                ),
                 "reason": (
                     "transformation",
-                    [one.reason for one in rows.values()],
+                    np.asarray([one.reason for one in rows.values()]),
                     "1",
                     "why there is no threshold",
                 ),
