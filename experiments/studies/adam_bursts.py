@@ -15,9 +15,9 @@ import pydantic
 
 from ..system.lazy import flows, jax, jnp
 from ..tables.base import MOST_TABLES, PositiveFloat, Table, refuse
-from . import adaptive_cycles
+from . import cycles
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .variables import dataset
+from .variables import attribute, dataset
 
 # A deviation up to here grows at its rate; one below is of rounding errors.
 _LINEAR, _ROUNDING = 1e-3, 1e-12
@@ -63,7 +63,7 @@ class BurstMethod(Table):
         momentum = "" if self.b1 is None else f", b1 = {self.b1:g}"
         return f"{_NAMES[self.kind]}{momentum}, b2 = {self.b2:g}"
 
-    def build(self, learning_rate: float) -> adaptive_cycles.Method:
+    def build(self, learning_rate: float) -> cycles.Method:
         """Return the method."""
         if self.kind == "rmsprop":
             return flows.RMSProp(learning_rate, self.b2, 0.0)
@@ -124,7 +124,7 @@ class AdamBursts(AbstractStudy):
         """Follow a small deviation and a large one; find the rates of the linear maps."""
         method = self.methods[self.parts.index(part)]
         of = method.build(self.learning_rate)
-        values, vectors = adaptive_cycles.multipliers(of)
+        values, vectors = cycles.multipliers(of)
         deviation = self._along_the_leading_mode(of, vectors[:, 0])
         iterates, ratio = (np.asarray(x) for x in self._settling(of))
         amplitude = 1 / float(of.critical_sharpness)
@@ -162,45 +162,43 @@ class AdamBursts(AbstractStudy):
             two_cycle=amplitude,
             growth=fitted_rate(deviation),
             multiplier_growth=float(np.log(np.abs(values[0]))),
-            rod_growth=adaptive_cycles.rod_growth(of),
+            rod_growth=cycles.rod_growth(of),
         )
 
     def conclude(self, parts: Parts) -> list[Conclusion]:
         """Compare rates with the multiplier's, and say where large deviations end."""
         conclusions = []
         for data in parts.values():
-            label, attrs = data.attrs["label"], data.attrs
-            predicted = attrs["multiplier_growth"]
+            label, predicted = data.attrs["label"], attribute(data, "multiplier_growth")
             for name, key in (("two-cycle", "growth"), ("Rod Flow", "rod_growth")):
                 quantity = f"{label}, {name}: growth per step of a deviation"
-                conclusions.append(Conclusion(quantity, attrs[key], predicted))
+                conclusions.append(Conclusion(quantity, attribute(data, key), predicted))
             late = data["amplitude"].values[-(self.settling_steps // 4) :]
             quantity = f"{label}: largest |w| of the last quarter, over the two-cycle's"
             settled = 1.0 if predicted * self.settling_steps < _SETTLED else None
             conclusions.append(Conclusion(quantity, float(np.max(late)), settled))
         return conclusions
 
-    def _along_the_leading_mode(self, of: adaptive_cycles.Method, left: np.ndarray) -> np.ndarray:
+    def _along_the_leading_mode(self, of: cycles.Method, left: np.ndarray) -> np.ndarray:
         """Return the modulus of the leading mode's amplitude, of shape (steps + 1,).
 
         A pair of complex multipliers makes every coordinate oscillate; this modulus does not.
         """
-        phase = left.size
         # Along no mode: each is in it.
-        first = self.deviation * np.linspace(1.0, -0.5, phase) if phase > 1 else [self.deviation]
-        path = jax.jit(lambda z: adaptive_cycles.relative(of, z, self.steps))(jnp.asarray(first))
+        first = self.deviation * np.linspace(1.0, -0.5, left.size)
+        path = jax.jit(lambda z: cycles.relative(of, z, self.steps))(jnp.asarray(first))
         return np.abs(np.asarray(path) @ (left / np.linalg.norm(left)))
 
-    def _settling(self, of: adaptive_cycles.Method) -> "tuple[jax.Array, jax.Array]":
+    def _settling(self, of: cycles.Method) -> "tuple[jax.Array, jax.Array]":
         """Return w, and the preconditioned sharpness over its critical value, at each step."""
-        cycle = adaptive_cycles.on_the_cycle(of)
+        cycle = cycles.on_the_cycle(of)
         first = dataclasses.replace(cycle, params=self.start * cycle.params)
 
         def step(state: Any, _: None) -> "tuple[Any, tuple[jax.Array, jax.Array]]":
             # The curvature is 1.
-            sharpness = 1 / of.preconditioner(state, adaptive_cycles.bowl)[0]
+            sharpness = 1 / of.preconditioner(state, cycles.bowl)[0]
             now = of.params(state)[0], sharpness / of.critical_sharpness
-            return of.step(state, adaptive_cycles.bowl), now
+            return of.step(state, cycles.bowl), now
 
         @jax.jit
         def run(state: Any) -> "tuple[jax.Array, jax.Array]":

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 import flows
 
 from ..config.build import precision
-from ..studies.adaptive_cycles import Method, multipliers, on_the_cycle
+from ..studies.cycles import Method, multipliers, on_the_cycle
 from ..studies.transformations import with_a_threshold
 from .checks import Measured, checks
 from .motion import optimizer_step, repeated
