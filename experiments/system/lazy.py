@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
+    import optax
 
     import flows
     import potentials
@@ -27,5 +28,6 @@ else:
 
     eqx, jax, jnp = _Module("equinox"), _Module("jax"), _Module("jax.numpy")
     flows, potentials = _Module("flows"), _Module("potentials")
+    optax = _Module("optax")
 
-__all__ = ["eqx", "flows", "jax", "jnp", "potentials"]
+__all__ = ["eqx", "flows", "jax", "jnp", "optax", "potentials"]

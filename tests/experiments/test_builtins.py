@@ -33,7 +33,15 @@ STUDIES_TESTED = ("central-scaling", "rod-quartic", "panel")
 VISCOUS = "study.frictions=[{label='viscous', friction={kind='viscous', coefficient=1.0}}]"
 TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]
 # Of each sort one that compiles for a short time runs always, and the others with the slow tests.
-QUICK = ("valley", "ball-minima", "dims-ring", "dims-energy", "dims-banana")
+QUICK = (
+    "valley",
+    "ball-minima",
+    "dims-ring",
+    "dims-energy",
+    "dims-banana",
+    "adam-bursts",
+    "thresholds-optax",
+)
 # Which parts are computed of the other studies (all, if none are named), and what makes them small.
 STUDIES = {
     "ball-minima": (["weierstrass_sine"], ["study.points=20001", "study.radii=[0.03]"]),
@@ -57,6 +65,11 @@ STUDIES = {
         ["gradient_descent"],
         ["study.steps=150", "study.points=3", "study.orders=[2]"],
     ),
+    "adam-bursts": (
+        ["rmsprop-b2-0.99"],
+        ["study.methods=[{kind='rmsprop', b2=0.99}]", "study.steps=50"],
+    ),
+    "thresholds-optax": (["gradient"], []),
     "dims-ring": ([], ["study.speeds=[1.0]", "study.samples=8"]),
     "dims-energy": ([], [VISCOUS, "study.horizon=1.0", "study.saves=10"]),
     "dims-limit": ([], ["study.frictions=[4.0, 8.0, 16.0]"]),
@@ -81,6 +94,9 @@ AGREEMENT = {
     "ball-unreachable": {"abs": 1e-9},
     "ball-ironing": {"abs": 0.0},
     "ball-minima": {"rel": 0.05},
+    # That of the rod flow is the largest.
+    "adam-bursts": {"rel": 0.01},
+    "thresholds-optax": {"rel": 1e-8},
 }
 # Traced for seconds, and others of the same flows are traced always.
 LONG_TO_TRACE = ("central-chebyshev", "central-digits-cnn", "parity-digits-mlp")

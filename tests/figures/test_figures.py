@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 import figures
 from experiments.tables.optimizers import OPTIMIZERS
 from figures import curves
-from tests.figures import sweep_trees
+from tests.figures import adaptive_trees, sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
@@ -44,6 +44,9 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "parity_order": order_study(),
     "parity_two_cycles": cycles_study(),
     "parity_rounding": rounding_study(),
+    "adaptive": adaptive_trees.edge(),
+    "adam_bursts": adaptive_trees.bursts(),
+    "thresholds_optax": adaptive_trees.thresholds(),
 }
 
 
