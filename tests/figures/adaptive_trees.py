@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from tests.figures.trees import tree
+from tests.figures.trees import trajectory, tree
 
 
 def bursts() -> xr.DataTree:
