@@ -62,8 +62,7 @@ def at_edge(
 ) -> RMSPropMethod:
     """Return RMSProp, eps = 0, whose first step from a start divides by the nu of the edge.
 
-    There the gradient's squares have been those of the two-cycle of w = centre +- eta/2, in each
-    parameter or along x.
+    There the gradient's squares have been those at the ends of the two-cycle, see `cycle_end`.
 
     Args:
         learning_rate: eta.
@@ -80,6 +79,18 @@ def at_edge(
         nu = (learning_rate * across * jnp.array([_COS, _SIN])) ** 2
     method = flows.ScalarRMSProp if scalar else flows.RMSProp
     return method(learning_rate, b2, 0.0, (nu - (1 - b2) * source) / b2)
+
+
+def cycle_end(learning_rate: float, *, scalar: bool = False) -> "jax.Array":
+    """Return an end of the two-cycle about the start of the centre, without the valley's slope.
+
+    Args:
+        learning_rate: eta: the cycle's ends are eta/2 from its centre, in each parameter or, with
+            one rate of all, along x.
+        scalar: True for `ScalarRMSProp`.
+    """
+    across = _turn()[0] if scalar else jnp.ones(2)
+    return start_of_centre() + learning_rate / 2 * across
 
 
 def start_of_iterates(run: "flows.Trajectory") -> "jax.Array":
