@@ -24,8 +24,8 @@ _FLOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "rod": ("Rod Flow, published", {"color": "C1", "linestyle": (0, (4, 1, 1, 1))}),
     "rod_alternation": ("Rod Flow, alternation", {"color": "C1", "linewidth": 1.2}),
 }
-# In units of the critical sharpness, the end of its axis; stable flow soon runs off it.
-_HIGHEST = 3.0
+# In units of the critical sharpness, the ends of its axis; stable flow soon runs off it.
+_LOWEST, _HIGHEST = 0.5, 2.0
 _TITLES = {"scalar_rmsprop": "scalar RMSProp", "rmsprop": "RMSProp"}
 
 
@@ -35,7 +35,9 @@ def _add_column(column: list[Axes], data: xr.Dataset, group: str, critical: floa
     step, quantity = data["step"].values, "preconditioned_sharpness"
     gid = f"{group}/discrete"
     label = "optimizer (midpoints; sharpness at iterates)"
-    height.plot(step, data["midpoint_height"], label=label, gid=f"{gid}/height", **_OPTIMIZER)
+    # Above the flows, with which it may agree.
+    above = _OPTIMIZER | {"zorder": 5}
+    height.plot(step, data["midpoint_height"], label=label, gid=f"{gid}/height", **above)
     values = data["iterate_sharpness"]
     sharpness.plot(step, values, label="_optimizer", gid=f"{gid}/{quantity}", **_OPTIMIZER)
     look: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": (0, (4, 3))}
@@ -54,8 +56,8 @@ def _add_column(column: list[Axes], data: xr.Dataset, group: str, critical: floa
                 **look,
             )
     distance.set_yscale("log", nonpositive="mask")
-    sharpness.set_ylim(0, _HIGHEST * critical)
-    height.set_title(_TITLES.get(group, group))
+    sharpness.set_ylim(_LOWEST * critical, _HIGHEST * critical)
+    height.set_title(_TITLES.get(_label(data), _label(data)))
     distance.set_xlabel("step (optimizer steps)")
 
 
@@ -64,7 +66,8 @@ def draw(tree: xr.DataTree) -> Figure:
     """The height along the valley, the preconditioned sharpness and distances, per optimizer.
 
     The axes of the heights and of the sharpness end above the flows that stay at the edge: stable
-    flow runs off them. The optimizer's sharpness is that at its iterates, on both sides of the floor.
+    flow runs off them. The optimizer's sharpness is that at its iterates, on both sides of the
+    floor.
 
     Args:
         tree: results of the study `adaptive_valley`: groups with `height`, `distance` and
@@ -76,7 +79,8 @@ def draw(tree: xr.DataTree) -> Figure:
     """
     needs = "groups with the variable 'midpoint_height' (a study adaptive_valley)"
     found = parts(tree, "adaptive_valley", needs, "midpoint_height", "iterate_sharpness")
-    groups = sorted(found, key=lambda name: [*_TITLES, name].index(name))
+    # Scalar RMSProp first.
+    groups = sorted(found, key=lambda group: _label(found[group]), reverse=True)
     critical = float(tree.attrs["critical_sharpness"])
     with style():
         figure = new_figure(7.2)
@@ -92,12 +96,15 @@ def draw(tree: xr.DataTree) -> Figure:
     return figure
 
 
+def _label(data: xr.Dataset) -> str:
+    return str(data.attrs["label"])
+
+
 def _heights(found: Mapping[str, xr.Dataset]) -> tuple[float, float]:
     """Return limits of the axis of heights that all but stable flow fit in."""
     seen = [data["midpoint_height"].values for data in found.values()]
-    seen += [
-        data["height"].where(data["flow"] != "stable").values.ravel() for data in found.values()
-    ]
+    for data in found.values():
+        seen.append(data["height"].where(data["flow"] != "stable").values.ravel())
     low, high = np.nanmin(np.concatenate(seen)), np.nanmax(np.concatenate(seen))
     margin = 0.08 * (high - low)
     return float(low - margin), float(high + margin)

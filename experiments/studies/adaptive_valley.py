@@ -47,7 +47,7 @@ class AdaptiveValley(AbstractStudy):
         steps: How long the runs are.
         zeta: Asymmetry of the valley.
         optimizers: Which of the two, with one rate of all parameters or one of each.
-        flows: Which flows. Stable flow is stopped at 50 times the critical sharpness. Central
+        models: Which flows. Stable flow is stopped at 50 times the critical sharpness. Central
             Flow with alternation is for "rmsprop" only.
     """
 
@@ -61,7 +61,7 @@ class AdaptiveValley(AbstractStudy):
         pydantic.Field(strict=False, min_length=1),
         Once,
     ] = ("scalar_rmsprop", "rmsprop")
-    flows: Annotated[
+    models: Annotated[
         tuple[Literal["stable", "central", "central_alternation", "rod", "rod_alternation"], ...],
         pydantic.Field(strict=False, min_length=1),
         Once,
@@ -152,7 +152,7 @@ class AdaptiveValley(AbstractStudy):
                 ),
             },
             {
-                "flow": ("flow", names, "1", "which flow"),
+                "flow": ("flow", np.array(names, object), "1", "which flow"),
                 "step": ("step", np.asarray(path.steps), "optimizer steps", "time of the save"),
             },
             label=part,
@@ -181,7 +181,7 @@ class AdaptiveValley(AbstractStudy):
     def _names(self, part: str) -> list[str]:
         """Return the flows of a part."""
         refused = "central" + _ALTERNATION if part == _SCALAR else ""
-        return [name for name in self.flows if name != refused]
+        return [name for name in self.models if name != refused]
 
     def _method(self, part: str, valley: "flows.Potential", start: Any) -> RMSPropMethod:
         return at_edge(self.learning_rate, self.b2, valley, start, scalar=part == _SCALAR)

@@ -10,6 +10,7 @@ import figures
 from experiments.tables.optimizers import OPTIMIZERS
 from figures import curves
 from tests.figures import sweep_trees
+from tests.figures.adaptive_trees import ADAPTIVE
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
 from tests.figures.test_parity import cycles_study, order_study
@@ -37,6 +38,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "rod": rod(),
     "rod_quartic": quartic(),
     "panel": panel(),
+    **ADAPTIVE,
     **BALLS,
     **DIMS,
     "sweep": sweep_trees.curves(),
