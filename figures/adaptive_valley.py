@@ -36,7 +36,7 @@ def _add_column(column: list[Axes], data: xr.Dataset, group: str, critical: floa
     gid = f"{group}/discrete"
     label = "optimizer (midpoints; sharpness at iterates)"
     # Above the flows, with which it may agree.
-    above = _OPTIMIZER | {"zorder": 5}
+    above: dict[str, Any] = {**_OPTIMIZER, "zorder": 5}
     height.plot(step, data["midpoint_height"], label=label, gid=f"{gid}/height", **above)
     values = data["iterate_sharpness"]
     sharpness.plot(step, values, label="_optimizer", gid=f"{gid}/{quantity}", **_OPTIMIZER)
