@@ -59,6 +59,8 @@ STUDIES = {
             "study.potential.data.examples=20",
         ],
     ),
+    "adaptive-order": (["alternation-0.9"], ["study.points=2", "study.horizon=0.4"]),
+    "adaptive-valley": (["rmsprop"], ["study.steps=10", "study.models=['central', 'rod']"]),
     "parity-order": (["order-2"], ["study.points=2", "study.horizon=20.0"]),
     "parity-rounding": (["float64"], ["study.steps=60"]),
     "parity-two-cycles": (

@@ -12,6 +12,7 @@ from figures import curves
 from tests.figures import adaptive_trees, sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
+from tests.figures.rmsprop_trees import ADAPTIVE
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
     central,
@@ -37,6 +38,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "rod": rod(),
     "rod_quartic": quartic(),
     "panel": panel(),
+    **ADAPTIVE,
     **BALLS,
     **DIMS,
     "sweep": sweep_trees.curves(),
