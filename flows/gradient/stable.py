@@ -51,8 +51,8 @@ class StableFlow(AbstractPreconditionedFlow):
 
     or |g|^2 where all parameters share one nu. It is the baseline that other flows are compared
     with: the preconditioned sharpness rises through the edge of stability without bound, and the
-    flow leaves the optimizer there. It is then stiff: an implicit solver, `diffrax.Kvaerno5()`,
-    takes the fewest steps. At time 0 nu is what the first step divides by.
+    flow leaves the optimizer there. From then on it is ever stiffer: a run much beyond takes many
+    steps of the solver. At time 0 nu is what the first step divides by.
 
     Attributes:
         optimizer: `ScalarRMSProp`, `RMSProp`, `Adam`, `AdamW` or `NAdam`.
