@@ -351,11 +351,11 @@ def _relative_to_second_moment(error: Vector, state: CentralFlowState) -> Vector
 
     Entries of nu differ by many orders of magnitude, and P is their root. With an absolute
     tolerance of 1% of the relative one, as that of the flow's own controller is, an error of nu
-    counts as if there were a relative one only.
+    counts as the relative error of its root.
     """
     if state.second_moment is None:
         return error
     size = ravel_pytree(state.params)[0].size
     nu = ravel_pytree(state.second_moment)[0]
     factor = 1 + jnp.where(nu > 0, ABSOLUTE_TOLERANCE / jnp.where(nu > 0, nu, 1), 0)
-    return jnp.concatenate([error[:size], error[size:] * factor])
+    return jnp.concatenate([error[:size], 0.5 * factor * error[size:]])
