@@ -29,6 +29,12 @@ _WORDS = frozenset({"trajectory", "quantity", _OUTCOME})
 _SUMMED_UP = ("final_loss", "final_sharpness", "max_sharpness", "tracking_error", "iterate_error")
 # Of few flows: without one of them there is no such column.
 _RARE = "iterate_error"
+# What the threshold of an adaptive method is one of, in place of the sharpness.
+_PRECONDITIONED = "preconditioned_sharpness"
+_OF_IT = {
+    "final_sharpness": "final_preconditioned_sharpness",
+    "max_sharpness": "max_preconditioned_sharpness",
+}
 
 
 class Row(NamedTuple):
@@ -44,6 +50,8 @@ class Row(NamedTuple):
     gradient_equivalents: float | None
     wall_time: float | None
     message: str
+    final_preconditioned_sharpness: float | None = None
+    max_preconditioned_sharpness: float | None = None
 
 
 def rows(tree: xr.DataTree) -> list[Row]:
@@ -69,7 +77,8 @@ def table(tree: xr.DataTree) -> rich.table.Table:
     """Make a summary for the terminal, under the run's name, status and critical sharpness.
 
     It shows the rows of an experiment, the conclusions of a study, and the runs of a sweep or, if
-    there are many, how often each outcome occurs.
+    there are many, how often each outcome occurs. The sharpness of an adaptive method is the
+    preconditioned one, which the critical sharpness limits.
 
     Args:
         tree: as `store.load` gives it.
@@ -80,7 +89,9 @@ def table(tree: xr.DataTree) -> rich.table.Table:
         return _sweep(tree)
     found = rows(tree)
     rare = any(getattr(row, _RARE) is not None for row in found)
-    summed_up = [name for name in _SUMMED_UP if rare or name != _RARE]
+    limited = tree.attrs.get("critical_variable") == _PRECONDITIONED
+    replaced = _OF_IT if limited else {}
+    summed_up = [replaced.get(name, name) for name in _SUMMED_UP if rare or name != _RARE]
     headings = [name.replace("_", "\n") for name in (*summed_up, "gradient_equivalents")]
     shown = _empty_table(tree, "trajectory", "steps", *headings, "time")
     for row in found:
@@ -206,6 +217,10 @@ def _row(label: str, data: xr.Dataset) -> Row:
     steps = float(times[-1]) if len(times) else 0.0
     found = summarise(data.expand_dims("point"), steps)
     known = {name: found[name].item() if name in found else None for name in _SUMMED_UP}
+    if _PRECONDITIONED in data:
+        renamed = data[[_PRECONDITIONED]].rename({_PRECONDITIONED: "sharpness"})
+        other = summarise(renamed.expand_dims("point"), steps)
+        known |= {name: other[of].item() for of, name in _OF_IT.items()}
     return Row(
         label=label,
         steps=steps,

@@ -10,6 +10,7 @@ import pytest
 import flows
 from experiments import ConfigError, load
 from experiments.config.build import build
+from experiments.report.summary import table
 from figures import draw
 from tests.experiments.configs import config
 from tests.experiments.runs import quietly
@@ -116,6 +117,9 @@ def test_flows_of_rmsprop_run_beside_it_and_are_drawn(tmp_path: Path):
     assert_trees_close(
         (0.1 / discrete["effective_learning_rate"]).values, hessian.values, rtol=1e-6
     )
+    last = float(discrete["preconditioned_sharpness"][-1])
+    assert discrete.attrs["final_preconditioned_sharpness"] == pytest.approx(last)
+    assert "final\npreconditioned\nsharpness" in [one.header for one in table(tree).columns]
     titles = [axes.get_title(loc="left") for axes in draw("adaptive", tree).axes]
     assert any("P⁻¹H" in title for title in titles)
 
