@@ -225,7 +225,7 @@ CASES = {
     "rmsprop": Case(
         "MLP 64-16-10, RMSProp",
         _SMALL,
-        _optax("rmsprop", 5e-4, decay=0.99),
+        lambda: flows.RMSProp(5e-4, 0.99, eps=0.0, eps_root=1e-8),
         steps=1000,
         burn=60,
     ),

@@ -10,8 +10,6 @@ from ..system.lazy import flows
 from .cases import Case
 
 if TYPE_CHECKING:
-    from .resumed import ResumedOptimizer
-
     Amplitude: TypeAlias = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
@@ -28,7 +26,7 @@ class Start:
 
     case: Case
     optimizer: "flows.AbstractOptimizer"
-    resumed: "flows.AbstractOptimizer | ResumedOptimizer"
+    resumed: "flows.AbstractOptimizer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +56,7 @@ def _gradient(start: Start) -> "flows.AbstractFlow":
 
 
 def _central(start: Start) -> "flows.AbstractFlow":
-    return flows.CentralFlow(start.optimizer, rank=start.case.watched)
+    return flows.CentralFlow(start.resumed, rank=start.case.watched)
 
 
 def _rods(start: Start) -> "flows.AbstractFlow":

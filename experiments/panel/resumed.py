@@ -1,10 +1,13 @@
 """An optimizer that starts with the state that another one has after some steps."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PyTree
 
 import flows
+from flows.optimizers.adaptive import AbstractAdaptiveDescent
 
 
 class ResumedOptimizer(flows.AbstractOptimizer):
@@ -53,12 +56,17 @@ def resumed(
     potential: flows.Potential,
     params: PyTree[Array],
     steps: int,
-) -> ResumedOptimizer:
-    """Run an optimizer from `params` for some steps, and return it as it is there."""
+) -> flows.AbstractOptimizer:
+    """Run an optimizer from `params` for some steps, and return it as it is there.
+
+    RMSProp stays what it is, so that flows made for it know it, with its average as the first one.
+    """
 
     @eqx.filter_jit
     def after(state: PyTree[Array], potential: flows.Potential) -> PyTree[Array]:
         return jax.lax.fori_loop(0, steps, lambda _, z: optimizer.step(z, potential), state)
 
     state = after(optimizer.init(params), potential)
+    if isinstance(optimizer, AbstractAdaptiveDescent) and state.count is None:
+        return dataclasses.replace(optimizer, initial_nu=state.second_moment)
     return ResumedOptimizer(optimizer, eqx.filter(state, eqx.is_inexact_array), steps)
