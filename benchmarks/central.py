@@ -65,21 +65,21 @@ def at_the_edge() -> Measured:
 
 
 def _gradients_at_the_edge(optimizer: AbstractOptimizer, before: int) -> tuple[float, float]:
-    """Return gradient-equivalents per step in 200 steps after `before`, and the fewest critical."""
+    """Return gradient-equivalents per step in 100 steps after `before`, and the fewest critical."""
     potential, params = demo_network()
     flow = CentralFlow(optimizer, rank=5)
-    options = {"save_every": 100, "measurements": ()}
+    options = {"save_every": 20, "measurements": ()}
     state = simulate(flow, potential, params, before, **options).state
-    found = simulate(flow, potential, None, 200, state=state, **options)
+    found = simulate(flow, potential, None, 100, state=state, **options)
     fewest = float(jnp.min(found.observables["critical_rank"]))
-    return float(found.stats["gradient_equivalents"]) / 200, fewest
+    return float(found.stats["gradient_equivalents"]) / 100, fewest
 
 
 @row(
     "central-rmsprop",
     target=1.4,
     compares="gradient-equivalents a step of CentralFlow(rank 5) of RMSProp / of gradient descent; "
-    "demo network, 200 steps with four critical",
+    "demo network, 100 steps with four critical",
 )
 def of_rmsprop() -> Measured:
     """Count what both evaluate where as many eigenvalues are at the threshold."""
