@@ -17,7 +17,7 @@ from ..system.lazy import flows, jax
 from ..tables.base import PositiveFloat, refuse
 from .fields import Distinct
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .turned_valley import at_edge, start_of_centre, start_of_iterates, turned_valley
+from .turned import at_edge, start_of_centre, start_of_iterates, turned_valley
 from .variables import dataset
 
 _MOST_STEPS = 300_000

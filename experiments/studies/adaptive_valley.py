@@ -15,7 +15,7 @@ from ..system.lazy import flows, jax
 from ..tables.base import PositiveFloat
 from .fields import Once
 from .study import AbstractStudy, Conclusion, Dataset, Parts
-from .turned_valley import (
+from .turned import (
     RMSPropMethod,
     at_edge,
     cycle_end,

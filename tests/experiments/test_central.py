@@ -121,7 +121,7 @@ def test_a_rank_that_misses_eigenvalues_is_told_and_stored(
     narrow = {"kind": "central", "rank": 1}
     tree = quietly(config(CENTRAL, flows=[narrow], curvature=None), tmp_path).tree()
     assert capsys.readouterr().err.count("warning: central: ") == 1
-    assert "2/eta" in tree["central"].attrs["warning"]
+    assert "critical sharpness" in tree["central"].attrs["warning"]
     assert "midpoint_loss" in tree["discrete"]
     assert "midpoint_sharpness" not in tree["discrete"]
 

@@ -198,7 +198,7 @@ def test_figure_claims_no_figures_that_it_did_not_draw(
     assert call("run", valley, "--out", path, *words)[0] == 0
     code, out, err = call("figure", path)
     assert (code, out) == (2, "")
-    assert "its config asks for no figure; name some of ball_ironing, ball_limit" in err
+    assert "its config asks for no figure; name some of adam_bursts, adaptive" in err
     code, out, err = call("figure", path, "central")
     assert (code, out) == (2, "")
     assert "figure 'central' was not drawn" in err

@@ -162,16 +162,14 @@ def test_a_flow_that_fails_or_does_not_apply_is_an_entry_with_its_message(
     assert np.isnan(list(corrected.values.values())).all()
 
 
-def test_an_optimizer_with_step_counters_has_no_central_flow_and_no_rod() -> None:
+def test_an_optimizer_with_momentum_has_rods_and_no_central_flow() -> None:
     """The reason is the one that the flow gives."""
     row = compare(
         dataclasses.replace(CASES["adam"], steps=70, problem=CASES["valley"].problem, burn=20),
         ["central", "rod-1"],
     )
-    assert [entry.outcome for entry in row.entries] == ["does not apply"] * 2
-    central, rod = (entry.message for entry in row.entries)
-    assert "Central Flow models w' = w - eta g(w)" in central
-    assert "with a step counter the map depends on time" in rod
+    assert [entry.outcome for entry in row.entries] == ["does not apply", "done"]
+    assert "without memory of its direction" in row.entries[0].message
 
 
 def test_the_store_has_one_table_of_all_numbers(done: Path) -> None:

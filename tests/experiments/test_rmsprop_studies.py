@@ -8,7 +8,7 @@ import xarray as xr
 from experiments import ConfigError, load_config
 from experiments.config.build import build_study, precision
 from experiments.studies import AbstractStudy, StudyExperiment
-from experiments.studies.turned_valley import (
+from experiments.studies.turned import (
     at_edge,
     cycle_end,
     heights,

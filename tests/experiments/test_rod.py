@@ -106,7 +106,7 @@ def test_an_optimizer_with_momentum_runs_with_its_own_critical_sharpness(
 @pytest.mark.parametrize("kind", ["ball_centre", "central"])
 def test_a_flow_that_does_not_model_the_optimizer_is_refused(kind: str) -> None:
     """With the flow's key, and what would go."""
-    says = rf"flows\[1\]\.kind: given '{kind}', which models [a-z_]+; .* 'heavy_ball'"
+    says = rf"flows\[1\]\.kind: given '{kind}', which models [a-z_, ]+; .* 'heavy_ball'"
     with pytest.raises(ConfigError, match=says):
         config(ROD, optimizer=HEAVY_BALL, flows=[{"kind": "rod"}, {"kind": kind}])
 
