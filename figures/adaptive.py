@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures import curves
 from figures.central import add_distances, add_losses, hide_from_legend
 from figures.registry import Needs, figure
-from figures.sharpness import add_preconditioned, add_sharpness
+from figures.sharpness import add_preconditioned, add_sharpness, critical_sharpness
 
 # Times the critical value: what rises further, as the stable flow, has left the optimizer.
 _HIGHEST = 2.5
@@ -19,7 +19,8 @@ def _add_preconditioned(axes: Axes, tree: xr.DataTree) -> bool:
     if not add_preconditioned(axes, tree):
         return False
     hide_from_legend(axes)
-    critical = float(tree.attrs.get("critical_sharpness", np.nan))
+    _, thresholds = critical_sharpness(tree)
+    critical = float(thresholds.max()) if thresholds.size else np.nan
     low, high = axes.get_ylim()
     cut = np.isfinite(critical) and high > _HIGHEST * critical
     axes.set_ylim(max(low, 0), _HIGHEST * critical if cut else high)

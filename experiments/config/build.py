@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 import flows
 from figures import known
 from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potential
+from flows.core.schedules import is_scheduled
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
 from flows.measurements.threshold import THRESHOLD
@@ -115,7 +116,11 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
                     flow, solver = table.build(optimizer, params), table.solver.arguments()
                     cache[key] = BuiltFlow(table.label, table.kind, flow, solver)
             built_flows.append(cache[key])
-        standard = (flows.LossAndGradient(), *_curvature(config, size, optimizer), *extra)
+        standard = (
+            flows.LossAndGradient(),
+            *_curvature(config, size, optimizer, built_flows),
+            *extra,
+        )
         measurements = (*standard, *_measurements(config))
         _check_names_differ(measurements, built_flows)
         _check_first_steps(config, built_flows)
@@ -226,7 +231,10 @@ def _start(config: Experiment, potential: Potential) -> tuple[Params, int]:
 
 
 def _curvature(
-    config: Experiment, size: int, optimizer: flows.AbstractOptimizer
+    config: Experiment,
+    size: int,
+    optimizer: flows.AbstractOptimizer,
+    built: Sequence[BuiltFlow],
 ) -> tuple[AbstractMeasurement, ...]:
     """The sharpness; of an adaptive method that in its metric too, and its learning rate.
 
@@ -248,6 +256,8 @@ def _curvature(
     if not isinstance(optimizer, flows.AbstractAdaptiveMethod):
         return (plain,)
     preconditioned = flows.PreconditionedCurvature(eigenvalues, every=every)
-    if not isinstance(optimizer, AbstractSecondMomentMethod):
+    # A measurement counts the saves of a trajectory from step 0.
+    later = is_scheduled(optimizer) and any(one.flow.first_step for one in built)
+    if not isinstance(optimizer, AbstractSecondMomentMethod) or later:
         return plain, preconditioned
     return plain, preconditioned, flows.EffectiveLearningRate(optimizer, config.save_every)

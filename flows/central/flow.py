@@ -30,7 +30,7 @@ from ..core.trees import Params, is_traced
 from ..core.validation import boolean, positive, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes, top_eigenpairs
-from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentMethod
+from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentMethod, check_average
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
 from ..optimizers.second_moment import SecondMoment
 from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
@@ -82,15 +82,9 @@ def _rank(value: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
 
 def _check_memory(optimizer: AbstractAdaptiveDescent) -> None:
     """Warn of an average of squares that is hardly one; refuse none at all."""
+    check_average(optimizer)
     b2 = optimizer.average.b2
-    if is_traced(b2):
-        return
-    if float(b2) == 0:
-        raise ValueError(
-            "optimizer must average squared gradients over steps, b2 > 0: Central Flow follows the "
-            f"average in time; got {optimizer!r}."
-        )
-    if float(b2) < _SHORT_MEMORY:
+    if not is_traced(b2) and float(b2) < _SHORT_MEMORY:
         warnings.warn(
             f"b2 = {float(b2):g} averages squared gradients over {1 / (1 - float(b2)):.1f} steps "
             "only. Central Flow takes that average for slow beside an oscillation of period 2: "
@@ -133,7 +127,8 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
         relaxation_time: tau, in steps, above 0: how fast an eigenvalue above S returns to it. It
             does not change the solution, only how stiff the equation is.
         correction: Add the backward-error term of gradient flow (arXiv 2009.11162) to the centre:
-            dw/dt = -eta (1 + (eta/2) H) [ g + (1/2) grad <H, Sigma> ]. Not for adaptive methods.
+            dw/dt = -eta (1 + (eta/2) H) [ g + (1/2) grad <H, Sigma> ]. Neither for adaptive
+            methods nor for schedules.
         alternation: Correct for the part of RMSProp's nu that alternates with the iterates, which
             is ours: without it the flow's error does not vanish with eta, but is of the order of
             1 - b2. Only for `RMSProp`; `ScalarRMSProp` does not need it.
@@ -183,6 +178,11 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
                     "other terms; got True."
                 )
             _check_memory(self.optimizer)
+        if self.correction and is_scheduled(self.optimizer):
+            raise ValueError(
+                "correction must be False for a learning rate that is a schedule, whose rate of "
+                "change is another term of the backward error; got True."
+            )
         if self.alternation and self._moving is None:
             raise ValueError(
                 f"alternation must be False for {type(self.optimizer).__name__}: it corrects for "

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from ..core.arrays import Modes, Vector
 from ..core.trees import Params
 from ..linear_algebra.packed_symmetric import Square, pairs
-from ..optimizers.second_moment import Average, FlatAverage, SecondMoment
+from ..optimizers.second_moment import Average, FlatAverage, SecondMoment, unbiased
 from .place import Place
 
 
@@ -118,8 +118,15 @@ class Preconditioning(eqx.Module):
             b2 = self.average.b2.astype(dtype)
             kappa = (1 - b2) / (1 + b2)
             flat = self.average.diagonal(place.params, nu)
+            corrected = flat
+            if self.average.bias_correction:
+                assert time is not None
+                # What the step divides by is the corrected average, which alternates by more.
+                weight = unbiased(self.average.b2, time + 1).astype(dtype)
+                kappa, corrected = kappa / weight, flat / weight
             squared = self.average.diagonal(place.params, self.average.source(gradient))
-            alternating = jnp.clip(1 - squared / jnp.where(flat > 0, flat, jnp.inf), 0, 1)
+            shared = squared / jnp.where(corrected > 0, corrected, jnp.inf)
+            alternating = jnp.clip(1 - shared, 0, 1)
             descent = descent * (1 - kappa * alternating * 2 * flat * slope / diagonal)
         return Preconditioner(
             diagonal,

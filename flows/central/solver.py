@@ -357,5 +357,6 @@ def _relative_to_second_moment(error: Vector, state: CentralFlowState) -> Vector
         return error
     size = ravel_pytree(state.params)[0].size
     nu = ravel_pytree(state.second_moment)[0]
-    factor = 1 + jnp.where(nu > 0, ABSOLUTE_TOLERANCE / jnp.where(nu > 0, nu, 1), 0)
+    tiny = jnp.finfo(nu.dtype).tiny
+    factor = 1 + jnp.where(nu > 0, ABSOLUTE_TOLERANCE / jnp.maximum(nu, tiny), 0)
     return jnp.concatenate([error[:size], 0.5 * factor * error[size:]])

@@ -107,7 +107,11 @@ def at(value: Rate, t: RealScalarLike | None) -> Float[Array, ""]:
     """Return a rate at a time, in steps; a number is the same at all times."""
     if not isinstance(value, Schedule):
         return value
-    assert t is not None, "a state of an optimizer with a schedule has a step counter"
+    if t is None:
+        raise ValueError(
+            "state must be one of an optimizer with a schedule, which counts its steps; this one "
+            "belongs to an optimizer with a constant rate."
+        )
     return value(t)
 
 

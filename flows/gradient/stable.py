@@ -22,6 +22,7 @@ from ..optimizers.adaptive import (
     AbstractSecondMomentMethod,
     AdaptiveState,
     change_for,
+    check_average,
     next_count,
 )
 
@@ -39,6 +40,7 @@ def _method(
             'optimizer must have convention="optax": PyTorch\'s NAdam keeps a product of its '
             f"momenta, which changes by itself; got {optimizer!r}."
         )
+    check_average(optimizer)
     return optimizer
 
 

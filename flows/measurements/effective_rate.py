@@ -40,7 +40,8 @@ class EffectiveLearningRate(AbstractMetricMeasurement):
     """The harmonic mean of an adaptive method's learning rates, eta / P of each parameter.
 
     It is eta over the mean of P: parameters that hardly have a gradient, whose own rates are huge,
-    do not count for more than the others. It is nan where P is not known along a flow.
+    do not count for more than the others. (With eps = 0, one that never had a gradient counts with
+    P = 1.) It is nan where P is not known along a flow.
 
     Attributes:
         optimizer: The method that runs, or that the flow models.

@@ -28,8 +28,9 @@ class Threshold(AbstractMeasurement):
 
     It varies where the optimizer has a schedule: at step t it is the critical sharpness of
     `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For an adaptive
-    method it is one of P^-1 H, the preconditioned sharpness. An optax transformation has one
-    number, that late in a run, whatever its schedule.
+    method it is one of P^-1 H, the preconditioned sharpness; that the bias corrections of Adam
+    lower it in its first steps is left out. An optax transformation has one number, that late in a
+    run, whatever its schedule.
 
     Attributes:
         optimizer: The optimizer that runs, or that the flow models.

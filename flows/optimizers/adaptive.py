@@ -27,7 +27,7 @@ from ..core.arrays import Vector
 from ..core.optimizer import AbstractAdaptiveMethod
 from ..core.potential import Potential
 from ..core.schedules import Rate
-from ..core.trees import Params, scaled
+from ..core.trees import Params, is_traced, scaled
 from .second_moment import Average, SecondMoment, mixed
 
 
@@ -102,6 +102,20 @@ class AbstractAdaptiveDescent(AbstractSecondMomentMethod):
         >>> isinstance(Adam(0.1), AbstractAdaptiveDescent)
         False
     """
+
+
+def check_average(method: AbstractSecondMomentMethod) -> None:
+    """Check that a method averages squared gradients over steps, as a flow that follows nu needs.
+
+    Raises:
+        ValueError: If it does not; a traced b2 is not known yet.
+    """
+    b2 = method.average.b2
+    if not is_traced(b2) and float(b2) == 0:
+        raise ValueError(
+            "optimizer must average squared gradients over steps, b2 > 0: the flow follows the "
+            f"average in time; got {method!r}."
+        )
 
 
 def start(

@@ -42,7 +42,7 @@ from ..core.validation import boolean, fraction, non_negative_integer, positive_
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import random_modes
 from ..optimizers.adam import NAdam
-from ..optimizers.adaptive import AbstractSecondMomentMethod, AdaptiveState
+from ..optimizers.adaptive import AbstractSecondMomentMethod, AdaptiveState, check_average
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.phase_space import check_phase_space, moving
 from ..optimizers.second_moment import Average
@@ -151,6 +151,8 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
 
     def __check_init__(self) -> None:
         adaptive = isinstance(self.optimizer, AbstractSecondMomentMethod)
+        if isinstance(self.optimizer, AbstractSecondMomentMethod):
+            check_average(self.optimizer)
         if self.alternation and not adaptive:
             raise ValueError(
                 "alternation must be False for an optimizer without a second moment of its own; "
@@ -246,7 +248,8 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
         average = self.optimizer.average
         count = None if state.time is None else state.time + MIDDLE + 1
         found = average.preconditioner(state.second_moment, count)
-        return average.diagonal(self.params(state), found)
+        diagonal = average.diagonal(self.params(state), found)
+        return jnp.where(diagonal > 0, diagonal, 1)
 
     def observables(self, state: RodState, potential: Potential) -> dict[str, Array]:
         """Return the predicted loss, the rods' lengths, and how they lie in the landscape.

@@ -249,7 +249,9 @@ def relative_to_second_moment(error: PyTree[Array], state: RodState) -> PyTree[A
     if state.second_moment is None or error is None:
         return error
     relative = jax.tree.map(
-        lambda e, nu: e * (1 + jnp.where(nu > 0, _ABSOLUTE / jnp.where(nu > 0, nu, 1), 0)),
+        lambda e, nu: (
+            e * (1 + jnp.where(nu > 0, _ABSOLUTE / jnp.maximum(nu, jnp.finfo(nu.dtype).tiny), 0))
+        ),
         error.second_moment,
         state.second_moment,
     )

@@ -32,6 +32,7 @@ from flows import (
     iterate,
     simulate,
 )
+from flows.central.place import Place
 from flows.optimizers.adaptive import AdaptiveState
 from potentials import SharpValley
 from tests.helpers import as_users_run, assert_trees_close
@@ -368,6 +369,15 @@ BAD = {
         "alternation must be False for GradientDescent",
     ),
     "no average": (lambda: CentralFlow(RMSProp(0.1, 0.0)), "must average squared gradients"),
+    "no average beside rods": (
+        lambda: RodFlow(RMSProp(0.1, 0.0)),
+        "must average squared gradients",
+    ),
+    "no average, stable": (lambda: StableFlow(Adam(0.1, 0.9, 0.0)), "must average squared"),
+    "corrected, scheduled": (
+        lambda: CentralFlow(GradientDescent(smooth_rate), correction=True),
+        "correction must be False for a learning rate that is a schedule",
+    ),
     "rods that alternate": (
         lambda: RodFlow(HeavyBall(0.1, 0.9), alternation=True),
         "alternation must be False for an optimizer without a second moment",
@@ -393,6 +403,33 @@ def test_bad_input_is_refused_with_the_reason(kind):
     make, message = BAD[kind]
     with as_users_run(), pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_the_correction_for_alternation_is_the_mean_of_the_two_ends(count):
+    """With bias correction too: K / P against the mean of 1 / P at nu +- kappa (s_+ - s_-) / 2."""
+    b2, gradient = 0.9, 0.02
+    flow = CentralFlow(RMSProp(0.01, b2, 0.0, bias_correction=True), alternation=True)
+    weight, swing = 1 - b2**count, 1e-2
+    # An oscillation +-swing of the gradient around a centre of 0.02, whose average nu_hat is.
+    nu = weight * (gradient**2 + swing**2)
+    place = Place(jnp.zeros(1), jnp.full(1, nu), jnp.asarray(count - 1.0))
+    found = flow.equation.preconditioning.at(place, jnp.full(1, gradient))
+    tilt = (1 - b2) / (1 + b2) * 0.5 * ((gradient + swing) ** 2 - (gradient - swing) ** 2)
+    ends = [(gradient + s * swing) / np.sqrt((nu + s * tilt) / weight) for s in (1, -1)]
+    # What the oscillation adds to the mean step, to second order, relative to g / P.
+    expected = np.mean(ends) / (gradient / np.sqrt(nu / weight))
+    loss = 1 - float(found.descent[0] * found.diagonal[0])
+    assert loss == pytest.approx(1 - expected, rel=0.3)
+
+
+def test_a_parameter_without_gradient_does_not_spoil_the_preconditioner():
+    """Its nu is 0, and with eps = 0 so is P, by which nothing is divided."""
+    loss = lambda w: 0.5 * (w[0] ** 2 + 2 * w[1] ** 2)  # noqa: E731
+    optimizer = RMSProp(0.01, 0.9, 0.0)
+    for flow in (RodFlow(optimizer), CentralFlow(optimizer, 1), StableFlow(optimizer)):
+        state = flow.init(loss, jnp.ones(3))
+        assert float(flow.preconditioner(state, loss)[2]) == 1
 
 
 def test_an_nu_of_another_structure_is_refused():
