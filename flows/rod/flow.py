@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, PyTree, Real
+from jaxtyping import Array, Float, Int, Real
 
 from ..core.arrays import DENSE_LIMIT, Modes, Vector
 from ..core.cost import Cost
@@ -35,7 +35,7 @@ from ..core.flow import (
     Midpoint,
     default_controller,
 )
-from ..core.optimizer import AbstractIncrementalOptimizer, AbstractOptimizer
+from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, scaled
 from ..core.validation import boolean, fraction, non_negative_integer, positive_integer
@@ -44,7 +44,7 @@ from ..curvature.eigenpairs import random_modes
 from ..optimizers.adam import NAdam
 from ..optimizers.adaptive import AbstractSecondMomentMethod, AdaptiveState, check_average
 from ..optimizers.optax_optimizer import as_optimizer
-from ..optimizers.phase_space import check_phase_space, moving
+from ..optimizers.phase_space import check_phase_space, increments_in_time, moving
 from ..optimizers.second_moment import Average
 from .averages import MIDDLE
 from .equation import MOST_RODS, SHORT, Rank, RodEquation
@@ -192,8 +192,9 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
         """
         check_phase_space(self.optimizer, potential, params, counters=True)
         before, second_moment, time = self.optimizer.init(params), None, None
-        half = scaled(0.5, self._move(before, potential))
-        centre = jax.tree.map(jnp.add, moving(before), half)
+        start, now = moving(before), jnp.zeros((), jax.tree.leaves(params)[0].dtype)
+        half = scaled(0.5, increments_in_time(self.optimizer, potential)(now, start))
+        centre = jax.tree.map(jnp.add, start, half)
         if isinstance(self.optimizer, AbstractSecondMomentMethod):
             # What the first step and the second divide by.
             second_moment = self._first_second_moment(before, potential)
@@ -211,12 +212,6 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
         short = SHORT[str(first.dtype)] * jnp.linalg.norm(first)
         factor = jnp.concatenate([first[None], short * others])
         return LowRankRodState(centre, factor, second_moment, time)
-
-    def _move(self, state: PyTree[Array], potential: Potential) -> PyTree[Array]:
-        """Return how the optimizer's first step changes its state, but for the counters."""
-        if isinstance(self.optimizer, AbstractIncrementalOptimizer):
-            return moving(self.optimizer.increment(state, potential))
-        return moving(jax.tree.map(jnp.subtract, self.optimizer.step(state, potential), state))
 
     def _first_second_moment(self, state: AdaptiveState, potential: Potential) -> Average:
         """Return the mean of what the first two steps of an adaptive method divide by."""
