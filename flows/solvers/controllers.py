@@ -19,7 +19,30 @@ from ..core.trees import all_finite
 # of the rounding error: one that is shorter hardly moves the clock.
 _SHORTEST: Final = 16
 
+# A Newton correction of less than this part of the tolerance counts as none.
+_NEGLIGIBLE: Final = 1e-4
+
 Field = Callable[..., PyTree[Array]]
+
+
+class NegligibleIsZero(eqx.Module):
+    """A norm that is zero below 1e-4, for the corrections of an implicit solver's root finder.
+
+    diffrax's and optimistix's root finders judge by the ratio of two corrections. At rest both are
+    rounding errors, whose ratio is any number, and above 2 they call it a divergence (diffrax
+    0.7.2, optimistix 0.1.0). The controller then makes the step shorter where it should grow. A
+    correction of zero ends their iteration as converged.
+
+    Attributes:
+        norm: The norm of corrections relative to the tolerance.
+    """
+
+    norm: Callable[[PyTree[Array]], RealScalarLike] = eqx.field(static=True)
+
+    def __call__(self, corrections: PyTree[Array]) -> Array:
+        """Return the norm, or zero."""
+        size = jnp.asarray(self.norm(corrections))
+        return jnp.where(size < _NEGLIGIBLE, jnp.zeros_like(size), size)
 
 
 def smallest_step(dtype: DTypeLike, duration: float | int) -> Float[Array, ""]:
@@ -49,6 +72,7 @@ class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
       of such a step says nothing about the next one: the longest recent proposal is remembered.
     - A step that is rejected until its length is at most `smallest`, or no longer moves the clock,
       ends the run with `dt_min_reached`.
+    - The norm that an implicit solver takes from it is `NegligibleIsZero`.
 
     Attributes:
         controller: The controller that adapts the steps.
@@ -69,7 +93,8 @@ class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
         self.controller = controller
         self.smallest = jnp.asarray(smallest)
         # Implicit solvers take their tolerances from here.
-        self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
+        self.rtol, self.atol = controller.rtol, controller.atol
+        self.norm = NegligibleIsZero(controller.norm)
 
     def wrap(self, direction: int | np.ndarray | Array) -> "GuardedController":
         """Return the controller for a solve in this direction of time, 1 or -1."""

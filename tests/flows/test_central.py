@@ -64,9 +64,15 @@ def test_the_valley_ends_where_theory_says_whatever_the_relaxation(relaxation_ti
 @pytest.mark.parametrize("relaxation_time", [0.25, 1.0, 5.0])
 @pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Dopri8(), diffrax.Kvaerno3()])
 def test_any_solver_integrates_it(solver, relaxation_time):
-    """Explicit, high-order and implicit solvers of diffrax end at the same point."""
+    """Explicit, high-order and implicit solvers of diffrax end at the same point.
+
+    At rest there, from step 660 on, an implicit step is as long as one likes: the run is over in
+    some 200 steps, where a root finder that judges rounding errors took up to 800,000.
+    """
     run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation_time=relaxation_time), solver=solver)
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        assert int(run.stats["solver_steps"]) < 400
 
 
 @alone

@@ -56,6 +56,16 @@ def test_the_step_size_outlives_a_short_last_step():
     assert float(state.step) == 8.0
 
 
+def test_a_negligible_newton_correction_counts_as_none():
+    """Those of an implicit solver's root finder, relative to the tolerance; others stay."""
+    norm = GuardedController(PID).norm
+    for size in (3.0, 1.01e-4):
+        assert float(norm(jnp.full(2, size))) == pytest.approx(size, rel=1e-12)
+    for size in (0.99e-4, 1e-12):
+        assert float(norm(jnp.full(2, size))) == 0
+    assert bool(jnp.isnan(norm(jnp.full(2, jnp.nan))))
+
+
 def bounded(w):
     """A bowl that is known up to |w| = 1, beyond which neither it nor its slope is a number."""
     return 0.5 * jnp.sum(w**2) * jnp.where(jnp.abs(w[0]) < 1, 1.0, jnp.nan)
