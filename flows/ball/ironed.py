@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..core.arrays import ScalarLike
+from ..core.captured import captured
 from ..core.potential import Potential
 from ..core.validation import non_negative, positive, positive_integer
 
@@ -179,6 +180,8 @@ def _evaluated(potential: Potential, axes: list[np.ndarray]) -> np.ndarray:
     flat = grid.reshape(-1, len(axes))
     length = min(_CHUNK, len(flat))
     missing = -len(flat) % length
+    point = jnp.asarray(flat[0])
+    potential = captured(potential, point)
     padded = np.concatenate([flat, np.repeat(flat[-1:], missing, axis=0)])
     pieces = [
         np.asarray(_values(potential, jnp.asarray(piece)), dtype=float)

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core.arrays import Vector
+from ..core.captured import captured
 from ..core.cost import Cost
 from ..core.optimizer import AbstractCheckedOptimizer
 from ..core.potential import Potential
@@ -380,6 +381,7 @@ def drop(optimizer: RollingBall, potential: Potential, params: Params) -> Params
         >>> print(round(float(abs(contact[0])), 4))
         1.9843
     """
+    potential = captured(potential, params)
     contact, found, residual = _dropped(optimizer, potential, params)
     message = "params must be a place over which the ball touches the landscape when dropped"
     if not is_traced(found) and not bool(found):
@@ -390,7 +392,6 @@ def drop(optimizer: RollingBall, potential: Potential, params: Params) -> Params
     return eqx.error_if(contact, ~found, f"{message}.")
 
 
-@eqx.filter_jit
 def principal_curvature(
     optimizer: RollingBall, potential: Potential, params: Params
 ) -> Float[Array, ""]:
@@ -412,5 +413,12 @@ def principal_curvature(
         >>> print(round(float(principal_curvature(RollingBall(0.1, 0.2), bowl, jnp.zeros(2))), 6))
         4.0
     """
+    return _principal_curvature(optimizer, captured(potential, params), params)
+
+
+@eqx.filter_jit
+def _principal_curvature(
+    optimizer: RollingBall, potential: Potential, params: Params
+) -> Float[Array, ""]:
     surface = optimizer.surface(potential, params)
     return largest_curvature(surface, ravel_pytree(params)[0])

@@ -44,7 +44,7 @@ from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
 from ..core.schedules import at, fixed_at, is_scheduled
 from ..curvature.derivatives import Linearised, flat_product, third_derivative_pairs
-from ..curvature.eigenpairs import top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..linear_algebra.complementarity import Complementarity, solve_packed_complementarity
 from ..linear_algebra.packed_symmetric import modes_of, pack, unpack
@@ -170,7 +170,7 @@ class CentralEquation(eqx.Module):
             The model, and the eigenvectors.
         """
         params, count, dtype = place.params, modes.shape[0], modes.dtype
-        pairs = top_eigenpairs(
+        pairs = find_eigenpairs(
             potential,
             params,
             count,

@@ -29,7 +29,7 @@ from ..core.schedules import is_scheduled
 from ..core.trees import Params, is_traced
 from ..core.validation import boolean, positive, positive_integer
 from ..core.variables import STEPS, Variable
-from ..curvature.eigenpairs import random_modes, top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs, random_modes
 from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentMethod, check_average
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
 from ..optimizers.second_moment import SecondMoment
@@ -302,7 +302,7 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
         equation, dtype, count = self.equation, state.modes.dtype, state.modes.shape[0]
         loss, gradient = jax.value_and_grad(potential)(state.params)
         metric = equation.metric_at(state.place)
-        pairs = top_eigenpairs(
+        pairs = find_eigenpairs(
             potential,
             state.params,
             count,

@@ -264,7 +264,15 @@ def check_potential(potential: object, params: PyTree) -> None:
         raise ValueError(
             f"potential must be a function of the parameters; got {type(potential).__name__}."
         )
-    value = eqx.filter_eval_shape(_evaluated, potential, params)
+    check_loss_value(eqx.filter_eval_shape(_evaluated, potential, params))
+
+
+def check_loss_value(value: object) -> None:
+    """Check the shape and dtype of what a loss gives.
+
+    Raises:
+        ValueError: If it is anything but a float scalar.
+    """
     if not isinstance(value, jax.ShapeDtypeStruct):
         raise ValueError(
             f"potential(params) must return one array of shape (); got {type(value).__name__}."

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ..core.arrays import DENSE_LIMIT, Modes, Vector
+from ..core.captured import captured
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.validation import as_params, positive_integer, proper_fraction
@@ -131,6 +132,31 @@ def top_eigenpairs(
         >>> pairs.sharpness, pairs.vectors
         (Array(4., dtype=float64), Array([[0., 1.]], dtype=float64))
     """
+    params = as_params(params)
+    return find_eigenpairs(
+        captured(potential, params),
+        params,
+        count,
+        start=start,
+        metric=metric,
+        tolerance=tolerance,
+        max_products=max_products,
+        dense_limit=dense_limit,
+    )
+
+
+def find_eigenpairs(
+    potential: Potential,
+    params: PyTree[ArrayLike],
+    count: int = 1,
+    *,
+    start: Modes | None = None,
+    metric: AbstractMetric | None = None,
+    tolerance: float | None = None,
+    max_products: int = 300,
+    dense_limit: int = DENSE_LIMIT,
+) -> Eigenpairs:
+    """Return `top_eigenpairs` of a loss that is part of a traced or compiled program already."""
     params, count = as_params(params), positive_integer("count", count)
     max_products = positive_integer("max_products", max_products)
     if tolerance is not None:

@@ -24,7 +24,7 @@ from ..core.schedules import at
 from ..core.trees import Params, add_scaled
 from ..core.validation import as_params, non_negative_integer, positive_integer
 from ..core.variables import LOSS, PARAMETER, SHARPNESS, STEPS, Variable
-from ..curvature.eigenpairs import top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs
 from ..optimizers.local_fit import check_fit, fit_step, fitted
 from ..optimizers.optax_optimizer import as_descent, as_optimizer
 from ..optimizers.phase_space import check_phase_space
@@ -216,7 +216,7 @@ class EdgeFlow(AbstractFlow):
             cost = self.optimizer.cost * (self.first_step + self.half_width)
         else:
             if self.start == "top":
-                pairs = top_eigenpairs(potential, params)
+                pairs = find_eigenpairs(potential, params)
                 somewhere, cost = pairs.vectors[0], Cost(gradients=1, hvps=pairs.hvps)
                 gradient, _ = ravel_pytree(jax.grad(objective(self.optimizer, potential))(params))
                 rate = at(self.optimizer.learning_rate, 0).astype(flat.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..core.captured import captured
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trajectory import Trajectory
@@ -142,7 +143,9 @@ def measure(
         [2.0, 1.25, -1.0]
     """
     checked = check_measurements(measurements)
-    return _measure(checked, potential, _check_path(params), state)
+    path = _check_path(params)
+    point = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), path)
+    return _measure(checked, captured(potential, point), path, state)
 
 
 def _check_path(params: PyTree) -> Params:

@@ -15,7 +15,7 @@ from ..core.potential import Potential
 from ..core.trees import Params, all_finite
 from ..core.validation import positive_integer, proper_fraction
 from ..core.variables import SHARPNESS, Variable
-from ..curvature.eigenpairs import follow_modes, random_modes, top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs, follow_modes, random_modes
 from ..curvature.mode_history import HISTORY, ModeHistory
 from .base import AbstractMeasurement, Measured
 
@@ -114,7 +114,7 @@ class Curvature(AbstractMeasurement):
 
         def measured(state: ModeHistory) -> Measured:
             flat, _ = ravel_pytree(params)
-            pairs = top_eigenpairs(
+            pairs = find_eigenpairs(
                 potential,
                 params,
                 count,

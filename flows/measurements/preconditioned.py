@@ -16,7 +16,7 @@ from ..core.potential import Potential
 from ..core.trees import Params, all_finite
 from ..core.validation import positive_integer, proper_fraction
 from ..core.variables import Variable
-from ..curvature.eigenpairs import random_modes, top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs, random_modes
 from ..curvature.metric import AbstractMetric, IdentityMetric
 from .base import AbstractMetricMeasurement, Measured
 
@@ -115,7 +115,7 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
         """Return `preconditioned_sharpness` and `preconditioned_eigenvalues`."""
 
         def measured(modes: Modes) -> Measured:
-            pairs = top_eigenpairs(
+            pairs = find_eigenpairs(
                 potential,
                 params,
                 self.eigenvalues,

@@ -8,10 +8,11 @@ from jaxtyping import Array, Bool, PyTree
 
 from ..core.arrays import RealScalarLike, ScalarLike
 from ..core.batches import in_batches
+from ..core.captured import captured
 from ..core.potential import Potential
 from ..core.results import RESULTS
 from ..core.trees import Params
-from ..core.validation import as_params, check_potential, positive, positive_integer
+from ..core.validation import as_params, positive, positive_integer
 from ..solvers.controllers import GuardedController
 from .flow import DissipativeFlow, DissipativeState
 from .friction import Viscous
@@ -54,7 +55,7 @@ def exponential_map(
         ([[3.0, 1.5]], [True])
     """
     params, velocities = as_params(params), as_params(velocities, "velocities")
-    check_potential(potential, params)
+    potential = captured(potential, params)
     velocities = _stacked_like(params, velocities)
     count = jax.tree.leaves(velocities)[0].shape[0]
     batch_size = count if batch_size is None else positive_integer("batch_size", batch_size)

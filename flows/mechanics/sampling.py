@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..core.arrays import PRNGKeyLike, ScalarLike
 from ..core.batches import in_batches
+from ..core.captured import captured
 from ..core.potential import Potential
 from ..core.trees import Params, is_traced
 from ..core.validation import (
     as_params,
     cast,
-    check_potential,
     finite,
     positive,
     positive_integer,
@@ -104,7 +104,7 @@ def sample_minima(
     """
     # What is thrown, and from where.
     params = as_params(params)
-    check_potential(potential, params)
+    potential = captured(potential, params)
     key = prng_key("key", key)
     num_samples = positive_integer("num_samples", num_samples)
     law = _viscous_law(friction)

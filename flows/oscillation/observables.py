@@ -12,7 +12,7 @@ from ..core.optimizer import AbstractAdaptiveMethod
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, norm
 from ..core.variables import LOSS, NONE, PARAMETER, SHARPNESS, Variable
-from ..curvature.eigenpairs import top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs
 from ..optimizers.phase_space import at_time
 from .equation import ParityEquation, neglected_weights
 from .state import ParityState, PolarParityState
@@ -132,7 +132,7 @@ def alignment(
         ends = (add_scaled(params, sign, half_tree) for sign in (1, -1))
         return 0.5 * jnp.sum(jnp.stack([potential(end) for end in ends]))
 
-    pairs = top_eigenpairs(symmetrised, centre, modes.shape[0], start=modes, tolerance=_TOLERANCE)
+    pairs = find_eigenpairs(symmetrised, centre, modes.shape[0], start=modes, tolerance=_TOLERANCE)
     size = jnp.linalg.norm(half)
     direction = jnp.where(size > 0, half / jnp.where(size > 0, size, 1), 0)
     found = {

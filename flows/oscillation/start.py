@@ -19,7 +19,7 @@ from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
 from ..core.schedules import at
 from ..core.trees import Params
-from ..curvature.eigenpairs import top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs
 from ..optimizers.phase_space import moving
 from .state import PhasePoint
 
@@ -47,7 +47,7 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> t
     potential = objective(optimizer, potential)
     flat, unravel = ravel_pytree(params)
     count = flat.size if flat.size <= DENSE_LIMIT else SPLIT_MODES
-    pairs = top_eigenpairs(potential, params, count)
+    pairs = find_eigenpairs(potential, params, count)
     oscillates = pairs.values * at(optimizer.learning_rate, 0).astype(flat.dtype) > 1
     inverse = jnp.where(oscillates, 1 / jnp.where(oscillates, pairs.values, 1), 0)
 

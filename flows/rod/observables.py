@@ -15,7 +15,7 @@ from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.variables import LOSS, NONE, PARAMETER, SHARPNESS, Variable
-from ..curvature.eigenpairs import random_modes, top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs, random_modes
 from ..linear_algebra.low_rank_sums import inner_products
 from .equation import RodEquation
 from .state import RodState, flat_centre
@@ -111,7 +111,7 @@ def alignment(
         random = _normalised(random_modes(1, size, rods.dtype))
         together = _normalised(jnp.sum(directions, axis=0, keepdims=True))
         start = jnp.concatenate([modes, together + _RANDOM_SHARE * random])
-    pairs = top_eigenpairs(potential, params, count, start=start, tolerance=_TOLERANCE)
+    pairs = find_eigenpairs(potential, params, count, start=start, tolerance=_TOLERANCE)
     overlaps = inner_products(directions, pairs.vectors)
     found = {
         "rod_alignments": jnp.sqrt(jnp.sum(overlaps**2, axis=1)),

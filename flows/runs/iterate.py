@@ -11,6 +11,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..core.captured import captured
 from ..core.cost import Cost
 from ..core.optimizer import (
     AbstractAdaptiveMethod,
@@ -21,7 +22,7 @@ from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
 from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
 from ..core.trees import Params, all_finite, is_traced
-from ..core.validation import as_params, check_potential
+from ..core.validation import as_params
 from ..core.variables import STEPS, Variables, merge_variables
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..measurements.along_path import Measurable, check_measurements, labels, losses, measure_all
@@ -252,12 +253,6 @@ class _Problem(eqx.Module):
         )
 
 
-@eqx.filter_jit
-def _check(potential: Potential, params: Params) -> None:
-    """Check the potential once for each structure of it, as compilations are kept."""
-    check_potential(potential, params)
-
-
 def _check_state(optimizer: AbstractOptimizer, state: IterationState) -> None:
     """Check that an optimizer can go on from a state.
 
@@ -366,7 +361,7 @@ def iterate(
         check_provenance(state.provenance, **provenance)
         _check_state(optimizer, state)
     given = params if state is None else state.params
-    _check(potential, given)
+    potential = captured(potential, given)
 
     # How long a segment is.
     problem = _Problem(

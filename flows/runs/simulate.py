@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
+from ..core.captured import captured
 from ..core.flow import (
     AbstractFlow,
     AbstractFollowedFlow,
@@ -17,7 +18,7 @@ from ..core.flow import (
 from ..core.potential import Potential
 from ..core.trajectory import Trajectory
 from ..core.trees import is_traced
-from ..core.validation import as_params, check_potential, positive, positive_integer
+from ..core.validation import as_params, positive, positive_integer
 from ..core.variables import STEPS, merge_variables
 from ..measurements.along_path import Measurable, check_measurements, labels
 from ..solvers.choice import choose_adjoint, choose_controller, matrix_free
@@ -134,7 +135,7 @@ def simulate(
     else:
         check_provenance(state.provenance, **_flow_provenance(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)
-    check_potential(potential, shape)
+    potential = captured(potential, shape)
 
     # How long a segment is.
     dtype = common_dtype(shape)

@@ -1,0 +1,204 @@
+"""What a loss closes over is read at each call; programs are shared where only values differ."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flows import (
+    GradientDescent,
+    GradientFlow,
+    LossAndGradient,
+    RollingBall,
+    ScalarMeasurement,
+    drop,
+    exponential_map,
+    ironed,
+    iterate,
+    measure,
+    principal_curvature,
+    sample_minima,
+    simulate,
+    top_eigenpairs,
+)
+from flows.core.captured import CapturedPotential, captured
+from potentials import SharpValley
+from tests.helpers import as_users_run, assert_trees_close, tree_allclose
+
+DESCENT = GradientDescent(0.01)
+START = jnp.asarray([0.5, 0.25])
+
+
+class Bowl:
+    """A plain class whose attribute a notebook changes between two calls."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, w):
+        return self.scale * jnp.sum(w**2)
+
+    def loss(self, w):
+        """The same, as a bound method."""
+        return self(w)
+
+    def accuracy(self, w):
+        """What a measurement may ask for."""
+        return self.scale + 0 * w[0]
+
+
+def of_bowl(bowl, w):
+    """A function for `functools.partial`."""
+    return bowl(w)
+
+
+CALLS = {
+    "iterate": lambda loss: iterate(DESCENT, loss, START, 2).observables["loss"][0],
+    "simulate": lambda loss: simulate(GradientFlow(DESCENT), loss, START, 2).observables["loss"][0],
+    "measure": lambda loss: measure(LossAndGradient(), loss, START[None])[0]["loss"][0],
+    "sharpness": lambda loss: top_eigenpairs(loss, START).sharpness * jnp.sum(START**2) / 2,
+    "ironed": lambda loss: (
+        float(np.max(ironed(loss, -1.0, 1.0, radius=0.1, points=3).loss)) * 0.3125
+    ),
+    "curvature": lambda loss: (
+        principal_curvature(RollingBall(0.1, 0.01), loss, 0 * START) * jnp.sum(START**2) / 2
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_array_or_attribute_that_is_replaced_is_read_anew(call):
+    """The second call gives the second loss, for every kind of callable, not the first one's."""
+    bowl = Bowl(jnp.asarray(1.0))
+    kinds = bowl, bowl.loss, functools.partial(of_bowl, bowl), lambda w: bowl.scale * jnp.sum(w**2)
+    for scale in (jnp.asarray(1.0), jnp.asarray(11.0), 3.0):
+        bowl.scale = scale
+        for loss in kinds:
+            expected = float(scale) * 0.3125
+            assert float(CALLS[call](loss)) == pytest.approx(expected, rel=1e-6), type(loss)
+
+
+def test_samples_and_geodesics_and_drops_read_it_anew():
+    """The places where a run ends on another surface."""
+    bowl = Bowl(jnp.asarray(1.0))
+    ends = []
+    for scale in (1.0, 4.0):
+        bowl.scale = jnp.asarray(scale)
+        end, _ = exponential_map(bowl, START, jnp.asarray([[0.3, 0.1]]), time=1.0)
+        contact = drop(RollingBall(0.1, radius=1.0), bowl, START)
+        samples = sample_minima(bowl, 0 * START, jax.random.key(0), 1, speed=1.0)
+        ends.append((end, contact, samples.stopping_time))
+    for before, after in zip(*ends, strict=True):
+        assert not tree_allclose(before, after, rtol=1e-3, atol=0.0)
+
+
+def custom(scale):
+    """A loss with a derivative of its own, captured arrays, a loop and a nested compilation."""
+
+    @jax.custom_jvp
+    def bend(x):
+        return jnp.tanh(x)
+
+    @bend.defjvp
+    def _(primals, tangents):
+        return bend(primals[0]), tangents[0] * scale
+
+    @jax.jit
+    def step(x, _):
+        return bend(x * jnp.asarray(0.5)), None
+
+    return lambda w: jnp.sum(jax.nn.relu(jax.lax.scan(step, w, None, length=3)[0]) ** 2)
+
+
+@pytest.mark.parametrize("values", [np.arange(2.0), jnp.arange(2.0)])
+def test_one_program_serves_all_values_of_a_captured_array(values):
+    """As many compilations as shapes: none for values, or for the same function defined again."""
+    runs = 0
+
+    def loss_of(array):
+        return lambda w: jnp.sum(jax.nn.relu(array * w) ** 2) + jax.nn.logsumexp(w)
+
+    @eqx.filter_jit
+    def program(potential):
+        nonlocal runs
+        runs += 1
+        return potential(START)
+
+    for scale in (1.0, 2.0, 5.0):
+        loss = loss_of(scale * values)
+        assert float(program(captured(loss, START))) == pytest.approx(float(loss(START)), rel=1e-12)
+    assert runs == 1
+    program(captured(loss_of(jnp.ones(1)), START))
+    assert runs == 2
+
+
+def test_losses_that_differ_in_a_number_or_a_rule_are_not_mistaken_for_each_other():
+    """A literal, an exponent, a derivative of one's own, an array that only its rule has."""
+    losses = [
+        lambda w: jnp.sum(0.5 * w**2),
+        lambda w: jnp.sum(0.5000000001 * w**2),
+        lambda w: jnp.sum(0.5 * w**3),
+        lambda w: jnp.sum(0.5 * w**2)[None][0],
+        custom(jnp.asarray(1.0)),
+        custom(jnp.asarray(2.0)),
+        custom(2.0),
+    ]
+    converted = [captured(loss, START) for loss in losses]
+    assert len({id(c.trace) for c in converted}) == len(losses)
+    for loss, one in zip(losses, converted, strict=True):
+        for take in (jax.grad, jax.hessian):
+            assert_trees_close(take(one)(START), take(loss)(START), rtol=1e-14, atol=0.0)
+    assert captured(custom(2.0), START).trace is converted[-1].trace
+
+
+def test_captured_arrays_are_differentiated_and_mapped():
+    """A loss made inside a transformation closes over its tracers."""
+
+    def end(scale):
+        return iterate(DESCENT, lambda w: scale * jnp.sum(w**2), START, 3).params[-1]
+
+    slope = jax.jit(jax.jacfwd(end))(jnp.asarray(2.0))
+    exact = -6 * 0.01 * (1 - 0.04) ** 2 * START
+    assert_trees_close(slope, exact, rtol=1e-12, atol=0.0)
+    many = jax.vmap(end)(jnp.asarray([1.0, 2.0]))
+    assert_trees_close(many[1], end(jnp.asarray(2.0)), rtol=1e-14, atol=0.0)
+
+
+def test_a_potential_of_this_package_stays_itself_and_others_keep_their_attributes():
+    """A measurement may ask a loss for more than its value."""
+    assert captured(SharpValley(0.01), START) == SharpValley(0.01)
+
+    class Module(eqx.Module):
+        scale: jax.Array
+
+        def __call__(self, w):
+            return self.scale * jnp.sum(w**2)
+
+        def accuracy(self, w):
+            return self.scale + 0 * w[0]
+
+    accuracy = ScalarMeasurement("accuracy", lambda potential, params: potential.accuracy(params))
+    for make in (Module, Bowl):
+        for scale in (3.0, 5.0):
+            loss = make(jnp.asarray(scale))
+            assert isinstance(captured(loss, START), CapturedPotential)
+            run = iterate(DESCENT, loss, START, 1, measurements=(LossAndGradient(), accuracy))
+            assert float(run.observables["accuracy"][1]) == scale
+    with pytest.raises(AttributeError, match="precision"):
+        _ = captured(lambda w: jnp.sum(w), START).precision
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, __import__("random").random])
+def test_a_loss_that_draws_from_a_global_random_state_is_told(draw):
+    """The draw happens once for each trace, which is not what stochastic training means."""
+    with pytest.warns(UserWarning, match="draws from the random state of numpy or Python"):
+        captured(lambda w: jnp.sum(w) * draw(), START)
+
+
+def test_params_of_another_structure_are_refused():
+    """The trace is for one."""
+    with as_users_run(), pytest.raises(ValueError, match="must have the structure that the loss"):
+        captured(lambda w: jnp.sum(w["a"]), {"a": START})({"b": START})
