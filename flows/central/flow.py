@@ -42,6 +42,10 @@ from .state import CentralFlowState, unprojected_state
 
 # The complementarity solver's limit, and what `rank="auto"` may grow to.
 _MOST_MODES = 16
+# From a warning of `review` to who called `simulate`; equinox puts a frame before each method.
+_TO_THE_CALLER = 7
+# A start whose sharpness is this many times the critical one is warned of.
+_FAR_ABOVE = 1.1
 # Where no rank is given, and what `rank="auto"` grows from; or all that there are.
 _FIRST_MODES = 4
 
@@ -268,8 +272,16 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
     def review(self, start: CentralFlowState, end: CentralFlowState) -> CentralFlowState | None:
         """Return a start that watches more eigenvalues, if too few were watched to be sure.
 
-        With a fixed rank there is only a warning.
+        With a fixed rank there is only a warning. Another warning is of a start above the edge.
         """
+        again = self._with_more_modes(start, end)
+        if again is None and start is end:
+            self._warn_if_above_the_edge(start)
+        return again
+
+    def _with_more_modes(
+        self, start: CentralFlowState, end: CentralFlowState
+    ) -> CentralFlowState | None:
         watched, size = end.modes.shape
         watched_margin = float(end.watched_margin)
         if not watched_margin >= 1 - MARGIN or watched == size:
@@ -289,9 +301,24 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             f"{MARGIN:.0%} of the critical sharpness (it reached {watched_margin:.3f} of it): "
             "eigenvalues that are not watched may become critical too. Give a larger rank, or "
             'rank="auto".',
-            stacklevel=2,
+            stacklevel=_TO_THE_CALLER,
         )
         return None
+
+    def _warn_if_above_the_edge(self, start: CentralFlowState) -> None:
+        equation = self.equation
+        _, threshold = equation.rates(start.time, start.modes.dtype)
+        critical = float(threshold) - float(equation.decay)
+        ratio = 1 + float(start.excess_at_start) / critical
+        if ratio > _FAR_ABOVE:
+            warnings.warn(
+                f"the start's sharpness is {ratio:.3g} times the critical sharpness, "
+                f"{critical:.4g}, where {type(self.optimizer).__name__} oscillates and grows at "
+                "once: it diverges, or settles somewhere else. CentralFlow lets the sharpness fall "
+                "to the threshold within some steps of relaxation_time, which does not model that. "
+                "Begin where the sharpness is below it, or where the optimizer has settled.",
+                stacklevel=_TO_THE_CALLER,
+            )
 
     def params(self, state: CentralFlowState) -> Params:
         """Return the centre."""
