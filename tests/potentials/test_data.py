@@ -144,6 +144,68 @@ def test_npz_takes_the_first_examples_of_the_first_classes(save):
         assert data.num_classes == 2
 
 
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [
+        (np.repeat(np.arange(1, 11), 4), 10),
+        (np.tile(np.arange(97, 123), 2), 26),
+        (np.array([9, 0, 5] * 4), 3),
+        (np.array([1, -1] * 3), 2),
+    ],
+)
+def test_npz_labels_that_do_not_count_from_zero_become_those_that_occur(save, targets, classes):
+    """In ascending order, and a warning says which; no class is empty."""
+    with pytest.warns(UserWarning, match=rf"become the classes 0 to {classes - 1}, in this order"):
+        data = load_npz(save(inputs=np.zeros(len(targets)), targets=targets))
+    assert data.num_classes == classes
+    _, expected = np.unique(targets, return_inverse=True)
+    assert_trees_close(data.targets, jnp.asarray(np.eye(classes)[expected]), rtol=0.0, atol=0.0)
+
+
+def test_npz_classes_keep_labels_of_which_some_do_not_occur(save):
+    """Who says how many there are has labels that count from zero."""
+    path = save(inputs=np.zeros(3), targets=np.array([0, 5, 9]))
+    assert load_npz(path, classes=10).targets.shape == (3, 10)
+
+
+def test_npz_columns_of_integers_are_labels_and_whole_floats_are_asked_about(save):
+    """A column is no regression because of its shape; floats are one, with a word about it."""
+    column = np.array([[0], [1], [2], [1]])
+    assert load_npz(save(inputs=np.zeros(4), targets=column)).num_classes == 3
+    path = save(inputs=np.zeros(4), targets=np.array([0.0, 1.0, 0.0, 1.0]))
+    with pytest.warns(UserWarning, match='Give task="classification" if they are labels'):
+        assert load_npz(path).num_classes is None
+    assert load_npz(path, task="classification").num_classes == 2
+    assert load_npz(path, task="regression").num_classes is None
+    integers = save(inputs=np.zeros(2), targets=np.array([3, 70_000]))
+    assert_trees_close(load_npz(integers, task="regression").targets, jnp.array([[3.0], [7e4]]))
+
+
+def test_npz_first_examples_of_a_sorted_file_are_warned_of(save):
+    """Drawn at random, or as many of each class, they show all classes."""
+    path = save(inputs=np.arange(40.0), targets=np.repeat(np.arange(4), 10))
+    with pytest.warns(UserWarning, match=r"first 10 examples show 1 of 4 classes.* Give shuffle"):
+        load_npz(path, 10)
+    drawn, again, other = (load_npz(path, 10, shuffle=seed) for seed in (0, 0, 1))
+    assert_trees_close(drawn.inputs, again.inputs, rtol=0.0, atol=0.0)
+    assert drawn.inputs.tolist() != other.inputs.tolist()
+    assert bool(jnp.all(jnp.sum(drawn.targets, axis=0) > 0))
+    for options in ({}, {"shuffle": 3}):
+        shares = jnp.sum(load_npz(path, 10, stratify=True, **options).targets, axis=0)
+        assert shares.tolist() == [3.0, 3.0, 2.0, 2.0]
+
+
+def test_npz_unscaled_bytes_are_warned_of(save):
+    """Normalised, each input has mean 0 and variance 1."""
+    images = np.arange(256, dtype=np.uint8).reshape(16, 4, 4)
+    path = save(inputs=images, targets=np.arange(16))
+    with pytest.warns(UserWarning, match="whole numbers up to 255, as of unscaled bytes"):
+        load_npz(path)
+    inputs = load_npz(path, normalise=True).inputs
+    assert_trees_close(jnp.mean(inputs, axis=0), jnp.zeros((4, 4)), rtol=0.0, atol=1e-12)
+    assert_trees_close(jnp.std(inputs, axis=0), jnp.ones((4, 4)), rtol=1e-12, atol=0.0)
+
+
 def test_npz_regression_targets_stay_numbers(save):
     """Floats that are not one-hot, as a column or as rows."""
     column = load_npz(save(inputs=np.ones((3, 2, 2)), targets=np.array([0.5, 1.0, 2.0])), 2)
@@ -191,12 +253,27 @@ def test_one_hot_rows_of_a_small_file_do_not_fill_the_memory(save):
         ({"inputs": np.ones(2), "targets": np.ones((2, 1, 1))}, {}, "targets must have shape"),
         ({"inputs": np.ones(0), "targets": np.ones(0)}, {}, "inputs must have a leading axis"),
         ({"inputs": np.array(1.0), "targets": np.ones(1)}, {}, "inputs must have a leading axis"),
-        ({"inputs": np.ones(2), "targets": np.array([0, -1])}, {}, "labels must lie in"),
         ({"inputs": np.full(2, 1e39), "targets": np.ones(2)}, {}, "inputs must be finite in"),
         ({"inputs": np.ones(2), "targets": np.array([0, 10**9])}, {}, "regression as floats"),
         ({"inputs": np.ones(2), "targets": np.array([0, 1])}, {"classes": 3}, "classes must be at"),
         ({"inputs": np.ones(2), "targets": np.array([0, 1])}, {"examples": 3}, "examples must be"),
-        ({"inputs": np.ones(2), "targets": np.array([2, 3])}, {"classes": 2}, "no example of the"),
+        ({"inputs": np.ones(2), "targets": np.array([2, 3])}, {"classes": 5}, "classes must be at"),
+        ({"inputs": np.ones(2), "targets": np.array([0, -(10**9)])}, {}, "one of -1000000000"),
+        (
+            {"inputs": np.ones(2), "targets": np.ones(2)},
+            {"stratify": True},
+            "stratify must be left",
+        ),
+        (
+            {"inputs": np.ones(3), "targets": np.array([0, 1, 1])},
+            {"stratify": True, "examples": 3, "classes": 2},
+            "at most 2 with stratify: class 0 has 1; got 3",
+        ),
+        (
+            {"inputs": np.ones(2), "targets": np.array([0.5, 1.0])},
+            {"task": "classification"},
+            "must be whole numbers of shape",
+        ),
         ({"inputs": np.ones(2), "targets": np.ones(2)}, {"classes": 2}, "classes must be left out"),
     ],
 )
