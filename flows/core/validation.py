@@ -174,6 +174,20 @@ def callable_(name: str, value: object) -> Callable[..., Any]:
     return value
 
 
+def _way_out(array: Array) -> str:
+    """Return what to do with a leaf that is no float array."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return "A random key is no parameter: let the loss close over it."
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        return (
+            "Pass real and imaginary parts as two leaves: the gradient with respect to complex "
+            "numbers is no direction of descent in JAX."
+        )
+    if array.dtype == bool:
+        return "A mask is no parameter: let the loss close over it."
+    return "Parameters move continuously: write 1.0 for 1, or convert with .astype(float)."
+
+
 def as_params(params: PyTree, name: str = "params") -> Params:
     """Convert a pytree of floats to a pytree of float arrays.
 
@@ -192,7 +206,14 @@ def as_params(params: PyTree, name: str = "params") -> Params:
     for path, leaf in leaves:
         where = f"{name}{jax.tree_util.keystr(path)}"
         if not eqx.is_array_like(leaf):
-            raise ValueError(f"{where} must be a float array; got {type(leaf).__name__}.")
+            hint = ""
+            if callable(leaf) and isinstance(params, eqx.Module):
+                hint = (
+                    f" Of the equinox module {type(params).__name__} the arrays are the "
+                    "parameters: params, static = eqx.partition(model, eqx.is_inexact_array), and "
+                    "eqx.combine(params, static) in the loss."
+                )
+            raise ValueError(f"{where} must be a float array; got {type(leaf).__name__}.{hint}")
         try:
             array = jnp.asarray(leaf)
         except TypeError:
@@ -200,8 +221,7 @@ def as_params(params: PyTree, name: str = "params") -> Params:
             raise ValueError(f"{where} must be a float array; got dtype {dtype}.") from None
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
-                f"{where} must be a float array; got dtype {array.dtype}. Parameters move "
-                "continuously: write 1.0 for 1, or convert with .astype(float)."
+                f"{where} must be a float array; got dtype {array.dtype}. {_way_out(array)}"
             )
         if str(array.dtype) not in _PRECISIONS:
             raise ValueError(

@@ -38,6 +38,7 @@ from .arguments import (
     check_start,
     count_saves,
 )
+from .diagnosis import fault_of_gradient
 from .progress import Progress, reporting
 from .segments import AbstractRunState, Segments, segment_length
 
@@ -385,4 +386,8 @@ def iterate(
                 state, piece = _advance(problem, state, count)
                 segments.add(piece, count)
                 report(segments.done)
-    return segments.trajectory(state, throw)
+
+    def diagnose(run: Trajectory) -> str:
+        return fault_of_gradient(potential, jax.tree.map(lambda x: x[-1], run.params))
+
+    return segments.trajectory(state, throw, diagnose)

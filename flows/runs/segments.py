@@ -112,12 +112,15 @@ class Segments:
             self.add(piece, rest)
         return state
 
-    def trajectory(self, state: AbstractRunState, throw: bool) -> Trajectory:
+    def trajectory(
+        self, state: AbstractRunState, throw: bool, diagnose: Callable[[Trajectory], str]
+    ) -> Trajectory:
         """Return the trajectory of the run.
 
         Args:
             state: Where the run ended, to go on from.
             throw: True to raise if it failed.
+            diagnose: Gives a reason for a failure that has none of its own, or "".
 
         Raises:
             SimulationError: If the run failed and `throw` is set; it holds the trajectory so far.
@@ -137,6 +140,10 @@ class Segments:
         if bool(whole.succeeded):
             return whole
         whole = _cut(whole)
+        if not int(whole.failure) and (reason := diagnose(whole)):
+            failures = (*whole.failures, reason)
+            number = jnp.full_like(whole.failure, len(failures))
+            whole = dataclasses.replace(whole, failures=failures, failure=number)
         if throw:
             raise SimulationError(f"{self._name} {whole.message}.", whole)
         return whole

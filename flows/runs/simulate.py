@@ -32,6 +32,7 @@ from .arguments import (
     count_saves,
     saves_before,
 )
+from .diagnosis import fault_of_gradient
 from .progress import Progress, reporting
 from .segments import Segments, segment_length
 from .simulation import (
@@ -193,7 +194,8 @@ def simulate(
     # The segments. No function lies between here and the compiled one, so that the traceback of
     # a potential that raises is short.
     if is_traced((state, problem)):
-        return segments.trajectory(segments.scan(eqx.Partial(advance, problem), state), throw)
+        state = segments.scan(eqx.Partial(advance, problem), state)
+        return segments.trajectory(state, throw, lambda run: "")
     with reporting(progress, type(flow).__name__, saves) as report:
         for count in segments:
             start = state
@@ -203,7 +205,14 @@ def simulate(
                 state, piece = advance(problem, start, count)
             segments.add(piece, count)
             report(segments.done)
-    return segments.trajectory(state, throw)
+
+    def diagnose(run: Trajectory) -> str:
+        # Where the solver stopped, if that is known, lies behind the last saved row.
+        saved = jax.tree.map(lambda x: x[-1], run.params)
+        reasons = (fault_of_gradient(potential, p) for p in (flow.params(state.flow), saved))
+        return next(filter(None, reasons), "")
+
+    return segments.trajectory(state, throw, diagnose)
 
 
 def _check_flow(flow: object) -> None:

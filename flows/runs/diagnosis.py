@@ -1,0 +1,74 @@
+"""Why a run failed, from what the loss is like where it stopped; outside of compiled loops."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from ..core.potential import Potential
+from ..core.trees import Params, all_finite
+
+# A gradient that changes by this part of itself over the shortest distance jumps there.
+_JUMP = 0.1
+
+
+def fault_of_gradient(potential: Potential, params: Params) -> str:
+    """Return what is wrong with the gradient at a point where a run stopped, as a sentence.
+
+    Args:
+        potential: The loss.
+        params: The point.
+
+    Returns:
+        A sentence if the gradient is not finite where the loss is, or jumps there; otherwise "".
+    """
+    if not bool(all_finite(params)):
+        return ""
+    loss, gradient, change, nearby = _around(potential, params)
+    if not bool(jnp.isfinite(loss)):
+        return ""
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    faulty = [
+        f"params{jax.tree_util.keystr(path)}"
+        for path, leaf in leaves
+        if not np.isfinite(np.asarray(leaf)).all()
+    ]
+    if faulty:
+        return (
+            f"the loss is finite there, {float(loss):.4g}, but its gradient is not, with respect "
+            f"to {', '.join(faulty)}: a norm or a root at zero has an infinite slope, which "
+            "jnp.sqrt(x**2 + small) has not"
+        )
+    if float(nearby) > _JUMP and float(nearby) > 0.5 * float(change):
+        return (
+            f"the gradient jumps there, by {float(nearby):.0%} of itself, as at a kink of |w| or "
+            "of a ReLU, where no solver with an error estimate gets on: take steps of a fixed "
+            "size, such as solver=diffrax.Euler() with dt0=0.1, or make the loss smooth"
+        )
+    return ""
+
+
+@eqx.filter_jit
+def _around(
+    potential: Potential, params: Params
+) -> tuple[Float[Array, ""], Params, Float[Array, ""], Float[Array, ""]]:
+    """Return the loss, the gradient, and its relative changes over a distance and a shorter one."""
+    loss, gradient = jax.value_and_grad(potential)(params)
+    flat, unravel = ravel_pytree(params)
+    slope, _ = ravel_pytree(gradient)
+    size = jnp.linalg.norm(slope)
+    direction = slope / jnp.maximum(size, jnp.finfo(slope.dtype).tiny)
+    # Of the size of the parameters; the shorter one is well above their rounding errors.
+    unit = jnp.maximum(jnp.linalg.norm(flat), 1e-3)
+    shortest = jnp.finfo(flat.dtype).eps ** 0.4
+
+    def change(distance: Array) -> Array:
+        ends = [
+            ravel_pytree(jax.grad(potential)(unravel(flat + sign * distance * direction)))[0]
+            for sign in (1, -1)
+        ]
+        return jnp.linalg.norm(ends[0] - ends[1]) / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
+
+    return loss, gradient, change(30 * shortest * unit), change(shortest * unit)
