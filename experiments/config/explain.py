@@ -40,6 +40,42 @@ _TYPES = {
 }
 
 
+# What a key is called elsewhere.
+_OTHER_KEYS = {
+    "lr": "learning_rate",
+    "eta": "learning_rate",
+    "step_size": "learning_rate",
+    "stepsize": "learning_rate",
+    "beta": "momentum",
+    "beta1": "b1",
+    "beta2": "b2",
+    "betas": "b1",
+    "epsilon": "eps",
+    "wd": "weight_decay",
+    "l2": "weight_decay",
+    "epochs": "steps",
+    "iterations": "steps",
+    "num_steps": "steps",
+    "max_steps": "steps",
+    "model": "network",
+    "dataset": "data",
+}
+# And a kind.
+_OTHER_KINDS = {
+    "sgd": "gradient_descent",
+    "gd": "gradient_descent",
+    "momentum": "heavy_ball",
+    "nag": "nesterov",
+    "gradient_flow": "gradient",
+    "central_flow": "central",
+    "rod_flow": "rod",
+    "edge_flow": "edge",
+    "parity_flow": "parity",
+    "stable_flow": "stable",
+    "mlp": "supervised",
+}
+
+
 def explain(error: pydantic.ValidationError, data: Any, model: _Model) -> list[Problem]:
     """Describe each error by the key it is about, what was given and what is allowed.
 
@@ -71,12 +107,14 @@ def _only_follows(details: pydantic_core.ErrorDetails) -> bool:
 class _Place(NamedTuple):
     """Where an error is: the user's path, and what the schema says about that place.
 
-    `owners` are the models of the table that has the key, `members` those that the key's value may
-    be of, and `choices` the words that it may be.
+    `owners` are the models of the table that has the key, `siblings` those of other kinds that it
+    could have been, `members` those that the key's value may be of, and `choices` the words that it
+    may be.
     """
 
     path: tuple[int | str, ...]
     owners: list[_Model]
+    siblings: list[_Model]
     members: list[_Model]
     choices: list[str]
 
@@ -91,14 +129,25 @@ def _explain(details: pydantic_core.ErrorDetails, data: Any, model: _Model) -> P
     if kind == "missing":
         return Problem(key, "missing; this key is required")
     if kind == "extra_forbidden":
-        return Problem(key, _unknown_key(str(place.path[-1]), place.owners))
+        return Problem(key, _unknown_key(str(place.path[-1]), place.owners, place.siblings))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         if not isinstance(given, Mapping):
             return Problem(key, f"given {show(given)}; must be a table")
         return _wrong_kind(f"{key}.kind", given, _kinds(place.members))
     if kind == "literal_error":
         return Problem(key, _not_one_of(given, place.choices))
-    return Problem(key, f"given {show(given)}; {_allowed(kind, details, context)}")
+    allowed = f"{_allowed(kind, details, context)}{_written(kind, given)}"
+    return Problem(key, f"given {show(given)}; {allowed}")
+
+
+def _written(kind: str, given: Any) -> str:
+    """Return how to write what was meant, where that is plain; otherwise ""."""
+    if kind == "int_type" and isinstance(given, float) and given.is_integer():
+        return f": write {int(given)}" if abs(given) < 1e15 else ""
+    listed = _TYPES.get(kind) == "a list" and isinstance(given, str) and 0 < len(given) < 60
+    if listed and "," in given and given[0] not in "[({":
+        return f": write [{given}]"
+    return ""
 
 
 def _wrong_kind(key: str, given: Mapping[str, Any], allowed: list[str]) -> Problem:
@@ -143,14 +192,25 @@ def _not_one_of(given: Any, allowed: list[str]) -> str:
     return f"given {show(given)}; must be one of {', '.join(allowed)}{_suggest(given, allowed)}"
 
 
-def _unknown_key(key: str, owners: list[_Model]) -> str:
+def _unknown_key(key: str, owners: list[_Model], siblings: list[_Model]) -> str:
     allowed = sorted({name for owner in owners for name in owner.model_fields})
-    return f"unknown key{_suggest(key, allowed)} (allowed here: {', '.join(allowed)})"
+    meant = _OTHER_KEYS.get(key, key)
+    others = sorted(
+        {kind for one in siblings if meant in one.model_fields for kind in _kinds([one])}
+    )
+    hint = _suggest(key, allowed)
+    if others and meant not in allowed:
+        kinds = ", ".join(f'kind = "{kind}"' for kind in others[:6])
+        hint = f"; {'this key' if meant == key else repr(meant)} belongs to {kinds}"
+    return f"unknown key{hint} (allowed here: {', '.join(allowed)})"
 
 
 def _suggest(given: Any, allowed: list[str]) -> str:
     # A number of thousands of digits cannot be written out.
     word = given if isinstance(given, str) else show(given)
+    for names in (_OTHER_KEYS, _OTHER_KINDS):
+        if names.get(word.lower()) in allowed:
+            return f"; did you mean {names[word.lower()]!r}?"
     close = difflib.get_close_matches(word, allowed, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -181,6 +241,8 @@ def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place
     path: tuple[int | str, ...] = ()
     owners: list[_Model] = [model]
     members: list[_Model] = [model]
+    siblings: list[_Model] = []
+    of_other_kinds: list[_Model] = []
     choices: list[str] = []
     node = data
     kind_may_follow = False
@@ -188,9 +250,10 @@ def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place
         if kind_may_follow and isinstance(node, Mapping):
             kind_may_follow = False
             if node.get("kind") == part and part in _kinds(members):
+                of_other_kinds = members
                 members = [model for model in members if part in _kinds([model])]
                 continue
-        path, owners = (*path, part), members
+        path, owners, siblings, of_other_kinds = (*path, part), members, of_other_kinds, []
         if isinstance(part, str):
             fields = [owner.model_fields[part] for owner in owners if part in owner.model_fields]
             types = [Annotated[(field.annotation, None, *field.metadata)] for field in fields]
@@ -198,7 +261,7 @@ def _locate(location: tuple[int | str, ...], data: Any, model: _Model) -> _Place
             choices = [word for one in types for word in _words(one)]
         node = _item(node, part)
         kind_may_follow = True
-    return _Place(path, owners, members, choices)
+    return _Place(path, owners, siblings, members, choices)
 
 
 def _words(annotation: Any) -> list[str]:

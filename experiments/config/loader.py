@@ -1,5 +1,6 @@
 """From a TOML file, or the name of a built-in experiment, to a validated config."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,16 @@ from .explain import explain
 from .schema import Config, RunConfig
 
 MAX_BYTES = 2**20
+_YAML = (".yaml", ".yml")
 # tomllib takes a time that grows with the square of a dotted key's length.
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]{1,64}[ \t]{0,4}\.[ \t]{0,4}){64}""")
 _INDEX = re.compile(r"^\d{1,9}$")
+_BRACKETS = re.compile(r"\[(\d{1,9})\]")
+# A word without quotes where TOML wants a value, as the shell leaves it: [{kind=central}].
+_BARE_WORD = re.compile(
+    r"(?<=[\[,=])(\s*)(?!(?:true|false|inf|nan)\b)([A-Za-z_][\w-]*)(?=\s*[,\]}])"
+)
+_BACKSLASH = re.compile(r'"[^"\n]*\\[^"\n]*"')
 # As many parts as a key may have, and more than any key of the schema has.
 _MOST_PARTS = 64
 _Kind = TypeVar("_Kind", bound=Config)
@@ -145,7 +153,8 @@ def _read(source: str | Path) -> tuple[str, str]:
         path = Path(source).expanduser()
     except RuntimeError:
         raise ConfigError(name, [Problem("", NO_HOME)]) from None
-    looks_like_a_path = isinstance(source, Path) or path.suffix == ".toml" or len(path.parts) > 1
+    is_file = path.suffix in (".toml", ".json", *_YAML)
+    looks_like_a_path = isinstance(source, Path) or is_file or len(path.parts) > 1
     if not looks_like_a_path:
         if name in builtin_names():
             return name, builtin_text(name)
@@ -174,14 +183,39 @@ def _read(source: str | Path) -> tuple[str, str]:
 def _parse(source: str, text: str) -> dict[str, Any]:
     if _LONG_KEY.search(text):
         raise ConfigError(source, [Problem("", "nested too deeply to be a config")])
+    suffix = Path(source).suffix
+    if suffix in _YAML:
+        message = "YAML is not read: write the same tables as TOML (key = value, [table]) or JSON"
+        raise ConfigError(source, [Problem("", message)])
     try:
-        return tomllib.loads(text)
+        if suffix != ".json":
+            return tomllib.loads(text)
+        found = json.loads(text)
     except RecursionError:
         raise ConfigError(source, [Problem("", "nested too deeply to be a config")]) from None
     except ValueError as error:
         # tomllib's own errors end in "(at line L, column C)"; int() refuses numbers of thousands
         # of digits with a bare ValueError.
-        raise ConfigError(source, [Problem("", f"not valid TOML: {error}")]) from None
+        language = "JSON" if suffix == ".json" else "TOML"
+        message = f"not valid {language}: {error}{_about_backslashes(text, error)}"
+        raise ConfigError(source, [Problem("", message)]) from None
+    if not isinstance(found, dict):
+        raise ConfigError(source, [Problem("", f"given {show(found)}; must be a JSON object")])
+    return found
+
+
+def _about_backslashes(text: str, error: ValueError) -> str:
+    """Return what to do if a path with backslashes may be why a text is no TOML; "" if not."""
+    line = re.search(r"at line (\d{1,9})", str(error))
+    lines = text.splitlines()
+    if line is None or not 0 < int(line[1]) <= len(lines):
+        return ""
+    if not _BACKSLASH.search(lines[int(line[1]) - 1]):
+        return ""
+    return (
+        ". A backslash in double quotes begins an escape: write a Windows path in single quotes "
+        "('C:\\data\\mine.npz'), or with / in place of it"
+    )
 
 
 def _override(data: dict[str, Any], assignment: str) -> None:
@@ -192,15 +226,20 @@ def _override(data: dict[str, Any], assignment: str) -> None:
     except UnicodeEncodeError:
         message = f"not valid text: {text!a}"
         raise ConfigError("--set", [Problem(ascii(key)[1:-1], message)]) from None
-    parts = key.strip().split(".")
-    key = _shortened(key, 60)
+    whole = dotted(key.strip())
+    parts, key = whole.split("."), _shortened(key, 60)
     if not equals or not all(parts):
         message = "expected KEY=VALUE, as in --set optimizer.learning_rate=0.1"
         raise ConfigError(source, [Problem("", message)])
     if len(parts) > _MOST_PARTS:
         message = f"a key of {len(parts)} parts; must have at most {_MOST_PARTS}"
         raise ConfigError(source, [Problem(key, message)])
-    assign(data, key.strip(), parse_value(text.strip()), source)
+    assign(data, whole, parse_value(text.strip()), source)
+
+
+def dotted(key: str) -> str:
+    """Return a key with its indices as parts: `flows.0.kind` for `flows[0].kind`."""
+    return _BRACKETS.sub(r".\1", key)
 
 
 def assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
@@ -247,8 +286,13 @@ def parse_value(text: str) -> Any:
     """Read a value as TOML, or else take it as a string."""
     if "\n" in text or len(text) > MAX_BYTES or _LONG_KEY.search(text):
         return text
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-    return parsed["value"] if list(parsed) == ["value"] else text
+    # A shell takes quotes away: [{kind="central"}] arrives as [{kind=central}].
+    repaired = [_BARE_WORD.sub(r'\1"\2"', text)] if text[:1] in "[{" else []
+    for attempt in (text, *repaired):
+        try:
+            parsed = tomllib.loads(f"value = {attempt}")
+        except (ValueError, RecursionError):
+            continue
+        if list(parsed) == ["value"]:
+            return parsed["value"]
+    return text

@@ -1,5 +1,6 @@
 """What a config may say, and what a user is told who gets it wrong."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ BAD = [
     ("optimizer.learning_rate=nan", "optimizer.learning_rate", "must be a finite number"),
     ("optimizer.learning_rate=inf", "optimizer.learning_rate", "must be a finite number"),
     ("optimizer.kind=gradient_decent", "optimizer.kind", "did you mean 'gradient_descent'"),
+    ("optimizer.kind=sgd", "optimizer.kind", "did you mean 'gradient_descent'"),
+    ("optimizer.lr=0.1", "optimizer.lr", "did you mean 'learning_rate'"),
+    (
+        "optimizer.momentum=0.9",
+        "optimizer.momentum",
+        'belongs to kind = "heavy_ball", kind = "nesterov" (allowed',
+    ),
+    ("flows[0].kind=central_flow", "flows[0].kind", "did you mean 'central'"),
+    ("steps=1e3", "steps", "must be a whole number: write 1000"),
+    ("potential.start=1.0,2.0", "potential.start", "must be a list: write [1.0,2.0]"),
     ("steps=0", "steps", "given 0; must be at least 1"),
     ("steps=1.5", "steps", "given 1.5; must be a whole number"),
     ("steps=true", "steps", "given true; must be a whole number"),
@@ -240,6 +251,32 @@ def test_an_override_that_leads_nowhere_is_told(assignment: str, says: str, tmp_
     message = problem(VALLEY, assignment, tmp_path)
     assert message.startswith(f"--set {assignment}: ")
     assert says in message
+
+
+def test_words_that_lost_their_quotes_to_the_shell_are_words(tmp_path: Path) -> None:
+    """In lists and tables; numbers and truth values stay what they are."""
+    import tomli_w
+
+    file = write(tmp_path / "mine.toml", tomli_w.dumps(VALLEY))
+    tables = "flows=[{kind=gradient,correction=true,label=slow}, {kind=central, rank=1}]"
+    loaded = load_config(file, [tables, "figures=[overview,loss]"])
+    assert [flow.kind for flow in loaded.flows] == ["gradient", "central"]
+    assert loaded.flows[0].model_dump()["correction"] is True
+    assert loaded.figures == ("overview", "loss")
+
+
+def test_other_languages_than_toml(tmp_path: Path) -> None:
+    """JSON holds the same tables; YAML is refused by name; so is a backslash in double quotes."""
+    expected = validate(VALLEY)
+    assert load_config(write(tmp_path / "mine.json", json.dumps(VALLEY))) == expected
+    for name, text, says in (
+        ("a.json", "[1]", "must be a JSON object"),
+        ("a.json", "{", "not valid JSON: "),
+        ("a.yaml", "steps: 1", "YAML is not read: write the same tables as TOML"),
+        ("a.toml", 'path = "C:\\Users\\me"', "write a Windows path in single quotes"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            load_config(write(tmp_path / name, text))
 
 
 def test_overrides_are_toml_or_else_text(tmp_path: Path) -> None:

@@ -60,9 +60,7 @@ CALLS = {
     "simulate": lambda loss: simulate(GradientFlow(DESCENT), loss, START, 2).observables["loss"][0],
     "measure": lambda loss: measure(LossAndGradient(), loss, START[None])[0]["loss"][0],
     "sharpness": lambda loss: top_eigenpairs(loss, START).sharpness * jnp.sum(START**2) / 2,
-    "ironed": lambda loss: (
-        float(np.max(ironed(loss, -1.0, 1.0, radius=0.1, points=3).loss)) * 0.3125
-    ),
+    "ironed": lambda loss: ironed(loss, 0.0, lower=-1.0, upper=1.0, points=3).landscape[2] * 0.3125,
     "curvature": lambda loss: (
         principal_curvature(RollingBall(0.1, 0.01), loss, 0 * START) * jnp.sum(START**2) / 2
     ),
