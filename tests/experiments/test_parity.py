@@ -131,6 +131,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert_same_results(parity, path)
 
 
+@pytest.mark.slow
 def test_segments_do_not_change_a_run(parity: Path, tmp_path: Path) -> None:
     """But for the solver's tolerance: it stops at the end of each."""
     whole = quietly(config(PARITY, checkpoint={"every": 24}), tmp_path).tree()
@@ -294,7 +295,11 @@ def test_optaxs_own_methods_are_followed_at_their_edges(
 @pytest.mark.parametrize(
     ("changes", "onsets"),
     [
-        (["study.epsilon=0.004", "study.steps=1000"], {"float32": 896}),
+        pytest.param(
+            ["study.epsilon=0.004", "study.steps=1000"],
+            {"float32": 896},
+            marks=pytest.mark.slow,
+        ),
         # THEORY 8.4.
         pytest.param([], {"float64": 3190, "float32": 2904}, marks=pytest.mark.slow),
     ],

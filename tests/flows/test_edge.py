@@ -226,6 +226,7 @@ def test_vmap_and_grad_go_through_a_run():
     assert_trees_close(slopes[0], (values[2] - values[1]) / (2 * step), rtol=1e-5, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_runs_in_single_precision():
     """Every array is float32, and the flow is that of double precision.
 
@@ -240,6 +241,7 @@ def test_single_precision_runs_in_single_precision():
     assert tracking_error(in_double, discrete) == pytest.approx(0.0597, rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_an_oscillation_the_centre_is_on_gradient_flow():
     """A length below the smallest number is zero, and nothing is nan."""
     start = jnp.asarray([0.3, 4.0])

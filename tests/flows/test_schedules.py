@@ -96,10 +96,16 @@ def test_gradient_flow_integrates_the_schedule():
     assert_trees_close(run.params, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("correction", [False, True])
+RATES = {
+    "decay": lambda eta: GradientDescent(eta, 0.3),
+    "momentum": lambda eta: HeavyBall(eta, 0.5),
+}
+
+
 @pytest.mark.parametrize(
-    "make", [lambda eta: GradientDescent(eta, 0.3), lambda eta: HeavyBall(eta, 0.5)]
+    "correction", [pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "corrected"]
 )
+@pytest.mark.parametrize("make", RATES.values(), ids=RATES)
 def test_the_flow_is_of_first_order_and_corrected_of_second(correction, make):
     """At a fixed eta * steps, eta(t) = s (1 + sin(3 s t) / 2): the correction has dF/dt too."""
     precisely = {"stepsize_controller": diffrax.PIDController(rtol=1e-9, atol=1e-11)}
@@ -113,6 +119,7 @@ def test_the_flow_is_of_first_order_and_corrected_of_second(correction, make):
     assert abs(np.log2(errors[0] / errors[1]) - (2 if correction else 1)) < 0.15, errors
 
 
+@pytest.mark.slow
 def test_the_parity_flow_follows_every_iterate_through_a_warmup():
     """To the edge and over it, where an oscillation grows: as the orbit of the doubled map."""
     loss, start = Quartic(5.0, 1.0), jnp.asarray([0.2])
@@ -125,7 +132,7 @@ def test_the_parity_flow_follows_every_iterate_through_a_warmup():
     assert errors[1] < 1e-3 < errors[0] < 0.05 < errors[2]
 
 
-@pytest.mark.parametrize("start", ["top", "fit"])
+@pytest.mark.parametrize("start", ["top", pytest.param("fit", marks=pytest.mark.slow)])
 def test_edge_flow_follows_a_schedule_to_the_two_cycle(start):
     """On S w^2 / 2 - w^4 / 4 it ends at a^2 = S - 2/eta, with the last eta."""
     loss = Quartic(2.2, 1.0)
@@ -140,11 +147,12 @@ def test_edge_flow_follows_a_schedule_to_the_two_cycle(start):
     "model",
     [
         lambda optimizer: optimizer,
-        GradientFlow,
+        pytest.param(GradientFlow, marks=pytest.mark.slow),
         lambda optimizer: GradientFlow(optimizer, correction=True),
-        EdgeFlow,
-        lambda optimizer: ParityFlow(optimizer, start="split"),
+        pytest.param(EdgeFlow, marks=pytest.mark.slow),
+        pytest.param(lambda o: ParityFlow(o, start="split"), marks=pytest.mark.slow),
     ],
+    ids=["optimizer", "gradient", "corrected", "edge", "parity"],
 )
 def test_weight_decay_is_descent_on_the_augmented_loss(model):
     """L + lambda |w|^2 / 2, for the optimizer and for each of its flows."""
@@ -214,10 +222,18 @@ def test_a_schedule_of_arrays_jits_vmaps_and_differentiates():
     rates = 0.1 + 0.005 * jnp.arange(10.0)
     expected = -jnp.prod(1 - rates) * jnp.sum(jnp.arange(10.0) / (1 - rates))
     assert_trees_close(slope, expected, rtol=1e-12)
-    flow = jax.grad(
-        lambda s: simulate(GradientFlow(GradientDescent(ramp(s))), BOWL, START, 10).params[-1, 0]
-    )(slopes[1])
-    assert_trees_close(flow, jnp.asarray(-50 * np.exp(-1.25)), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_flow_differentiates_in_its_schedule():
+    """Through the solver: w(10) = exp(-10 a - 50 s)."""
+
+    def end(slope):
+        flow = GradientFlow(GradientDescent(Ramp(jnp.asarray(0.1), slope)))
+        return simulate(flow, BOWL, START, 10).params[-1, 0]
+
+    slope = jax.grad(end)(jnp.asarray(0.005))
+    assert_trees_close(slope, jnp.asarray(-50 * np.exp(-1.25)), rtol=1e-4)
 
 
 def test_a_schedule_of_optax_is_no_descent_with_a_constant_rate():
