@@ -99,13 +99,10 @@ def test_an_optimizer_without_a_threshold_runs(tmp_path: Path):
     assert "critical_sharpness" not in attributes
 
 
-FLOWS = {
-    "stable": {},
-    "rod": pytest.param({"alternation": True}, marks=pytest.mark.slow),
-}
+FLOWS = [("stable", {}), pytest.param("rod", {"alternation": True}, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize(("kind", "options"), FLOWS.items())
+@pytest.mark.parametrize(("kind", "options"), FLOWS)
 def test_flows_of_rmsprop_run_beside_it_and_are_drawn(
     kind: str, options: dict[str, Any], tmp_path: Path
 ):

@@ -42,6 +42,7 @@ def test_the_error_of_the_limit_has_order_2_from_rest_and_1_moving() -> None:
         assert one.predicted == order
 
 
+@pytest.mark.slow
 def test_the_limit_is_the_gradient_flow_of_the_graph_in_closed_form() -> None:
     """And THEORY's errors from rest at 8, 16 and 32, given to four digits.
 

@@ -282,6 +282,22 @@ def test_failures_under_vmap_are_told_per_run():
     assert_trees_close(last, alone.params, rtol=1e-12, atol=1e-12)
 
 
+def test_segments_of_one_length_share_one_program():
+    """The first one of a flow too: however many there are, no more is traced."""
+    calls = []
+
+    def counted(params):
+        calls.append(params)
+        return loss(params)
+
+    traced = []
+    for steps in (2, 2, 6):
+        before = len(calls)
+        simulate(FLOW, counted, START, steps, segment=2)
+        traced.append(len(calls) - before)
+    assert traced[0] > traced[1] == traced[2]
+
+
 def test_progress_does_not_change_the_numbers():
     """A callback sees every segment, up to the end, and the path is the same to the bit."""
     seen = []
