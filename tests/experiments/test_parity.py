@@ -252,7 +252,8 @@ def test_one_program_of_many_runs_equals_each_run_by_itself(parity: Path, tmp_pa
     assert float(one.sel(trajectory="parity")["iterate_error"]) > 0
 
 
-@pytest.mark.parametrize("points", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("points", [2, 4])
 def test_the_order_study_finds_the_slopes_of_theory(points: int) -> None:
     """THEORY 8.8 for order 2: slopes 1.16, 1.57, 1.79 within 0.15, whose limit is 2."""
     loaded = load_config("parity-order", ["study.orders=[2]", f"study.points={points}"])
