@@ -33,6 +33,7 @@ from flows import (
     simulate,
 )
 from flows.central.place import Place
+from flows.curvature.metric import DiagonalMetric
 from flows.optimizers.adaptive import AdaptiveState
 from potentials import SharpValley
 from tests.helpers import as_users_run, assert_trees_close
@@ -451,12 +452,23 @@ def test_the_correction_for_alternation_is_the_mean_of_the_two_ends(count):
 
 
 def test_a_parameter_without_gradient_does_not_spoil_the_preconditioner():
-    """Its nu is 0, and with eps = 0 so is P, by which nothing is divided."""
+    """Its nu is 0, and with eps = 0 so is P; no mean counts it, and its direction is as it was."""
     loss = lambda w: 0.5 * (w[0] ** 2 + 2 * w[1] ** 2)  # noqa: E731
     optimizer = RMSProp(0.01, 0.9, 0.0)
     for flow in (RodFlow(optimizer), CentralFlow(optimizer, 1), StableFlow(optimizer)):
         state = flow.init(loss, jnp.ones(3))
-        assert float(flow.preconditioner(state, loss)[2]) == 1
+        diagonal = flow.preconditioner(state, loss)
+        assert float(diagonal[2]) == 0
+        metric = DiagonalMetric(diagonal)
+        assert float(metric.inverse(jnp.ones(3))[2]) == 1
+        rate = EffectiveLearningRate(optimizer).measure_in(
+            metric, loss, jnp.ones(3), None, jnp.asarray(0)
+        )[0]["effective_learning_rate"]
+        assert float(rate) == pytest.approx(0.01 / float(jnp.mean(diagonal[:2])), rel=1e-12)
+        assert all(
+            bool(jnp.all(jnp.isfinite(x)))
+            for x in jax.tree.leaves(flow.vector_field(0.0, state, loss))
+        )
 
 
 def test_an_nu_of_another_structure_is_refused():

@@ -9,13 +9,19 @@ import optax
 import pytest
 
 from flows import (
+    Adam,
+    AdamW,
+    CentralFlow,
     EdgeFlow,
     GradientDescent,
     GradientFlow,
     HeavyBall,
     LossAndGradient,
+    NAdam,
     Nesterov,
     ParityFlow,
+    RMSProp,
+    RodFlow,
     RollingBall,
     Schedule,
     Threshold,
@@ -26,7 +32,9 @@ from flows import (
     simulate,
 )
 from flows.core.optimizer import objective
+from flows.optimizers.adaptive import AdaptiveState
 from flows.optimizers.optax_optimizer import as_descent
+from flows.optimizers.stability import threshold_at
 from potentials import Quadratic, Quartic
 from tests.helpers import as_users_run, assert_trees_close
 
@@ -265,6 +273,53 @@ def test_what_is_no_schedule_is_refused(rate, sentence):
     for make in (GradientDescent, lambda eta: HeavyBall(eta, 0.9)):
         with as_users_run(), pytest.raises(ValueError, match=f"learning_rate {sentence}"):
             make(rate)
+
+
+def test_a_state_with_another_counter_is_refused():
+    """A flow with a schedule counts its steps, and one without does not."""
+    constant, scheduled = (
+        CentralFlow(RMSProp(rate, initial_nu=1.0), rank=1) for rate in (0.01, RAMP)
+    )
+    state = simulate(constant, BOWL, START, 2, save_every=2).state
+    with pytest.raises(ValueError, match=r"state must be of the same flow.*is a schedule or is no"):
+        simulate(scheduled, BOWL, None, 2, state=state)
+
+
+def test_a_schedule_that_jumps_is_named():
+    """Not the optimizer's map, which is smooth."""
+    jump = optax.piecewise_constant_schedule(0.1, {5: 0.5})
+    with pytest.raises(ValueError, match=r"must have schedules that change smoothly.*'sign'"):
+        RodFlow(GradientDescent(jump)).init(BOWL, START)
+
+
+def test_central_flow_names_what_to_write_for_a_schedule_of_optax():
+    """Which hides it."""
+    with pytest.raises(ValueError, match=r"Write GradientDescent\(schedule\) for optax\.sgd"):
+        CentralFlow(optax.sgd(RAMP))
+
+
+def test_weight_decay_that_is_unstable_by_itself():
+    """No curvature is stable; the flow's threshold, of the loss with the decay, is 2/eta still."""
+    optimizer = GradientDescent(0.5, weight_decay=5.0)
+    assert float(optimizer.critical_sharpness) == 0
+    assert float(CentralFlow(optimizer).equation.rates(None, jnp.float64)[1]) == 4
+
+
+@pytest.mark.parametrize("make", [Adam, lambda eta: AdamW(eta, weight_decay=0.5), NAdam])
+def test_early_thresholds_are_those_of_the_corrected_momentum(make):
+    """THEORY 7.2: 1 - b1^k times Adam's late one; as a step's own weights give it for each."""
+    optimizer = make(0.1)
+    if make is Adam:
+        for k, expected in ((1, 3.8), (2, 7.22), (6, 17.80524), (21, 33.84208), (101, 37.99909)):
+            assert_trees_close(threshold_at(optimizer, k - 1) * 0.1, expected, rtol=1e-6)
+    zero, one = jnp.zeros(1), jnp.ones(1)
+    for k in (1, 3):
+        # On a two-cycle m' alternates too: m = -(1 - b1) g / (1 + b1), and P^-1 g is S w there.
+        momentum = -(1 - 0.9) / (1 + 0.9) * one
+        state = AdaptiveState(zero, None, momentum, count=jnp.asarray(k - 1))
+        weight = -optimizer.move(state, one, one)[0] / 0.1
+        decay = getattr(optimizer, "weight_decay", 0.0)
+        assert_trees_close(threshold_at(optimizer, k - 1), (2 / 0.1 - decay) / weight, rtol=1e-12)
 
 
 def test_other_misuse_is_refused():
