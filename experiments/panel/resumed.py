@@ -51,6 +51,16 @@ class ResumedOptimizer(flows.AbstractOptimizer):
         return self.optimizer.cost
 
 
+class _Later(eqx.Module):
+    """A schedule from a later step on."""
+
+    schedule: flows.Schedule
+    steps: int = eqx.field(static=True)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        return self.schedule(t + self.steps)
+
+
 def resumed(
     optimizer: flows.AbstractOptimizer,
     potential: flows.Potential,
@@ -59,7 +69,8 @@ def resumed(
 ) -> flows.AbstractOptimizer:
     """Run an optimizer from `params` for some steps, and return it as it is there.
 
-    RMSProp stays what it is, so that flows made for it know it, with its average as the first one.
+    RMSProp stays what it is, so that flows made for it know it, with its average as the first one
+    and its schedule moved; but with bias corrections, whose counter starts at 0 in every run.
     """
 
     @eqx.filter_jit
@@ -67,6 +78,9 @@ def resumed(
         return jax.lax.fori_loop(0, steps, lambda _, z: optimizer.step(z, potential), state)
 
     state = after(optimizer.init(params), potential)
-    if isinstance(optimizer, AbstractAdaptiveDescent) and state.count is None:
-        return dataclasses.replace(optimizer, initial_nu=state.second_moment)
+    if isinstance(optimizer, AbstractAdaptiveDescent) and not optimizer.average.bias_correction:
+        rate = optimizer.learning_rate
+        if isinstance(rate, flows.Schedule):
+            rate = flows.Schedule(_Later(rate, steps))
+        return dataclasses.replace(optimizer, initial_nu=state.second_moment, learning_rate=rate)
     return ResumedOptimizer(optimizer, eqx.filter(state, eqx.is_inexact_array), steps)

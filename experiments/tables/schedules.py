@@ -122,6 +122,16 @@ def _boundaries_rise(table: Any) -> Any:
     return table
 
 
+def _at_least_one(value: float) -> float:
+    if value < 1:
+        raise ValueError(
+            "must be at least 1: below, the schedule has no finite rate of change at its end, "
+            "which flows use"
+        )
+    return value
+
+
+_Exponent = Annotated[PositiveFloat, pydantic.AfterValidator(_at_least_one)]
 _BETWEEN = {"init_value": NonNegativeFloat, "end_value": NonNegativeFloat}
 _TRANSITION = {"transition_steps": PositiveInt, "transition_begin": (_Count, 0)}
 _WARMUP = {"init_value": NonNegativeFloat, "peak_value": PositiveFloat, "warmup_steps": PositiveInt}
@@ -136,7 +146,7 @@ for _table in (
     _optax_table("constant", "constant_schedule", {"value": PositiveFloat}),
     _optax_table("linear", "linear_schedule", {**_BETWEEN, **_TRANSITION}),
     _optax_table(
-        "polynomial", "polynomial_schedule", {**_BETWEEN, "power": PositiveFloat, **_TRANSITION}
+        "polynomial", "polynomial_schedule", {**_BETWEEN, "power": _Exponent, **_TRANSITION}
     ),
     _optax_table(
         "cosine_decay",
@@ -145,7 +155,7 @@ for _table in (
             "init_value": PositiveFloat,
             "decay_steps": PositiveInt,
             "alpha": (NonNegativeFloat, 0.0),
-            "exponent": (PositiveFloat, 1.0),
+            "exponent": (_Exponent, 1.0),
         },
     ),
     _optax_table("exponential_decay", "exponential_decay", {"init_value": PositiveFloat, **_DECAY}),
@@ -167,7 +177,7 @@ for _table in (
             **_WARMUP,
             "decay_steps": PositiveInt,
             "end_value": (NonNegativeFloat, 0.0),
-            "exponent": (PositiveFloat, 1.0),
+            "exponent": (_Exponent, 1.0),
         },
         decays=pydantic.model_validator(mode="after")(_warmup_ends_first),
     ),

@@ -130,9 +130,9 @@ class CentralEquation(eqx.Module):
         Where eta is nearly zero, as a schedule may start, S is very large but finite.
         """
         fixed = self.optimizer if time is None else fixed_at(self.optimizer, time)
-        threshold = fixed.critical_sharpness.astype(dtype) + self.decay.astype(dtype)
+        rate = at(fixed.learning_rate, time)
         most = jnp.asarray(float(jnp.finfo(dtype).max) ** _MOST, dtype)
-        return at(fixed.learning_rate, time).astype(dtype), jnp.minimum(threshold, most)
+        return rate.astype(dtype), jnp.minimum((2 / rate).astype(dtype), most)
 
     @property
     def decay(self) -> Float[Array, ""]:

@@ -31,7 +31,7 @@ from ..core.validation import boolean, positive, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import find_eigenpairs, random_modes
 from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentMethod, check_average
-from ..optimizers.optax_optimizer import as_descent, as_optimizer
+from ..optimizers.optax_optimizer import OptaxOptimizer, as_descent, as_optimizer
 from ..optimizers.second_moment import SecondMoment
 from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
 from .observables import DIRECTIONS, PRECONDITIONED, PREDICTED, predictions
@@ -69,10 +69,26 @@ def _descent(
             f"{type(descent).__name__} need not, since its momentum makes it burst at the edge of "
             f"stability; RodFlow and ParityFlow follow it. Got {optimizer!r}."
         )
+    if isinstance(descent, OptaxOptimizer) and _only_counts(descent):
+        raise ValueError(
+            f"{allowed}: Central Flow cannot take a schedule out of an optax transformation, which "
+            "evaluates it at whole steps. Write GradientDescent(schedule) for "
+            f"optax.sgd(schedule); got {optimizer!r}."
+        )
     raise ValueError(
         f"{allowed}: Central Flow models a step along the gradient, without memory of its "
-        f"direction; got {optimizer!r}."
+        f"direction, and {type(descent).__name__} is not known to be one; got {optimizer!r}."
     )
+
+
+def _only_counts(optimizer: OptaxOptimizer) -> bool:
+    """Return True if a transformation remembers how many steps it took, and nothing else."""
+    try:
+        state = jax.eval_shape(optimizer.init, jnp.zeros(1)).transformation
+    except Exception:  # Whatever the code of others raises: only a message depends on it.
+        return False
+    leaves = jax.tree.leaves(state)
+    return bool(leaves) and all(jnp.issubdtype(x.dtype, jnp.integer) for x in leaves)
 
 
 def _rank(value: int | Literal["auto"] | None) -> int | Literal["auto"] | None:

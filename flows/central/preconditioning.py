@@ -18,15 +18,13 @@ a correction of our own: without it, the flow of RMSProp does not converge to th
 as the learning rate falls.
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ..core.arrays import Modes, Vector
+from ..core.arrays import Modes, Vector, divisor
 from ..core.trees import Params
 from ..linear_algebra.packed_symmetric import Square, pairs
 from ..optimizers.second_moment import Average, FlatAverage, SecondMoment, unbiased
@@ -102,7 +100,10 @@ class Preconditioning(eqx.Module):
         dtype = jax.tree.leaves(nu)[0].dtype
         lag = self.lag.astype(dtype)
         pull = jax.tree.map(lambda s, x: lag * (s - x), self.average.source(gradient), nu)
-        of_nu = partial(self._diagonal, place.params, count=self._count(time))
+
+        def of_nu(nu: Average) -> Vector:
+            return divisor(self._diagonal(place.params, nu, self._count(time)))
+
         # P depends on its own entry of nu only: the derivative along ones is all of it.
         diagonal, slope = jax.jvp(of_nu, (nu,), (jax.tree.map(jnp.ones_like, nu),))
         drift = slope * self.average.diagonal(place.params, pull)
@@ -110,7 +111,7 @@ class Preconditioning(eqx.Module):
             assert time is not None
 
             def of_time(t: Array) -> Vector:
-                return self._diagonal(place.params, nu, self._count(t))
+                return divisor(self._diagonal(place.params, nu, self._count(t)))
 
             drift = drift + jax.jvp(of_time, (time,), (jnp.ones_like(time),))[1]
         descent = 1 / diagonal
@@ -142,6 +143,4 @@ class Preconditioning(eqx.Module):
         return None if time is None else time + 1
 
     def _diagonal(self, params: Params, nu: Average, count: Array | None) -> Vector:
-        diagonal = self.average.diagonal(params, self.average.preconditioner(nu, count))
-        # What never had a gradient is not moved by the method either, which divides by 1 there.
-        return jnp.where(diagonal > 0, diagonal, 1)
+        return self.average.diagonal(params, self.average.preconditioner(nu, count))

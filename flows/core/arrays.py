@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -38,3 +39,12 @@ def usual_promotions() -> Iterator[None]:
     """Allow the implicit promotions of dtypes and ranks that the code of others relies on."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
+
+
+def divisor(preconditioner: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return what a step divides by: P, and 1 where P is 0.
+
+    It is 0 where a parameter never had a gradient and nothing is added to the root: what is divided
+    there is 0 too.
+    """
+    return jnp.where(preconditioner == 0, 1, preconditioner)

@@ -164,7 +164,8 @@ class AbstractPreconditionedFlow(AbstractFlow):
     def preconditioner(self, state: PyTree[Array], potential: Potential) -> Vector | None:
         """Return the diagonal of P at a state, without the learning rate, flat (P,).
 
-        It is None where the optimizer that is modelled has none.
+        It is None where the optimizer that is modelled has none, and has an entry 0 where a
+        parameter never had a gradient and nothing is added to the root.
         """
 
 

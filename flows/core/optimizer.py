@@ -205,7 +205,10 @@ class AbstractAdaptiveMethod(AbstractIncrementalOptimizer):
 
     @abc.abstractmethod
     def preconditioner(self, state: PyTree[Array], potential: Potential) -> Vector:
-        """Return the diagonal of P in the step from a state, flat (P,), above 0."""
+        """Return the diagonal of P in the step from a state, flat (P,).
+
+        It is 0 for a parameter that never had a gradient where nothing is added to the root.
+        """
 
 
 class AbstractCheckedOptimizer(AbstractOptimizer):

@@ -36,7 +36,9 @@ class Schedule(eqx.Module):
 
     Attributes:
         function: From the time, a float scalar in steps, to the number, a scalar; anything that JAX
-            can trace. A flow evaluates it at fractions of steps too.
+            can trace. A flow evaluates it at fractions of steps too, and some flows
+            differentiate it: `optax.polynomial_schedule` with a power below 1, and a cosine decay
+            with an exponent below 1, have no finite derivative at their end.
 
     Raises:
         ValueError: If `function` cannot be called.
@@ -152,9 +154,15 @@ def fixed_at(tree: T, t: RealScalarLike) -> T:
     )
 
 
+def schedules(tree: object) -> list[Schedule]:
+    """Return the hyperparameters of a module that change with time."""
+    leaves = jax.tree.leaves(tree, is_leaf=_is_schedule)
+    return [x for x in leaves if isinstance(x, Schedule)]
+
+
 def is_scheduled(tree: object) -> bool:
     """Return True if a module has a hyperparameter that changes with time."""
-    return any(_is_schedule(x) for x in jax.tree.leaves(tree, is_leaf=_is_schedule))
+    return bool(schedules(tree))
 
 
 def counter(optimizer: object) -> Int[Array, ""] | None:

@@ -4,10 +4,15 @@ Hyperparameters are arrays of the default float type while parameters may be flo
 scalar, never the parameters, keeps a float32 run in float32.
 """
 
+from typing import TypeVar
+
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+Tree = TypeVar("Tree")
 
 Params = PyTree[Float[Array, "..."]]
 """Parameters: any pytree of float arrays of one dtype, P numbers in all."""
@@ -60,3 +65,15 @@ def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
 def is_traced(tree: PyTree) -> bool:
     """Return True if a leaf is a tracer: JAX is transforming the code that runs."""
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+
+
+def strongly_typed(tree: Tree) -> Tree:
+    """Return a tree whose arrays keep their dtypes wherever they are used.
+
+    An array that was made of a Python number is weakly typed: it takes the dtype of what it meets.
+    A compiled function takes it for another type, and is compiled once more.
+    """
+    return jax.tree.map(
+        lambda x: lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x,
+        tree,
+    )

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.arrays import Vector
+from ..core.arrays import Vector, divisor
 
 Vectors = Float[Array, "*batch parameter"]
 
@@ -70,7 +70,8 @@ class DiagonalMetric(AbstractMetric):
     """A metric that rescales each parameter, P = diag(d), as RMSProp and Adam do.
 
     Attributes:
-        diagonal: d, (P,), above 0, in the order of `ravel_pytree(params)` and in its dtype.
+        diagonal: d, (P,), in the order of `ravel_pytree(params)` and in its dtype; a parameter with
+            0 is not rescaled, as `divisor` says.
 
     Example:
         >>> import jax.numpy as jnp
@@ -86,16 +87,16 @@ class DiagonalMetric(AbstractMetric):
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Return d v, entry by entry."""
-        return vectors * jnp.broadcast_to(self.diagonal, vectors.shape)
+        return vectors * jnp.broadcast_to(divisor(self.diagonal), vectors.shape)
 
     def inverse(self, vectors: Vectors) -> Vectors:
         """Return v / d."""
-        return vectors / jnp.broadcast_to(self.diagonal, vectors.shape)
+        return vectors / jnp.broadcast_to(divisor(self.diagonal), vectors.shape)
 
     def sqrt(self, vectors: Vectors) -> Vectors:
         """Return the product of v and the root of d."""
-        return vectors * jnp.broadcast_to(jnp.sqrt(self.diagonal), vectors.shape)
+        return vectors * jnp.broadcast_to(jnp.sqrt(divisor(self.diagonal)), vectors.shape)
 
     def inverse_sqrt(self, vectors: Vectors) -> Vectors:
         """Return v over the root of d."""
-        return vectors / jnp.broadcast_to(jnp.sqrt(self.diagonal), vectors.shape)
+        return vectors / jnp.broadcast_to(jnp.sqrt(divisor(self.diagonal)), vectors.shape)

@@ -119,8 +119,7 @@ class StableFlow(AbstractPreconditionedFlow):
         del potential
         average = self.optimizer.average
         found = average.preconditioner(state.second_moment, next_count(state))
-        diagonal = average.diagonal(state.params, found)
-        return jnp.where(diagonal > 0, diagonal, 1)
+        return average.diagonal(state.params, found)
 
     def observables(
         self, state: AdaptiveState, potential: Potential

@@ -15,7 +15,7 @@ from ..core.schedules import at
 from ..core.trees import Params
 from ..core.validation import positive_integer
 from ..core.variables import PARAMETER, Variable
-from ..curvature.metric import AbstractMetric, IdentityMetric
+from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..optimizers.adaptive import AbstractSecondMomentMethod
 from .base import AbstractMetricMeasurement, Measured
 
@@ -40,8 +40,8 @@ class EffectiveLearningRate(AbstractMetricMeasurement):
     """The harmonic mean of an adaptive method's learning rates, eta / P of each parameter.
 
     It is eta over the mean of P: parameters that hardly have a gradient, whose own rates are huge,
-    do not count for more than the others. (With eps = 0, one that never had a gradient counts with
-    P = 1.) It is nan where P is not known along a flow.
+    do not count for more than the others. One that never had a gradient is left out where eps is 0,
+    so that its P is 0. It is nan where P is not known along a flow.
 
     Attributes:
         optimizer: The method that runs, or that the flow models.
@@ -106,5 +106,7 @@ class EffectiveLearningRate(AbstractMetricMeasurement):
         # As a float: a run may be longer than 32 bits count.
         step = index.astype(jnp.result_type(float)) * self.save_every
         rate = at(self.optimizer.learning_rate, step).astype(dtype)
-        mean = jnp.mean(metric.apply(jnp.ones(size, dtype)))
+        diagonal = metric.apply(jnp.ones(size, dtype))
+        alive = metric.diagonal != 0 if isinstance(metric, DiagonalMetric) else diagonal != 0
+        mean = jnp.mean(diagonal, where=alive)
         return {"effective_learning_rate": rate / mean}, state, Cost()

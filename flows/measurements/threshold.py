@@ -11,11 +11,11 @@ from jaxtyping import Array, Int
 from ..core.cost import Cost
 from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
-from ..core.schedules import fixed_at
 from ..core.trees import Params
 from ..core.validation import non_negative_integer, positive_integer
 from ..core.variables import SHARPNESS, Variable
 from ..optimizers.optax_optimizer import as_optimizer
+from ..optimizers.stability import threshold_at
 from .base import AbstractMeasurement, Measured
 
 THRESHOLD: Final = {
@@ -28,9 +28,9 @@ class Threshold(AbstractMeasurement):
 
     It varies where the optimizer has a schedule: at step t it is the critical sharpness of
     `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For an adaptive
-    method it is one of P^-1 H, the preconditioned sharpness; that the bias corrections of Adam
-    lower it in its first steps is left out. An optax transformation has one number, that late in a
-    run, whatever its schedule.
+    method it is one of P^-1 H, the preconditioned sharpness; the bias correction of Adam's momentum
+    lowers it in its first steps, by 1 - b1^(t+1). (That of PyTorch's NAdam is left out.) An optax
+    transformation has one number, that late in a run, whatever its schedule.
 
     Attributes:
         optimizer: The optimizer that runs, or that the flow models.
@@ -78,5 +78,4 @@ class Threshold(AbstractMeasurement):
         del potential, params
         # As a float: a run may be longer than 32 bits count.
         step = self.first_step + index.astype(jnp.result_type(float)) * self.save_every
-        threshold = fixed_at(self.optimizer, step).critical_sharpness
-        return {"critical_sharpness": threshold}, state, Cost()
+        return {"critical_sharpness": threshold_at(self.optimizer, step)}, state, Cost()

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.arrays import Vector
+from ..core.arrays import RealScalarLike, Vector
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.schedules import Rate, at, is_scheduled, late, rate
@@ -369,6 +369,39 @@ class NAdam(AbstractSecondMomentMethod):
         assert state.momentum_product is not None
         b1 = self.b1.astype(state.momentum_product.dtype)
         return _torch_momentum(b1, state, 1) * state.momentum_product
+
+
+def threshold_after(method: AbstractSecondMomentMethod, count: RealScalarLike) -> Float[Array, ""]:
+    """Return the critical sharpness in the step with the k-th gradient, k = 1, 2, ...
+
+    Bias corrections make the weights of a step sum to 1 from the first one on, for which they
+    enlarge it. The update -eta P^-1 (q m' + r g) of this step, at a fixed P, has its threshold at
+    2 / (eta (q (1 - b1) / (1 + b1) + r)): for Adam, where q = 1 / (1 - b1^k) and r = 0, that is
+    1 - b1^k times the one late in a run, which the method's own is.
+
+    Args:
+        method: The method, with a constant learning rate.
+        count: k.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import Adam
+        >>> from flows.optimizers.adam import threshold_after
+        >>> [round(float(threshold_after(Adam(1.0), k)), 2) for k in (1, 2, 6)]
+        [3.8, 7.22, 17.81]
+    """
+    late_in_a_run, share = method.critical_sharpness, method.momentum_share
+    if share is None or not method.average.bias_correction:
+        return late_in_a_run
+    b1 = share.astype(late_in_a_run.dtype)
+    k = jnp.asarray(count, b1.dtype)
+    if not isinstance(method, NAdam):
+        return late_in_a_run * unbiased(b1, k)
+    if method.convention == "torch":
+        return late_in_a_run
+    # q = b1 / (1 - b1^(k+1)) and r = (1 - b1) / (1 - b1^k), for b1 and 1 - b1 late in a run.
+    gradient = (1 + b1) / unbiased(b1, k)
+    return late_in_a_run * (1 + 2 * b1) / (b1 / unbiased(b1, k + 1) + gradient)
 
 
 def _adam_threshold(

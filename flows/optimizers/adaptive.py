@@ -171,15 +171,11 @@ def increment(
 def preconditioner_of(
     method: AbstractSecondMomentMethod, state: AdaptiveState, potential: Potential
 ) -> Vector:
-    """Return P of the step from a state as a flat vector, with 1 in place of 0.
-
-    A step divides by 1 there too.
-    """
+    """Return P of the step from a state as a flat vector."""
     gradient = jax.grad(potential)(state.params)
     after = method.average.after(state.second_moment, gradient)
     found = method.average.preconditioner(after, next_count(state))
-    diagonal = method.average.diagonal(state.params, found)
-    return jnp.where(diagonal == 0, 1, diagonal)
+    return method.average.diagonal(state.params, found)
 
 
 def change_for(

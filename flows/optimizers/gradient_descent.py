@@ -40,7 +40,8 @@ class GradientDescent(AbstractDescent, AbstractGradientMethod):
 
     On a quadratic it is stable if and only if the sharpness is below 2/eta, the critical sharpness
     (arXiv 2103.00065). Weight decay makes it gradient descent on L + lambda |w|^2 / 2, so that the
-    critical sharpness of L is 2/eta - lambda.
+    critical sharpness of L is 2/eta - lambda, and 0 where eta lambda is 2 or more: the decay alone
+    makes it unstable then, whatever the curvature.
 
     Attributes:
         learning_rate: eta, scalar, in parameter^2 / loss, above 0. It may be traced: `jax.vmap`
@@ -94,7 +95,7 @@ class GradientDescent(AbstractDescent, AbstractGradientMethod):
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
-        """2 / eta - lambda, in loss / parameter^2; 0 if that is below 0."""
+        """2 / eta - lambda, in loss / parameter^2; 0 if the decay alone is unstable."""
         critical = 2 / late("learning_rate", self.learning_rate)
         if self.weight_decay is None:
             return critical

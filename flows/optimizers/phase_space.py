@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree, Real
 
 from ..core.optimizer import AbstractIncrementalOptimizer, AbstractOptimizer
 from ..core.potential import Potential
+from ..core.schedules import schedules
 from ..core.trees import Params, squared_norm
 
 Point = Float[Array, " phase"]
@@ -202,7 +203,21 @@ def _check_counters(optimizer: AbstractOptimizer, params: Params) -> None:
 
 
 def _check_jumps(optimizer: AbstractOptimizer, state: Shapes) -> None:
-    """Look for functions that jump in the optimizer's own step, on a smooth potential."""
+    """Look for functions that jump in the optimizer's schedules, and in its step on a smooth loss.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for schedule in schedules(optimizer):
+        time = jnp.zeros((), jnp.result_type(float))
+        for name in _primitives(jax.make_jaxpr(schedule)(time).jaxpr):
+            if name in _STEPWISE:
+                raise ValueError(
+                    f"optimizer must have schedules that change smoothly; {schedule.function!r}, "
+                    f"one of {_name(optimizer)}, uses {name!r}, which jumps: a flow follows a "
+                    "schedule between two steps too. optax.piecewise_interpolate_schedule changes "
+                    "smoothly. (`iterate` runs this optimizer.)"
+                )
     jaxpr = jax.make_jaxpr(lambda z: optimizer.step(z, _smooth))(state)
     for name in _primitives(jaxpr.jaxpr):
         if name in _STEPWISE:

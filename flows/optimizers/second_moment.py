@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from ..core.arrays import Vector
+from ..core.arrays import Vector, divisor
 from ..core.trees import Params, is_traced, root, scaled, squared_norm
 from ..core.validation import as_params, non_negative
 
@@ -96,7 +96,7 @@ class SecondMoment(eqx.Module):
         """Return P^-1 of a tree like the parameters; 0 where it and P are 0."""
 
         def divided(x: Array, p: Array) -> Array:
-            return x / jnp.where(p > 0, p, 1)
+            return x / divisor(p)
 
         if self.shared:
             return jax.tree.map(lambda x: divided(x, preconditioner), tree)

@@ -3,9 +3,12 @@
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from ..core.arrays import RealScalarLike
 from ..core.optimizer import AbstractAdaptiveMethod, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.schedules import fixed_at, is_scheduled
+from .adam import threshold_after
+from .adaptive import AbstractSecondMomentMethod
 from .linear_stability import has_second_moment
 from .optax_optimizer import OptaxOptimizer, as_optimizer
 
@@ -24,7 +27,8 @@ def critical_sharpness(
 
     Optimizers of this package give it by their own formula, which works under `jax.jit`,
     `jax.vmap` and `jax.grad` over the learning rate. Where that is a schedule, the value is the one
-    at the step that `state` counts, and without a state the one late in a run. For an optax
+    at the step that `state` counts, with the bias corrections there, and without a state the one
+    late in a run. For an optax
     transformation it is found from its own map, in float64: the smallest S at which the spectral
     radius of the Jacobian of a step on the quadratic (S/2) x^2, at rest, exceeds 1. Counters are
     late then, so that bias corrections have ended and schedules are at their end. The first call
@@ -71,8 +75,27 @@ def critical_sharpness(
                 "state must be one of this optimizer, whose learning rate is a schedule, with the "
                 f"step in its field `count`; got {type(state).__name__} without."
             )
-        optimizer = fixed_at(optimizer, count)
+        return threshold_at(optimizer, count)
     return optimizer.critical_sharpness
+
+
+def threshold_at(optimizer: AbstractOptimizer, t: RealScalarLike) -> Float[Array, ""]:
+    """Return the critical sharpness at step t: of the schedules and bias corrections there.
+
+    Args:
+        optimizer: The optimizer.
+        t: How many steps it has taken.
+
+    Example:
+        >>> from flows import Adam
+        >>> from flows.optimizers.stability import threshold_at
+        >>> [round(float(threshold_at(Adam(1.0), t)), 2) for t in (0, 1, 100)]
+        [3.8, 7.22, 38.0]
+    """
+    fixed = fixed_at(optimizer, t)
+    if isinstance(fixed, AbstractSecondMomentMethod):
+        return threshold_after(fixed, t + 1)
+    return fixed.critical_sharpness
 
 
 def is_preconditioned(optimizer: AbstractOptimizer | optax.GradientTransformation) -> bool:

@@ -243,8 +243,7 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
         average = self.optimizer.average
         count = None if state.time is None else state.time + MIDDLE + 1
         found = average.preconditioner(state.second_moment, count)
-        diagonal = average.diagonal(self.params(state), found)
-        return jnp.where(diagonal > 0, diagonal, 1)
+        return average.diagonal(self.params(state), found)
 
     def observables(self, state: RodState, potential: Potential) -> dict[str, Array]:
         """Return the predicted loss, the rods' lengths, and how they lie in the landscape.

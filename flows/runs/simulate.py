@@ -162,6 +162,7 @@ def simulate(
     }
     if state is not None:
         check_provenance(state.provenance, **provenance)
+        _check_state(flow, potential, shape, state)
     smallest = smallest_step(dtype, length * save_every)
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
         controller = GuardedController(controller, smallest)
@@ -229,6 +230,26 @@ def _check_flow(flow: object) -> None:
         raise ValueError(
             "flow must be an AbstractProjectedFlow to be projected; its class "
             f"{type(flow).__name__} has a method `project`, but is no subclass of it."
+        )
+
+
+def _check_state(
+    flow: AbstractFlow, potential: Potential, params: PyTree, state: SimulationState
+) -> None:
+    """Check that a flow can go on from a state.
+
+    Raises:
+        ValueError: If its own states have other parts, as with a schedule in place of a number.
+    """
+    if jax.tree.structure(hyperparameters(flow)) == jax.tree.structure(state.hyperparameters):
+        return
+    own = jax.tree.structure(eqx.filter_eval_shape(flow.init, potential, params))
+    given = jax.tree.structure(state.flow)
+    if own != given:
+        raise ValueError(
+            "state must be of the same flow, with an optimizer of the same options, such as a "
+            f"learning rate that is a schedule or is none; {type(flow).__name__} goes on from a "
+            f"{own}, got a {given}."
         )
 
 

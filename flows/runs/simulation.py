@@ -29,7 +29,7 @@ from ..core.optimizer import AbstractOptimizer
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, TOO_LONG, choose, first_failure
 from ..core.trajectory import Trajectory
-from ..core.trees import Params
+from ..core.trees import Params, strongly_typed
 from ..core.variables import STEPS, Variables, check_variables
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..measurements.along_path import losses, measure_all, need_metric
@@ -397,6 +397,8 @@ def begin(
         hyperparameters=hyperparameters(flow),
         provenance=problem.provenance,
     )
+    # As `advance` returns it: else the first segment would be a program of its own.
+    state = strongly_typed(state)
     at_start = evaluations_at_start(solver, problem.controller, problem.dt0)
     spent = solver_cost(solver_state, flow.cost)
     stats = problem.stats(cost, spent, at_start=at_start, init=init)
@@ -503,14 +505,16 @@ def reset(
         term = diffrax.ODETerm(ShiftedField(problem.flow, state.time, restore))
         solver = problem.solver.init(term, time, time + state.step, y, problem.potential)
     failed = (failure > 0) & (state.result == RESULTS.successful)
-    return dataclasses.replace(
-        state,
-        flow=flow_state,
-        solver=solver,
-        result=choose(failed, RESULTS.nonlinear_divergence, state.result),
-        stopped_at=jnp.where(failed, state.time, state.stopped_at),
-        failure=jnp.where(failed, failure, state.failure),
-        hyperparameters=hyperparameters(problem.flow),
+    return strongly_typed(
+        dataclasses.replace(
+            state,
+            flow=flow_state,
+            solver=solver,
+            result=choose(failed, RESULTS.nonlinear_divergence, state.result),
+            stopped_at=jnp.where(failed, state.time, state.stopped_at),
+            failure=jnp.where(failed, failure, state.failure),
+            hyperparameters=hyperparameters(problem.flow),
+        )
     )
 
 

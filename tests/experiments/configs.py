@@ -71,10 +71,7 @@ CENTRAL: dict[str, Any] = {
     **VALLEY,
     "name": "tiny-central",
     "potential": {"kind": "sharp_valley", "epsilon": 0.01, "start": [0.1, 6.6]},
-    "flows": [
-        {"kind": "gradient", "label": "gradient_flow"},
-        {"kind": "central", "label": "central_flow", "rank": 2},
-    ],
+    "flows": [{"kind": "central", "label": "central_flow", "rank": 2}],
 }
 
 ROD: dict[str, Any] = {

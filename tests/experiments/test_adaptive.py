@@ -99,12 +99,19 @@ def test_an_optimizer_without_a_threshold_runs(tmp_path: Path):
     assert "critical_sharpness" not in attributes
 
 
-def test_flows_of_rmsprop_run_beside_it_and_are_drawn(tmp_path: Path):
+FLOWS = [("stable", {}), pytest.param("rod", {"alternation": True}, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("kind", "options"), FLOWS)
+def test_flows_of_rmsprop_run_beside_it_and_are_drawn(
+    kind: str, options: dict[str, Any], tmp_path: Path
+):
     """Each knows P along its path, so that all are compared in the optimizer's metric."""
-    wanted = [{"kind": "stable"}, {"kind": "rod", "alternation": True}]
-    quietly(config(QUARTIC, flows=wanted, figures=["adaptive"]), tmp_path / "run")
+    quietly(
+        config(QUARTIC, flows=[{"kind": kind, **options}], figures=["adaptive"]), tmp_path / "run"
+    )
     tree = load(tmp_path / "run")
-    for group in ("discrete", "stable", "rod"):
+    for group in ("discrete", kind):
         for name in ("preconditioned_sharpness", "effective_learning_rate"):
             assert bool(tree[group][name].notnull().all()), (group, name)
     # P is the root of nu, and the learning rate is 0.1, for a single parameter.

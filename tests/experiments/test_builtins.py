@@ -36,7 +36,6 @@ TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]
 QUICK = (
     "valley",
     "ball-minima",
-    "dims-ring",
     "dims-energy",
     "dims-banana",
     "adam-bursts",
@@ -101,7 +100,15 @@ AGREEMENT = {
     "thresholds-optax": {"rel": 1e-8},
 }
 # Traced for seconds, and others of the same flows are traced always.
-LONG_TO_TRACE = ("central-chebyshev", "central-digits-cnn", "parity-digits-mlp")
+LONG_TO_TRACE = (
+    "central-chebyshev",
+    "central-digits-cnn",
+    "nadam-digits-mlp",
+    "parity-adam",
+    "parity-digits-mlp",
+    "rmsprop-digits-mlp",
+    "rod-digits-cnn",
+)
 OTHERS = {*builtin_names()} - {*STUDIES_TESTED, *STUDIES, *UNABRIDGED, *QUICK}
 
 

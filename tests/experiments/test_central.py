@@ -51,7 +51,7 @@ def test_measured_variances_are_squared_displacements_along_the_flows_directions
         built = build(loaded, "mine")
         start = built.potential, built.params, 12
         discrete = flows.iterate(built.optimizer, *start, measurements=())
-        flow = flows.simulate(built.flows[1].flow, *start, measurements=())
+        flow = flows.simulate(built.flows[0].flow, *start, measurements=())
     displacement = np.asarray(discrete.params - flow.params)
     expected = np.einsum("tip,tp->ti", np.asarray(flow.observables["directions"]), displacement)
     tree = load(central)
@@ -111,6 +111,7 @@ def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
     assert like.flow.modes.shape == track.state.flow.modes.shape
 
 
+@pytest.mark.slow
 def test_a_rank_that_misses_eigenvalues_is_told_and_stored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

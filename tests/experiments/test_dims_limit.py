@@ -1,7 +1,6 @@
 """The study of the overdamped limit: its orders, its limit in closed form, and what it refuses."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from experiments.compare import mechanics
 from experiments.config.build import precision
 from experiments.studies.dims_limit import DimsLimit, order_in_inverse
 
+# The largest are stiff.
 FRICTIONS = (8.0, 16.0, 32.0, 250.0, 500.0, 1000.0)
 
 
@@ -29,37 +29,30 @@ def study(**changes: Any) -> DimsLimit:
     return DimsLimit(**(given | changes))
 
 
-@pytest.fixture(scope="module")
-def parts() -> Iterator[dict[str, xr.Dataset]]:
-    """Both parts, with frictions of which the largest are stiff."""
+@pytest.mark.slow
+def test_the_error_of_the_limit_has_order_2_from_rest_and_1_moving() -> None:
+    """Of all frictions, where the error has its order; THEORY's at 8, 16 and 32 are below."""
     with precision("float64"):
-        one = study()
-        yield {part: one.compute(part) for part in one.parts}
-
-
-def test_the_error_of_the_limit_has_order_2_from_rest_and_1_moving(
-    parts: dict[str, xr.Dataset],
-) -> None:
-    """And THEORY's errors from rest at 8, 16 and 32, given to four digits."""
+        parts = {part: study().compute(part) for part in study().parts}
     found = {one.quantity: one for one in study().conclude(parts)}
     for label, order in (("from rest", 2.0), ("moving", 1.0)):
         one = found[f"order of the error in 1 / gamma, {label}"]
         # The next order is smaller by a factor of order 1 / gamma, at most 1/250.
         assert one.measured == pytest.approx(order, abs=0.01)
         assert one.predicted == order
-    assert parts["from_rest"]["error"].values[:3] == pytest.approx(
-        [5.744e-3, 1.429e-3, 3.568e-4], rel=5e-4
-    )
 
 
-def test_the_limit_is_the_gradient_flow_of_the_graph_in_closed_form(
-    parts: dict[str, xr.Dataset],
-) -> None:
-    """Along a ray, s = F(r(s)) - F(r(0)) with F = log r - log(1 - r^2) / 2 + r^2 / 2 - r^4 / 4.
+@pytest.mark.slow
+def test_the_limit_is_the_gradient_flow_of_the_graph_in_closed_form() -> None:
+    """And THEORY's errors from rest at 8, 16 and 32, given to four digits.
+
+    Along a ray, s = F(r(s)) - F(r(0)) with F = log r - log(1 - r^2) / 2 + r^2 / 2 - r^4 / 4.
 
     That is dr/ds = r (1 - r^2) / (1 + r^2 (1 - r^2)^2), separated.
     """
-    data = parts["from_rest"]
+    with precision("float64"):
+        data = study(frictions=FRICTIONS[:3]).compute("from_rest")
+    assert data["error"].values == pytest.approx([5.744e-3, 1.429e-3, 3.568e-4], rel=5e-4)
     path, s = data["limit"].values, data["time"].values
     r = np.linalg.norm(path, axis=1)
     primitive = np.log(r) - np.log(1 - r**2) / 2 + r**2 / 2 - r**4 / 4

@@ -84,6 +84,7 @@ def test_a_finished_run_goes_on_for_more_steps_as_if_it_had_not_ended(
     assert_same_results(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_more_steps_go_on_from_the_last_checkpoint_that_a_longer_run_would_have(
     tmp_path: Path,
 ) -> None:

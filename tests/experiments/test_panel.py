@@ -93,6 +93,7 @@ def test_errors_are_those_of_the_flows_package_by_hand() -> None:
     assert parity["gradients_per_step"] > 24 / 4
 
 
+@pytest.mark.slow
 def test_flows_start_at_the_burn_of_one_discrete_run() -> None:
     """A flow on parameters at w_b, the parity flow by its fit; all are compared from there on."""
     row = compare(short("quartic", burn=10), ["gradient", "parity-2"])

@@ -131,6 +131,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert_same_results(parity, path)
 
 
+@pytest.mark.slow
 def test_segments_do_not_change_a_run(parity: Path, tmp_path: Path) -> None:
     """But for the solver's tolerance: it stops at the end of each."""
     whole = quietly(config(PARITY, checkpoint={"every": 24}), tmp_path).tree()
@@ -251,7 +252,8 @@ def test_one_program_of_many_runs_equals_each_run_by_itself(parity: Path, tmp_pa
     assert float(one.sel(trajectory="parity")["iterate_error"]) > 0
 
 
-@pytest.mark.parametrize("points", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("points", [2, 4])
 def test_the_order_study_finds_the_slopes_of_theory(points: int) -> None:
     """THEORY 8.8 for order 2: slopes 1.16, 1.57, 1.79 within 0.15, whose limit is 2."""
     loaded = load_config("parity-order", ["study.orders=[2]", f"study.points={points}"])
@@ -294,7 +296,11 @@ def test_optaxs_own_methods_are_followed_at_their_edges(
 @pytest.mark.parametrize(
     ("changes", "onsets"),
     [
-        (["study.epsilon=0.004", "study.steps=1000"], {"float32": 896}),
+        pytest.param(
+            ["study.epsilon=0.004", "study.steps=1000"],
+            {"float32": 896},
+            marks=pytest.mark.slow,
+        ),
         # THEORY 8.4.
         pytest.param([], {"float64": 3190, "float32": 2904}, marks=pytest.mark.slow),
     ],

@@ -71,6 +71,7 @@ def test_conclusions_compare_the_last_slope_with_theory() -> None:
     assert conclusions[-1].measured == pytest.approx(0.02 * 1.9 / 0.1)
 
 
+@pytest.mark.slow
 def test_a_rod_starts_on_the_cycle_of_the_optimizer() -> None:
     """The study in small: centres agree over ten steps, at the edge."""
     changes = ["study.steps=10", "study.models=['rod_alternation']"]

@@ -90,6 +90,14 @@ def test_a_kind_is_a_function_of_optax(kind):
         (WARMUP.replace("0.3", "-0.3"), "peak_value: given -0.3; must be greater than 0"),
         (WARMUP.replace("18", "6"), "decay_steps: given 6; must be above warmup_steps = 6"),
         (
+            "{kind='polynomial', init_value=0.1, end_value=0.2, power=0.5, transition_steps=9}",
+            "power: given 0.5; must be at least 1: below, the schedule has no finite rate",
+        ),
+        (
+            "{kind='cosine_decay', init_value=0.1, decay_steps=9, exponent=0.9}",
+            "exponent: given 0.9; must be at least 1",
+        ),
+        (
             "{kind='piecewise_interpolate', init_value=0.1, interpolate_type='linear', "
             "boundaries_and_scales=[[9, 0.5], [3, 0.1]]}",
             r"boundaries_and_scales: given the steps \[9, 3\]",

@@ -253,6 +253,7 @@ def test_a_sweep_is_its_config_and_its_grid(sizes: list[int], seed: int) -> None
     assert len({to_toml(point.config) for point in grid}) == len(grid)
 
 
+@pytest.mark.slow
 def test_one_program_gives_what_separate_runs_give(together: Path, tmp_path: Path) -> None:
     """The same cells, names and units, of runs whose iterates are bounded and that diverge."""
     data = gathered(together)

@@ -145,6 +145,7 @@ def test_samples_of_dissipative_mechanics_agree_on_the_training_inputs_alone(pos
     assert float(jnp.std(away, axis=0).max()) > 0.05
 
 
+@pytest.mark.slow
 def test_minima_of_a_trained_network_agree_on_its_training_inputs_and_differ_away(posteriors):
     """Samples of the set of minima itself, from a network of loss below 1e-8."""
     potential, trained, _ = posteriors

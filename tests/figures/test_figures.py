@@ -58,7 +58,17 @@ def lines_of(figure: Figure) -> dict[str, Line2D]:
     return {str(line.get_gid()): line for line in lines if line.get_gid()}
 
 
-@pytest.mark.parametrize("name", list(figures.FIGURES))
+# Drawn from large stores; all figures are drawn by the same functions.
+LONG_TO_DRAW = ("adaptive", "adaptive_valley", "ball_network", "central", "parity")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG_TO_DRAW else ())
+        for name in figures.FIGURES
+    ],
+)
 def test_two_draws_give_the_same_bytes_and_leave_the_callers_settings_alone(name, tmp_path):
     """One of the tree in memory, one of what zarr gives back from the disk and reads lazily.
 

@@ -190,21 +190,22 @@ def test_adam_leaves_its_two_cycle_and_the_others_stay(name):
         assert abs(radius - multiplier) < 1e-6
 
 
+# On a quadratic RMSProp settles on its two-cycle by sqrt(b2) per step: 0.9^150 is 1e-7.
+SETTLING = RMSProp(0.1, 0.81, 0.0)
+
+
+def steep_bowl(w):
+    """A quadratic of curvature 3."""
+    return 0.5 * jnp.sum(jnp.asarray([3.0]) * w**2)
+
+
 def test_the_preconditioned_sharpness_of_a_settled_method_is_its_threshold():
-    """Of the optimizer at every save, often or seldom, and of the parity flow beside it.
-
-    On a quadratic RMSProp settles on its two-cycle by sqrt(b2) per step: 0.9^150 is 1e-7.
-    """
-    optimizer = RMSProp(0.1, 0.81, 0.0)
-
-    def bowl(w):
-        return 0.5 * jnp.sum(jnp.asarray([3.0]) * w**2)
-
-    found = []
+    """Of the optimizer at every save, often or seldom."""
+    optimizer, found = SETTLING, []
     for every in (1, 25):
         run = iterate(
             optimizer,
-            bowl,
+            steep_bowl,
             jnp.asarray([1.0]),
             200,
             save_every=every,
@@ -213,9 +214,14 @@ def test_the_preconditioned_sharpness_of_a_settled_method_is_its_threshold():
         found.append(run.observables["preconditioned_sharpness"])
     assert_trees_close(found[0][::25], found[1], rtol=1e-12)
     assert_trees_close(found[0][-1], jnp.asarray(20.0), rtol=1e-7)
+
+
+@pytest.mark.slow
+def test_the_preconditioned_sharpness_of_the_parity_flow_settles_too():
+    """Beside the optimizer."""
     flow = simulate(
-        ParityFlow(optimizer, burn=150),
-        bowl,
+        ParityFlow(SETTLING, burn=150),
+        steep_bowl,
         jnp.asarray([1.0]),
         200,
         measurements=PreconditionedCurvature(),

@@ -8,6 +8,9 @@ import pytest
 from flows import BallCentreFlow, RollingBall, simulate
 from tests.helpers import assert_trees_close
 
+# By hand, in fewer programs, the field of a bowl is integrated in tests/flows/test_ball.py.
+pytestmark = pytest.mark.slow
+
 RATE, RADIUS, SCALE = 0.05, 0.5, 0.8
 FLOW = BallCentreFlow(RollingBall(RATE, RADIUS, SCALE, candidates=11), curvature=False)
 

@@ -75,6 +75,7 @@ def test_any_solver_integrates_it(solver, relaxation_time):
         assert int(run.stats["solver_steps"]) < 400
 
 
+@pytest.mark.slow
 @alone
 @pytest.mark.parametrize("relaxation_time", [0.25, 1.0])
 def test_euler_with_steps_of_the_relaxation_time_works_too(relaxation_time):
@@ -201,9 +202,8 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize(
-    ("critical", "correction"), [(1, False), pytest.param(2, True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("critical", "correction"), [(1, False), (2, True)])
 def test_a_run_integrates_the_vector_field(critical, correction):
     """Where its steps end, the solver's slope is the vector field, and a dense computation's."""
     (potential, start), count = EDGES[critical], critical + 1
@@ -307,7 +307,8 @@ def test_the_identity_is_the_metric_that_is_all_ones():
     assert_trees_close(at[0], at[1], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("correction", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("correction", [False, True])
 def test_away_from_the_edge_it_is_gradient_flow(correction):
     """On a quadratic below the threshold, and with the correction too: exp(-rate t)."""
     spectrum, start = jnp.asarray([3.0, 1.0]), jnp.asarray([1.0, -1.0])
@@ -318,6 +319,7 @@ def test_away_from_the_edge_it_is_gradient_flow(correction):
     assert_trees_close(run.params, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @alone
 def test_predicted_averages_are_those_of_gradient_descent():
     """Over the last cycles on the valley: loss and squared gradient norm, to a few per cent."""
@@ -454,9 +456,10 @@ def test_where_no_curvature_is_positive_there_is_gradient_flow(size):
     assert_trees_close(velocity, ETA * (normal @ start) * normal, rtol=1e-12)
 
 
+@pytest.mark.slow
 @alone
-def test_it_jits_vmaps_and_differentiates():
-    """One program for several learning rates and starts, and derivatives of the field."""
+def test_it_jits_and_vmaps():
+    """One program for several learning rates."""
     rates = jnp.asarray([0.28, 0.3])
 
     def end(rate):
@@ -467,6 +470,9 @@ def test_it_jits_vmaps_and_differentiates():
     mapped = jax.jit(jax.vmap(end))(rates)
     assert_trees_close(mapped, jnp.stack([end(r) for r in rates]), rtol=1e-5, atol=1e-7)
 
+
+def test_its_field_jits_vmaps_and_differentiates():
+    """At the edge, against differences."""
     flow = CentralFlow(OPTIMIZER, rank=1)
     point = jnp.asarray([0.02, 6.7])
 

@@ -72,6 +72,7 @@ def step_cost(flow, solver, size):
     return state.cost - here[1].cost, evaluated
 
 
+@pytest.mark.slow
 def test_what_central_flow_spends_at_the_edge_is_what_it_evaluates():
     """Per step: a gradient a stage, and the model with its responses, in the stats of a run."""
     flow, potential = CentralFlow(OPTIMIZER, rank=1, correction=True), Counted([])
@@ -146,7 +147,10 @@ def test_what_a_start_costs_is_what_it_evaluates(flow, gradients, hvps):
 
 @pytest.mark.parametrize(
     ("flow", "gradients", "hvps"),
-    [(ParityFlow(OPTIMIZER), 17, 0), (EdgeFlow(OPTIMIZER, start="top"), 1, 2)],
+    [
+        pytest.param(ParityFlow(OPTIMIZER), 17, 0, marks=pytest.mark.slow),
+        (EdgeFlow(OPTIMIZER, start="top"), 1, 2),
+    ],
 )
 def test_a_start_counts_in_the_run_that_it_starts(flow, gradients, hvps):
     """Tsit5 evaluates the field six times a step and once before; only the first run starts."""

@@ -26,6 +26,7 @@ ACCURATE = {
     "solver": diffrax.Tsit5(),
     "stepsize_controller": diffrax.PIDController(rtol=1e-9, atol=1e-11),
 }
+SLOW = pytest.mark.slow
 ETA = 0.3
 VALLEY, ABOVE = SharpValley(0.01), jnp.asarray([0.0, 6.0])
 
@@ -41,7 +42,7 @@ def curved(w: jax.Array) -> jax.Array:
     return jnp.sum(jnp.cosh(x)) + jnp.sin(x[0] * x[1]) + 0.3 * x[2] ** 3 * x[0]
 
 
-@pytest.mark.parametrize("growth", ["linear", "log"])
+@pytest.mark.parametrize("growth", [pytest.param("linear", marks=SLOW), "log"])
 def test_on_a_quadratic_the_half_difference_is_a_matrix_exponential(growth):
     """The centre is exp(-eta H t) c_0; for linear growth a v = exp((eta H - 2) t) a_0 v_0."""
     spectrum = jnp.asarray([7.0, 6.0, 1.0])
@@ -82,7 +83,9 @@ def test_the_rod_has_the_two_cycle_of_the_quartic_as_an_equilibrium(growth):
         assert jnp.max(jnp.abs(change)) < 1e-13
 
 
-@pytest.mark.parametrize(("growth", "rate"), [("linear", 0.1), ("log", 0.09531017980432493)])
+@pytest.mark.parametrize(
+    ("growth", "rate"), [pytest.param("linear", 0.1, marks=SLOW), ("log", 0.09531017980432493)]
+)
 def test_the_curvature_at_the_centre_has_no_two_cycle_of_the_quartic(growth, rate):
     """The centre stays at 0, where the curvature is 2.1, and the length grows without bound."""
     start = jnp.asarray([0.1])
@@ -94,7 +97,9 @@ def test_the_curvature_at_the_centre_has_no_two_cycle_of_the_quartic(growth, rat
     assert lengths[-1] > 10 * 0.1**0.5
 
 
-@pytest.mark.parametrize(("growth", "error"), [("linear", 0.00348), ("log", 0.00173)])
+@pytest.mark.parametrize(
+    ("growth", "error"), [pytest.param("linear", 0.00348, marks=SLOW), ("log", 0.00173)]
+)
 def test_the_length_follows_gradient_descent_to_the_two_cycle(growth, error):
     """The error of |d| over its mean, converged; THEORY 8.5 has 0.0033 and 0.0016, from a start
     and over steps that it does not say.
@@ -226,6 +231,7 @@ def test_vmap_and_grad_go_through_a_run():
     assert_trees_close(slopes[0], (values[2] - values[1]) / (2 * step), rtol=1e-5, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_runs_in_single_precision():
     """Every array is float32, and the flow is that of double precision.
 
@@ -240,6 +246,7 @@ def test_single_precision_runs_in_single_precision():
     assert tracking_error(in_double, discrete) == pytest.approx(0.0597, rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_an_oscillation_the_centre_is_on_gradient_flow():
     """A length below the smallest number is zero, and nothing is nan."""
     start = jnp.asarray([0.3, 4.0])

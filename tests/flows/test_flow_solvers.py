@@ -66,7 +66,7 @@ def test_a_fixed_step_that_fails_ends_the_run_with_the_reason():
     assert_trees_close(kept.params, expected, rtol=2e-3, atol=0.0)
 
 
-@pytest.mark.parametrize("kind", ["central", "rod", "rkc"])
+@pytest.mark.parametrize("kind", ["central", pytest.param("rod", marks=pytest.mark.slow), "rkc"])
 def test_a_fixed_step_that_is_too_long_for_the_stages_ends_the_run(kind):
     """The stabilised methods are not stable there."""
     optimizer = GradientDescent(0.3)
@@ -82,6 +82,7 @@ def test_a_fixed_step_that_is_too_long_for_the_stages_ends_the_run(kind):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_in_single_precision_too_a_long_run_tells_what_failed(float32):
     """Before the step size falls below what single precision resolves."""
     del float32
@@ -127,6 +128,7 @@ def few_at_first(monkeypatch):
     monkeypatch.setattr(central, "_FIRST_MODES", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_at_first")
 def test_a_start_far_above_the_edge_is_watched_in_full_from_its_first_row():
     """More eigenvalues than the first two, before anything is integrated."""

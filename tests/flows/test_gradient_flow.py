@@ -27,6 +27,7 @@ from tests.helpers import as_users_run, assert_trees_close
 
 SPECTRUM = jnp.asarray([3.0, 1.0, 0.1])
 START = jnp.asarray([1.0, -2.0, 0.5])
+SLOW = pytest.mark.slow
 
 
 def test_descent_on_a_quadratic_equals_its_closed_form():
@@ -101,10 +102,10 @@ def _slopes(errors: np.ndarray) -> np.ndarray:
     ("solver", "order"),
     [
         (diffrax.Euler(), 1),
-        (diffrax.Heun(), 2),
+        pytest.param(diffrax.Heun(), 2, marks=SLOW),
         (RungeKuttaChebyshev(spectral_radius=1.0), 2),
-        (diffrax.Bosh3(), 3),
-        (diffrax.Dopri5(), 5),
+        pytest.param(diffrax.Bosh3(), 3, marks=SLOW),
+        pytest.param(diffrax.Dopri5(), 5, marks=SLOW),
         (diffrax.Tsit5(), 5),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, diffrax.AbstractSolver) else None,
@@ -212,7 +213,7 @@ def test_corrected_flow_approaches_the_optimizer_at_second_order(make):
     assert abs(_slopes(errors)[-1] - 2) < 0.05, errors
 
 
-@pytest.mark.parametrize("kind", [HeavyBall, Nesterov])
+@pytest.mark.parametrize("kind", [pytest.param(HeavyBall, marks=SLOW), Nesterov])
 def test_flow_with_momentum_on_a_quadratic_equals_its_closed_forms(kind):
     """exp(-eta lambda t / (1 - beta)); corrected, the exponential of DF - DF^2 / 2."""
     optimizer, steps = kind(0.05, 0.6), 12
@@ -271,6 +272,7 @@ def test_the_flow_of_an_optimizer_that_counts_goes_on_at_its_time():
     assert_trees_close(later.params, whole.params[5:], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_flow_of_bare_sgd_is_that_of_gradient_descent():
     """Optax's transformation is taken as it is, and its rate may be mapped over."""
     potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])
@@ -322,6 +324,7 @@ def test_costs_are_those_of_the_map():
         assert (int(flow.cost.gradients), int(flow.cost.hvps)) == (1, hvps)
 
 
+@pytest.mark.slow
 def test_implicit_solvers_need_no_jacobian_of_many_parameters():
     """Beyond 512 parameters their equations are solved by products alone, to the same path."""
     rates = jnp.logspace(-2, 2, 600)
@@ -387,6 +390,7 @@ def test_implicit_steps_of_a_fixed_size_need_no_controller_for_many_parameters()
     assert_trees_close(trajectory.params[-1], (1 + 0.5 * rates) ** -4, rtol=0.0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_implicit_solver_takes_few_steps_where_the_flow_is_stiff():
     """With eta lambda = 2e3 Kvaerno5 agrees with the exact flow in far fewer steps than Tsit5."""
     potential = Quadratic(jnp.asarray([1e4, 1.0]))

@@ -30,6 +30,7 @@ from tests.helpers import as_users_run, assert_trees_close
 
 UNIT = GradientDescent(1.0)
 DESCENT = GradientDescent(0.3)
+SCHEDULED = GradientDescent(optax.linear_schedule(0.2, 0.31, transition_steps=40))
 VALLEY_START = jnp.asarray([0.0, 6.0])
 TIGHT = {
     "solver": diffrax.Dopri8(),
@@ -72,7 +73,7 @@ def test_weights_are_those_of_the_logarithm():
             assert_close(neglected_weights(order) @ ahead, term, rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", [DESCENT, HeavyBall(0.3, 0.5), optax.adam(0.05)])
+@pytest.mark.parametrize("optimizer", [DESCENT, HeavyBall(0.3, 0.5), optax.adam(0.05), SCHEDULED])
 def test_the_doubled_map_is_exact(optimizer):
     """From any split of the start, c + (-1)^t d is the optimizer's iterate, over 60 steps."""
     valley, start = SharpValley(0.01), jnp.asarray([0.1, 6.5])
@@ -199,6 +200,7 @@ def test_onset_on_the_valley_from_a_fitted_start():
     assert errors[3] < 0.004
 
 
+@pytest.mark.slow
 def test_the_solver_agrees_with_the_vector_field():
     """It predicts the iterates about as well as a fine solve of `vector_field` does."""
     valley, start = SharpValley(0.01), jnp.asarray([0.1, 2 / 0.3])
@@ -329,6 +331,7 @@ def test_observables_and_alignment():
     assert_close(float(found["symmetrised_sharpness"]), 2.1 - 0.12, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_it_jits_maps_and_differentiates():
     """Mapped runs equal single ones; the derivative in the learning rate that of differences."""
 
@@ -354,6 +357,7 @@ def test_it_jits_maps_and_differentiates():
     assert_close(float(slopes[1]), float(mapped[2] - mapped[3]) / (2 * step), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_state():
     """Two halves are the whole, and count from the optimizer's start."""
     flow = ParityFlow(UNIT)
@@ -364,6 +368,7 @@ def test_a_run_goes_on_from_its_state():
     assert_trees_close(rest.params, whole.params[11:], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_params_of_any_structure_in_float32():
     """A dict of arrays of several shapes; nothing becomes float64 on the way."""
     params = {"a": jnp.ones((2, 2), jnp.float32), "b": jnp.full(3, 0.5, jnp.float32)}

@@ -59,7 +59,9 @@ def test_the_rod_vanishes_below_the_threshold():
     assert float(end.covariance[0, 0]) < 1e-12
 
 
-@pytest.mark.parametrize("optimizer", MOMENTUM, ids=name)
+@pytest.mark.parametrize(
+    "optimizer", [MOMENTUM[0], pytest.param(MOMENTUM[1], marks=pytest.mark.slow)], ids=name
+)
 def test_with_momentum_the_rod_settles_on_the_two_cycle_too(optimizer):
     """a^2 = (S - threshold) / Q, and the rod lies along the two-cycle in phase space."""
     threshold = float(optimizer.critical_sharpness)
@@ -186,6 +188,7 @@ def test_two_rods_end_where_gradient_descent_does_on_the_valley():
     assert_trees_close(run.params[-1, 1], expected, rtol=0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_automatic_rods_see_the_onset_too():
     """They are at least two, so that on the valley they are both."""
     automatic = valley_run(RodFlow(VALLEY_DESCENT, "auto", alignment=False), 500, save_every=100)
@@ -315,6 +318,7 @@ def test_a_map_without_derivative_is_refused():
             simulate(flow, lambda p: 0.5 * p[0] ** 2, jnp.ones(2), 10, save_every=10)
 
 
+@pytest.mark.slow
 def test_a_derivative_that_ends_on_the_way_is_reported_with_the_step():
     """A factor's step looks at the slope where it leads, and at no point beyond."""
 

@@ -77,7 +77,7 @@ def test_both_forms_agree_on_a_network_at_the_edge():
 
 @pytest.mark.parametrize(
     "optimizer",
-    [pytest.param(GradientDescent(1.0), marks=pytest.mark.slow), HeavyBall(0.6, 0.3)],
+    [GradientDescent(1.0), pytest.param(HeavyBall(0.6, 0.3), marks=pytest.mark.slow)],
 )
 def test_both_forms_agree_on_a_well_of_one_parameter(optimizer):
     """Where the factor has as many rows as Sigma, nothing is truncated: both solvers, one path."""

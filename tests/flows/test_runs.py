@@ -59,7 +59,7 @@ def test_a_users_function_of_a_dict_works(kind):
     assert int(trajectory.stats["gradient_evaluations"]) > 0
 
 
-@both
+@pytest.mark.parametrize("kind", ["iterate", pytest.param("simulate", marks=pytest.mark.slow)])
 def test_vmap_over_learning_rates_and_starts_equals_the_loop(kind):
     """One compiled call for 100 learning rates and starts gives what 100 calls give."""
     rates = jnp.linspace(0.01, 0.5, 100)
@@ -146,8 +146,9 @@ def test_segments_have_one_length_where_that_is_not_much_shorter(saves, length):
     assert segment_length(7, saves, 8) == min(7, saves)
 
 
-def test_neighbours_are_the_iterates_beside_however_the_run_is_cut():
-    """In one segment, in several, joined from pieces with or without a gap, and under vmap."""
+@pytest.mark.parametrize("cut", ["segments", pytest.param("pieces", marks=pytest.mark.slow)])
+def test_neighbours_are_the_iterates_beside_however_the_run_is_cut(cut):
+    """In segments that divide the run or not, under vmap too; joined, with or without a gap."""
     path = iterate(GradientDescent(0.2), loss, START, 13).params
 
     def assert_beside(run):
@@ -158,12 +159,14 @@ def test_neighbours_are_the_iterates_beside_however_the_run_is_cut():
     def go_on(start, steps, **options):
         return iterate(GradientDescent(0.2), loss, None, steps, state=start.state, **options)
 
-    short = iterate(GradientDescent(0.2), loss, START, 4)
-    skipped, sparse = go_on(short, 4), go_on(short, 8, save_every=4)
-    runs = [iterate(GradientDescent(0.2), loss, START, 12, segment=n) for n in (1, 5, 12)]
-    runs += [concatenate([short, go_on(short, 8)]), concatenate([short, sparse])]
-    for run in [*runs, concatenate([short, go_on(skipped, 4)])]:
-        assert_beside(run)
+    if cut == "pieces":
+        short = iterate(GradientDescent(0.2), loss, START, 4)
+        skipped, sparse = go_on(short, 4), go_on(short, 8, save_every=4)
+        for rest in (go_on(short, 8), sparse, go_on(skipped, 4)):
+            assert_beside(concatenate([short, rest]))
+        return
+    for segment in (1, 5):
+        assert_beside(iterate(GradientDescent(0.2), loss, START, 12, segment=segment))
     starts = jax.tree.map(lambda x: jnp.stack([x, x]), START)
     mapped = jax.vmap(lambda s: iterate(GradientDescent(0.2), loss, s, 12, segment=5))(starts)
     lane = jax.tree.map(lambda x: x[1], mapped.neighbours.next)
@@ -279,14 +282,30 @@ def test_failures_under_vmap_are_told_per_run():
     assert_trees_close(last, alone.params, rtol=1e-12, atol=1e-12)
 
 
+def test_segments_of_one_length_share_one_program():
+    """The first one of a flow too: however many there are, no more is traced."""
+    calls = []
+
+    def counted(params):
+        calls.append(params)
+        return loss(params)
+
+    traced = []
+    for steps in (2, 2, 6):
+        before = len(calls)
+        simulate(FLOW, counted, START, steps, segment=2)
+        traced.append(len(calls) - before)
+    assert traced[0] > traced[1] == traced[2]
+
+
 def test_progress_does_not_change_the_numbers():
     """A callback sees every segment, up to the end, and the path is the same to the bit."""
     seen = []
-    plain = simulate(FLOW, loss, START, 20, segment=6)
+    plain = simulate(FLOW, loss, START, 18, segment=6)
     shown = simulate(
-        FLOW, loss, START, 20, segment=6, progress=lambda done, total: seen.append((done, total))
+        FLOW, loss, START, 18, segment=6, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
+    assert seen == [(6, 18), (12, 18), (18, 18)]
     assert_trees_close(shown.params, plain.params, rtol=0.0, atol=0.0)
 
 

@@ -205,6 +205,7 @@ def test_bad_input_is_named(changes, message):
         sample_minima(**{"key": jax.random.key(0), **given, **changes})
 
 
+@pytest.mark.slow
 def test_a_loss_above_zero_is_measured_from_its_minimum():
     """The energy has the loss above `minimum` in it: half the ring's particles are as before."""
     shift = {"num_samples": 4, "tolerance": 1e-6, "gravity": 10.0, "max_solver_steps": 4096}

@@ -9,13 +9,19 @@ import optax
 import pytest
 
 from flows import (
+    Adam,
+    AdamW,
+    CentralFlow,
     EdgeFlow,
     GradientDescent,
     GradientFlow,
     HeavyBall,
     LossAndGradient,
+    NAdam,
     Nesterov,
     ParityFlow,
+    RMSProp,
+    RodFlow,
     RollingBall,
     Schedule,
     Threshold,
@@ -26,7 +32,9 @@ from flows import (
     simulate,
 )
 from flows.core.optimizer import objective
+from flows.optimizers.adaptive import AdaptiveState
 from flows.optimizers.optax_optimizer import as_descent
+from flows.optimizers.stability import threshold_at
 from potentials import Quadratic, Quartic
 from tests.helpers import as_users_run, assert_trees_close
 
@@ -96,10 +104,16 @@ def test_gradient_flow_integrates_the_schedule():
     assert_trees_close(run.params, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("correction", [False, True])
+RATES = {
+    "decay": lambda eta: GradientDescent(eta, 0.3),
+    "momentum": lambda eta: HeavyBall(eta, 0.5),
+}
+
+
 @pytest.mark.parametrize(
-    "make", [lambda eta: GradientDescent(eta, 0.3), lambda eta: HeavyBall(eta, 0.5)]
+    "correction", [pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "corrected"]
 )
+@pytest.mark.parametrize("make", RATES.values(), ids=RATES)
 def test_the_flow_is_of_first_order_and_corrected_of_second(correction, make):
     """At a fixed eta * steps, eta(t) = s (1 + sin(3 s t) / 2): the correction has dF/dt too."""
     precisely = {"stepsize_controller": diffrax.PIDController(rtol=1e-9, atol=1e-11)}
@@ -113,6 +127,7 @@ def test_the_flow_is_of_first_order_and_corrected_of_second(correction, make):
     assert abs(np.log2(errors[0] / errors[1]) - (2 if correction else 1)) < 0.15, errors
 
 
+@pytest.mark.slow
 def test_the_parity_flow_follows_every_iterate_through_a_warmup():
     """To the edge and over it, where an oscillation grows: as the orbit of the doubled map."""
     loss, start = Quartic(5.0, 1.0), jnp.asarray([0.2])
@@ -125,7 +140,7 @@ def test_the_parity_flow_follows_every_iterate_through_a_warmup():
     assert errors[1] < 1e-3 < errors[0] < 0.05 < errors[2]
 
 
-@pytest.mark.parametrize("start", ["top", "fit"])
+@pytest.mark.parametrize("start", ["top", pytest.param("fit", marks=pytest.mark.slow)])
 def test_edge_flow_follows_a_schedule_to_the_two_cycle(start):
     """On S w^2 / 2 - w^4 / 4 it ends at a^2 = S - 2/eta, with the last eta."""
     loss = Quartic(2.2, 1.0)
@@ -140,11 +155,12 @@ def test_edge_flow_follows_a_schedule_to_the_two_cycle(start):
     "model",
     [
         lambda optimizer: optimizer,
-        GradientFlow,
+        pytest.param(GradientFlow, marks=pytest.mark.slow),
         lambda optimizer: GradientFlow(optimizer, correction=True),
-        EdgeFlow,
-        lambda optimizer: ParityFlow(optimizer, start="split"),
+        pytest.param(EdgeFlow, marks=pytest.mark.slow),
+        pytest.param(lambda o: ParityFlow(o, start="split"), marks=pytest.mark.slow),
     ],
+    ids=["optimizer", "gradient", "corrected", "edge", "parity"],
 )
 def test_weight_decay_is_descent_on_the_augmented_loss(model):
     """L + lambda |w|^2 / 2, for the optimizer and for each of its flows."""
@@ -214,10 +230,18 @@ def test_a_schedule_of_arrays_jits_vmaps_and_differentiates():
     rates = 0.1 + 0.005 * jnp.arange(10.0)
     expected = -jnp.prod(1 - rates) * jnp.sum(jnp.arange(10.0) / (1 - rates))
     assert_trees_close(slope, expected, rtol=1e-12)
-    flow = jax.grad(
-        lambda s: simulate(GradientFlow(GradientDescent(ramp(s))), BOWL, START, 10).params[-1, 0]
-    )(slopes[1])
-    assert_trees_close(flow, jnp.asarray(-50 * np.exp(-1.25)), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_flow_differentiates_in_its_schedule():
+    """Through the solver: w(10) = exp(-10 a - 50 s)."""
+
+    def end(slope):
+        flow = GradientFlow(GradientDescent(Ramp(jnp.asarray(0.1), slope)))
+        return simulate(flow, BOWL, START, 10).params[-1, 0]
+
+    slope = jax.grad(end)(jnp.asarray(0.005))
+    assert_trees_close(slope, jnp.asarray(-50 * np.exp(-1.25)), rtol=1e-4)
 
 
 def test_a_schedule_of_optax_is_no_descent_with_a_constant_rate():
@@ -249,6 +273,53 @@ def test_what_is_no_schedule_is_refused(rate, sentence):
     for make in (GradientDescent, lambda eta: HeavyBall(eta, 0.9)):
         with as_users_run(), pytest.raises(ValueError, match=f"learning_rate {sentence}"):
             make(rate)
+
+
+def test_a_state_with_another_counter_is_refused():
+    """A flow with a schedule counts its steps, and one without does not."""
+    constant, scheduled = (
+        CentralFlow(RMSProp(rate, initial_nu=1.0), rank=1) for rate in (0.01, RAMP)
+    )
+    state = simulate(constant, BOWL, START, 2, save_every=2).state
+    with pytest.raises(ValueError, match=r"state must be of the same flow.*is a schedule or is no"):
+        simulate(scheduled, BOWL, None, 2, state=state)
+
+
+def test_a_schedule_that_jumps_is_named():
+    """Not the optimizer's map, which is smooth."""
+    jump = optax.piecewise_constant_schedule(0.1, {5: 0.5})
+    with pytest.raises(ValueError, match=r"must have schedules that change smoothly.*'sign'"):
+        RodFlow(GradientDescent(jump)).init(BOWL, START)
+
+
+def test_central_flow_names_what_to_write_for_a_schedule_of_optax():
+    """Which hides it."""
+    with pytest.raises(ValueError, match=r"Write GradientDescent\(schedule\) for optax\.sgd"):
+        CentralFlow(optax.sgd(RAMP))
+
+
+def test_weight_decay_that_is_unstable_by_itself():
+    """No curvature is stable; the flow's threshold, of the loss with the decay, is 2/eta still."""
+    optimizer = GradientDescent(0.5, weight_decay=5.0)
+    assert float(optimizer.critical_sharpness) == 0
+    assert float(CentralFlow(optimizer).equation.rates(None, jnp.float64)[1]) == 4
+
+
+@pytest.mark.parametrize("make", [Adam, lambda eta: AdamW(eta, weight_decay=0.5), NAdam])
+def test_early_thresholds_are_those_of_the_corrected_momentum(make):
+    """THEORY 7.2: 1 - b1^k times Adam's late one; as a step's own weights give it for each."""
+    optimizer = make(0.1)
+    if make is Adam:
+        for k, expected in ((1, 3.8), (2, 7.22), (6, 17.80524), (21, 33.84208), (101, 37.99909)):
+            assert_trees_close(threshold_at(optimizer, k - 1) * 0.1, expected, rtol=1e-6)
+    zero, one = jnp.zeros(1), jnp.ones(1)
+    for k in (1, 3):
+        # On a two-cycle m' alternates too: m = -(1 - b1) g / (1 + b1), and P^-1 g is S w there.
+        momentum = -(1 - 0.9) / (1 + 0.9) * one
+        state = AdaptiveState(zero, None, momentum, count=jnp.asarray(k - 1))
+        weight = -optimizer.move(state, one, one)[0] / 0.1
+        decay = getattr(optimizer, "weight_decay", 0.0)
+        assert_trees_close(threshold_at(optimizer, k - 1), (2 / 0.1 - decay) / weight, rtol=1e-12)
 
 
 def test_other_misuse_is_refused():

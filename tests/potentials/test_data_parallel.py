@@ -33,7 +33,7 @@ def pair(
 
 @pytest.mark.parametrize(
     ("examples", "devices", "chunk_size"),
-    [(9, 4, 2), (3, 4, None)],
+    [pytest.param(9, 4, 2, marks=pytest.mark.slow), (3, 4, None)],
 )
 def test_all_derivatives_are_those_of_one_device(
     examples: int, devices: int, chunk_size: int | None
