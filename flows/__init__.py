@@ -100,6 +100,7 @@ from .core.optimizer import (
     AbstractDescent,
     AbstractGradientMethod,
     AbstractIncrementalOptimizer,
+    AbstractLocalThreshold,
     AbstractOptimizer,
 )
 from .core.potential import Potential
@@ -133,6 +134,7 @@ from .optimizers.gradient_descent import GradientDescent
 from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
 from .optimizers.rmsprop import RMSProp, ScalarRMSProp
+from .optimizers.sam import SAM
 from .optimizers.stability import critical_sharpness
 from .oscillation.flow import ParityFlow
 from .oscillation.solver import ParitySolver, PartwiseController
@@ -147,6 +149,7 @@ from .solvers.chebyshev import RungeKuttaChebyshev
 
 __all__ = [
     "RESULTS",
+    "SAM",
     "STEPS",
     "TIME",
     "AbstractAdaptiveMethod",
@@ -158,6 +161,7 @@ __all__ = [
     "AbstractFriction",
     "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
+    "AbstractLocalThreshold",
     "AbstractMeasurement",
     "AbstractMetricMeasurement",
     "AbstractOptimizer",
