@@ -1,5 +1,6 @@
 """Integrate a flow with diffrax, saved on the optimizer's own time grid."""
 
+import warnings
 from typing import Final
 
 import diffrax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
 from ..core.flow import (
+    AbstractDoubtedFlow,
     AbstractFlow,
     AbstractFollowedFlow,
     AbstractProjectedFlow,
@@ -193,6 +195,7 @@ def simulate(
     # a potential that raises is short.
     if is_traced((state, problem)):
         return segments.trajectory(segments.scan(eqx.Partial(advance, problem), state), throw)
+    doubt = ""
     with reporting(progress, type(flow).__name__, saves) as report:
         for count in segments:
             start = state
@@ -202,6 +205,10 @@ def simulate(
                 state, piece = advance(problem, start, count)
             segments.add(piece, count)
             report(segments.done)
+            if not doubt and isinstance(flow, AbstractDoubtedFlow):
+                doubt = flow.doubt(state.flow, potential)
+                if doubt:
+                    warnings.warn(doubt, UserWarning, stacklevel=2)
     return segments.trajectory(state, throw)
 
 
