@@ -15,7 +15,7 @@ from ..core.optimizer import (
     AbstractOptimizer,
 )
 from ..core.potential import Potential
-from ..core.trees import Params, add_scaled, dot, root, squared_norm
+from ..core.trees import Params, add_scaled, dot, is_traced, root, squared_norm
 from ..core.validation import boolean, non_negative, positive
 from .optax_optimizer import as_optimizer
 from .stability import is_preconditioned
@@ -104,6 +104,14 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
         static=True, default=True, converter=partial(boolean, "normalised"), kw_only=True
     )
 
+    def __check_init__(self) -> None:
+        smoothing = self.smoothing
+        if not (self.normalised or is_traced(smoothing)) and float(smoothing) > 0:
+            raise ValueError(
+                "smoothing must be 0 with normalised=False, where nothing is divided by; got "
+                f"{float(smoothing):g}."
+            )
+
     def init(self, params: Params) -> PyTree[Array]:
         """Return the state of `optimizer` at `params`."""
         return self.optimizer.init(params)
@@ -125,7 +133,8 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
     def perturbed(self, params: Params, potential: Potential) -> Params:
         """Return w + rho g / sqrt(|g|^2 + s^2), where the second gradient is taken."""
         gradient = jax.grad(potential)(params)
-        return add_scaled(params, self.radius / self._length(gradient), gradient)
+        length = self._length(gradient)
+        return add_scaled(params, self.radius.astype(length.dtype) / length, gradient)
 
     def gradient(self, params: Params, potential: Potential) -> Params:
         """Return G(w)."""
@@ -151,7 +160,7 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
         Raises:
             ValueError: If the optimizer has a preconditioner, or no critical sharpness itself.
         """
-        return self._threshold(self._length(jax.grad(potential)(params), empty=0))
+        return self._threshold(self._length(jax.grad(potential)(params), empty=0.0))
 
     @property
     def cost(self) -> Cost:
@@ -162,7 +171,7 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
         params = self.params(state)
         return _Replaced(potential, params, self.gradient(params, potential))
 
-    def _length(self, gradient: Params, empty: float = 1) -> Float[Array, ""]:
+    def _length(self, gradient: Params, empty: float = 1.0) -> Float[Array, ""]:
         """Return sqrt(|g|^2 + s^2), or `empty` in place of 0; 1 if not normalised."""
         square = squared_norm(gradient)
         if not self.normalised:
