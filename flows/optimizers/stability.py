@@ -105,3 +105,18 @@ def is_preconditioned(optimizer: AbstractOptimizer | optax.GradientTransformatio
     if isinstance(optimizer, OptaxOptimizer):
         return has_second_moment(optimizer)
     return isinstance(optimizer, AbstractAdaptiveMethod)
+
+
+def has_one_threshold(optimizer: AbstractOptimizer) -> bool:
+    """Return True if an optimizer's critical sharpness is the same all along a run.
+
+    It is not where a schedule moves the learning rate, or where it depends on the gradient.
+
+    Example:
+        >>> from flows import SAM, GradientDescent
+        >>> from flows.optimizers.stability import has_one_threshold
+        >>> descent = GradientDescent(0.1)
+        >>> has_one_threshold(descent), has_one_threshold(SAM(descent, 0.05))
+        (True, False)
+    """
+    return not (is_scheduled(optimizer) or isinstance(optimizer, AbstractLocalThreshold))
