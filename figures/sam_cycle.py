@@ -18,18 +18,15 @@ _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "two_rods": ("Rod Flow, two rods", {"color": "C3", "linewidth": 1.4, "linestyle": (0, (4, 2))}),
 }
 _FORMULA = {"color": "0.2", "linewidth": 1.0, "zorder": 5}
-# Distances below are rounding errors.
-_SMALLEST = 1e-16
 
 
 def _add(panels: tuple[Axes, Axes], group: str, data: xr.Dataset) -> None:
     """Draw where one of them ends: the length, and the distance of the centre from 0."""
     label, look = _LOOKS.get(group, (group, {}))
     sizes = {"markersize": 3.2, "zorder": 6 if group == "sam" else 3}
-    values = data["half_length"].values, np.maximum(data["off_centre"].values, _SMALLEST)
-    for axes, name, y in zip(panels, ("half_length", "off_centre"), values, strict=True):
-        gid = f"{group}/{name}"
-        axes.plot(data["sharpness"].values, y, label=label, gid=gid, **sizes, **look)
+    for axes, name in zip(panels, ("half_length", "off_centre"), strict=True):
+        x, y = data["sharpness"].values, data[name].values
+        axes.plot(x, y, label=label, gid=f"{group}/{name}", **sizes, **look)
 
 
 @figure("sam_cycle", needs=Needs(study="sam_cycle"))
@@ -59,7 +56,6 @@ def draw(tree: xr.DataTree) -> Figure:
         gradient = eta * radius * fine**2 / (2 - eta * fine)
         cycle = np.sqrt(gradient**2 - smoothing**2) / fine
         length.plot(fine, cycle, label="ηSρ/(2 − ηS), smoothed", gid="formula", **_FORMULA)
-        centre.set_yscale("log")
         length.set_ylabel("half-length\n(parameter)")
         centre.set_ylabel("centre, distance\nfrom 0 (parameter)")
         centre.set_xlabel("S, sharpness of the quadratic (loss / parameter²)")
