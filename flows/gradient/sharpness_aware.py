@@ -84,7 +84,7 @@ class SharpnessAwareFlow(AbstractFlow):
         >>> bowl = lambda w: 0.5 * jnp.sum(w**2)
         >>> run = simulate(flow, bowl, jnp.ones(1), steps=100, save_every=10)
         >>> [round(float(w[0]), 3) for w in run.params[:3]]  # Arrives at t = ln(6)/0.1 = 17.9.
-        [1.0, 0.241, 0.0]
+        [1.0, 0.242, 0.001]
     """
 
     optimizer: SAM = eqx.field(converter=_sam)

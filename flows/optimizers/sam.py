@@ -90,7 +90,7 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
         >>> optimizer, bowl = SAM(GradientDescent(0.5), 0.1), lambda w: jnp.sum(w**2)
         >>> run = iterate(optimizer, bowl, jnp.ones(1), steps=40)
         >>> [round(float(w[0]), 6) for w in run.params[-2:]]
-        [0.1, -0.1]
+        [-0.1, 0.1]
         >>> round(float(critical_sharpness(optimizer, run.state.optimizer, bowl)), 6)
         2.0
     """
