@@ -79,7 +79,8 @@ def add_preconditioned(axes: Axes, tree: xr.DataTree) -> bool:
 def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> list[float]:
     """Draw the optimizer's critical sharpness (2/eta), if that is known.
 
-    It is a line across the panel, or a curve over the steps where a schedule makes it one.
+    It is a line across the panel, or a curve over the steps where a schedule or the gradient moves
+    it.
 
     Args:
         axes: the panel.
@@ -122,8 +123,8 @@ def critical_sharpness(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
         tree: the results.
 
     Returns:
-        The curve that the discrete run has with a schedule; otherwise no steps, and one value or
-        none.
+        The curve that the discrete run has with a schedule, or of SAM; otherwise no steps, and one
+        value or none.
     """
     name = "critical_sharpness"
     if curves.DISCRETE in tree.children:
@@ -138,7 +139,8 @@ def critical_sharpness(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
 def draw(tree: xr.DataTree) -> Figure:
     """The Hessian's largest eigenvalue over the steps, with the critical sharpness 2/eta.
 
-    That is a curve where a schedule moves the learning rate.
+    That is a curve where a schedule moves the learning rate, and for SAM, where it depends on the
+    gradient.
 
     The discrete run's further eigenvalues are drawn thin where the store has them.
 

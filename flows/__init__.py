@@ -17,6 +17,9 @@ differential equation for that path, and three choices make it:
 `StableFlow(optimizer)`
     The same for an adaptive method, with nu, the average of squared gradients that it divides by,
     in the state: dnu/dt = (1 - b2)/b2 (g^2 - nu). arXiv 2410.24206.
+`SharpnessAwareFlow(optimizer)`
+    The same for `SAM`, F = -eta g(w + rho g/|g|), smoothed where g vanishes: it rests at a minimum,
+    around which SAM oscillates. arXiv 2010.01412.
 `CentralFlow(optimizer)`
     Slow field: the average to second order, -eta (g + grad <H, Sigma>/2). Oscillation: its
     covariance Sigma = U X U^T on the critical eigenvectors U of H. Closure: a constraint; X is the
@@ -85,6 +88,7 @@ from .central.flow import CentralFlow
 from .central.solver import CentralSolver
 from .core.cost import Cost
 from .core.flow import (
+    AbstractDoubtedFlow,
     AbstractEquationFlow,
     AbstractFlow,
     AbstractFollowedFlow,
@@ -100,6 +104,7 @@ from .core.optimizer import (
     AbstractDescent,
     AbstractGradientMethod,
     AbstractIncrementalOptimizer,
+    AbstractLocalThreshold,
     AbstractOptimizer,
 )
 from .core.potential import Potential
@@ -112,6 +117,7 @@ from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
 from .edge.flow import EdgeFlow
 from .edge.state import EdgeState
 from .gradient.flow import GradientFlow
+from .gradient.sharpness_aware import SharpnessAwareFlow
 from .gradient.stable import StableFlow
 from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
 from .measurements.along_path import measure
@@ -133,6 +139,7 @@ from .optimizers.gradient_descent import GradientDescent
 from .optimizers.momentum import HeavyBall, Nesterov
 from .optimizers.optax_optimizer import OptaxOptimizer
 from .optimizers.rmsprop import RMSProp, ScalarRMSProp
+from .optimizers.sam import SAM
 from .optimizers.stability import critical_sharpness
 from .oscillation.flow import ParityFlow
 from .oscillation.solver import ParitySolver, PartwiseController
@@ -147,17 +154,20 @@ from .solvers.chebyshev import RungeKuttaChebyshev
 
 __all__ = [
     "RESULTS",
+    "SAM",
     "STEPS",
     "TIME",
     "AbstractAdaptiveMethod",
     "AbstractCheckedOptimizer",
     "AbstractDescent",
+    "AbstractDoubtedFlow",
     "AbstractEquationFlow",
     "AbstractFlow",
     "AbstractFollowedFlow",
     "AbstractFriction",
     "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
+    "AbstractLocalThreshold",
     "AbstractMeasurement",
     "AbstractMetricMeasurement",
     "AbstractOptimizer",
@@ -214,6 +224,7 @@ __all__ = [
     "ScalarMeasurement",
     "ScalarRMSProp",
     "Schedule",
+    "SharpnessAwareFlow",
     "SimulationError",
     "StableFlow",
     "Threshold",

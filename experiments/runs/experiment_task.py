@@ -48,7 +48,7 @@ class ExperimentTask(AbstractTask):
     def attributes(self) -> dict[str, Any]:
         """The learning rate, and the optimizer's critical sharpness with its formula.
 
-        The latter is nan if there is none, or a schedule makes it a curve.
+        The latter is nan if there is none, or it is a curve: with a schedule, or for SAM.
         """
         return {
             "learning_rate": written(self._config.optimizer.learning_rate),

@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Array, PyTree
 
 import flows
-from flows.core.schedules import is_scheduled
+from flows.optimizers.stability import has_one_threshold
 
 from ..compare.comparison import planned
 from ..compare.distances import HALF_DIFFERENCE, Params, Start, predicts_iterates
@@ -273,7 +273,7 @@ class Tracks:
 
 def _discrete(config: Experiment, built: Built) -> Track:
     attributes = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
-    if is_scheduled(built.optimizer):
+    if not has_one_threshold(built.optimizer):
         threshold = flows.Threshold(built.optimizer, config.save_every)
         built = built._replace(measurements=(*built.measurements, threshold))
     advance = _advance(config, built, flows.iterate, built.optimizer)

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 import flows
-from flows.core.schedules import is_scheduled
+from flows.optimizers.stability import has_one_threshold
 
 from ..compare.comparison import planned
 from ..config.build import Built, BuiltFlow, build, precision
@@ -230,9 +230,9 @@ def _run(built: Built, plan: _Plan) -> _Ran:
     if plan.cycle:
         path = jax.vmap(lambda params: ravel_pytree(params)[0])(discrete.params)
         cycle = flows.cycle(path, longest=LONGEST_PERIOD)
-    # One number, which the marker of a sweep is: none with a schedule.
-    scheduled = is_scheduled(built.optimizer)
-    critical = jnp.nan if scheduled else built.optimizer.critical_sharpness
+    # One number, which the marker of a sweep is: none with a schedule, or one that moves itself.
+    constant = has_one_threshold(built.optimizer)
+    critical = built.optimizer.critical_sharpness if constant else jnp.nan
     return _Ran(tracks, jnp.asarray(critical), cycle)
 
 

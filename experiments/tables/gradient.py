@@ -15,6 +15,7 @@ FLOWS.add(
             "adam",
             "adamw",
             "nadam",
+            "sam",
             "optax",
         ),
         batched=True,

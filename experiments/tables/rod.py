@@ -71,6 +71,7 @@ FLOWS.add(
             "adam",
             "adamw",
             "nadam",
+            "sam",
         ),
         batched=True,
         defaults={"share": None},

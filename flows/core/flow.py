@@ -313,3 +313,20 @@ class AbstractFollowedFlow(AbstractFlow):
             kept: `kept(state)` there.
             memory: What the save before returned, or `first_memory`.
         """
+
+
+class AbstractDoubtedFlow(AbstractFlow):
+    """A flow that can see in a state that what it follows there may be wrong.
+
+    `simulate` asks after each compiled segment, and warns once in a run. Inside `jax.jit` or
+    `jax.vmap` it does not.
+
+    Example:
+        >>> from flows import AbstractDoubtedFlow, GradientDescent, RodFlow
+        >>> isinstance(RodFlow(GradientDescent(0.1)), AbstractDoubtedFlow)
+        True
+    """
+
+    @abc.abstractmethod
+    def doubt(self, state: PyTree[Array], potential: Potential) -> str:
+        """Return what is doubtful about a concrete state, in a sentence; empty if nothing is."""

@@ -74,6 +74,32 @@ class AbstractOptimizer(eqx.Module):
         """What one step costs."""
 
 
+class AbstractLocalThreshold(AbstractOptimizer):
+    """An optimizer whose critical sharpness depends on where it is: on the gradient there.
+
+    Its property `critical_sharpness` is the number that holds everywhere, and raises a ValueError
+    where there is none; `flows.critical_sharpness(optimizer, state, potential)` asks here.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import SAM, AbstractLocalThreshold, GradientDescent
+        >>> optimizer, bowl = SAM(GradientDescent(0.1), 0.05), lambda w: 0.5 * jnp.sum(w**2)
+        >>> isinstance(optimizer, AbstractLocalThreshold)
+        True
+        >>> round(float(optimizer.critical_sharpness_at(jnp.asarray([3.0, 4.0]), bowl)), 3)
+        17.082
+    """
+
+    @abc.abstractmethod
+    def critical_sharpness_at(self, params: Params, potential: Potential) -> Float[Array, ""]:
+        """Return the critical sharpness at parameters, late in a run with a schedule.
+
+        Args:
+            params: Where.
+            potential: The loss, of which one gradient is taken.
+        """
+
+
 class AbstractIncrementalOptimizer(AbstractOptimizer):
     """An optimizer that also knows what a step adds to its state.
 

@@ -1,4 +1,4 @@
-"""The optimizer's critical sharpness along a run, where a schedule moves it."""
+"""The optimizer's critical sharpness along a run, where a schedule or the gradient moves it."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ..core.cost import Cost
-from ..core.optimizer import AbstractOptimizer
+from ..core.optimizer import AbstractLocalThreshold, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.validation import non_negative_integer, positive_integer
@@ -27,10 +27,18 @@ class Threshold(AbstractMeasurement):
     """The sharpness at which an optimizer turns unstable, at each saved step of its run.
 
     It varies where the optimizer has a schedule: at step t it is the critical sharpness of
+<<<<<<< HEAD
     `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For an adaptive
     method it is one of P^-1 H, the preconditioned sharpness; the bias correction of Adam's momentum
     lowers it in its first steps, by 1 - b1^(t+1). (That of PyTorch's NAdam is left out.) An optax
     transformation has one number, that late in a run, whatever its schedule.
+=======
+    `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For `SAM` it is the
+    one at the gradient of the saved parameters, at the cost of that gradient. For an adaptive
+    method it is one of P^-1 H, the preconditioned sharpness; that the bias corrections of Adam
+    lower it in its first steps is left out. An optax transformation has one number, that late in a
+    run, whatever its schedule.
+>>>>>>> h-sam
 
     Attributes:
         optimizer: The optimizer that runs, or that the flow models.
@@ -74,8 +82,16 @@ class Threshold(AbstractMeasurement):
     def measure(
         self, potential: Potential, params: Params, state: None, index: Int[Array, ""]
     ) -> Measured:
-        """Return `critical_sharpness` at the step of the `index`-th save."""
-        del potential, params
+        """Return `critical_sharpness` at the step of the `index`-th save, or at `params`."""
         # As a float: a run may be longer than 32 bits count.
         step = self.first_step + index.astype(jnp.result_type(float)) * self.save_every
+<<<<<<< HEAD
         return {"critical_sharpness": threshold_at(self.optimizer, step)}, state, Cost()
+=======
+        fixed = fixed_at(self.optimizer, step)
+        if isinstance(fixed, AbstractLocalThreshold):
+            threshold, cost = fixed.critical_sharpness_at(params, potential), Cost(gradients=1)
+        else:
+            threshold, cost = fixed.critical_sharpness, Cost()
+        return {"critical_sharpness": threshold}, state, cost
+>>>>>>> h-sam

@@ -3,8 +3,12 @@
 import optax
 from jaxtyping import Array, Float, PyTree
 
+<<<<<<< HEAD
 from ..core.arrays import RealScalarLike
 from ..core.optimizer import AbstractAdaptiveMethod, AbstractOptimizer
+=======
+from ..core.optimizer import AbstractAdaptiveMethod, AbstractLocalThreshold, AbstractOptimizer
+>>>>>>> h-sam
 from ..core.potential import Potential
 from ..core.schedules import fixed_at, is_scheduled
 from .adam import threshold_after
@@ -36,9 +40,9 @@ def critical_sharpness(
 
     Args:
         optimizer: An optimizer, or an optax transformation.
-        state: A state of the optimizer, whose field `count` is the step; for the value within a
-            schedule.
-        potential: The loss; for optimizers whose value depends on it. None of this package does.
+        state: A state of the optimizer: where the value depends on the gradient, as for `SAM`; or,
+            with its step in the field `count`, for the value within a schedule.
+        potential: The loss; needed with the state where the value depends on the gradient.
 
     Returns:
         In loss / parameter^2 for P = 1. It is inf for a map that no curvature makes unstable, such
@@ -47,8 +51,9 @@ def critical_sharpness(
     Raises:
         ValueError: If the map has none: it jumps at rest (`optax.lion`, `optax.sign_sgd`,
             `optax.contrib.muon`), its steps differ in a cycle (`optax.lookahead`), it has stopped
-            by then (a schedule that ends at zero), or its state is not understood; or if `state`
-            has no step counter and the learning rate is a schedule.
+            by then (a schedule that ends at zero), or its state is not understood; if `state`
+            has no step counter and the learning rate is a schedule; or if the value depends on the
+            gradient and `state` or `potential` is missing.
 
     Example:
         >>> import optax
@@ -66,7 +71,6 @@ def critical_sharpness(
         >>> round(float(critical_sharpness(scheduled, scheduled.init(jnp.ones(2)))), 6)
         38.0
     """
-    del potential
     optimizer = as_optimizer(optimizer)
     if state is not None and is_scheduled(optimizer):
         count = getattr(state, "count", None)
@@ -75,7 +79,18 @@ def critical_sharpness(
                 "state must be one of this optimizer, whose learning rate is a schedule, with the "
                 f"step in its field `count`; got {type(state).__name__} without."
             )
+<<<<<<< HEAD
         return threshold_at(optimizer, count)
+=======
+        optimizer = fixed_at(optimizer, count)
+    if isinstance(optimizer, AbstractLocalThreshold) and state is not None:
+        if potential is None:
+            raise ValueError(
+                "potential must be given: the critical sharpness of "
+                f"{type(optimizer).__name__} depends on the gradient at the state."
+            )
+        return optimizer.critical_sharpness_at(optimizer.params(state), potential)
+>>>>>>> h-sam
     return optimizer.critical_sharpness
 
 
@@ -101,7 +116,8 @@ def threshold_at(optimizer: AbstractOptimizer, t: RealScalarLike) -> Float[Array
 def is_preconditioned(optimizer: AbstractOptimizer | optax.GradientTransformation) -> bool:
     """Return True if an optimizer's critical sharpness is one of P^-1 H with P other than 1.
 
-    So it is for adaptive methods, and for optax transformations that keep a second moment.
+    So it is for adaptive methods, for optax transformations that keep a second moment, and for
+    what wraps one of these in a field `optimizer`, as `SAM` does.
 
     Args:
         optimizer: An optimizer, or an optax transformation.
@@ -116,6 +132,22 @@ def is_preconditioned(optimizer: AbstractOptimizer | optax.GradientTransformatio
         (True, False)
     """
     optimizer = as_optimizer(optimizer)
+    optimizer = getattr(optimizer, "optimizer", optimizer)
     if isinstance(optimizer, OptaxOptimizer):
         return has_second_moment(optimizer)
     return isinstance(optimizer, AbstractAdaptiveMethod)
+
+
+def has_one_threshold(optimizer: AbstractOptimizer) -> bool:
+    """Return True if an optimizer's critical sharpness is the same all along a run.
+
+    It is not where a schedule moves the learning rate, or where it depends on the gradient.
+
+    Example:
+        >>> from flows import SAM, GradientDescent
+        >>> from flows.optimizers.stability import has_one_threshold
+        >>> descent = GradientDescent(0.1)
+        >>> has_one_threshold(descent), has_one_threshold(SAM(descent, 0.05))
+        (True, False)
+    """
+    return not (is_scheduled(optimizer) or isinstance(optimizer, AbstractLocalThreshold))

@@ -213,6 +213,24 @@ class RodEquation(eqx.Module):
         change = jax.jvp(lambda z: increment(z, state.time), (centre,), (move,))[1]
         return state, (all_finite(state) & _is_rough(move, change)).astype(jnp.int32)
 
+    @eqx.filter_jit
+    def bends(
+        self, state: RodState, potential: Potential
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Return |(F(c + d) + F(c - d))/2 - F(c)| / |D| for the longest rod d, and for d/2.
+
+        D = (F(c + d) - F(c - d))/2 in both; they are 0 where that is.
+        """
+        centre, _ = flat_centre(state)
+        increment, rod = self.increment(state, potential), self.rods(state)[0]
+        points = jnp.asarray([0, 1, -1, 0.5, -0.5], centre.dtype)
+        values = lax.map(lambda x: increment(centre + x * rod, state.time), points)
+        spread = jnp.linalg.norm(0.5 * (values[1] - values[2]))
+        means = 0.5 * (values[1] + values[2]), 0.5 * (values[3] + values[4])
+        bends = [jnp.linalg.norm(mean - values[0]) for mean in means]
+        scale = jnp.where(spread > 0, spread, jnp.inf)
+        return bends[0] / scale, bends[1] / scale
+
     @property
     def point_cost(self) -> Cost:
         """What the map and one derivative of it cost at a point."""

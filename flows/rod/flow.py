@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, Real
 from ..core.arrays import DENSE_LIMIT, Modes, Vector
 from ..core.cost import Cost
 from ..core.flow import (
+    AbstractDoubtedFlow,
     AbstractEquationFlow,
     AbstractFollowedFlow,
     AbstractPreconditionedFlow,
@@ -35,7 +36,7 @@ from ..core.flow import (
     Midpoint,
     default_controller,
 )
-from ..core.optimizer import AbstractOptimizer
+from ..core.optimizer import AbstractGradientMethod, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.trees import Params, scaled
 from ..core.validation import boolean, fraction, non_negative_integer, positive_integer
@@ -66,12 +67,19 @@ from .state import DenseRodState, LowRankRodState, RodState, flat_centre
 _SPARE_ROWS = 4
 _SPARED_SIZE = 100_000
 
+# Second differences of a map along a rod, relative to its first, that matter; and what that at half
+# the length may be of it, which is a quarter for a smooth map and a half for a kink.
+_BENT = 0.02
+_SMOOTH = 0.5
+
 
 def _rank(value: Rank) -> Rank:
     return "auto" if value == "auto" else positive_integer("rank", value)
 
 
-class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditionedFlow):
+class RodFlow(
+    AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditionedFlow, AbstractDoubtedFlow
+):
     """Rod Flow of any smooth optimizer (arXiv 2602.01480, 2605.06821), with one rod or several.
 
     The state is a centre c and a covariance Sigma in the optimizer's phase space, whose dimension
@@ -283,6 +291,28 @@ class RodFlow(AbstractEquationFlow, AbstractFollowedFlow, AbstractPreconditioned
         if kept is None or memory is None:
             return {}, None, Cost()
         return alignment(potential, params, kept, memory)
+
+    def doubt(self, state: RodState, potential: Potential) -> str:
+        """Return a warning if the map is not smooth at the centre, where several rods evaluate it.
+
+        A smooth map differs there from the mean of its values at a rod's ends by four times as much
+        as from those at the ends of a rod half as long. That of `SAM` without smoothing, or with
+        one that is small beside the gradients at the ends, does not, and the centre goes astray;
+        with one rod it is not evaluated there. An `AbstractGradientMethod` is as smooth as the
+        loss, and is not asked.
+        """
+        known = isinstance(self.optimizer, AbstractGradientMethod | AbstractSecondMomentMethod)
+        if known or self.rank == 1:
+            return ""
+        bend, halved = map(float, self.equation.bends(state, potential))
+        if not (bend > _BENT and halved > _SMOOTH * bend):
+            return ""
+        return (
+            f"the map of {type(self.optimizer).__name__} is not smooth at the rods' centre, where "
+            f"rank = {self.rank!r} evaluates it: it differs there from the mean of its values at a "
+            f"rod's ends by {bend:.2g} of half their difference, and from that at half the length "
+            f"by {halved:.2g}, a quarter if it were smooth. The centre may be wrong: use rank = 1"
+        )
 
     def integrator(self, dtype: DTypeLike) -> Integrator:
         """Return the solver made for this flow.

@@ -1,5 +1,6 @@
 """Integrate a flow with diffrax, saved on the optimizer's own time grid."""
 
+import warnings
 from typing import Final
 
 import diffrax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from ..core.arrays import ScalarLike
 from ..core.captured import captured
 from ..core.flow import (
+    AbstractDoubtedFlow,
     AbstractFlow,
     AbstractFollowedFlow,
     AbstractProjectedFlow,
@@ -195,8 +197,13 @@ def simulate(
     # The segments. No function lies between here and the compiled one, so that the traceback of
     # a potential that raises is short.
     if is_traced((state, problem)):
+<<<<<<< HEAD
         state = segments.scan(eqx.Partial(advance, problem), state)
         return segments.trajectory(state, throw, lambda run: "")
+=======
+        return segments.trajectory(segments.scan(eqx.Partial(advance, problem), state), throw)
+    doubt = ""
+>>>>>>> h-sam
     with reporting(progress, type(flow).__name__, saves) as report:
         for count in segments:
             start = state
@@ -206,6 +213,7 @@ def simulate(
                 state, piece = advance(problem, start, count)
             segments.add(piece, count)
             report(segments.done)
+<<<<<<< HEAD
 
     def diagnose(run: Trajectory) -> str:
         # Where the solver stopped, if that is known, lies behind the last saved row.
@@ -214,6 +222,13 @@ def simulate(
         return next(filter(None, reasons), "")
 
     return segments.trajectory(state, throw, diagnose)
+=======
+            if not doubt and isinstance(flow, AbstractDoubtedFlow):
+                doubt = flow.doubt(state.flow, potential)
+                if doubt:
+                    warnings.warn(doubt, UserWarning, stacklevel=2)
+    return segments.trajectory(state, throw)
+>>>>>>> h-sam
 
 
 def _check_flow(flow: object) -> None:

@@ -18,11 +18,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core.arrays import BoolScalarLike, RealScalarLike
 from ..core.results import RESULTS, choose
+from ..core.trees import add_scaled, norm, scaled
 from ..core.validation import positive, positive_integer
+
+# An estimate of the spectral radius is one product of a power iteration that goes on from step to
+# step. It is taken so much larger, and a random direction of this share is mixed in, so that a rate
+# that becomes the fastest later is found soon.
+_ESTIMATE_SAFETY = 1.25
+_RANDOM_SHARE = 0.05
 
 DAMPING = 2 / 13
 """What the scheme's authors recommend: decay of the stiffest modes by 5% in a step at least."""
@@ -33,11 +41,15 @@ class ChebyshevState(eqx.Module):
 
     Attributes:
         slope: The vector field at the current point.
-        evaluations: How often accepted steps have evaluated it.
+        evaluations: How often accepted steps have evaluated it; a product with its Jacobian counts
+            as two.
+        direction: Where the spectral radius is estimated, a state of length 1 near the eigenvector
+            of the fastest rate; otherwise None.
     """
 
     slope: PyTree[Array]
     evaluations: Int[Array, ""]
+    direction: PyTree[Array] | None = None
 
 
 def _coefficients(most: int, damping: float) -> np.ndarray:
@@ -217,6 +229,25 @@ def chebyshev_error(
     return _combine(weights, y0, y1, f0, f1)
 
 
+def _radius(value: object) -> Float[Array, ""] | None:
+    return None if value is None else positive("spectral_radius", value)
+
+
+def _normalised(direction: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, ""]]:
+    """Return a direction with length 1, or 0, and the length that it had."""
+    length = norm(direction)
+    return scaled(1 / jnp.where(length > 0, length, 1), direction), length
+
+
+def _mixed(direction: PyTree[Array]) -> PyTree[Array]:
+    """Return a direction with a random one mixed in, of length 1."""
+    flat, unravel = ravel_pytree(direction)
+    random = jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)
+    return _normalised(
+        add_scaled(direction, _RANDOM_SHARE, _normalised(unravel(random))[0]),
+    )[0]
+
+
 class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
     """Runge-Kutta-Chebyshev of order two with as many stages as each step needs.
 
@@ -226,7 +257,9 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
 
     Attributes:
         spectral_radius: rho, bound on the modulus of the eigenvalues of the vector field's
-            Jacobian, which should be real and negative, per unit of time.
+            Jacobian, which should be real and negative, per unit of time. None to estimate it on
+            the way: each step makes one product with the Jacobian, a power iteration's, and one
+            that would be unstable for all that has a large error, and is rejected.
         most_stages: The most stages of a step, at least 2; a step that would need more is rejected.
 
     Raises:
@@ -250,7 +283,7 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         699
     """
 
-    spectral_radius: Float[Array, ""] = eqx.field(converter=partial(positive, "spectral_radius"))
+    spectral_radius: Float[Array, ""] | None = eqx.field(converter=_radius)
     most_stages: int = eqx.field(static=True, default=24)
 
     term_structure: ClassVar = diffrax.AbstractTerm
@@ -274,9 +307,11 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         y0: PyTree[Array],
         args: PyTree,
     ) -> ChebyshevState:
-        """Return the vector field at the start."""
+        """Return the vector field at the start, which is also the first direction."""
         del t1
-        return ChebyshevState(terms.vf(t0, y0, args), jnp.asarray(1, jnp.int32))
+        slope = terms.vf(t0, y0, args)
+        direction = _normalised(slope)[0] if self.spectral_radius is None else None
+        return ChebyshevState(slope, jnp.asarray(1, jnp.int32), direction)
 
     def step(
         self,
@@ -291,7 +326,13 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         """Take one step, with the error estimate of the scheme's authors."""
         # As few stages as are stable.
         t0, step = jnp.asarray(t0), jnp.asarray(t1 - t0)
-        stages = stages_for(step, self.spectral_radius)
+        radius, direction, spent = self.spectral_radius, solver_state.direction, 0
+        if radius is None:
+            field_at_start, along = partial(terms.vf, t0, args=args), _mixed(direction)
+            product = jax.jvp(field_at_start, (y0,), (along,))[1]
+            direction, radius = _normalised(product)
+            radius, spent = _ESTIMATE_SAFETY * radius, 2
+        stages = stages_for(step, radius)
         too_many = stages > self.most_stages
         stages = jnp.clip(stages, 2, self.most_stages).astype(jnp.int32)
 
@@ -311,7 +352,8 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
             for name, f in (("k0", f0), ("k1", f1))
         }
         dense_info = {"y0": y0, "y1": y1, **slopes}
-        state = ChebyshevState(f1, solver_state.evaluations + stages)
+        evaluations = solver_state.evaluations + stages + spent
+        state = ChebyshevState(f1, evaluations, direction)
         # Read only where the step size is constant: an adaptive controller rejects the step.
         result = choose(too_many, RESULTS.nonlinear_divergence, RESULTS.successful)
         return y1, error, dense_info, state, result

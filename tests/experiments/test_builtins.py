@@ -40,6 +40,7 @@ QUICK = (
     "dims-banana",
     "adam-bursts",
     "thresholds-optax",
+    "sam-cycle",
 )
 # Which parts are computed of the other studies (all, if none are named), and what makes them small.
 STUDIES = {
@@ -71,6 +72,7 @@ STUDIES = {
         ["study.methods=[{kind='rmsprop', b2=0.99}]", "study.steps=50"],
     ),
     "thresholds-optax": (["gradient"], []),
+    "sam-cycle": (["sam"], ["study.points=3"]),
     "dims-ring": ([], ["study.speeds=[1.0]", "study.samples=8"]),
     "dims-energy": ([], [VISCOUS, "study.horizon=1.0", "study.saves=10"]),
     "dims-limit": ([], ["study.frictions=[4.0, 8.0, 16.0]"]),
@@ -98,6 +100,7 @@ AGREEMENT = {
     # That of the rod flow is the largest.
     "adam-bursts": {"rel": 0.01},
     "thresholds-optax": {"rel": 1e-8},
+    "sam-cycle": {"abs": 1e-8},
 }
 # Traced for seconds, and others of the same flows are traced always.
 LONG_TO_TRACE = (

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 import figures
 from experiments.tables.optimizers import OPTIMIZERS
 from figures import curves
-from tests.figures import adaptive_trees, sweep_trees
+from tests.figures import adaptive_trees, sam_trees, sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
 from tests.figures.rmsprop_trees import ADAPTIVE
@@ -49,6 +49,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "adaptive": adaptive_trees.edge(),
     "adam_bursts": adaptive_trees.bursts(),
     "thresholds_optax": adaptive_trees.thresholds(),
+    "sam_cycle": sam_trees.cycles(),
 }
 
 
@@ -150,6 +151,7 @@ FORMULAS = {
         r"$\frac{2(1 + β_1)}{(1 - β_1)(1 + 2\,β_1)\,η}$"
     ),
     "numerical": "numerical",
+    "lambda*(|g|)": "λ*(|g|)",
 }
 
 

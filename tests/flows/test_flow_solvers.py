@@ -82,6 +82,22 @@ def test_a_fixed_step_that_is_too_long_for_the_stages_ends_the_run(kind):
         )  # fmt: skip
 
 
+def test_the_spectral_radius_is_found_on_the_way():
+    """Also where it becomes a thousand times as large on the way; and its cost is counted."""
+
+    def bowl(w: jax.Array) -> jax.Array:
+        return 0.5 * jnp.sum(w**2) + 1000 * jnp.minimum(w[1] - 0.5, 0) ** 2
+
+    run = simulate(
+        GradientFlow(GradientDescent(0.1)), bowl, jnp.asarray([3.0, 2.0]), 400, save_every=400,
+        solver=RungeKuttaChebyshev(None, most_stages=64), measurements=(),
+        stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-7),
+    )  # fmt: skip
+    assert_trees_close(jax.grad(bowl)(run.params[-1]), jnp.zeros(2), atol=1e-3)
+    # The fastest rate is 200 per step, of which an explicit method without stages takes a third.
+    assert 2 * int(run.stats["solver_steps"]) < int(run.stats["gradient_evaluations"]) < 6000
+
+
 @pytest.mark.slow
 def test_in_single_precision_too_a_long_run_tells_what_failed(float32):
     """Before the step size falls below what single precision resolves."""
