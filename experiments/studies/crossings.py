@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..system.lazy import eqx, jax, jnp
+
 if TYPE_CHECKING:
-    import jax
+    from flows.core.trees import Params
     from potentials import SupervisedPotential
 
 
+# A multiple of so many jumps is found at once: few numbers of them, and of compilations.
 _AT_ONCE = 64
 
 
@@ -34,7 +37,7 @@ class Crossings(NamedTuple):
 
 
 def crossings(
-    potential: "SupervisedPotential", params: "jax.Array", probe: "jax.Array", length: float
+    potential: "SupervisedPotential", params: "Params", probe: "Params", length: float
 ) -> Crossings:
     """Find the crossings of the segment from w - length z to w + length z.
 
@@ -76,8 +79,8 @@ def crossings(
 
 
 def jump_density(
-    potential: "SupervisedPotential", params: "jax.Array", probe: "jax.Array", length: float
-) -> "jax.Array":
+    potential: "SupervisedPotential", params: "Params", probe: "Params", length: float
+) -> "Params":
     """Return the sum of the squared jumps of the gradient per length, like `params`.
 
     Args:
@@ -86,30 +89,31 @@ def jump_density(
         probe: z.
         length: as `crossings` has it.
     """
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
-
     found = crossings(potential, params, probe, length)
 
-    # So many crossings at once that few numbers of them need a compilation; those that are filled
-    # in have the same units on at both sides, and no jump.
+    # Those that are filled in have all units off on both sides, and no jump.
     missing = -len(found.times) % _AT_ONCE
     times, examples = np.pad(found.times, (0, missing)), np.pad(found.examples, (0, missing))
     before, after = (
         tuple(jnp.asarray(np.pad(one, ((0, missing), (0, 0))), float) for one in side)
         for side in (found.before, found.after)
     )
-    squares = _squared_jumps(
+    squares = eqx.filter_jit(_squared_jumps)(
         potential, params, probe, jnp.asarray(times), jnp.asarray(examples), before, after
     )
     return jax.tree.map(lambda x: x / (2 * length), squares)
 
 
-def _squared_jumps(potential, params, probe, times, examples, before, after):
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
+def _squared_jumps(
+    potential: "SupervisedPotential",
+    params: "Params",
+    probe: "Params",
+    times: "jax.Array",
+    examples: "jax.Array",
+    before: "tuple[jax.Array, ...]",
+    after: "tuple[jax.Array, ...]",
+) -> "Params":
+    """Return the sum of the squared jumps, like `params`."""
 
     def loss(weights, masks, example, target):
         network = potential.model(weights)

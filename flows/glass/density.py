@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
@@ -66,14 +67,9 @@ def rademacher(seed: int | Array, params: Params, count: int) -> Probes:
         >>> rademacher(0, {"weight": jnp.zeros((2, 3))}, 4)["weight"].shape
         (4, 2, 3)
     """
-    leaves, structure = jax.tree.flatten(params)
     key = jax.random.key(seed) if isinstance(seed, int) else seed
-    keys = jax.random.split(key, len(leaves))
-    drawn = [
-        jax.random.rademacher(k, (count, *x.shape), x.dtype)
-        for k, x in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, drawn)
+    flat, unravel = ravel_pytree(params)
+    return jax.vmap(unravel)(jax.random.rademacher(key, (count, flat.size), flat.dtype))
 
 
 def probed(
