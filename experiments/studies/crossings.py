@@ -5,6 +5,7 @@ it. Its roots are found, layer by layer, and the gradient is taken on both sides
 difference of gradients along the segment is needed.
 """
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,11 +65,11 @@ def crossings(
                 inputs[0] += bias
                 inputs[1] += db
                 cuts = [start, *_roots(inputs, start, end), end]
-                for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+                for a, b in itertools.pairwise(cuts):
                     on = _values(inputs, 0.5 * (a + b)) > 0
                     split.append((a, b, inputs * on, (*masks, on)))
             pieces = split
-        for (_, at, _, before), (_, _, _, after) in zip(pieces[:-1], pieces[1:], strict=True):
+        for (_, at, _, before), (_, _, _, after) in itertools.pairwise(pieces):
             found.append((at, index, before, after))
     if not found:
         nothing = tuple(np.zeros((0, len(bias)), bool) for (_, bias), _ in hidden)

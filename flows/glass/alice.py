@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Float, Int
 
+from ..core.arrays import RealScalarLike
 from ..core.cost import Cost
 from ..core.optimizer import AbstractCheckedOptimizer
 from ..core.potential import Potential
@@ -275,7 +276,7 @@ class Alice(AbstractCheckedOptimizer):
         key = jax.random.fold_in(jax.random.key(self.seed), state.count)
         return rademacher(key, state.params, self.probes)
 
-    def displacement(self, state: AliceState, t: Real[Array, ""] | float) -> Params:
+    def displacement(self, state: AliceState, t: RealScalarLike) -> Params:
         """Return delta = -sign(m) d at a state.
 
         Args:
@@ -317,7 +318,7 @@ class Alice(AbstractCheckedOptimizer):
         gradient: Params,
         probes: Probes,
         potential: Potential,
-        t: Real[Array, ""] | float,
+        t: RealScalarLike,
     ) -> tuple[Params, Params]:
         """Return |h| or h^2, and rho, that probes find at nu, where the gradient is known."""
         sigma = at(self.learning_rate, t) if self.sigma is None else self.sigma

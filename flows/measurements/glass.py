@@ -1,5 +1,6 @@
 """The density of gradient glass in each layer, measured along a trajectory."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +9,6 @@ from typing import Final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -119,9 +119,9 @@ class GlassDensity(AbstractMeasurement):
         return {"glass_density": jnp.sum(leaves), "leaf_glass_density": leaves}, state, cost
 
 
-def _warn_if_smooth(exponent: Float[np.ndarray, ""], sigma: Float[np.ndarray, ""]) -> None:
+def _warn_if_smooth(exponent: Float[Array, ""], sigma: Float[Array, ""]) -> None:
     """Warn if the density rose with a finite power of sigma that no jumps explain."""
-    if _SMOOTH < exponent < np.inf:
+    if _SMOOTH < float(exponent) < math.inf:
         warnings.warn(
             f"the gradient has no jumps within sigma = {float(sigma):g} of the start, as with a "
             "smooth activation: the measured density of glass grows as sigma to the power "

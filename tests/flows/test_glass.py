@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import itertools
 
 import diffrax
 import equinox as eqx
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def estimate():
 
 def test_the_expected_change_of_the_loss_is_that_of_a_random_walk():
     """An integrated walk has the variance rho |delta|^3 / 3; the mean size is c sqrt(rho) ..."""
-    assert LOSS_CHANGE == pytest.approx(0.460659, abs=5e-7)
+    assert pytest.approx(0.460659, abs=5e-7) == LOSS_CHANGE
     # The mean of |x| of a normal number of variance 1/3.
     density = lambda x: x * np.exp(-1.5 * x**2) * np.sqrt(1.5 / np.pi)  # noqa: E731
     mean = 2 * scipy.integrate.quad(density, 0, np.inf)[0]
@@ -107,11 +109,11 @@ def test_the_exact_count_finds_where_the_gradient_jumps(widths):
     edges = np.concatenate([[-0.5], np.sort(found.times), [0.5]])
     assert np.diff(edges).min() > 1e-9
     middles = [patterns(t) for t in 0.5 * (edges[1:] + edges[:-1])]
-    for before, after in zip(middles[:-1], middles[1:], strict=True):
+    for before, after in itertools.pairwise(middles):
         # One unit, of one example, with others of later layers perhaps.
         assert (before != after).any(1).sum() == 1
     fine = [patterns(t) for t in np.linspace(-0.5, 0.5, 2001)]
-    changes = sum((a != b).any(1).sum() for a, b in zip(fine[:-1], fine[1:], strict=True))
+    changes = sum((a != b).any(1).sum() for a, b in itertools.pairwise(fine))
     assert changes <= len(found.times)
 
 
@@ -128,7 +130,9 @@ def test_second_differences_follow_the_powers_of_jumps_and_of_smoothness(activat
     slopes = 1 + np.log(large / small) / np.log(4)
     expected = 1 if activation == "relu" else 4
     assert slopes[0] == pytest.approx(expected, abs=0.25)
-    assert slopes[2] == pytest.approx(4, abs=0.25)
+    # With ReLU the gradient of the output's weights has kinks: each adds a share of sigma^2, and
+    # their number grows with sigma; these small lengths see both powers.
+    assert slopes[2] == pytest.approx(4, abs=0.25) if activation == "tanh" else 3 < slopes[2] < 4
 
 
 def test_the_density_falls_as_one_over_the_number_of_examples():
@@ -141,7 +145,7 @@ def test_the_density_falls_as_one_over_the_number_of_examples():
 
 
 def test_on_a_quadratic_the_curvature_is_a_row_of_the_hessian_and_there_is_no_glass():
-    """h = |(H z)_i|, of any pytree."""
+    """It is |(H z)_i|, of any pytree."""
     hessian = jnp.asarray([[2.0, 1.0, 0.0], [1.0, 3.0, -1.0], [0.0, -1.0, 1.0]])
 
     def loss(w):
@@ -166,7 +170,7 @@ def test_a_measurement_sums_over_each_array_and_counts_its_gradients():
     )
     leaves = run.observables["leaf_glass_density"]
     expected = flows.glass_density(potential, potential.params, 1e-2, probes=3)
-    np.testing.assert_allclose(leaves[0], sums(expected.density), rtol=1e-9)
+    assert_trees_close(np.asarray(leaves[0]), sums(expected.density), rtol=1e-9)
     assert jnp.isnan(leaves[1]).all()
     assert run.observables["glass_density"][2] == pytest.approx(float(jnp.sum(leaves[2])))
     # Two estimates, and two gradients a probe for the comparison at the first.
@@ -193,11 +197,11 @@ def test_an_activation_without_kinks_is_warned_of():
 
 
 def test_the_step_is_the_minimum_of_the_model_and_has_the_closed_form():
-    """k = alpha + h + sqrt(alpha (alpha + 2 h)), alpha = 3 rho / (4 pi |g|)."""
+    """It is |g|/k, k = alpha + h + sqrt(alpha (alpha + 2 h)), alpha = 3 rho / (4 pi |g|)."""
     g, h, rho = (jnp.exp(jax.random.normal(jax.random.key(i), (50,))) for i in range(3))
     d = quasi_newton_step(-g, h, rho)
     alpha = 3 * rho / (4 * jnp.pi * g)
-    assert 9 / 8 * LOSS_CHANGE**2 == pytest.approx(3 / (4 * np.pi), rel=1e-15)
+    assert pytest.approx(3 / (4 * np.pi), rel=1e-15) == 9 / 8 * LOSS_CHANGE**2
     assert_trees_close(d, g / (alpha + h + jnp.sqrt(alpha * (alpha + 2 * h))), rtol=1e-13)
     for i in range(3):
         model = lambda x, i=i: float(  # noqa: E731
@@ -250,7 +254,7 @@ def affine(w):
     ],
 )
 def test_the_momentum_is_the_gradient_for_affine_gradients(method, exact):
-    """m = g(mu) for ever, whatever the step, if and only if phi = omega (1 - b1)."""
+    """That is m = g(mu) for ever, whatever the step, if and only if phi = omega (1 - b1)."""
 
     @jax.jit
     def errors(params):
@@ -271,9 +275,10 @@ def test_without_glass_the_multipliers_are_those_of_a_first_order_method():
         method = FREE(glass=False, hessian=hessian, sample_every=3, probes=2)
         run = flows.iterate(method, bowl, jnp.ones(2), 7)
         expected = 0.9 ** np.maximum(np.arange(8) - 1, 0)
-        np.testing.assert_allclose(run.params, np.stack([expected, expected], 1), rtol=1e-9)
-    # A gradient a step, and two for each of two probes at steps 0, 3 and 6.
-    assert int(run.stats["gradient_evaluations"]) == 7 + 2 * 2 * 3
+        assert_trees_close(np.asarray(run.params), np.stack([expected, expected], 1), rtol=1e-9)
+    # A gradient a step, one of them beyond the last save, and two for each of two probes at steps
+    # 0, 3 and 6.
+    assert int(run.stats["gradient_evaluations"]) == 8 + 2 * 2 * 3
 
 
 def gathered(method: Alice, potential, params, density: float) -> AliceState:
@@ -282,38 +287,43 @@ def gathered(method: Alice, potential, params, density: float) -> AliceState:
     return dataclasses.replace(state, density=jax.tree.map(lambda x: x * 0 + density, params))
 
 
-@pytest.mark.parametrize("factor", [0.99, 1.0, 1.01])
-def test_an_unstable_two_cycle_bounds_the_basin(factor):
+@functools.partial(jax.jit, static_argnames="potential")
+def steps_from(method, potential, start, density, steps):
+    """Where steps lead from a start with given glass."""
+    state = gathered(method, potential, start, density)
+    return jax.lax.fori_loop(0, steps, lambda _, s: method.step(s, potential), state).params[0]
+
+
+def sharp(w):
+    """A bowl of curvature 8."""
+    return 4 * jnp.sum(w**2)
+
+
+def test_an_unstable_two_cycle_bounds_the_basin():
     """Of half-length phi s^2 / 2, s = b / (phi lambda / 2 - h), where h < phi lambda / 2."""
-    curvature, phi, rho = 8.0, 0.5, 2.0
-    bowl = lambda w: 0.5 * curvature * jnp.sum(w**2)  # noqa: E731
+    phi, rho = 0.5, 2.0
     method = FREE(b1=0.5, hessian="none")
-    root = 1.5 * LOSS_CHANGE * np.sqrt(rho) / (phi * curvature / 2)
+    root = 1.5 * LOSS_CHANGE * np.sqrt(rho) / (phi * 8 / 2)
     half = phi * root**2 / 2
-    state = gathered(method, bowl, jnp.asarray([factor * half]), rho)
-    for _ in range(2 if factor == 1 else 12):
-        state = method.step(state, bowl)
-    end = float(state.params[0])
-    if factor == 1:
-        assert end == pytest.approx(half, rel=1e-12)
-    else:
-        assert (abs(end) < 0.9 * half) if factor < 1 else (abs(end) > 1.1 * half)
-        # The clip keeps the motion bounded where it would diverge.
-        clipped = FREE(b1=0.5, hessian="none", clip="fixed", lr_max=3 * root**2)
-        state = gathered(clipped, bowl, jnp.asarray([4 * half]), rho)
-        for _ in range(20):
-            state = clipped.step(state, bowl)
-        assert abs(float(state.params[0])) <= 4 * half
+
+    def after(method, factor, steps):
+        return float(steps_from(method, sharp, jnp.asarray([factor * half]), rho, steps))
+
+    assert after(method, 1.0, 1) == pytest.approx(-half, rel=1e-12)
+    assert after(method, 1.0, 2) == pytest.approx(half, rel=1e-12)
+    assert abs(after(method, 0.99, 12)) < 0.9 * half
+    assert abs(after(method, 1.01, 12)) > 1.1 * half
+    # The clip keeps the motion bounded where it would diverge.
+    clipped = FREE(b1=0.5, hessian="none", clip="fixed", lr_max=3 * root**2)
+    assert not abs(after(method, 4.0, 20)) <= 4 * half
+    assert abs(after(clipped, 4.0, 20)) <= 4 * half
 
 
 def test_every_minimum_is_stable_at_small_amplitude_with_glass():
     """However sharp: there is no edge at 2/eta."""
-    bowl = lambda w: 0.5 * 1e6 * jnp.sum(w**2)  # noqa: E731
-    method = FREE(hessian="none")
-    state = gathered(method, bowl, jnp.asarray([1e-13]), 1.0)
-    for _ in range(10):
-        state = method.step(state, bowl)
-    assert 0 < float(state.params[0]) < 1e-13
+    method, small = FREE(b1=0.5, hessian="none"), jnp.asarray([1e-13])
+    sharpest = lambda w: 1e5 * sharp(w)  # noqa: E731
+    assert 0 < float(steps_from(method, sharpest, small, 1.0, 10)) < 1e-13
     assert method.critical_sharpness == jnp.inf
     with pytest.raises(ValueError, match="lr_min must be 0"):
         _ = Alice(0.1, lr_min=0.01).critical_sharpness
@@ -350,7 +360,7 @@ def test_glass_makes_the_decay_algebraic():
     rate = 0.1 * 2 * np.pi / (3 * rho) * curvature**2 * abs(start)
     expected = start / (1 + rate * np.asarray(times))
     found = solved(AliceFlow(method), bowl, state, times)[:, 0]
-    np.testing.assert_allclose(found, expected, rtol=1e-7)
+    assert_trees_close(np.asarray(found), expected, rtol=1e-7)
 
 
 def test_with_both_terms_the_root_of_the_step_obeys_the_closed_form():
@@ -366,7 +376,7 @@ def test_with_both_terms_the_root_of_the_step_obeys_the_closed_form():
     b = 1.5 * LOSS_CHANGE * np.sqrt(rho)
     s = (-b + np.sqrt(b**2 + 4 * curvature * gradients)) / (2 * curvature)
     left = 2 * np.log(s[1:] / s[0]) - b / curvature * (1 / s[1:] - 1 / s[0])
-    np.testing.assert_allclose(left, -0.1 * times, rtol=1e-7)
+    assert_trees_close(left, -0.1 * times, rtol=1e-7)
 
 
 def bent(w):
@@ -376,26 +386,23 @@ def bent(w):
 
 def test_the_flow_is_of_first_order_with_the_momentum_in_its_state_and_of_none_without():
     """At times in proportion to 1/phi, for phi = 1 - b1 to zero; THEORY has 1.004 and none."""
-    start, rho, errors = jnp.asarray([0.9, -0.6]), 1.0, {True: [], False: []}
+    errors = {True: [], False: []}
 
-    @functools.partial(jax.jit, static_argnames=("steps", "momentum"))
-    def error(phi, steps, momentum):
-        method = FREE(b1=1 - phi, hessian="none")
-        state = gathered(method, bent, start, rho)
-
-        def one(state, _):
-            return method.step(state, bent), None
-
-        discrete = jax.lax.scan(one, state, length=steps)[0].params
+    @functools.partial(jax.jit, static_argnames="momentum")
+    def error(steps, momentum):
+        time = 1.0 * steps
+        method = FREE(b1=1 - 1 / time, hessian="none")
+        state = gathered(method, bent, jnp.asarray([0.9, -0.6]), 1.0)
+        discrete = jax.lax.fori_loop(0, steps, lambda _, s: method.step(s, bent), state).params
         begin = dataclasses.replace(
             state, count=None, momentum=state.momentum if momentum else None
         )
         flow = AliceFlow(method, momentum=momentum)
-        return jnp.linalg.norm(solved(flow, bent, begin, [float(steps)])[0] - discrete)
+        return jnp.linalg.norm(solved(flow, bent, begin, [time])[0] - discrete)
 
     for steps in (100, 200):
         for momentum in (True, False):
-            errors[momentum].append(float(error(1.0 / steps, steps, momentum)))
+            errors[momentum].append(float(error(steps, momentum)))
     orders = {key: np.log2(pair[0] / pair[1]) for key, pair in errors.items()}
     assert orders[True] == pytest.approx(1, abs=0.02)
     assert abs(orders[False]) < 0.1
@@ -403,22 +410,23 @@ def test_the_flow_is_of_first_order_with_the_momentum_in_its_state_and_of_none_w
 
 
 def test_the_flow_models_every_average_of_the_optimizer():
-    """With all terms, clipped as Adam is, on a network; at the cost of 2 gradients a probe."""
-    potential = network("softplus", 5, (2, 3, 1))
+    """With all terms, clipped as Adam is; at the cost of a gradient, and two for each probe."""
+    start = jnp.asarray([0.9, -0.6])
     method = Alice(0.02, b1=0.95, b2=0.98, sigma=0.1, probes=2, sample_every=1)
-    optimizer = flows.iterate(method, potential, potential.params, 60)
+    optimizer = flows.iterate(method, bent, start, 40, measurements=())
     run = flows.simulate(
         AliceFlow(method),
-        potential,
-        potential.params,
-        60,
+        bent,
+        start,
+        40,
+        measurements=(),
         solver=diffrax.Heun(),
         stepsize_controller=diffrax.ConstantStepSize(),
         dt0=0.5,
     )
     assert run.steps[0] == 1
     assert flows.tracking_error(run, optimizer) < 0.03
-    assert run.cost if hasattr(run, "cost") else True
+    assert int(run.stats["gradient_evaluations"]) == 5 * (1 + 2 * 78)
 
 
 def test_single_precision_stays_single():
@@ -454,7 +462,7 @@ def shapes(jaxpr):
     """The shapes of all that a program computes."""
     for equation in jaxpr.eqns:
         yield from (out.aval.shape for out in equation.outvars)
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
             yield from shapes(inner)
 
 
