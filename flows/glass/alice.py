@@ -1,5 +1,6 @@
 """Alice: steps whose length the curvature and the glass along each parameter decide."""
 
+import dataclasses
 from functools import partial
 from typing import ClassVar, Literal, get_args
 
@@ -91,18 +92,21 @@ class Alice(AbstractCheckedOptimizer):
 
     with averages m of gradients, h of the curvature along random signs, and rho of the density of
     gradient glass: how much the gradient jumps, as at the boundaries of a ReLU. d is clipped to
-    between `lr_min` and `lr_max` times a scale of the parameter. The gradient is taken ahead:
+    between `lr_min` and `lr_max` times a scale of the parameter. The gradient is taken ahead, at
+    nu:
 
-        nu = mu + omega delta,    mu' = mu + phi delta,
-        m' = b1 m + (1 - b1) g(nu),    s' = b2 s + (1 - b2) g(nu)^2.
+        m' = b1 m + (1 - b1) g(nu),    s' = b2 s + (1 - b2) g(nu)^2,
+        mu' = mu + phi delta,    nu' = mu + omega delta.
 
     Every `sample_every` steps probes at nu +- sigma z, z of random signs, give h and rho
-    (`glass_density`), of which a share 1 - sample_every (1 - b2) is kept. The first step moves
-    nothing: it sets all averages to what is found at the start.
+    (`glass_density`), of which a share 1 - sample_every (1 - b2) is kept. The first step takes all
+    averages as they are found at the start. (The authors' code gathers them there for 1/(1 - b1)
+    steps before it moves, and weighs early gradients more.)
 
-    For phi = omega (1 - b1), the default, and a gradient that is affine, m = g(mu) for ever: Alice
-    is a method without memory there. With glass every minimum is stable for small oscillations, as
-    d ~ g^2: there is no edge of stability. Without, h is measured, so that there is none either.
+    For phi = omega (1 - b1), the default, and a gradient that is affine, each step is made with
+    m' = g(mu): Alice is a method without memory there. With glass every minimum is stable for small
+    oscillations, as d ~ g^2: there is no edge of stability. Without, h is measured, so that there
+    is none either.
 
     Attributes:
         learning_rate: The unit of the clip and of sigma, above 0; a number, or a function of the
@@ -137,7 +141,7 @@ class Alice(AbstractCheckedOptimizer):
         >>> bowl = lambda w: 0.5 * jnp.sum(jnp.asarray([1.0, 10.0]) * w**2)
         >>> run = iterate(optimizer, bowl, jnp.ones(2), steps=3)
         >>> [round(float(x), 4) for x in run.params[-1]]
-        [0.81, 0.81]
+        [0.729, 0.729]
     """
 
     learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
@@ -184,24 +188,20 @@ class Alice(AbstractCheckedOptimizer):
         nothing = jax.tree.map(jnp.zeros_like, params)
         probes = None if self.redraw else rademacher(self.seed, params, self.probes)
         count = jnp.zeros((), jnp.int32)
-        return AliceState(params, nothing, nothing, nothing, nothing, probes, count)
+        return AliceState(params, params, nothing, nothing, nothing, nothing, probes, count)
 
     def step(self, state: AliceState, potential: Potential) -> AliceState:
-        """Return the state after one step; the first gathers averages and does not move."""
+        """Return the state after one step: averages with the gradient at nu, then delta."""
         assert state.count is not None
-        first = state.count == 0
-        delta = jax.tree.map(
-            lambda x: jnp.where(first, 0, x), self.displacement(state, state.count)
-        )
-        gradient, ahead = self.look_ahead(state.params, delta, potential)
+        first, ahead = state.count == 0, state.ahead
+        gradient = jax.grad(potential)(ahead)
 
         def kept(share: Float[Array, ""], average: Params, found: Params) -> Params:
             return mixed(jnp.where(first, 0, share), average, found)
 
         def sampled() -> tuple[Params, Params]:
-            curvature, density = self.sample(
-                ahead, gradient, self.directions(state), potential, state.count
-            )
+            probes = self.directions(state)
+            curvature, density = self.sample(ahead, gradient, probes, potential, state.count)
             share = 1 - self.sample_every * self.sampling_rate
             return kept(share, state.curvature, curvature), kept(share, state.density, density)
 
@@ -210,14 +210,19 @@ class Alice(AbstractCheckedOptimizer):
             sampled,
             lambda: (state.curvature, state.density),
         )
-        return AliceState(
-            params=add_scaled(state.params, self.share, delta),
+        after = dataclasses.replace(
+            state,
             momentum=kept(self.b1, state.momentum, gradient),
             second_moment=kept(self.b2, state.second_moment, jax.tree.map(jnp.square, gradient)),
             curvature=curvature,
             density=density,
-            probes=state.probes,
             count=state.count + 1,
+        )
+        delta = self.displacement(after, state.count)
+        return dataclasses.replace(
+            after,
+            params=add_scaled(state.params, self.share, delta),
+            ahead=add_scaled(state.params, self.omega, delta),
         )
 
     def params(self, state: AliceState) -> Params:
@@ -304,13 +309,6 @@ class Alice(AbstractCheckedOptimizer):
         return jax.tree.map(
             one, state.momentum, state.second_moment, state.curvature, state.density
         )
-
-    def look_ahead(
-        self, params: Params, delta: Params, potential: Potential
-    ) -> tuple[Params, Params]:
-        """Return the gradient at nu = mu + omega delta, and nu."""
-        ahead = add_scaled(params, self.omega, delta)
-        return jax.grad(potential)(ahead), ahead
 
     def sample(
         self,

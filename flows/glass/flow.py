@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Real
 from ..core.cost import Cost
 from ..core.flow import AbstractFlow
 from ..core.potential import Potential
-from ..core.trees import Params, scaled
+from ..core.trees import Params, add_scaled, scaled
 from ..core.validation import boolean
 from ..core.variables import LOSS, Variable
 from .alice import Alice
@@ -55,28 +55,26 @@ class AliceFlow(AbstractFlow):
         ValueError: If an argument is of the wrong kind, or the optimizer draws new probes.
 
     Example:
-        On a quadratic the model without glass moves mu to the minimum at the rate phi = 0.1, from
-        the first step on:
+        On a quadratic the model without glass moves mu to the minimum at the rate phi = 0.1:
 
         >>> import jax.numpy as jnp
         >>> from flows import Alice, AliceFlow, simulate
         >>> flow = AliceFlow(Alice(1e-3, glass=False, clip="none"))
         >>> bowl = lambda w: 0.5 * jnp.sum(jnp.asarray([1.0, 10.0]) * w**2)
         >>> run = simulate(flow, bowl, jnp.ones(2), steps=10)
-        >>> [round(float(x), 4) for x in run.params[-1]], round(float(jnp.exp(-0.1 * 9)), 4)
-        ([0.4066, 0.4066], 0.4066)
+        >>> [round(float(x), 4) for x in run.params[-1]], round(float(jnp.exp(-1.0)), 4)
+        ([0.3679, 0.3679], 0.3679)
     """
 
     optimizer: Alice = eqx.field(converter=_method)
     momentum: bool = eqx.field(static=True, default=True, converter=partial(boolean, "momentum"))
 
-    first_step: ClassVar[int] = 1
     variables: ClassVar[Mapping[str, Variable]] = {
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
     }
 
     def init(self, potential: Potential, params: Params) -> AliceState:
-        """Return the state at step 1: all averages are those at `params`."""
+        """Return the state at `params`, all averages as they are found there."""
         return self.counted_init(potential, params)[0]
 
     def counted_init(self, potential: Potential, params: Params) -> tuple[AliceState, Cost]:
@@ -84,7 +82,8 @@ class AliceFlow(AbstractFlow):
         method = self.optimizer
         state = method.step(method.init(params), potential)
         momentum = state.momentum if self.momentum else None
-        return dataclasses.replace(state, momentum=momentum, count=None), method.cost
+        found = dataclasses.replace(state, params=params, ahead=None, momentum=momentum, count=None)
+        return found, method.cost
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: AliceState, args: Potential
@@ -94,7 +93,8 @@ class AliceFlow(AbstractFlow):
         if not self.momentum:
             known = dataclasses.replace(state, momentum=jax.grad(args)(state.params))
         delta = method.displacement(known, t)
-        gradient, ahead = method.look_ahead(state.params, delta, args)
+        ahead = add_scaled(state.params, method.omega, delta)
+        gradient = jax.grad(args)(ahead)
         curvature, density = method.sample(ahead, gradient, method.directions(state), args, t)
 
         def relaxed(rate: Float[Array, ""], average: Params, found: Params) -> Params:
@@ -103,6 +103,7 @@ class AliceFlow(AbstractFlow):
         squares = jax.tree.map(jnp.square, gradient)
         return AliceState(
             params=scaled(method.share, delta),
+            ahead=None,
             momentum=relaxed(1 - method.b1, state.momentum, gradient) if self.momentum else None,
             second_moment=relaxed(1 - method.b2, state.second_moment, squares),
             curvature=relaxed(method.sampling_rate, state.curvature, curvature),

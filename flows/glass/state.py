@@ -12,6 +12,7 @@ class AliceState(eqx.Module):
 
     Attributes:
         params: mu, the centre.
+        ahead: nu, where the next gradient is taken; None in a flow.
         momentum: m, the average of gradients at the look-ahead; None in a flow without momentum.
         second_moment: s, the average of their squares.
         curvature: The average of |h| over probes, or of h^2.
@@ -21,6 +22,7 @@ class AliceState(eqx.Module):
     """
 
     params: Params
+    ahead: Params | None
     momentum: Params | None
     second_moment: Params
     curvature: Params
