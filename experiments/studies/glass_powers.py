@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 
-from ..system.lazy import eqx, flows, jax, jnp, potentials
+from ..system.lazy import flows, jax, jnp, potentials
 from ..tables.base import PositiveFloat
 from .crossings import jump_density
 from .fields import Once
@@ -174,14 +174,13 @@ class GlassPowers(AbstractStudy):
     def _estimate(self, potential: "potentials.SupervisedPotential") -> Any:
         """Return a function from a length to the density of each array."""
 
-        @eqx.filter_jit
-        def density(potential: Any, sigma: "jax.Array") -> Any:
+        def density(sigma: float) -> np.ndarray:
             found = flows.glass_density(
                 potential, potential.params, sigma, probes=self.probes, seed=self.seed
             )
-            return found.density
+            return _sums(found.density)
 
-        return lambda sigma: _sums(density(potential, jnp.asarray(sigma)))
+        return density
 
     def _probes(self, potential: "potentials.SupervisedPotential") -> Any:
         from flows.glass.density import rademacher

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -155,9 +156,16 @@ def glass_density(
     sigma, params = positive("sigma", sigma), as_params(params)
     count, seed = positive_integer("probes", probes), non_negative_integer("seed", seed)
     check_potential(potential, params)
+    return _estimated(potential, params, rademacher(seed, params, count), sigma)
+
+
+@eqx.filter_jit
+def _estimated(
+    potential: Potential, params: Params, probes: Probes, sigma: Float[Array, ""]
+) -> GlassEstimate:
     gradient = jax.grad(potential)(params)
-    directions = rademacher(seed, params, count)
-    density, curvature = probed(potential, params, gradient, directions, sigma)
+    density, curvature = probed(potential, params, gradient, probes, sigma)
+    count = len(jax.tree.leaves(probes)[0])
     return GlassEstimate(density, curvature, gradient, Cost(gradients=1 + 2 * count))
 
 
