@@ -56,7 +56,7 @@ def draw(tree: xr.DataTree) -> Figure:
             first = data["squared_difference"].isel(sigma=0)
             power = 1 if data.attrs["label"] == "relu" else 4
             top = float(first.sel(leaf="first weights"))
-            _add_guide(axes, short, 4 * top, power, left=True)
+            _add_guide(axes, short, (4 if power == 1 else 30) * top, power, left=True)
             if power == 1:
                 _add_guide(axes, short, 0.2 * float(first.sel(leaf="output weights")), 3, False)
             axes.set(xscale="log", yscale="log", xlabel="σ (parameter)")
@@ -64,6 +64,7 @@ def draw(tree: xr.DataTree) -> Figure:
         panels[0].set_ylabel("squared second difference\n(loss² / parameter²)")
         for axes in panels[1 : len(found)]:
             axes.sharey(panels[0])
+            axes.tick_params(labelleft=False)
         if counted is not None:
             _add_examples(panels[-1], counted.to_dataset())
         add_legend(figure, tree, list(panels), columns=4)
@@ -73,8 +74,12 @@ def draw(tree: xr.DataTree) -> Figure:
 def _add_examples(axes: Axes, data: xr.Dataset) -> None:
     number = data["number"].values
     for variable, look, label in (
-        ("exact", {"marker": "o", "linestyle": "none", "markerfacecolor": "none"}, "exact count"),
-        ("density", {"linestyle": "-"}, "_estimate"),
+        (
+            "exact",
+            {"marker": "o", "linestyle": "none", "markerfacecolor": "none"},
+            "counted exactly",
+        ),
+        ("density", {"linestyle": "-"}, "_first weights"),
     ):
         values = data[variable].sel(leaf="first weights").values
         axes.plot(number, values, color="C0", label=label, gid=f"examples/{variable}", **look)
@@ -82,5 +87,6 @@ def _add_examples(axes: Axes, data: xr.Dataset) -> None:
     axes.plot(number, guide, color="black", linewidth=0.8, linestyle=(0, (1, 1.5)), gid="guide")
     middle = len(number) // 2
     axes.annotate("1/N", (number[middle], guide[middle]), ha="right", va="top")
-    axes.set(xscale="log", yscale="log", xlabel="number of examples N")
-    axes.set_title("relu: glass density (loss² / parameter³)")
+    axes.set(xscale="log", yscale="log", xlabel="examples N")
+    axes.set_ylabel("density of glass\n(loss² / parameter³)")
+    axes.set_title("relu")
