@@ -53,10 +53,9 @@ def draw(tree: xr.DataTree) -> Figure:
 
 
 def _add_paths(axes: Axes, data: xr.Dataset) -> None:
-    step, time = data["step"].values, data["step"].values * data.attrs["share"]
-    every = max(len(step) // 20, 1)
+    time = data["step"].values * data.attrs["share"]
     values = data["discrete"].values[:, 1]
-    axes.plot(time[::every], values[::every], label="Alice", gid="paths/discrete", **_DISCRETE)
+    axes.plot(time, values, label="Alice", gid="paths/discrete", **_DISCRETE)
     for model, (label, look) in _MODELS.items():
         values = data["flow"].sel(model=model).values[:, 1]
         axes.plot(time, values, label=label, gid=f"paths/{model}", **look)
@@ -78,11 +77,10 @@ def _add_order(axes: Axes, data: xr.Dataset) -> None:
 
 def _add_decay(axes: Axes, data: xr.Dataset) -> None:
     time = data["step"].values * data.attrs["share"]
-    every = max(len(time) // 20, 1)
     for term, (label, colour, _) in _TERMS.items():
         flow, discrete = data["flow"].sel(term=term).values, data["discrete"].sel(term=term).values
         axes.plot(time, flow, color=colour, label=f"flow, {label}", gid=f"decay/{term}")
-        axes.plot(time[::every], discrete[::every], gid=f"decay/{term}/discrete", **_DISCRETE)
+        axes.plot(time, discrete, gid=f"decay/{term}/discrete", **_DISCRETE)
     closed = data["algebraic"].values
     axes.plot(
         time, closed, color="black", linewidth=0.8, linestyle=(0, (1, 1.5)), gid="decay/algebraic"

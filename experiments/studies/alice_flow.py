@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 
-from ..system.lazy import flows, jax, jnp
+from ..system.lazy import eqx, flows, jax, jnp
 from ..tables.base import PositiveFloat
 from .study import AbstractStudy, Conclusion, Dataset, Parts
 from .variables import dataset
@@ -22,6 +22,7 @@ _PATHS, _ORDER, _DECAY = "paths", "order", "decay"
 # h and rho keep their values, so that the closed forms hold.
 _KEPT = 1 - 1e-15
 _START = (0.9, -0.6)
+_POINTS = 31
 _MODELS = ("with momentum", "without momentum")
 _TERMS = {"glass": ("none", True), "hessian": ("abs", False), "both": ("abs", True)}
 
@@ -96,9 +97,9 @@ class AliceFlows(AbstractStudy):
 
     def _paths(self) -> Dataset:
         share = max(self.shares)
-        steps = round(self.horizon / share)
+        times = self._times(share)
         method = _method(share, "none", glass=True)
-        discrete, runs = self._run(method, _bent, jnp.array(_START), steps)
+        discrete, runs = self._run(method, _bent, jnp.array(_START), times)
         along = ("step", "coordinate")
         return dataset(
             {
@@ -107,7 +108,7 @@ class AliceFlows(AbstractStudy):
             },
             {
                 "model": ("model", np.array(_MODELS, object), "1", "which flow"),
-                "step": ("step", np.arange(steps + 1), "optimizer steps", "time"),
+                "step": ("step", times, "optimizer steps", "time"),
             },
             share=share,
         )
@@ -115,9 +116,8 @@ class AliceFlows(AbstractStudy):
     def _orders(self) -> Dataset:
         errors = []
         for share in self.shares:
-            steps = round(self.horizon / share)
             method = _method(share, "none", glass=True)
-            discrete, runs = self._run(method, _bent, jnp.array(_START), steps)
+            discrete, runs = self._run(method, _bent, jnp.array(_START), self._times(share))
             errors.append(np.linalg.norm(runs - discrete, axis=-1).max(1))
         return dataset(
             {
@@ -136,39 +136,49 @@ class AliceFlows(AbstractStudy):
 
     def _decays(self) -> Dataset:
         share, start = self.shares[0], 1.0
-        steps = round(10 * self.horizon / share)
+        times = 10 * self._times(share)
         discrete, runs = [], []
         for hessian, glass in _TERMS.values():
             method = _method(share, hessian, glass=glass)
-            path, (run, _) = self._run(method, _bowl, jnp.array([start]), steps)
+            path, run = self._run(method, _bowl, jnp.array([start]), times, (True,))
             discrete.append(path[:, 0])
-            runs.append(run[:, 0])
-        time = np.arange(steps + 1)
+            runs.append(run[0, :, 0])
         rate = share * 2 * math.pi / (3 * self.density) * start
         return dataset(
             {
                 "discrete": (("term", "step"), discrete, "parameter", "x of Alice"),
                 "flow": (("term", "step"), runs, "parameter", "x of the flow"),
-                "algebraic": ("step", start / (1 + rate * time), "parameter", "closed form"),
+                "algebraic": ("step", start / (1 + rate * times), "parameter", "closed form"),
             },
             {
                 "term": ("term", np.array([*_TERMS], object), "1", "which terms of the model"),
-                "step": ("step", time, "optimizer steps", "time"),
+                "step": ("step", times, "optimizer steps", "time"),
             },
             share=share,
         )
 
+    def _times(self, share: float) -> np.ndarray:
+        """Return whole numbers of steps from 0 to horizon/phi, of one shape if there are many."""
+        return np.unique(np.round(np.linspace(0, self.horizon / share, _POINTS)))
+
     def _run(
-        self, method: "flows.Alice", potential: "flows.Potential", start: "jax.Array", steps: int
+        self,
+        method: "flows.Alice",
+        potential: "flows.Potential",
+        start: "jax.Array",
+        times: np.ndarray,
+        momenta: tuple[bool, ...] = (True, False),
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the path of the optimizer, and those of the flows with momentum and without."""
+        given = jnp.full_like(start, self.density)
         runs = []
-        for momentum in (True, False):
+        for momentum in momenta:
             flow = flows.AliceFlow(method, momentum=momentum)
-            state = flow.init(potential, start)
-            given = jnp.full_like(start, self.density)
-            runs.append(_solved(flow, potential, dataclasses.replace(state, density=given), steps))
-        return _iterated(method, potential, start, self.density, steps), np.stack(runs)
+            state = dataclasses.replace(flow.init(potential, start), density=given)
+            runs.append(_solved(flow, potential, state, times))
+        longest = round(10 * self.horizon / min(self.shares))
+        path = _iterated(method, potential, start, given, longest)
+        return path[times.astype(int)], np.stack(runs)
 
 
 def _method(share: float, hessian: Literal["abs", "none"], *, glass: bool) -> "flows.Alice":
@@ -179,40 +189,46 @@ def _iterated(
     method: "flows.Alice",
     potential: "flows.Potential",
     start: "jax.Array",
-    density: float,
+    density: "jax.Array",
     steps: int,
 ) -> np.ndarray:
     """Return mu of Alice with a given density of glass, (steps + 1, parameters)."""
-    state = method.step(method.init(start), potential)
-    state = dataclasses.replace(state, density=jnp.full_like(start, density))
-    # The first step again, with this density.
-    delta = method.displacement(state, 0.0)
-    state = dataclasses.replace(
-        state, params=start + method.share * delta, ahead=start + method.omega * delta
-    )
 
-    def one(state: "flows.AliceState", _: None) -> Any:
-        return method.step(state, potential), state.params
+    @eqx.filter_jit
+    def run(method: "flows.Alice", start: "jax.Array", density: "jax.Array") -> "jax.Array":
+        state = method.step(method.init(start), potential)
+        state = dataclasses.replace(state, density=density)
+        # The first step again, with this density.
+        delta = method.displacement(state, 0.0)
+        state = dataclasses.replace(
+            state, params=start + method.share * delta, ahead=start + method.omega * delta
+        )
 
-    _, path = jax.lax.scan(one, state, length=steps)
-    return np.concatenate([np.asarray(start)[None], np.asarray(path)])
+        def one(state: "flows.AliceState", _: None) -> Any:
+            return method.step(state, potential), state.params
+
+        return jax.lax.scan(one, state, length=steps)[1]
+
+    return np.concatenate([np.asarray(start)[None], np.asarray(run(method, start, density))])
 
 
 def _solved(
-    flow: "flows.AliceFlow", potential: "flows.Potential", state: Any, steps: int
+    flow: "flows.AliceFlow", potential: "flows.Potential", state: Any, times: np.ndarray
 ) -> np.ndarray:
-    """Return mu of a flow at whole steps, (steps + 1, parameters)."""
+    """Return mu of a flow at some times, (times, parameters)."""
     import diffrax
 
+    # Arrays, so that runs of other lengths are not compiled again.
+    ts = jnp.asarray(times)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(flow.vector_field),
         diffrax.Tsit5(),
-        0.0,
-        float(steps),
+        ts[0],
+        ts[-1],
         None,
         state,
         args=potential,
-        saveat=diffrax.SaveAt(ts=jnp.arange(steps + 1.0)),
+        saveat=diffrax.SaveAt(ts=ts),
         stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-10),
         max_steps=100_000,
     )
