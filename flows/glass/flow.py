@@ -69,6 +69,7 @@ class AliceFlow(AbstractFlow):
     optimizer: Alice = eqx.field(converter=_method)
     momentum: bool = eqx.field(static=True, default=True, converter=partial(boolean, "momentum"))
 
+    structural_fields: ClassVar[tuple[str, ...]] = ("momentum",)
     variables: ClassVar[Mapping[str, Variable]] = {
         "predicted_loss": Variable(LOSS, "loss that the flow predicts for the optimizer"),
     }

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 import equinox as eqx
 import jax
@@ -71,6 +71,8 @@ class GlassDensity(AbstractMeasurement):
         >>> int(run.stats["measurement_gradient_equivalents"])
         8
     """
+
+    structural_fields: ClassVar[tuple[str, ...]] = ("probes",)
 
     sigma: Float[Array, ""] = eqx.field(default=1e-3, converter=partial(positive, "sigma"))
     probes: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "probes"))
