@@ -262,6 +262,17 @@ def test_the_momentum_is_the_gradient_for_affine_gradients(method, exact):
     assert worst < 1e-14 if exact else worst > 1e-3
 
 
+def test_an_error_of_the_momentum_decays_by_b1():
+    """The other multiplier, whatever the steps are."""
+    method, start = Alice(1e-2, b1=0.7), jnp.asarray([1.0, -2.0, 0.5])
+    state = method.step(method.init(start), affine)
+    state = dataclasses.replace(state, momentum=state.momentum + jnp.asarray([0.3, -0.2, 0.1]))
+    for power in (1, 2, 3):
+        before, state = state, method.step(state, affine)
+        error = state.momentum - jax.grad(affine)(before.params)
+        assert_trees_close(error, 0.7**power * jnp.asarray([0.3, -0.2, 0.1]), rtol=1e-12)
+
+
 def test_without_glass_the_multipliers_are_those_of_a_first_order_method():
     """1 - phi lambda / k along an axis, with the rms or the size of the Hessian."""
     bowl = lambda w: 0.5 * jnp.sum(jnp.asarray([1.0, 10.0]) * w**2)  # noqa: E731
