@@ -22,11 +22,7 @@ _MODELS = {
     "with momentum": ("flow", {"color": "C0"}),
     "without momentum": ("flow with g(μ) for m", {"color": "C1", "linestyle": (0, (4, 2))}),
 }
-_TERMS = {
-    "glass": ("glass", "C0", (5.0, -2.0)),
-    "hessian": ("|h|", "C2", (0.0, 0.0)),
-    "both": ("both", "C3", (0.0, 0.0)),
-}
+_TERMS = {"glass": ("glass", "C3"), "hessian": ("|h|", "C2"), "both": ("both", "C4")}
 
 
 @figure("alice_flow", needs=Needs(study="alice_flow"))
@@ -44,11 +40,11 @@ def draw(tree: xr.DataTree) -> Figure:
     groups = {"paths": _add_paths, "order": _add_order, "decay": _add_decay}
     drawn = [name for name in groups if name in tree.children]
     with style():
-        figure = new_figure(3.0)
+        figure = new_figure(3.3)
         panels = figure.subplots(1, len(drawn), squeeze=False)[0]
         for axes, name in zip(panels, drawn, strict=True):
             groups[name](axes, found.get(name, tree[name].to_dataset()))
-        add_legend(figure, tree, list(panels), columns=4)
+        add_legend(figure, tree, list(panels), columns=3)
     return figure
 
 
@@ -60,7 +56,7 @@ def _add_paths(axes: Axes, data: xr.Dataset) -> None:
         values = data["flow"].sel(model=model).values[:, 1]
         axes.plot(time, values, label=label, gid=f"paths/{model}", **look)
     axes.set(xlabel="φ · steps", ylabel="second parameter")
-    axes.set_title(f"not quadratic, φ = {data.attrs['share']:g}")
+    axes.set_title(f"φ = {data.attrs['share']:g}")
 
 
 def _add_order(axes: Axes, data: xr.Dataset) -> None:
@@ -71,21 +67,31 @@ def _add_order(axes: Axes, data: xr.Dataset) -> None:
     guide = 0.6 * float(data["error"].sel(model="with momentum")[0]) * share / share[0]
     axes.plot(share, guide, color="black", linewidth=0.8, linestyle=(0, (1, 1.5)), gid="guide")
     axes.annotate("φ", (share[1], guide[1]), ha="left", va="top")
-    axes.set(xscale="log", yscale="log", xlabel="φ = 1 − β₁", ylabel="largest distance (parameter)")
+    axes.set(xscale="log", yscale="log", xlabel="φ = 1 − β₁", ylabel="largest distance")
+    ends = [share.min(), share.max()]
+    axes.set_xticks(ends, [f"{end:g}" for end in ends])
+    axes.set_xticks([], minor=True)
     axes.set_title("error of the flows")
 
 
 def _add_decay(axes: Axes, data: xr.Dataset) -> None:
     time = data["step"].values * data.attrs["share"]
-    for term, (label, colour, _) in _TERMS.items():
+    for term, (label, colour) in _TERMS.items():
         flow, discrete = data["flow"].sel(term=term).values, data["discrete"].sel(term=term).values
-        axes.plot(time, flow, color=colour, label=f"flow, {label}", gid=f"decay/{term}")
+        axes.plot(time, flow, color=colour, label=f"flow with {label}", gid=f"decay/{term}")
         axes.plot(time, discrete, gid=f"decay/{term}/discrete", **_DISCRETE)
     closed = data["algebraic"].values
     axes.plot(
         time, closed, color="black", linewidth=0.8, linestyle=(0, (1, 1.5)), gid="decay/algebraic"
     )
-    axes.annotate("1/(1 + t/τ)", (time[len(time) // 2], closed[len(time) // 2]), va="bottom")
-    axes.set(yscale="log", xlabel="φ · steps", ylabel="x (parameter)")
+    axes.annotate(
+        "1/(1 + t/τ)",
+        (time[-1], closed[-1]),
+        xytext=(0, 8),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+    )
+    axes.set(yscale="log", xlabel="φ · steps", ylabel="x")
     axes.set_ylim(1e-6, 2)
     axes.set_title("on x²/2")

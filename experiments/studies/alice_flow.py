@@ -44,7 +44,7 @@ class AliceFlows(AbstractStudy):
     Attributes:
         density: rho of each parameter.
         horizon: Time in units of 1/phi: runs are horizon/phi steps long.
-        shares: The phi = 1 - b1 at which the error is found; the largest one's path is kept.
+        shares: The phi = 1 - b1 at which the error is found; the path of the smallest is kept.
     """
 
     kind: Literal["alice_flow"]
@@ -98,7 +98,7 @@ class AliceFlows(AbstractStudy):
         return conclusions
 
     def _paths(self) -> Dataset:
-        share = max(self.shares)
+        share = min(self.shares)
         times = self._times(share)
         method = _method(share, "none", glass=True)
         discrete, runs = self._run(method, _bent, jnp.array(_START), times)
