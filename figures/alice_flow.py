@@ -87,10 +87,10 @@ def _add_decay(axes: Axes, data: xr.Dataset) -> None:
     axes.annotate(
         "1/(1 + t/τ)",
         (time[-1], closed[-1]),
-        xytext=(0, 8),
+        xytext=(0, -6),
         textcoords="offset points",
         ha="right",
-        va="bottom",
+        va="top",
     )
     axes.set(yscale="log", xlabel="φ · steps", ylabel="x")
     axes.set_ylim(1e-6, 2)
