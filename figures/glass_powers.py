@@ -1,5 +1,7 @@
 """Gradient glass: powers of second differences, and the density over the number of examples."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -73,14 +75,15 @@ def draw(tree: xr.DataTree) -> Figure:
 
 def _add_examples(axes: Axes, data: xr.Dataset) -> None:
     number = data["number"].values
-    for variable, look, label in (
+    looks: tuple[tuple[str, dict[str, Any], str], ...] = (
         (
             "exact",
             {"marker": "o", "linestyle": "none", "markerfacecolor": "none"},
             "counted exactly",
         ),
         ("density", {"linestyle": "-"}, "_first weights"),
-    ):
+    )
+    for variable, look, label in looks:
         values = data[variable].sel(leaf="first weights").values
         axes.plot(number, values, color="C0", label=label, gid=f"examples/{variable}", **look)
     guide = 0.4 * data["exact"].sel(leaf="first weights").values[0] * number[0] / number

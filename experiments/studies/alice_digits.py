@@ -17,7 +17,11 @@ from .fields import Once
 from .study import AbstractStudy, Conclusion, Dataset, Parts
 from .variables import dataset
 
-_TERMS = {"glass": ("none", True), "hessian": ("abs", False), "both": ("abs", True)}
+_TERMS: dict[str, tuple[Literal["abs", "none"], bool]] = {
+    "glass": ("none", True),
+    "hessian": ("abs", False),
+    "both": ("abs", True),
+}
 Term = Literal["glass", "hessian", "both"]
 
 
@@ -174,7 +178,7 @@ def _iterated(
             wanted = free.displacement(after, state.count)
             cut = jax.tree.map(lambda x, y: jnp.sum(jnp.abs(x) < jnp.abs(y)), moved, wanted)
             size = sum(x.size for x in jax.tree.leaves(params))
-            share = sum(jax.tree.leaves(cut)).astype(jnp.float32) / size
+            share = jnp.sum(jnp.stack(jax.tree.leaves(cut))).astype(jnp.float32) / size
             return after, (potential(state.params), share)
 
         return jax.lax.scan(one, method.init(params), length=steps + 1)[1]

@@ -26,7 +26,11 @@ _POINTS = 31
 # So much longer are the runs on a quadratic, which is far from the end for glass.
 _LONGER = 4
 _MODELS = ("with momentum", "without momentum")
-_TERMS = {"glass": ("none", True), "hessian": ("abs", False), "both": ("abs", True)}
+_TERMS: dict[str, tuple[Literal["abs", "none"], bool]] = {
+    "glass": ("none", True),
+    "hessian": ("abs", False),
+    "both": ("abs", True),
+}
 
 
 def _bent(params: "jax.Array") -> "jax.Array":

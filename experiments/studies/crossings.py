@@ -6,7 +6,7 @@ difference of gradients along the segment is needed.
 """
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def _squared_jumps(
     """Return the sum of the squared jumps, like `params`."""
 
     def loss(weights, masks, example, target):
-        network = potential.model(weights)
+        network: Any = potential.model(weights)
         signal = example.reshape(-1)
         for layer, on in zip(network.layers[:-1], masks, strict=True):
             signal = on * layer(signal)

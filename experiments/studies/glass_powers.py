@@ -111,7 +111,7 @@ class GlassPowers(AbstractStudy):
                 conclusions.append(Conclusion(quantity, power, predicted))
         return conclusions
 
-    def _potential(self, activation: str, examples: int) -> "potentials.SupervisedPotential":
+    def _potential(self, activation: Any, examples: int) -> "potentials.SupervisedPotential":
         keys = jax.random.split(jax.random.key(self.seed), 3)
         inputs = jax.random.normal(keys[0], (examples, _INPUTS))
         targets = jax.random.normal(keys[1], (examples, _OUTPUTS))

@@ -192,8 +192,9 @@ class Alice(AbstractCheckedOptimizer):
 
     def step(self, state: AliceState, potential: Potential) -> AliceState:
         """Return the state after one step: averages with the gradient at nu, then delta."""
-        assert state.count is not None
-        first, ahead = state.count == 0, state.ahead
+        count, ahead = state.count, state.ahead
+        assert count is not None
+        first = count == 0
         gradient = jax.grad(potential)(ahead)
 
         def kept(share: Float[Array, ""], average: Params, found: Params) -> Params:
@@ -201,12 +202,12 @@ class Alice(AbstractCheckedOptimizer):
 
         def sampled() -> tuple[Params, Params]:
             probes = self.directions(state)
-            curvature, density = self.sample(ahead, gradient, probes, potential, state.count)
+            curvature, density = self.sample(ahead, gradient, probes, potential, count)
             share = 1 - self.sample_every * self.sampling_rate
             return kept(share, state.curvature, curvature), kept(share, state.density, density)
 
         curvature, density = lax.cond(
-            state.count % self.sample_every == 0,
+            count % self.sample_every == 0,
             sampled,
             lambda: (state.curvature, state.density),
         )
@@ -216,9 +217,9 @@ class Alice(AbstractCheckedOptimizer):
             second_moment=kept(self.b2, state.second_moment, jax.tree.map(jnp.square, gradient)),
             curvature=curvature,
             density=density,
-            count=state.count + 1,
+            count=count + 1,
         )
-        delta = self.displacement(after, state.count)
+        delta = self.displacement(after, count)
         return dataclasses.replace(
             after,
             params=add_scaled(state.params, self.share, delta),

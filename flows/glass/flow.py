@@ -8,8 +8,9 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 
+from ..core.arrays import RealScalarLike
 from ..core.cost import Cost
 from ..core.flow import AbstractFlow
 from ..core.potential import Potential
@@ -86,9 +87,7 @@ class AliceFlow(AbstractFlow):
         found = dataclasses.replace(state, params=params, ahead=None, momentum=momentum, count=None)
         return found, method.cost
 
-    def vector_field(
-        self, t: Real[Array, ""] | float, state: AliceState, args: Potential
-    ) -> AliceState:
+    def vector_field(self, t: RealScalarLike, state: AliceState, args: Potential) -> AliceState:
         """Return phi delta, and how the averages relax."""
         method, known = self.optimizer, state
         if not self.momentum:
