@@ -34,10 +34,10 @@ def draw(tree: xr.DataTree) -> Figure:
                 loss.plot(
                     step,
                     data["flow"],
-                    color="black",
-                    linewidth=0.9,
-                    linestyle=(0, (2, 1.5)),
-                    label="flow of each",
+                    color=colour,
+                    linewidth=1.2,
+                    linestyle=(0, (3, 1.5)),
+                    label=f"{label}, flow",
                     gid=f"{name}/flow",
                 )
                 clipped.plot(step, data["clipped"], color=colour, gid=f"{name}/clipped")
@@ -47,5 +47,5 @@ def draw(tree: xr.DataTree) -> Figure:
             clipped.set_xlabel("step (optimizer steps)")
         panels[0, 0].set_ylabel("loss")
         panels[1, 0].set_ylabel("share of steps\nthat the clip cuts")
-        add_legend(figure, tree, list(panels.flat), columns=4)
+        add_legend(figure, tree, list(panels.flat), columns=3)
     return figure

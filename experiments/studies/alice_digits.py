@@ -60,7 +60,7 @@ class AliceDigits(AbstractStudy):
     probes: Annotated[int, pydantic.Field(ge=1, le=1000)] = 1
     width: Annotated[int, pydantic.Field(ge=1, le=1000)] = 16
     examples: Annotated[int, pydantic.Field(ge=1, le=1797)] = 200
-    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 300
+    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 150
     seed: Annotated[int, pydantic.Field(ge=0, le=2**31)] = 0
 
     figures = ("alice_digits",)
