@@ -49,6 +49,10 @@ differential equation for that path, and three choices make it:
 `BallContactFlow(optimizer)`
     The same motion, written for the contact; without a closure it ends where the ball touches a
     second point. arXiv 2505.19527.
+`AliceFlow(optimizer)`
+    Slow field: the map of `Alice` itself, whose steps follow a model of the loss with the jumps of
+    its gradient. Oscillation: none. Closure: its momentum, in the state. Optimizer arXiv
+    2411.16914; the flow is this project's own.
 `DissipativeFlow(gravity, friction)`
     Models no optimizer: a particle on the graph of the loss, in a time of its own.
     arXiv 2605.15459.
@@ -61,7 +65,7 @@ Rooms, each of which imports only from those below it:
 
     runs            simulate, iterate: compiled segments, saves, failures, progress
     measurements    what is measured along a run, and how well a flow tracks an optimizer
-    gradient  central  rod  oscillation  edge  ball  mechanics  one family of flows each
+    gradient  central  rod  oscillation  edge  ball  glass  mechanics  one family of flows each
     curvature       products with the Hessian, its eigenpairs, third derivatives
     optimizers  solvers  linear_algebra             maps; diffrax; small dense problems
     core            flow, optimizer, potential, trajectory, cost, validation
@@ -116,6 +120,10 @@ from .curvature.derivatives import hvp, linearise_gradient, third_derivative, th
 from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
 from .edge.flow import EdgeFlow
 from .edge.state import EdgeState
+from .glass.alice import Alice
+from .glass.density import GlassEstimate, glass_density, glass_loss_change
+from .glass.flow import AliceFlow
+from .glass.state import AliceState
 from .gradient.flow import GradientFlow
 from .gradient.sharpness_aware import SharpnessAwareFlow
 from .gradient.stable import StableFlow
@@ -125,6 +133,7 @@ from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
 from .measurements.curvature import Curvature
 from .measurements.cycles import Cycle, cycle
 from .measurements.effective_rate import EffectiveLearningRate
+from .measurements.glass import GlassDensity
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.preconditioned import PreconditionedCurvature
 from .measurements.threshold import Threshold
@@ -176,6 +185,9 @@ __all__ = [
     "AbstractResizableFlow",
     "Adam",
     "AdamW",
+    "Alice",
+    "AliceFlow",
+    "AliceState",
     "BallCentreFlow",
     "BallCentreState",
     "BallContactFlow",
@@ -194,6 +206,8 @@ __all__ = [
     "EdgeState",
     "EffectiveLearningRate",
     "Eigenpairs",
+    "GlassDensity",
+    "GlassEstimate",
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
@@ -240,6 +254,8 @@ __all__ = [
     "exponential_map",
     "fixed_at",
     "follow_modes",
+    "glass_density",
+    "glass_loss_change",
     "gram_operator",
     "hvp",
     "ironed",

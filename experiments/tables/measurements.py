@@ -1,4 +1,4 @@
-"""The `[[measurements]]` tables: what a user's own classes measure along every trajectory."""
+"""The `[[measurements]]` tables: what is measured along every trajectory, besides the usual."""
 
 import abc
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class AbstractMeasurementTable(Table, abc.ABC):
-    """A table that builds a measurement. None is built in: loss, gradient and `[curvature]` are."""
+    """A table that builds a measurement beside loss and gradient, which are always measured."""
 
     kind: str
 

@@ -7,6 +7,7 @@ from . import (  # noqa: F401  (each import registers the file's checks)
     adaptive,
     edge,
     sharpness_aware,
+    glass,
     thresholds,
     two_cycles,
 )

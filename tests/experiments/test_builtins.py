@@ -67,6 +67,21 @@ STUDIES = {
         ["gradient_descent"],
         ["study.steps=150", "study.points=3", "study.orders=[2]"],
     ),
+    "glass-powers": (
+        ["relu", "examples"],
+        [
+            "study.activations=['relu']",
+            "study.width=2",
+            "study.examples=10",
+            "study.numbers=[10, 40]",
+            "study.lengths=4",
+            "study.probes=2",
+            "study.sigma=0.3",
+            "study.shortest=0.03",
+        ],
+    ),
+    "alice-flow": (["order"], ["study.horizon=1.0", "study.shares=[0.1, 0.05]"]),
+    "alice-terms": (["both"], ["study.shares=[0.1]", "study.examples=10", "study.steps=2"]),
     "adam-bursts": (
         ["rmsprop-b2-0.99"],
         ["study.methods=[{kind='rmsprop', b2=0.99}]", "study.steps=50"],
