@@ -46,6 +46,11 @@ differential equation for that path, and three choices make it:
 `BallContactFlow(optimizer)`
     The same motion, written for the contact; without a closure it ends where the ball touches a
     second point. arXiv 2505.19527.
+`RiemannianFlow(optimizer)`
+    For descent on a manifold w' = R_w(eta V(w)): gradient descent, SAM, fine-grained SGD. Slow
+    field: eta V; with `correction` minus half its covariant derivative along itself, which is
+    -eta grad L - (eta^2/2) Hess L[grad L]. Oscillation and closure: none. The state is kept on the
+    manifold. arXiv 1905.09054 for fine-grained SGD.
 `DissipativeFlow(gravity, friction)`
     Models no optimizer: a particle on the graph of the loss, in a time of its own.
     arXiv 2605.15459.
@@ -58,7 +63,7 @@ Rooms, each of which imports only from those below it:
 
     runs            simulate, iterate: compiled segments, saves, failures, progress
     measurements    what is measured along a run, and how well a flow tracks an optimizer
-    gradient  central  rod  oscillation  edge  ball  mechanics  one family of flows each
+    gradient  central  rod  oscillation  edge  ball  manifolds  mechanics  one family of flows each
     curvature       products with the Hessian, its eigenpairs, third derivatives
     optimizers  solvers  linear_algebra             maps; diffrax; small dense problems
     core            flow, optimizer, potential, trajectory, cost, validation
@@ -114,6 +119,17 @@ from .edge.state import EdgeState
 from .gradient.flow import GradientFlow
 from .gradient.stable import StableFlow
 from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
+from .manifolds.descent import RiemannianGradientDescent
+from .manifolds.euclidean import Euclidean
+from .manifolds.fine_grained import FineGrainedSGD, Rescaled
+from .manifolds.flow import RiemannianFlow
+from .manifolds.hyperboloid import Hyperboloid
+from .manifolds.manifold import AbstractManifold
+from .manifolds.method import RiemannianState
+from .manifolds.product import Product
+from .manifolds.sharpness_aware import FisherSAM, RiemannianSAM
+from .manifolds.spheres import Oblique, Sphere
+from .manifolds.stiefel import Stiefel
 from .measurements.along_path import measure
 from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
 from .measurements.curvature import Curvature
@@ -121,6 +137,7 @@ from .measurements.cycles import Cycle, cycle
 from .measurements.effective_rate import EffectiveLearningRate
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.preconditioned import PreconditionedCurvature
+from .measurements.riemannian import ConstraintDrift, RiemannianCurvature
 from .measurements.threshold import Threshold
 from .measurements.tracking import distance, iterate_error, tracking_error
 from .mechanics.flow import DissipativeFlow, DissipativeState
@@ -158,6 +175,7 @@ __all__ = [
     "AbstractFriction",
     "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
+    "AbstractManifold",
     "AbstractMeasurement",
     "AbstractMetricMeasurement",
     "AbstractOptimizer",
@@ -173,6 +191,7 @@ __all__ = [
     "CentralFlow",
     "CentralSolver",
     "Complementarity",
+    "ConstraintDrift",
     "Cost",
     "Coulomb",
     "Curvature",
@@ -184,9 +203,13 @@ __all__ = [
     "EdgeState",
     "EffectiveLearningRate",
     "Eigenpairs",
+    "Euclidean",
+    "FineGrainedSGD",
+    "FisherSAM",
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Hyperboloid",
     "Integrator",
     "Ironed",
     "LossAndGradient",
@@ -196,6 +219,7 @@ __all__ = [
     "NAdam",
     "Neighbours",
     "Nesterov",
+    "Oblique",
     "OptaxOptimizer",
     "ParityFlow",
     "ParitySolver",
@@ -204,8 +228,15 @@ __all__ = [
     "PolarParityState",
     "Potential",
     "PreconditionedCurvature",
+    "Product",
     "Quadratic",
     "RMSProp",
+    "Rescaled",
+    "RiemannianCurvature",
+    "RiemannianFlow",
+    "RiemannianGradientDescent",
+    "RiemannianSAM",
+    "RiemannianState",
     "RodFlow",
     "RodSolver",
     "RollingBall",
@@ -215,7 +246,9 @@ __all__ = [
     "ScalarRMSProp",
     "Schedule",
     "SimulationError",
+    "Sphere",
     "StableFlow",
+    "Stiefel",
     "Threshold",
     "TotalFriction",
     "Trajectory",

@@ -20,7 +20,7 @@ FLOORS = (
     ("core",),
     ("linear_algebra", "solvers", "optimizers"),
     ("curvature",),
-    ("gradient", "central", "rod", "oscillation", "edge", "ball", "mechanics"),
+    ("gradient", "central", "rod", "oscillation", "edge", "ball", "manifolds", "mechanics"),
     ("measurements",),
     ("runs",),
 )

@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
+from ..core.constrained import admitted
 from ..core.flow import (
     AbstractFlow,
     AbstractFollowedFlow,
@@ -128,7 +129,7 @@ def simulate(
     max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
     measurements = check_measurements(measurements)
     if state is None:
-        params = as_params(params)
+        params = admitted(flow, as_params(params))
         shape = params
         saves -= saves_before(flow.first_step, steps, save_every)
     else:
