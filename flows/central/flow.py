@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
 
 from ..core.arrays import Vector
+from ..core.constrained import AbstractConstrained
 from ..core.cost import Cost
 from ..core.flow import (
     AbstractEquationFlow,
@@ -64,6 +65,12 @@ def _descent(
             f"{allowed}: Central Flow averages over an oscillation that has settled, and that of "
             f"{type(descent).__name__} need not, since its momentum makes it burst at the edge of "
             f"stability; RodFlow and ParityFlow follow it. Got {optimizer!r}."
+        )
+    if isinstance(descent, AbstractConstrained):
+        raise ValueError(
+            f"{allowed}: Central Flow moves in flat space, and knows no oscillation on a manifold, "
+            f"where {type(descent).__name__} stays; RiemannianFlow does not average over it. Got "
+            f"{optimizer!r}."
         )
     raise ValueError(
         f"{allowed}: Central Flow models a step along the gradient, without memory of its "

@@ -60,7 +60,7 @@ class RiemannianGradientDescent(AbstractRiemannianMethod):
     manifold: Product = eqx.field(converter=on_leaves)
     retraction: Retraction | None = eqx.field(static=True, default=None, converter=retraction)
 
-    def __post_init__(self):
+    def __check_init__(self) -> None:
         check_retraction(self)
 
     def admitted(self, params: Params) -> Params:

@@ -5,8 +5,9 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
+from ..core.arrays import ScalarLike
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.schedules import Rate, late, rate
@@ -73,7 +74,7 @@ class FineGrainedSGD(AbstractRiemannianMethod):
         default=1.0, converter=partial(non_negative, "curvature")
     )
 
-    def __post_init__(self):
+    def __check_init__(self) -> None:
         check_retraction(self)
 
     def admitted(self, params: Params) -> Params:
@@ -140,7 +141,7 @@ class Rescaled(eqx.Module):
     """
 
     potential: Potential
-    factors: Params
+    factors: PyTree[ScalarLike]
 
     def __call__(self, params: Params) -> Float[Array, ""]:
         """Return L(c w)."""

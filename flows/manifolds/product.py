@@ -99,7 +99,7 @@ class Product(eqx.Module):
                 known, and they are nan.
         """
         nearest = self.nearest(params)
-        if is_traced(params):
+        if is_traced(nearest):
             return nearest
         size = max(x.dtype.itemsize for x in jax.tree.leaves(params))
         tolerance = 1e-10 if size > 4 else 1e-5

@@ -70,7 +70,7 @@ def squared_arc(
         opposite: |x + y|^2, from which the angle keeps its digits where it is near pi.
     """
     # Not differentiable at opposite points, where the distance is not either.
-    across = jnp.sqrt(jnp.where(opposite > 0, opposite, 1)) * (opposite > 0)
+    across = jnp.where(opposite > 0, jnp.sqrt(jnp.where(opposite > 0, opposite, 1)), 0)
     arcs = (0.0, *_ARCS)
     return _smooth(chord, arcs, lambda x: jnp.square(2 * jnp.arctan2(x, across)))
 

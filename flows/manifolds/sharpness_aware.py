@@ -77,7 +77,7 @@ class RiemannianSAM(AbstractRiemannianMethod):
         default=0.0, converter=partial(non_negative, "smoothing")
     )
 
-    def __post_init__(self):
+    def __check_init__(self) -> None:
         check_retraction(self)
 
     def admitted(self, params: Params) -> Params:

@@ -56,7 +56,7 @@ def polar_factor(matrix: Matrix) -> Matrix:
 def _orthonormalised(matrix: Matrix) -> Matrix:
     """Return the factor Q of the QR decomposition with a positive diagonal of R."""
     q, r = jnp.linalg.qr(matrix)
-    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
+    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)[None, :]
 
 
 def _exponential(x: Matrix, v: Matrix) -> Matrix:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import expm
 
 from flows import (
@@ -32,20 +33,23 @@ from flows import (
     simulate,
 )
 from flows.manifolds.method import RiemannianState, riemannian_gradient
-from tests.helpers import as_users_run, assert_trees_close
+from tests.helpers import as_users_run, assert_trees_close, tree_allclose
+
+
+def approx(value: jax.Array | float, **tolerances: float):
+    """`pytest.approx` of an array without axes too."""
+    return pytest.approx(float(value), **tolerances)
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
+    """A fixed array of random numbers."""
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
 
 
 def symmetric(seed: int, size: int) -> jax.Array:
+    """A fixed symmetric matrix."""
     a = normal(seed, size, size)
     return (a + a.T) / 2
-
-
-def lorentz(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.sum(x * y) - 2 * x[0] * y[0]
 
 
 def at_distance(d: jax.Array | float) -> jax.Array:
@@ -82,99 +86,149 @@ def place(name: str) -> tuple:
 
 
 def total(manifold, u: jax.Array, v: jax.Array) -> jax.Array:
+    """The inner product in all groups together."""
     return jnp.sum(manifold.inner(u, v))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "stiefel square"])
 def test_a_manifold_fits_together(name):
     """Projections, retractions, transports and charts of each, by what defines them."""
     manifold, point, u, v = place(name)
-    assert manifold.violation(point) < 1e-15
-    assert_trees_close(manifold.nearest(point), point, rtol=0, atol=2e-15)
-    assert_trees_close(manifold.tangent(point, u), u, rtol=1e-13, atol=1e-13)
-    # The gradient is dual to the derivative: <grad L, v> = e.v.
-    e = normal(3, *point.shape)
-    assert total(manifold, manifold.gradient(point, e), v) == pytest.approx(jnp.sum(e * v))
-    for retraction in manifold.retractions:
+    derivative, zero, one = normal(3, *point.shape), jnp.zeros(()), jnp.ones(())
+    geodesic = not name.startswith("stiefel")
+    # Second derivatives of a matrix exponential take long to compile.
+    names = manifold.retractions[:2] if name == "stiefel rows" else manifold.retractions
 
-        def along(t, retraction=retraction):
+    def path(retraction):
+        def along(t):
             return manifold.retract(point, t * u, retraction)
 
-        assert manifold.violation(along(1.0)) < 3e-15
-        # At a tangent vector of zero: R(0) = w, R'(0) u = u, and of second order the acceleration
-        # is across the manifold.
-        zero = jnp.zeros(())
-        speed = lambda t: jax.jvp(along, (t,), (jnp.ones(()),))[1]  # noqa: E731
-        here, acceleration = jax.jvp(speed, (zero,), (jnp.ones(()),))
-        assert_trees_close(along(zero), point, rtol=0, atol=2e-15)
-        assert_trees_close(here, u, rtol=0, atol=1e-13)
-        tangential = jnp.max(jnp.abs(manifold.tangent(point, acceleration)))
-        assert (tangential > 0.1) if retraction == "qr" else (tangential < 1e-12), retraction
-        if retraction == "exponential":
-            # A geodesic does not bend, here nor later.
-            later, bent = jax.jvp(speed, (jnp.asarray(0.7),), (jnp.ones(()),))
-            there = along(0.7)
-            assert jnp.max(jnp.abs(manifold.tangent(there, bent))) < 1e-12
-            assert total(manifold, later, later) == pytest.approx(total(manifold, u, u), rel=1e-12)
-            if not name.startswith("stiefel"):
-                found = manifold.squared_distance(
-                    point, manifold.retract(point, 0.3 * u, "exponential")
-                )
-                assert found == pytest.approx(0.09 * total(manifold, u, u), rel=1e-13)
-                carried = manifold.transport(point, there, u, "parallel")
-                assert_trees_close(carried, later, rtol=1e-11, atol=1e-12)
-                back = manifold.transport(there, point, carried, "parallel")
-                assert_trees_close(back, u, rtol=1e-12, atol=1e-12)
-    # The Hessian of half the squared distance is 1 at the point itself, where 0/0 would be.
-    if not name.startswith("stiefel"):
-        half = lambda x: 0.5 * manifold.squared_distance(manifold.chart(point, x), point)  # noqa: E731
-        hessian = jax.hessian(half)(jnp.zeros_like(point)).reshape(point.size, -1)
-        values = np.linalg.eigvalsh(np.asarray(hessian))
+        return along, lambda t: jax.jvp(along, (t,), (one,))[1]
+
+    @jax.jit
+    def moved(t):
+        """Where each retraction leads, how fast, and the part of its acceleration that bends."""
+        found = []
+        for retraction in names:
+            along, speed = path(retraction)
+            there, (fast, bent) = along(t), jax.jvp(speed, (t,), (one,))
+            found.append((there, fast, manifold.tangent(there, bent), manifold.violation(there)))
+        return found
+
+    @jax.jit
+    def others():
+        there = manifold.retract(point, 0.7 * u, manifold.retractions[0])
+        carried = manifold.transport(point, there, u, "parallel")
+
+        def half(x):
+            return 0.5 * manifold.squared_distance(manifold.chart(point, x), point)
+
+        return {
+            "violation": manifold.violation(point),
+            "nearest": manifold.nearest(point),
+            "tangent": manifold.tangent(point, u),
+            "dual": total(manifold, manifold.gradient(point, derivative), v),
+            "distance": manifold.squared_distance(point, there),
+            "carried": carried,
+            "back": manifold.transport(there, point, carried, "parallel"),
+            "hessian": jax.hessian(half)(jnp.zeros_like(point)),
+            "projector": jax.jacfwd(lambda x: manifold.tangent(point, x))(point),
+        }
+
+    found, start, later = others(), moved(zero), moved(one * 0.7)
+    square = total(manifold, u, u)
+    assert found["violation"] < 1e-15
+    assert_trees_close(found["nearest"], point, rtol=0, atol=2e-15)
+    assert_trees_close(found["tangent"], u, rtol=1e-13, atol=1e-13)
+    # The gradient is dual to the derivative: <grad L, v> = e.v.
+    assert found["dual"] == approx(jnp.sum(derivative * v), rel=1e-12)
+    for retraction, at_start, at_end in zip(names, start, later, strict=True):
+        # R(0) = w, R'(0) u = u, and of second order the acceleration is across the manifold.
+        assert_trees_close(at_start[0], point, rtol=0, atol=2e-15)
+        assert_trees_close(at_start[1], u, rtol=0, atol=1e-13)
+        bent = jnp.max(jnp.abs(at_start[2]))
+        assert (bent > 1e-2) if retraction == "qr" else (bent < 1e-12), retraction
+        assert max(at_start[3], at_end[3]) < 3e-15
+        if retraction == "exponential":  # A geodesic bends nowhere.
+            assert jnp.max(jnp.abs(at_end[2])) < 1e-12
+            assert total(manifold, at_end[1], at_end[1]) == approx(square, rel=1e-12)
+    if geodesic:
+        assert found["distance"] == approx(0.49 * square, rel=1e-13)
+        assert_trees_close(found["carried"], later[0][1], rtol=1e-11, atol=1e-12)
+        assert_trees_close(found["back"], u, rtol=1e-12, atol=1e-12)
+        # The Hessian of half the squared distance is 1 on the tangent space, 0/0 notwithstanding.
+        values = np.linalg.eigvalsh(np.asarray(found["hessian"]).reshape(point.size, -1))
         assert np.all((np.abs(values) < 1e-12) | (np.abs(values - 1) < 1e-12))
-        assert np.sum(values > 0.5) == np.linalg.matrix_rank(
-            np.asarray(jax.jacobian(lambda x: manifold.tangent(point, x))(point)).reshape(
-                point.size, -1
-            ),
-            tol=1e-9,
-        )
+        projector = np.asarray(found["projector"]).reshape(point.size, -1)
+        assert np.sum(values > 0.5) == np.linalg.matrix_rank(projector, tol=1e-9)
 
 
 def test_geodesics_of_orthogonal_matrices_and_spheres_are_exponentials():
     """X expm(X^T V) on O(n); on the sphere the rotation in the plane of w and v."""
     manifold, x, v, _ = place("stiefel square")
-    assert_trees_close(
-        manifold.retract(x, v, "exponential"), x @ expm(x.T @ v), rtol=1e-12, atol=1e-13
-    )
+    found = jax.jit(lambda: manifold.retract(x, v, "exponential"))()
+    assert_trees_close(found, x @ expm(x.T @ v), rtol=1e-12, atol=1e-13)
     manifold, w, v, _ = place("sphere")
     rotated = expm(jnp.outer(v, w) - jnp.outer(w, v)) @ w
     assert_trees_close(manifold.retract(w, v, "exponential"), rotated, rtol=1e-13, atol=1e-14)
 
 
-def test_the_chart_gives_the_riemannian_hessian():
+@pytest.mark.parametrize("name", ["sphere", "stiefel", "hyperboloid"])
+def test_the_chart_gives_the_riemannian_hessian(name):
     """P applied to the derivative of w -> P_w e(w), and the Weingarten formulas, two other ways."""
-    for name in ("sphere", "rows", "stiefel", "stiefel rows"):
-        manifold, point, u, _ = place(name)
-        a = symmetric(4, point.size)
+    manifold, point, u, _ = place(name)
+    a = symmetric(4, point.size)
 
-        def loss(w, a=a):
-            return 0.5 * w.ravel() @ a @ w.ravel() + jnp.sum(jnp.sin(w))
+    def loss(w):
+        return 0.5 * w.ravel() @ a @ w.ravel() + jnp.sum(jnp.sin(w))
 
-        def gradient(w, manifold=manifold, loss=loss):
+    @jax.jit
+    def products():
+        def gradient(w):
             return manifold.gradient(w, jax.grad(loss)(w))
 
         covariant = manifold.tangent(point, jax.jvp(gradient, (point,), (u,))[1])
-        chart = lambda x, m=manifold, w=point, loss=loss: loss(m.chart(w, x))  # noqa: E731
-        product = jax.jvp(jax.grad(chart), (jnp.zeros_like(point),), (u,))[1]
-        assert_trees_close(product, covariant, rtol=1e-11, atol=1e-12)
-        e, hessian = jax.grad(loss)(point), jax.jvp(jax.grad(loss), (point,), (u,))[1]
-        if name == "sphere":
-            expected = manifold.tangent(point, hessian) - (point @ e) * u
-        elif name == "stiefel":
-            product = point.T @ e
-            expected = manifold.tangent(point, hessian - u @ (product + product.T) / 2)
-        else:
-            continue
-        assert_trees_close(covariant, expected, rtol=1e-12, atol=1e-13)
+
+        def chart(x):
+            return loss(manifold.chart(point, x))
+
+        hessian = jax.hessian(chart)(jnp.zeros_like(point)).reshape(point.size, -1)
+        moved = jax.jvp(jax.grad(loss), (point,), (u,))
+        return covariant, hessian, *moved
+
+    covariant, hessian, e, moved = products()
+    if name == "hyperboloid":  # In other coordinates: the lengths in them are the same.
+        upright = jnp.zeros_like(point).at[0].set(1.0)
+        flat = manifold.transport(point, upright, u, "parallel")
+        covariant = manifold.transport(point, upright, covariant, "parallel")
+        assert_trees_close(hessian @ flat, covariant, rtol=1e-11, atol=1e-11)
+        return
+    assert_trees_close(hessian @ u.ravel(), covariant.ravel(), rtol=1e-11, atol=1e-12)
+    if name == "sphere":
+        expected = manifold.tangent(point, moved) - (point @ e) * u
+    else:
+        turned = point.T @ e
+        expected = manifold.tangent(point, moved - u @ (turned + turned.T) / 2)
+    assert_trees_close(covariant, expected, rtol=1e-12, atol=1e-13)
+
+
+def integrated(flow, loss, start, time, count: int):
+    """Where a flow is after some time, by so many steps of Runge and Kutta."""
+    h = time / count
+    field = jax.jit(lambda y: flow.vector_field(0.0, RiemannianState(y), loss).params)
+
+    def move(y, k, c):
+        return jax.tree.map(lambda a, b: a + c * b, y, k)
+
+    def one(_, y):
+        k1 = field(y)
+        k2 = field(move(y, k1, h / 2))
+        k3 = field(move(y, k2, h / 2))
+        k4 = field(move(y, k3, h))
+        average = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, k1, k2, k3, k4)
+        return flow.params(RiemannianState(move(y, average, h)))
+
+    return lax.fori_loop(0, count, one, start)
 
 
 # The four flows that are known exactly, at once: a product whose factors do not interact.
@@ -193,6 +247,7 @@ KNOWN_START = {
 
 
 def known(p: dict[str, jax.Array]) -> jax.Array:
+    """The sum of four losses, of a leaf each."""
     rayleigh = 0.5 * p["w"] @ A @ p["w"]
     oja = -0.5 * jnp.trace(p["oja"].T @ A @ p["oja"])
     brockett = -0.5 * jnp.trace(p["toda"].T @ TODA @ p["toda"] @ N)
@@ -200,44 +255,47 @@ def known(p: dict[str, jax.Array]) -> jax.Array:
 
 
 def test_flows_that_are_known_exactly():
-    """Rayleigh, Oja, Toda as Brockett's double bracket, and a geodesic, to 1e-11; on the manifold.
+    """Rayleigh, Oja, Toda as Brockett's double bracket, and a geodesic, to 1e-11.
 
     Brockett's M = X^T A X obeys dM/dt = (eta/2) [M, [M, N]], which for N = diag(1, 2, 3) and
     tridiagonal M is Toda's lattice: M(t) = Q^T M_0 Q with Q R = exp(-eta t M_0/2).
     """
-    eta, steps = 0.1, 20
+    eta, time = 0.1, 20.0
     flow = RiemannianFlow(RiemannianGradientDescent(eta, KNOWN))
-    run = simulate(
-        flow,
-        known,
-        KNOWN_START,
-        steps,
-        save_every=10,
-        solver=diffrax.Dopri8(),
-        stepsize_controller=diffrax.PIDController(rtol=1e-13, atol=1e-13),
-        measurements=ConstraintDrift(KNOWN),
-    )
-    end = jax.tree.map(lambda x: x[-1], run.params)
-    moved = expm(-eta * steps * A) @ KNOWN_START["w"]
+    end = jax.jit(lambda: integrated(flow, known, KNOWN_START, time, 1000))()
+    moved = expm(-eta * time * A) @ KNOWN_START["w"]
     assert_trees_close(end["w"], Sphere().nearest(moved), rtol=1e-11, atol=1e-12)
-    span = expm(eta * steps * A) @ KNOWN_START["oja"]
+    span = expm(eta * time * A) @ KNOWN_START["oja"]
     projector = span @ jnp.linalg.solve(span.T @ span, span.T)
     assert_trees_close(end["oja"] @ end["oja"].T, projector, rtol=1e-11, atol=1e-11)
-    q, r = jnp.linalg.qr(expm(-eta * steps * TODA / 2))
-    q = q * jnp.sign(jnp.diagonal(r))
+    q, r = jnp.linalg.qr(expm(-eta * time * TODA / 2))
+    q = q @ jnp.diag(jnp.sign(jnp.diagonal(r)))
     lattice = end["toda"].T @ TODA @ end["toda"]
     assert_trees_close(lattice, q.T @ TODA @ q, rtol=1e-11, atol=1e-11)
     assert_trees_close(jnp.linalg.eigvalsh(lattice), jnp.linalg.eigvalsh(TODA), rtol=1e-12)
-    assert_trees_close(end["far"], at_distance(1.5 * jnp.exp(-eta * steps)), rtol=1e-11, atol=1e-12)
-    assert run.observables["constraint_drift"].max() < 1e-14
-    assert run.observables["predicted_loss"][-1] == pytest.approx(known(end), rel=1e-12)
+    assert_trees_close(end["far"], at_distance(1.5 * np.exp(-eta * time)), rtol=1e-11, atol=1e-12)
+    assert KNOWN.violation(end) < 1e-14
+
+
+def test_a_simulated_flow_is_kept_on_the_manifold():
+    """Rayleigh's flow by diffrax's solver to its tolerance; saves between its steps too."""
+    eta, start = 0.1, KNOWN_START["w"]
+    flow = RiemannianFlow(RiemannianGradientDescent(eta, Sphere()))
+
+    def loss(w):
+        return 0.5 * w @ A @ w
+
+    measured = ConstraintDrift(Sphere())
+    run = simulate(flow, loss, start, 20, measurements=measured)
+    for step in (1, 10, 20):
+        moved = expm(-eta * step * A) @ start
+        assert_trees_close(run.params[step], Sphere().nearest(moved), rtol=0, atol=2e-8)
+    assert run.observables["constraint_drift"].max() < 1e-15
+    assert run.observables["predicted_loss"][-1] == approx(loss(run.params[-1]), rel=1e-14)
     # The field does not depend on how far the state is from the sphere, and does not lead away.
-    off = {**KNOWN_START, "w": 1.1 * KNOWN_START["w"]}
-    field = flow.vector_field(0.0, RiemannianState(off), known).params["w"]
-    assert abs(field @ off["w"]) < 1e-15
-    assert_trees_close(
-        field, flow.vector_field(0.0, RiemannianState(KNOWN_START), known).params["w"], rtol=1e-13
-    )
+    field = flow.vector_field(0.0, RiemannianState(1.1 * start), loss).params
+    assert abs(field @ start) < 1e-15
+    assert_trees_close(field, flow.vector_field(0.0, RiemannianState(start), loss).params)
 
 
 # A loss that couples a sphere, a Stiefel matrix and a flat leaf.
@@ -252,6 +310,7 @@ B = 1.5 * symmetric(10, 3)
 
 
 def mixed(p: dict[str, jax.Array]) -> jax.Array:
+    """A loss in which all leaves meet."""
     inner = jnp.tanh(p["x"].T @ p["w"] + p["b"])
     quadratic = 0.5 * p["w"] @ B @ p["w"] + jnp.sum(p["x"].T @ B @ p["x"] * jnp.ones((2, 2)))
     return quadratic + jnp.sum(jnp.sin(2 * inner)) + 0.5 * jnp.sum(p["b"] ** 2)
@@ -259,29 +318,13 @@ def mixed(p: dict[str, jax.Array]) -> jax.Array:
 
 @jax.jit
 def ends(flow: RiemannianFlow, steps: jax.Array):
-    """Where the optimizer and its flow are after some steps, by Runge and Kutta's 300 steps."""
+    """Where the optimizer and its flow are after some steps."""
     optimizer, state = flow.optimizer, RiemannianState(MIXED_START)
     discrete = lax.fori_loop(0, steps, lambda _, s: optimizer.step(s, mixed), state)
-    h = steps / 300
-
-    def field(y):
-        return flow.vector_field(0.0, RiemannianState(y), mixed).params
-
-    def move(y, k, c):
-        return jax.tree.map(lambda a, b: a + c * b, y, k)
-
-    def one(_, y):
-        k1 = field(y)
-        k2 = field(move(y, k1, h / 2))
-        k3 = field(move(y, k2, h / 2))
-        k4 = field(move(y, k3, h))
-        average = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, k1, k2, k3, k4)
-        return move(y, average, h)
-
-    return discrete.params, lax.fori_loop(0, 300, one, MIXED_START)
+    return discrete.params, integrated(flow, mixed, MIXED_START, steps, 300)
 
 
-def order(make, correction: bool, *, time: float = 0.8, steps: int = 200) -> float:
+def order(make, correction: bool, *, time: float = 0.8, steps: int) -> float:
     """The order in eta of the distance between a method and its flow, at a fixed eta * steps."""
     errors = []
     for count in (steps, 2 * steps):
@@ -296,7 +339,7 @@ METHODS = {
     "default": lambda eta: RiemannianGradientDescent(eta, MIXED),
     "normalisation": lambda eta: RiemannianGradientDescent(eta, MIXED, "normalisation"),
     "qr": lambda eta: RiemannianGradientDescent(eta, MIXED, "qr"),
-    "sam": lambda eta: RiemannianSAM(eta, 0.1, MIXED),
+    "sam": lambda eta: RiemannianSAM(eta, 0.1, Product({"w": Sphere()})),
     "fine-grained": lambda eta: FineGrainedSGD(eta, MIXED),
 }
 
@@ -315,13 +358,17 @@ METHODS = {
 )
 def test_order_in_the_learning_rate(method, correction, expected):
     """Order 1, and 2 with the correction if the retraction is of second order."""
-    assert order(METHODS[method], correction) == pytest.approx(expected, abs=0.08)
+    # The error of "qr" that is of first order is small.
+    steps = 4000 if method == "qr" else 200
+    assert order(METHODS[method], correction, steps=steps) == approx(expected, abs=0.08)
 
 
 def test_the_correction_needs_the_weingarten_term():
     """On the sphere: with the projected ambient Hessian in place of the Riemannian one, order 1."""
     sphere, start = Sphere(), Sphere().nearest(jnp.asarray([1.0, -2.0, 0.5]))
-    loss = lambda w: 0.5 * w @ A @ w + jnp.sin(w[0])  # noqa: E731
+
+    def loss(w):
+        return 0.5 * w @ A @ w + jnp.sin(w[0])
 
     @jax.jit
     def gap(eta, steps, weingarten):
@@ -348,58 +395,67 @@ def test_the_correction_needs_the_weingarten_term():
 
     for weingarten, expected in ((1.0, 2), (0.0, 1)):
         errors = [gap(0.8 / count, count, weingarten) for count in (200, 400)]
-        assert np.log2(errors[0] / errors[1]) == pytest.approx(expected, abs=0.05)
-
-
-def at_minimum() -> dict[str, jax.Array]:
-    """A minimum of the mixed loss."""
-    optimizer = RiemannianGradientDescent(0.1, MIXED)
-    state = RiemannianState(MIXED_START)
-    step = jax.jit(lambda s: lax.fori_loop(0, 3000, lambda _, s: optimizer.step(s, mixed), s))
-    return step(state).params
+        assert np.log2(errors[0] / errors[1]) == approx(expected, abs=0.05)
 
 
 def test_the_edge_is_that_of_the_joint_hessian():
     """0.995 and 1.005 of 2/top of the whole Riemannian Hessian decide, for every retraction."""
-    minimum = at_minimum()
-    gradient = riemannian_gradient(MIXED, mixed, minimum)
-    assert MIXED.squared_norm(gradient) < 1e-26
+    flow = RiemannianFlow(RiemannianGradientDescent(0.1, MIXED))
+    minimum, _ = ends(flow, jnp.asarray(3000))
+    assert MIXED.squared_norm(riemannian_gradient(MIXED, mixed, minimum)) < 1e-26
     curvature = RiemannianCurvature(MIXED)
     values, modes, _ = curvature.measure(
         mixed, minimum, curvature.init(mixed, minimum), jnp.asarray(0)
     )
     top = float(values["riemannian_sharpness"])
-    _, unravel = jax.flatten_util.ravel_pytree(minimum)
-    mode = unravel(modes[0])
-    # The same from P applied to the derivative of P e, and it is more than any block has.
-    gradient_of = lambda w: riemannian_gradient(MIXED, mixed, w)  # noqa: E731
-    product = MIXED.tangent(minimum, jax.jvp(gradient_of, (minimum,), (mode,))[1])
-    assert_trees_close(product, jax.tree.map(lambda x: top * x, mode), rtol=1e-9, atol=1e-9)
-    chart = lambda u: mixed(MIXED.chart(minimum, u))  # noqa: E731
-    blocks = jax.hessian(chart)(jax.tree.map(jnp.zeros_like, minimum))
-    for name, leaf in minimum.items():
-        block = np.asarray(blocks[name][name]).reshape(leaf.size, -1)
+    flat, unravel = ravel_pytree(minimum)
+    mode = modes[0]
+
+    def gradient(w):
+        return riemannian_gradient(MIXED, mixed, unravel(w))
+
+    def multiplier(share, retraction):
+        optimizer = RiemannianGradientDescent(share * 2 / top, MIXED, retraction)
+
+        def step(w):
+            return ravel_pytree(optimizer.step(RiemannianState(unravel(w)), mixed).params)[0]
+
+        return mode @ jax.jvp(step, (flat,), (mode,))[1]
+
+    @jax.jit
+    def found():
+        product = MIXED.tangent(minimum, jax.jvp(gradient, (flat,), (mode,))[1])
+        names = (None, "normalisation", "qr")
+        multipliers = [[multiplier(share, name) for share in (0.995, 1.005)] for name in names]
+        hessian = jax.hessian(lambda u: mixed(MIXED.chart(minimum, unravel(u))))(
+            jnp.zeros_like(flat)
+        )
+        return ravel_pytree(product)[0], jnp.asarray(multipliers), hessian
+
+    product, multipliers, hessian = found()
+    # The same from P applied to the derivative of P e.
+    assert_trees_close(product, top * mode, rtol=1e-9, atol=1e-9)
+    expected = jnp.asarray([[1 - 2 * 0.995, 1 - 2 * 1.005]] * 3)
+    assert_trees_close(multipliers, expected, rtol=0, atol=1e-9)
+    # It is more than any leaf has by itself.
+    assert np.linalg.eigvalsh(hessian).max() == approx(top, rel=1e-12)
+    start = 0
+    for leaf in jax.tree.leaves(minimum):
+        block = hessian[start : start + leaf.size, start : start + leaf.size]
         assert np.linalg.eigvalsh(block).max() < 0.99 * top
-    for retraction in (None, "normalisation", "qr"):
-
-        @jax.jit
-        def multiplier(share, retraction=retraction):
-            optimizer = RiemannianGradientDescent(share * 2 / top, MIXED, retraction)
-            step = lambda w: optimizer.step(RiemannianState(w), mixed).params  # noqa: E731
-            moved = jax.jvp(step, (minimum,), (mode,))[1]
-            return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), moved, mode)))
-
-        assert multiplier(0.995) == pytest.approx(1 - 2 * 0.995, abs=1e-9)
-        assert multiplier(1.005) == pytest.approx(1 - 2 * 1.005, abs=1e-9)
+        start += leaf.size
 
 
 @pytest.mark.parametrize("share", [0.995, 1.005])
 def test_descent_leaves_a_minimum_beyond_the_edge(share):
     """From near the minimum it converges below 2/eta, and stays away from it above."""
     w = Sphere().nearest(jnp.asarray([1.0, 1e-3, 1e-3]))
-    loss = lambda w: 0.5 * jnp.sum(jnp.asarray([1.0, 3.0, 6.0]) * w**2)  # noqa: E731
+
+    def loss(w):
+        return 0.5 * jnp.sum(jnp.asarray([1.0, 3.0, 6.0]) * w**2)
+
     optimizer = RiemannianGradientDescent(share * 2 / 5.0, Sphere())
-    run = iterate(optimizer, loss, w, 3000, save_every=3000)
+    run = iterate(optimizer, loss, w, 3000, save_every=3000, measurements=())
     away = float(jnp.abs(run.params[-1][2]))
     assert away < 1e-12 if share < 1 else away > 0.01
 
@@ -410,25 +466,31 @@ def test_the_edge_moves_with_the_gradient(rate):
     slope, curvature = 0.6, 1.3
     phi, bend = rate * slope, rate * curvature
     w, across = jnp.asarray([1.0, 0.0, 0.0]), jnp.asarray([0.0, 0.0, 1.0])
-    loss = lambda w: -slope * w[1] + 0.5 * curvature * w[2] ** 2  # noqa: E731
+
+    def loss(w):
+        return -slope * w[1] + 0.5 * curvature * w[2] ** 2
 
     def multiplier(manifold, retraction):
         optimizer = RiemannianGradientDescent(rate, manifold, retraction)
-        step = lambda w: optimizer.step(RiemannianState(w), loss).params  # noqa: E731
+
+        def step(w):
+            return optimizer.step(RiemannianState(w), loss).params
+
         return jax.jvp(step, (w,), (across,))[1][2]
 
     exponential = np.cos(phi) - np.sin(phi) / phi * bend
-    assert multiplier(Sphere(), "exponential") == pytest.approx(exponential, rel=1e-12)
+    assert multiplier(Sphere(), "exponential") == approx(exponential, rel=1e-12)
     normalisation = (1 - bend) / np.sqrt(1 + phi**2)
-    assert multiplier(Sphere(), "normalisation") == pytest.approx(normalisation, rel=1e-12)
+    assert multiplier(Sphere(), "normalisation") == approx(normalisation, rel=1e-12)
     hyperbolic = np.cosh(phi) - np.sinh(phi) / phi * bend
-    assert multiplier(Hyperboloid(), "exponential") == pytest.approx(hyperbolic, rel=1e-12)
+    assert multiplier(Hyperboloid(), "exponential") == approx(hyperbolic, rel=1e-12)
     # -1 is reached at (2/eta)(phi/2) cot(phi/2), (1 + sqrt(1 + phi^2))/eta and with coth.
     edge = 2 / rate * (phi / 2) / np.tan(phi / 2)
-    assert np.cos(phi) - np.sin(phi) / phi * rate * edge == pytest.approx(-1, rel=1e-12)
+    assert np.cos(phi) - np.sin(phi) / phi * rate * edge == approx(-1, rel=1e-12)
 
 
 def circle(w: jax.Array) -> jax.Array:
+    """Half of the squared sine of the angle."""
     return 0.5 * w[1] ** 2
 
 
@@ -437,17 +499,17 @@ def test_two_cycles_on_the_circle_with_normalisation(rate):
     """+-arccos(2/(eta a))/2 with the multiplier 1 - 8/(eta a)^2: stable at every eta a > 2."""
     optimizer = RiemannianGradientDescent(rate, Sphere(), "normalisation")
     start = jnp.asarray([np.cos(0.3), np.sin(0.3)])
-    run = iterate(optimizer, circle, start, 2000, save_every=2000)
+    run = iterate(optimizer, circle, start, 2000, save_every=2000, measurements=())
     angle = jnp.arctan2(run.params[-1][1], run.params[-1][0])
-    assert abs(angle) == pytest.approx(0.5 * np.arccos(2 / rate), rel=1e-12)
+    assert abs(angle) == approx(0.5 * np.arccos(2 / rate), rel=1e-12)
 
     def step(theta):
         state = RiemannianState(jnp.stack([jnp.cos(theta), jnp.sin(theta)]))
         moved = optimizer.step(state, circle).params
         return jnp.arctan2(moved[1], moved[0])
 
-    assert step(angle) == pytest.approx(-angle, rel=1e-12)
-    assert jax.grad(step)(angle) == pytest.approx(1 - 8 / rate**2, rel=1e-10)
+    assert step(angle) == approx(-angle, rel=1e-12)
+    assert jax.grad(step)(angle) == approx(1 - 8 / rate**2, rel=1e-10)
 
 
 def test_two_cycles_on_the_circle_with_the_exponential():
@@ -464,7 +526,7 @@ def test_two_cycles_on_the_circle_with_the_exponential():
 
     angles = ended(3.0)
     assert_trees_close(angles[1:], -angles[:-1], rtol=1e-11)
-    assert jnp.sinc(2 * angles[0] / np.pi) == pytest.approx(2 / 3.0, rel=1e-11)
+    assert jnp.sinc(2 * angles[0] / np.pi) == approx(2 / 3.0, rel=1e-11)
     angles = ended(3.2)
     assert_trees_close(angles[2:], angles[:-2], rtol=1e-9)
     assert abs(abs(angles[1]) - abs(angles[0])) > 0.1
@@ -482,7 +544,7 @@ def test_hyperbolic_mean_is_an_edge():
 
     curvature = RiemannianCurvature(space)
     values, _, _ = curvature.measure(loss, LOWEST, curvature.init(loss, LOWEST), jnp.asarray(0))
-    assert values["riemannian_sharpness"] == pytest.approx(r / np.tanh(r), rel=1e-12)
+    assert values["riemannian_sharpness"] == approx(r / np.tanh(r), rel=1e-12)
     threshold = 2 * np.tanh(r) / r
 
     @jax.jit
@@ -497,7 +559,7 @@ def test_hyperbolic_mean_is_an_edge():
     z = abs(jnp.arcsinh(end(rate)[2]))
     big = np.arccosh(np.cosh(r) * np.cosh(z))
     assert z > 0.05
-    assert rate * big * np.tanh(z) / np.tanh(big) == pytest.approx(2 * z, rel=1e-10)
+    assert rate * big * np.tanh(z) / np.tanh(big) == approx(2 * z, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", ["sphere", "stiefel"])
@@ -506,7 +568,9 @@ def test_riemannian_sam_descends_the_loss_with_its_slope(name):
     manifold, point, _, _ = place(name)
     product = Product({"*": manifold})
     a = symmetric(4, point.size)
-    loss = lambda w: 0.5 * w.ravel() @ a @ w.ravel() + jnp.sum(jnp.sin(w))  # noqa: E731
+
+    def loss(w):
+        return 0.5 * w.ravel() @ a @ w.ravel() + jnp.sum(jnp.sin(w))
 
     def slope(w):
         return jnp.sqrt(product.squared_norm(riemannian_gradient(product, loss, w)))
@@ -530,23 +594,27 @@ def test_riemannian_sam_descends_the_loss_with_its_slope(name):
 def test_riemannian_sam_on_a_squared_distance():
     """A two-cycle of half-length eta rho/(2 - eta); the flow arrives at ln(1 + d_0/rho)/eta."""
     eta, rho, far, space = 0.4, 0.3, 1.2, Hyperboloid()
-    loss = lambda w: 0.5 * space.squared_distance(w, LOWEST)  # noqa: E731
+
+    def loss(w):
+        return 0.5 * space.squared_distance(w, LOWEST)
+
     optimizer = RiemannianSAM(eta, rho, space)
-    run = iterate(optimizer, loss, at_distance(far), 200, save_every=100)
-    assert abs(jnp.arcsinh(run.params[-1][1])) == pytest.approx(eta * rho / (2 - eta), rel=1e-12)
+    run = iterate(optimizer, loss, at_distance(far), 200, save_every=100, measurements=())
+    assert abs(jnp.arcsinh(run.params[-1][1])) == approx(eta * rho / (2 - eta), rel=1e-12)
     # At this cycle |grad L| makes the threshold equal to the sharpness, 1.
-    assert optimizer.threshold(jnp.asarray(eta * rho / (2 - eta))) == pytest.approx(1, rel=1e-12)
-    assert optimizer.threshold(jnp.asarray(1e9)) == pytest.approx(2 / eta, rel=1e-6)
+    assert optimizer.threshold(jnp.asarray(eta * rho / (2 - eta))) == approx(1, rel=1e-12)
+    assert optimizer.threshold(jnp.asarray(1e9)) == approx(2 / eta, rel=1e-6)
     arrival = np.log(1 + far / rho) / eta
     # The smoothing makes it slow down and rest once it is there.
     flow = RiemannianFlow(RiemannianSAM(eta, rho, space, smoothing=1e-4))
     run = simulate(flow, loss, at_distance(far), 8, measurements=())
     distances = jnp.arcsinh(run.params[:, 1])
-    before = run.steps < arrival - 0.5
-    exact = (far + rho) * jnp.exp(-eta * run.steps) - rho
-    assert jnp.sum(before) == 4
-    assert_trees_close(distances[before], exact[before], rtol=1e-5)
-    assert jnp.all(jnp.abs(distances[run.steps > arrival + 0.5]) < 1e-4)
+    steps = np.asarray(run.steps, float)
+    before = steps < arrival
+    exact = (far + rho) * np.exp(-eta * steps) - rho
+    assert np.sum(before) == 5
+    assert_trees_close(distances[before], jnp.asarray(exact[before]), rtol=0, atol=1e-5)
+    assert jnp.all(jnp.abs(distances[~before]) < 1e-4)
 
 
 def test_riemannian_sam_on_the_circle():
@@ -554,15 +622,18 @@ def test_riemannian_sam_on_the_circle():
     rate, rho = 2.0, 0.1
     optimizer = RiemannianSAM(rate, rho, Sphere())
     start = jnp.asarray([np.cos(0.3), np.sin(0.3)])
-    run = iterate(optimizer, circle, start, 4000, save_every=2000)
+    run = iterate(optimizer, circle, start, 4000, save_every=2000, measurements=())
     theta = abs(jnp.arctan2(run.params[-1][1], run.params[-1][0]))
-    assert 2 * theta == pytest.approx(rate / 2 * jnp.sin(2 * theta + 2 * rho), rel=1e-11)
+    assert 2 * theta == approx(rate / 2 * jnp.sin(2 * theta + 2 * rho), rel=1e-11)
 
 
 def test_fisher_sam_descends_a_scaled_gradient():
     """-eta (g + rho H F^-1 g/|g|_{F^-1}) to order rho^2; with F = H a multiple of the gradient."""
     h, metric, w = symmetric(3, 3) + 3 * jnp.eye(3), jnp.asarray([1.0, 2.0, 5.0]), normal(1, 3)
-    loss = lambda w: 0.5 * w @ h @ w + jnp.sum(jnp.cos(w))  # noqa: E731
+
+    def loss(w):
+        return 0.5 * w @ h @ w + jnp.sum(jnp.cos(w))
+
     gradient = jax.grad(loss)(w)
     along = gradient / metric / jnp.sqrt(jnp.sum(gradient**2 / metric))
     slope = jax.jvp(jax.grad(loss), (w,), (along,))[1]
@@ -571,21 +642,22 @@ def test_fisher_sam_descends_a_scaled_gradient():
         found = FisherSAM(0.1, rho, fisher=lambda w: metric).velocity(w, loss)
         return float(jnp.linalg.norm(found + gradient + rho * slope))
 
-    assert np.log2(gap(2e-3) / gap(1e-3)) == pytest.approx(2, abs=0.02)
+    assert np.log2(gap(2e-3) / gap(1e-3)) == approx(2, abs=0.02)
     # F = 1 is SAM; with the squares of the gradient the small ones are perturbed more.
     flat = FisherSAM(0.1, 0.2, strength=0.0).velocity(w, loss)
     expected = -jax.grad(loss)(w + 0.2 * gradient / jnp.linalg.norm(gradient))
     assert_trees_close(flat, expected, rtol=1e-13)
-    assert not jnp.allclose(FisherSAM(0.1, 0.2).velocity(w, loss), flat, rtol=1e-3)
+    assert not tree_allclose(FisherSAM(0.1, 0.2).velocity(w, loss), flat, rtol=1e-3)
 
 
 def invariant(w: jax.Array) -> jax.Array:
+    """A loss of the direction only."""
     u = w / jnp.linalg.norm(w)
     return 0.5 * u @ A @ u + jnp.sin(u[0])
 
 
 def test_descent_on_a_scale_invariant_loss_is_descent_on_the_sphere():
-    """u' = norm(u - (eta/q) grad L(u)), q' = q + eta^2 |grad L(u)|^2/q, to rounding errors."""
+    """Directions u' = norm(u - (eta/q) grad L(u)), q' = q + eta^2 |grad L(u)|^2/q, to rounding errors."""
     eta, w = 0.3, jnp.asarray([1.0, -2.0, 0.5])
     plain = GradientDescent(eta)
     state, u, q = plain.init(w), w / jnp.linalg.norm(w), w @ w
@@ -603,28 +675,42 @@ def test_descent_on_a_scale_invariant_loss_is_descent_on_the_sphere():
         state, u, q = step(state), sphere(u, rate), q + eta**2 * square / q
         norm = jnp.linalg.norm(state.params)
         assert_trees_close(state.params / norm, u, rtol=0, atol=1e-14)
-        assert norm**2 == pytest.approx(q, rel=1e-14)
+        assert norm**2 == approx(q, rel=1e-14)
 
 
 def test_the_corrected_flow_grows_the_norm_as_descent_does():
     """Gradient flow conserves |w|^2; the corrected one has d|w|^2/dt = eta^2 |g|^2: order 2."""
     w = jnp.asarray([1.0, -2.0, 0.5])
-    rate = lambda correction: GradientFlow(GradientDescent(0.2), correction=correction)  # noqa: E731
+
+    def rate(correction):
+        return GradientFlow(GradientDescent(0.2), correction=correction)
+
     for correction, expected in ((False, 0.0), (True, 0.04)):
         flow = rate(correction)
         field = flow.vector_field(0.0, flow.init(invariant, w), invariant).params
         gradient = jax.grad(invariant)(w)
-        assert 2 * w @ field == pytest.approx(expected * gradient @ gradient, abs=1e-15)
-    errors = []
-    for count in (20, 40):
+        assert 2 * w @ field == approx(expected * gradient @ gradient, abs=1e-15)
+
+    @jax.jit
+    def gap(count):
         optimizer = GradientDescent(2.0 / count)
-        run = simulate(
-            GradientFlow(optimizer, correction=True), invariant, w, count, save_every=count
+        flow, h = GradientFlow(optimizer, correction=True), count / 200.0
+
+        def field(w):
+            return flow.vector_field(0.0, flow.init(invariant, w), invariant).params
+
+        def one(_, w):
+            k1 = field(w)
+            k2 = field(w + h / 2 * k1)
+            k3 = field(w + h / 2 * k2)
+            return w + h / 6 * (k1 + 2 * k2 + 2 * k3 + field(w + h * k3))
+
+        state = lax.fori_loop(
+            0, count, lambda _, s: optimizer.step(s, invariant), optimizer.init(w)
         )
-        discrete = iterate(optimizer, invariant, w, count, save_every=count)
-        grown = [jnp.sum(x.params[-1] ** 2) - w @ w for x in (run, discrete)]
-        errors.append(float(abs(grown[0] - grown[1])))
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(3, abs=0.5)
+        return jnp.sum(lax.fori_loop(0, 200, one, w) ** 2) - jnp.sum(state.params**2)
+
+    assert np.log2(gap(100) / gap(200)) == approx(2, abs=0.1)
 
 
 def test_fine_grained_descent_is_a_clip_of_each_group():
@@ -635,41 +721,49 @@ def test_fine_grained_descent_is_a_clip_of_each_group():
     weights = jnp.asarray([[0.05], [2**0.5 - 1], [4.0]])
     directions = rows.tangent(point, normal(1, 3, 4))
     directions = weights * directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
-    loss = lambda w: jnp.sum(directions * w)  # noqa: E731
+
+    def loss(w):
+        return jnp.sum(directions * w)
+
     velocity = optimizer.velocity(point, loss)
     sizes = jnp.linalg.norm(velocity, axis=1)
     r = weights[:, 0]
     expected = r / jnp.sqrt(jnp.maximum(1, r**2 * (2 + r) ** 2))
     assert_trees_close(sizes, expected, rtol=1e-13)
-    assert sizes.max() == pytest.approx(2**0.5 - 1, rel=1e-13)
+    assert sizes.max() == approx(2**0.5 - 1, rel=1e-13)
     assert jnp.argmax(sizes) == 1
     fall = jnp.sum(jax.grad(loss)(point) * velocity)
-    assert fall == pytest.approx(-jnp.sum(r * expected), rel=1e-12)
+    assert fall == approx(-jnp.sum(r * expected), rel=1e-12)
     # At a minimum it is descent on the product: the same edge, and a derivative without nan.
     flat = FineGrainedSGD(0.3, Sphere())
-    bowl = lambda w: 2.0 * w[1] ** 2  # noqa: E731
+
+    def bowl(w):
+        return 2.0 * w[1] ** 2
+
     top = jnp.asarray([1.0, 0.0])
     slope = jax.jvp(lambda w: flat.velocity(w, bowl), (top,), (jnp.asarray([0.0, 1.0]),))[1]
     assert_trees_close(slope, jnp.asarray([0.0, -4.0]), rtol=1e-13, atol=1e-13)
     # The second stage of the normalisation is a constant of the loss.
-    assert Rescaled(loss, 0.5)(point) == pytest.approx(0.5 * loss(point))
+    assert Rescaled(loss, 0.5)(point) == approx(0.5 * loss(point))
 
 
-@pytest.mark.parametrize("retraction", [None, "normalisation", "qr", "exponential"])
+@pytest.mark.parametrize("retraction", [None, "qr"])
 def test_a_thousand_steps_stay_on_the_manifold(retraction):
     """Constraints to 1e-14, far beyond the edge too, where nothing settles."""
     optimizer = RiemannianGradientDescent(1.0, KNOWN, retraction)
     measured = ConstraintDrift(KNOWN)
-    run = iterate(optimizer, known, KNOWN_START, 1000, save_every=100, measurements=measured)
+    run = iterate(optimizer, known, KNOWN_START, 1000, save_every=125, measurements=measured)
     assert run.observables["constraint_drift"].max() < 1e-14
-    moved = jnp.linalg.norm(run.params["toda"][-1] - run.params["toda"][-2])
-    assert jnp.isfinite(moved)
+    assert jnp.linalg.norm(run.params["w"][-1] - run.params["w"][-2]) > 0.01
 
 
 def test_single_precision_runs_in_single_precision():
     """No leaf of a run in float32 is of another precision, and it stays on the manifold."""
     start = jax.tree.map(lambda x: x.astype(jnp.float32), MIXED_START)
-    loss = lambda p: mixed(jax.tree.map(lambda x: x.astype(jnp.float64), p)).astype(jnp.float32)  # noqa: E731
+
+    def loss(p):
+        return mixed(jax.tree.map(lambda x: x.astype(jnp.float64), p)).astype(jnp.float32)
+
     optimizer = RiemannianSAM(jnp.asarray(0.05), 0.05, MIXED)
     measured = (ConstraintDrift(MIXED), RiemannianCurvature(MIXED))
     run = iterate(optimizer, loss, start, 20, save_every=10, measurements=measured)
@@ -679,6 +773,25 @@ def test_single_precision_runs_in_single_precision():
     assert run.observables["constraint_drift"].max() < 1e-6
 
 
+def test_vmap_and_grad_go_through_descent():
+    """A batch of learning rates is the single runs; the derivative is that of the formula."""
+    start = jnp.asarray([0.6, 0.8])
+
+    def end(rate):
+        optimizer = RiemannianSAM(rate, 0.1, Sphere())
+        return iterate(optimizer, circle, start, 1, measurements=()).params[-1, 1]
+
+    def exact(rate):
+        theta = jnp.arctan2(start[1], start[0])
+        return jnp.sin(theta - rate / 2 * jnp.sin(2 * (theta + 0.1)))
+
+    rates = jnp.asarray([0.1, 0.2])
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(end)))(rates)
+    assert_trees_close(values, exact(rates), rtol=1e-14)
+    assert_trees_close(slopes, jax.vmap(jax.grad(exact))(rates), rtol=1e-13)
+
+
+@pytest.mark.slow
 def test_vmap_and_grad_go_through_a_run():
     """The derivative by the learning rate of where a flow ends, beside the exact one."""
     start = jnp.asarray([0.6, 0.8])
@@ -691,15 +804,23 @@ def test_vmap_and_grad_go_through_a_run():
 
     rates = jnp.asarray([0.1, 0.2])
     values, slopes = jax.jit(jax.vmap(jax.value_and_grad(end)))(rates)
-    ratio = lambda rate: 0.8 / 0.6 * jnp.exp(-4 * rate)  # noqa: E731
-    exact = lambda rate: ratio(rate) / jnp.sqrt(1 + ratio(rate) ** 2)  # noqa: E731
+
+    def ratio(rate):
+        return 0.8 / 0.6 * jnp.exp(-4 * rate)
+
+    def exact(rate):
+        return ratio(rate) / jnp.sqrt(1 + ratio(rate) ** 2)
+
     assert_trees_close(values, exact(rates), rtol=1e-5)
     assert_trees_close(slopes, jax.vmap(jax.grad(exact))(rates), rtol=1e-3)
 
 
 def test_a_learning_rate_may_be_a_schedule():
     """Warmup: the flow's angle has the integral of eta in it, and the optimizer counts."""
-    warmup = lambda t: 0.02 * t  # noqa: E731
+
+    def warmup(t):
+        return 0.02 * t
+
     optimizer = RiemannianGradientDescent(warmup, Sphere())
     start = jnp.asarray([0.6, 0.8])
     run = simulate(RiemannianFlow(optimizer), circle, start, 10, measurements=())
@@ -744,7 +865,10 @@ def test_a_start_off_the_manifold_is_projected_with_a_warning():
 def test_starts_that_no_manifold_holds_are_refused(manifold, params, message):
     """The leaf, what is allowed, and what was given; also by the flow."""
     optimizer = RiemannianGradientDescent(0.1, manifold)
-    loss = lambda p: sum(jnp.sum(x) for x in jax.tree.leaves(p))  # noqa: E731
+
+    def loss(p):
+        return sum(jnp.sum(x) for x in jax.tree.leaves(p))
+
     with pytest.raises(ValueError, match=message):
         iterate(optimizer, loss, params, 1)
     with pytest.raises(ValueError, match=message):
