@@ -3,7 +3,7 @@
 Each module registers its checks when it is imported; `checks.CHECKS` then has them all.
 """
 
-from . import adaptive, edge, thresholds, two_cycles  # noqa: F401  (each import registers the file's checks)
+from . import adaptive, edge, manifolds, thresholds, two_cycles  # noqa: F401  (each import registers the file's checks)
 from .checks import CHECKS, Check, Measured, Outcome, run_check
 from .report import records, table
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import equinox as eqx
 import jax
@@ -12,32 +12,51 @@ from jaxtyping import Array, Float, PyTree
 
 from ..core.trees import Params, all_finite, is_traced
 from .euclidean import Euclidean
+from .hyperboloid import Hyperboloid
 from .manifold import AbstractManifold, Leaf, Retraction, Transport
+from .spheres import Oblique, Sphere
+from .stiefel import Stiefel
+
+NAMED: Final[Mapping[str, AbstractManifold]] = {
+    "euclidean": Euclidean(),
+    "sphere": Sphere(),
+    "oblique_rows": Oblique("rows"),
+    "oblique_columns": Oblique("columns"),
+    "oblique_kernels": Oblique("kernels"),
+    "stiefel_columns": Stiefel("columns"),
+    "stiefel_rows": Stiefel("rows"),
+    "hyperboloid": Hyperboloid(),
+}
+"""Manifolds by name, as a config has them."""
 
 Filter: TypeAlias = Callable[[str, Leaf], AbstractManifold | None]
 """From the path and the array of a leaf to its manifold; None for flat space."""
 
-Parts: TypeAlias = Mapping[str, AbstractManifold] | Filter
-"""Which leaf lives where: patterns of paths, or a function."""
+_Parts: TypeAlias = tuple[tuple[str, AbstractManifold], ...] | Filter
 
 
-def _parts(parts: object) -> tuple[tuple[str, AbstractManifold], ...] | Filter:
-    if isinstance(parts, tuple):  # Of another Product, or of `dataclasses.replace`.
-        parts = dict(parts)
+def _parts(parts: object) -> _Parts:
     if callable(parts):
         return parts
-    if not isinstance(parts, Mapping) or not parts:
+    # A tuple of pairs, as it is kept, is what a dictionary becomes that has to be hashable.
+    given = dict(parts) if isinstance(parts, tuple) else parts
+    if not isinstance(given, Mapping) or not given:
         raise ValueError(
             "parts must be a dictionary from patterns of paths to manifolds, such as "
             f'{{"layers.*.weight": Stiefel()}}, or a function of path and leaf; got {parts!r}.'
         )
-    for pattern, manifold in parts.items():
+    found = {pattern: NAMED.get(m, m) if isinstance(m, str) else m for pattern, m in given.items()}
+    for pattern, manifold in found.items():
         if not isinstance(pattern, str) or not isinstance(manifold, AbstractManifold):
             raise ValueError(
-                "parts must have strings for keys and manifolds such as Sphere() for values; got "
-                f"{pattern!r}: {manifold!r}."
+                "parts must have strings for keys and manifolds such as Sphere() for values, or "
+                f"their names, {_names()}; got {pattern!r}: {manifold!r}."
             )
-    return tuple(parts.items())
+    return tuple(found.items())
+
+
+def _names() -> str:
+    return ", ".join(f'"{name}"' for name in NAMED)
 
 
 class Product(eqx.Module):
@@ -47,9 +66,9 @@ class Product(eqx.Module):
     "weight" of {"weight": w}, "layers.0.weight" of a network of equinox, "" of a single array.
 
     Attributes:
-        parts: A dictionary from patterns of paths, as in "layers.*.weight", to manifolds, of which
-            the first that fits holds; or a function `parts(path, leaf)` that returns a manifold, or
-            None. Leaves that are left out live in flat space.
+        parts: A dictionary from patterns of paths, as in "layers.*.weight", to manifolds or their
+            names (`NAMED`), of which the first that fits holds; or a function `parts(path, leaf)`
+            that returns a manifold, or None. Leaves that are left out live in flat space.
 
     Raises:
         ValueError: If `parts` is neither. When it meets parameters, if a pattern fits no leaf, or
@@ -64,9 +83,7 @@ class Product(eqx.Module):
         {'bias': 'Euclidean', 'v': 'Sphere', 'w1': 'Oblique'}
     """
 
-    parts: tuple[tuple[str, AbstractManifold], ...] | Filter = eqx.field(
-        static=True, converter=_parts
-    )
+    parts: _Parts = eqx.field(static=True, converter=_parts)
 
     def assigned(self, params: Params) -> dict[str, AbstractManifold]:
         """Return the manifold of each leaf by its path, in the order of the leaves.
@@ -206,13 +223,19 @@ def _leaves(params: Params) -> list[tuple[str, Leaf]]:
 def on_leaves(manifold: object) -> Product:
     """Return what a user gives for a manifold as a product; one manifold holds for every leaf.
 
+    Args:
+        manifold: A manifold, its name, a `Product`, or what a `Product` is made of.
+
     Raises:
-        ValueError: If it is neither a manifold nor a product.
+        ValueError: If it is none of these.
     """
     if isinstance(manifold, Product):
         return manifold
-    if isinstance(manifold, AbstractManifold):
+    if isinstance(manifold, AbstractManifold) or (isinstance(manifold, str) and manifold in NAMED):
         return Product({"*": manifold})
+    if isinstance(manifold, Mapping | tuple):
+        return Product(manifold)
     raise ValueError(
-        f"manifold must be a manifold such as Sphere(), or a Product of them; got {manifold!r}."
+        f"manifold must be a manifold such as Sphere(), a Product of them, or one of {_names()}; "
+        f"got {manifold!r}."
     )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.schedules import Rate, late, rate
-from ..core.trees import Params, add_scaled, dot, scaled
+from ..core.trees import Params, add_scaled, dot, root, scaled
 from ..core.validation import non_negative
 from .euclidean import Euclidean
 from .manifold import Retraction, Transport
@@ -107,23 +107,35 @@ class RiemannianSAM(AbstractRiemannianMethod):
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
-        """2 / eta, the limit for rho much smaller than |grad L|; see `threshold`."""
-        return 2 / late("learning_rate", self.learning_rate)
+        """Raise: it depends on the length of the gradient.
 
-    def threshold(self, gradient_norm: Float[Array, ""]) -> Float[Array, ""]:
-        """Return the Riemannian sharpness at which it turns unstable, for a given |grad L|.
+        Raises:
+            ValueError: Always; `critical_sharpness_at` has it.
+        """
+        raise ValueError(
+            "the critical sharpness of RiemannianSAM depends on the length of the gradient: ask "
+            "for it at a point, of optimizer.critical_sharpness_at(params, potential)."
+        )
 
-        It is lam = (n / (2 rho)) (sqrt(1 + 8 rho / (eta n)) - 1) with n = sqrt(|grad L|^2 + s^2)
-        (arXiv 2309.12488), below 2/eta, up to terms of order rho^2 and eta^2 |grad L|^2.
+    def critical_sharpness_at(self, params: Params, potential: Potential) -> Float[Array, ""]:
+        """Return the Riemannian sharpness at which it turns unstable, at the gradient there.
+
+        With n = sqrt(|grad L|^2 + s^2) it is (n/(2 rho)) (sqrt(1 + 8 rho/(eta n)) - 1)
+        (arXiv 2309.12488), below 2/eta, up to terms of order rho^2 and eta^2 |grad L|^2; late in a
+        run with a schedule.
 
         Args:
-            gradient_norm: |grad L|, scalar.
+            params: Where, a point of the manifold.
+            potential: The loss, of which one gradient is taken.
         """
-        eta = late("learning_rate", self.learning_rate).astype(gradient_norm.dtype)
-        rho, s = (x.astype(gradient_norm.dtype) for x in (self.radius, self.smoothing))
-        n = jnp.sqrt(jnp.square(gradient_norm) + jnp.square(s))
-        # (sqrt(1 + x) - 1) / x without cancellation: it is 1/2 for rho = 0, and 0 for n = 0.
-        return 4 * n / (eta * n + jnp.sqrt(eta * n * (eta * n + 8 * rho)))
+        gradient = riemannian_gradient(self.manifold, potential, params)
+        square = self.manifold.squared_norm(gradient)
+        eta = late("learning_rate", self.learning_rate).astype(square.dtype)
+        rho, s = (x.astype(square.dtype) for x in (self.radius, self.smoothing))
+        n = root(square + jnp.square(s))
+        # As sqrt(1 + x) - 1 without cancellation, for rho = 0 too; 0 where n is.
+        below = eta * n + root(eta * n * (eta * n + 8 * rho))
+        return jnp.where(n > 0, 4 * n / jnp.where(n > 0, below, 1), 0)
 
     @property
     def cost(self) -> Cost:
@@ -186,11 +198,16 @@ class FisherSAM(AbstractRiemannianMethod):
     smoothing: Float[Array, ""] = eqx.field(
         default=0.0, converter=partial(non_negative, "smoothing")
     )
-    manifold: Product = eqx.field(init=False)
-    retraction: Retraction | None = eqx.field(static=True, init=False)
 
-    def __post_init__(self):
-        self.manifold, self.retraction = Product({"*": Euclidean()}), None
+    @property
+    def manifold(self) -> Product:
+        """Flat space."""
+        return Product({"*": Euclidean()})
+
+    @property
+    def retraction(self) -> None:
+        """None: in flat space there is one."""
+        return None
 
     def admitted(self, params: Params) -> Params:
         """Return the parameters: the space is flat."""
@@ -223,8 +240,15 @@ class FisherSAM(AbstractRiemannianMethod):
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
-        """2 / eta, the limit for a radius much smaller than the gradient's length."""
-        return 2 / late("learning_rate", self.learning_rate)
+        """Raise: it depends on the gradient and on F.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "no sharpness decides about the stability of FisherSAM: that depends on the gradient, "
+            "and on how its metric turns the Hessian."
+        )
 
     @property
     def cost(self) -> Cost:

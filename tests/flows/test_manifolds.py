@@ -602,8 +602,10 @@ def test_riemannian_sam_on_a_squared_distance():
     run = iterate(optimizer, loss, at_distance(far), 200, save_every=100, measurements=())
     assert abs(jnp.arcsinh(run.params[-1][1])) == approx(eta * rho / (2 - eta), rel=1e-12)
     # At this cycle |grad L| makes the threshold equal to the sharpness, 1.
-    assert optimizer.threshold(jnp.asarray(eta * rho / (2 - eta))) == approx(1, rel=1e-12)
-    assert optimizer.threshold(jnp.asarray(1e9)) == approx(2 / eta, rel=1e-6)
+    assert optimizer.critical_sharpness_at(run.params[-1], loss) == approx(1, rel=1e-11)
+    assert optimizer.critical_sharpness_at(LOWEST, loss) == 0
+    steep = optimizer.critical_sharpness_at(at_distance(far), lambda w: 1e9 * loss(w))
+    assert steep == approx(2 / eta, rel=1e-6)
     arrival = np.log(1 + far / rho) / eta
     # The smoothing makes it slow down and rest once it is there.
     flow = RiemannianFlow(RiemannianSAM(eta, rho, space, smoothing=1e-4))
@@ -657,7 +659,7 @@ def invariant(w: jax.Array) -> jax.Array:
 
 
 def test_descent_on_a_scale_invariant_loss_is_descent_on_the_sphere():
-    """Directions u' = norm(u - (eta/q) grad L(u)), q' = q + eta^2 |grad L(u)|^2/q, to rounding errors."""
+    """It is u' = norm(u - (eta/q) grad L(u)), q' = q + eta^2 |grad L(u)|^2/q, to rounding errors."""
     eta, w = 0.3, jnp.asarray([1.0, -2.0, 0.5])
     plain = GradientDescent(eta)
     state, u, q = plain.init(w), w / jnp.linalg.norm(w), w @ w
@@ -882,7 +884,7 @@ def test_starts_that_no_manifold_holds_are_refused(manifold, params, message):
         (lambda: FisherSAM(0.1, -0.1), "radius must be a finite number, at least 0"),
         (lambda: FisherSAM(0.1, 0.1, fisher=3), 'fisher must be "gradient", or a function'),
         (lambda: FineGrainedSGD(0.1, Sphere(), distance=0), "distance must be a finite number abo"),
-        (lambda: RiemannianGradientDescent(0.1, "sphere"), "manifold must be a manifold such as"),
+        (lambda: RiemannianGradientDescent(0.1, "ball"), "manifold must be a manifold such as"),
         (
             lambda: RiemannianGradientDescent(0.1, Sphere(), "qr"),
             'manifold, "exponential" or "norm',
