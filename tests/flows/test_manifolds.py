@@ -659,7 +659,7 @@ def invariant(w: jax.Array) -> jax.Array:
 
 
 def test_descent_on_a_scale_invariant_loss_is_descent_on_the_sphere():
-    """It is u' = norm(u - (eta/q) grad L(u)), q' = q + eta^2 |grad L(u)|^2/q, to rounding errors."""
+    """That is u' = norm(u - (eta/q) grad L(u)), q' = q + eta^2 |grad L(u)|^2/q, to rounding."""
     eta, w = 0.3, jnp.asarray([1.0, -2.0, 0.5])
     plain = GradientDescent(eta)
     state, u, q = plain.init(w), w / jnp.linalg.norm(w), w @ w
