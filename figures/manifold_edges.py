@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def _circle(axes: Axes, data: xr.Dataset) -> None:
                 label="theory",
                 zorder=3,
             )
-    axes.set_title("Circle: beyond the edge the retraction decides", fontsize="medium")
+    axes.set_title("Circle, by retraction", fontsize="medium")
     axes.set_xlabel("η times the sharpness")
     axes.set_ylabel("angle (radians)")
 
@@ -50,13 +51,13 @@ def _mean(axes: Axes, data: xr.Dataset) -> None:
         data["spread"].values,
         data["rate"].values,
         data["height"].values.T,
-        cmap="Blues",
+        cmap=matplotlib.colormaps["Blues"].with_extremes(bad="0.8"),
         shading="nearest",
         rasterized=True,
         gid="mean/height",
     )
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
-    bar.set_label("distance from the mean at the end")
+    bar.set_label("distance from it at the end")
     axes.plot(
         data["spread"],
         data["threshold"],
@@ -67,8 +68,8 @@ def _mean(axes: Axes, data: xr.Dataset) -> None:
         gid="mean/threshold",
     )
     axes.set_ylim(data["rate"].values[0], data["rate"].values[-1])
-    axes.set_title("Hyperbolic mean: spread is sharpness", fontsize="medium")
-    axes.set_xlabel("distance of each of two points, r")
+    axes.set_title("Mean of ±r (grey: escapes)", fontsize="medium")
+    axes.set_xlabel("distance r of the two points")
     axes.set_ylabel("learning rate η")
 
 
@@ -90,9 +91,9 @@ def _toda(axes: Axes, data: xr.Dataset) -> None:
             markerfacecolor="none",
             color=color,
         )
-    axes.set_title("Toda: diagonal of XᵀAX; circles: QR algorithm", fontsize="medium")
+    axes.set_title("Toda flow (circles: by QR)", fontsize="medium")
     axes.set_xlabel("step (optimizer steps)")
-    axes.set_ylabel("entries; dotted: eigenvalues")
+    axes.set_ylabel("diagonal of XᵀAX;\ndotted: eigenvalues")
 
 
 def _growth(axes: Axes, data: xr.Dataset) -> None:
@@ -129,9 +130,9 @@ def _growth(axes: Axes, data: xr.Dataset) -> None:
             verticalalignment="center",
             color=color,
         )
-    axes.set_title("Scale-invariant network: growth of the norm", fontsize="medium")
+    axes.set_title("Scale-invariant network", fontsize="medium")
     axes.set_xlabel("step (optimizer steps)")
-    axes.set_ylabel("squared norm of the weights, q")
+    axes.set_ylabel("|w|² = q (parameter²)")
 
 
 _PANELS: dict[str, Callable[[Axes, xr.Dataset], None]] = {
