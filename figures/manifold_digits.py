@@ -24,14 +24,14 @@ def _sharpness(axes: Axes, data: xr.Dataset, color: str) -> None:
         color="black",
         linewidth=1.0,
         linestyle=(0, (4, 3)),
-        label="threshold: 2/η, of SAM at its gradient",
+        label="threshold of the Riemannian sharpness: 2/η; of SAM at its gradient",
         gid=f"{gid}/threshold",
     )
     highest = _HIGHEST * 2 / float(data.attrs["learning_rate"])
     axes.set_ylim(
         0, min(highest, 1.15 * max(float(data["riemannian_sharpness"].max()), highest / 2))
     )
-    axes.set_title(f"{gid}, η = {data.attrs['learning_rate']:g}", fontsize="medium")
+    axes.set_title(f"{gid}, η = {data.attrs['learning_rate']:g}", fontsize="small")
 
 
 @figure("manifold_digits", needs=Needs(study="manifold_digits"))
@@ -62,10 +62,10 @@ def draw(tree: xr.DataTree) -> Figure:
             axes.remove()
         loss.set_yscale("log")
         loss.set_ylabel("loss")
-        accuracy.set_ylabel("accuracy on the examples")
+        accuracy.set_ylabel("accuracy")
         for axes in (loss, accuracy, *below[max(len(runs) - _COLUMNS, 0) : len(runs)]):
             axes.set_xlabel("step (optimizer steps)")
         for axes in below[: len(runs) : _COLUMNS]:
-            axes.set_ylabel("Riemannian sharpness\n(loss / parameter²)")
-        add_legend(drawn, tree, [loss, accuracy, *below[: len(runs)]])
+            axes.set_ylabel("sharpness\n(loss / parameter²)")
+        add_legend(drawn, tree, [loss, accuracy, *below[: len(runs)]], columns=2)
     return drawn

@@ -1,4 +1,4 @@
-"""Four problems on manifolds: a circle, a hyperbolic mean, Toda's lattice, the norm of a network."""
+"""Four problems on manifolds: a circle, a hyperbolic mean, Toda's lattice, a network's norm."""
 
 from collections.abc import Callable
 
