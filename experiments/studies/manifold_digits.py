@@ -7,7 +7,15 @@ import numpy as np
 import pydantic
 
 from ..system.lazy import flows, jax
-from ..tables.base import NonNegativeFloat, PositiveFloat, PositiveInt, Seed, building, refuse
+from ..tables.base import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Table,
+    building,
+    refuse,
+)
 from ..tables.supervised import SupervisedTable
 from .fields import Once
 from .study import AbstractStudy, Conclusion, Dataset, Parts
@@ -25,10 +33,8 @@ _LABELS = {"sgd": "SGD, flat", "rgd": "RGD", "rsam": "RSAM", "fg_sgd": "FG-SGD"}
 _SHARE = 0.5
 
 
-class Run(pydantic.BaseModel):
+class Run(Table):
     """One of the runs: a method, where the weights live, and its learning rate."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
 
     method: Method
     manifold: Literal["flat", "oblique", "stiefel"] = "flat"

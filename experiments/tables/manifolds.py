@@ -1,7 +1,7 @@
 """The tables of descent on manifolds (arXiv 1905.09054 and its relatives), and of its flow."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 
@@ -19,11 +19,25 @@ Named = Literal[
     "stiefel_rows",
     "hyperboloid",
 ]
+_NAMES = get_args(Named)
 
 
-def _pairs(given: Any) -> Any:
-    """A table from patterns to names as pairs, which a frozen table can hold."""
-    return tuple(given.items()) if isinstance(given, Mapping) else given
+def _manifold(given: Any) -> Any:
+    """Check a name, or a table from patterns to names; one that is frozen holds pairs."""
+    pairs = tuple(given.items()) if isinstance(given, Mapping) else given
+    if isinstance(given, str) and given in _NAMES:
+        return given
+    if isinstance(pairs, tuple) and pairs and all(_is_pair(pair) for pair in pairs):
+        return pairs
+    allowed = ", ".join(f'"{name}"' for name in _NAMES)
+    raise ValueError(
+        f"must be one of {allowed}, or a table from patterns of leaves to these, such as "
+        '{"layers.*.weight" = "oblique_rows"}'
+    )
+
+
+def _is_pair(pair: Any) -> bool:
+    return len(pair) == 2 and isinstance(pair[0], str) and pair[1] in _NAMES
 
 
 def _table(pairs: Any) -> Any:
@@ -33,7 +47,7 @@ def _table(pairs: Any) -> Any:
 # One for all leaves of the parameters, or a table: which leaf lives where.
 Manifold = Annotated[
     Named | tuple[tuple[str, Named], ...],
-    pydantic.BeforeValidator(_pairs),
+    pydantic.PlainValidator(_manifold),
     pydantic.PlainSerializer(_table),
 ]
 

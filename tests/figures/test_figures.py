@@ -12,6 +12,7 @@ from figures import curves
 from tests.figures import adaptive_trees, sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
+from tests.figures.manifold_trees import MANIFOLDS
 from tests.figures.rmsprop_trees import ADAPTIVE
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
@@ -41,6 +42,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     **ADAPTIVE,
     **BALLS,
     **DIMS,
+    **MANIFOLDS,
     "sweep": sweep_trees.curves(),
     "phase_diagram": sweep_trees.diagram(),
     "parity_order": order_study(),
