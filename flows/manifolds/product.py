@@ -38,8 +38,9 @@ _Parts: TypeAlias = tuple[tuple[str, AbstractManifold], ...] | Filter
 def _parts(parts: object) -> _Parts:
     if callable(parts):
         return parts
-    # A tuple of pairs, as it is kept, is what a dictionary becomes that has to be hashable.
-    given = dict(parts) if isinstance(parts, tuple) else parts
+    # Pairs, as they are kept, are what a dictionary becomes that has to be hashable.
+    pairs = isinstance(parts, list | tuple) and all(len(pair) == 2 for pair in parts)
+    given = dict(parts) if pairs else parts
     if not isinstance(given, Mapping) or not given:
         raise ValueError(
             "parts must be a dictionary from patterns of paths to manifolds, such as "
@@ -233,7 +234,7 @@ def on_leaves(manifold: object) -> Product:
         return manifold
     if isinstance(manifold, AbstractManifold) or (isinstance(manifold, str) and manifold in NAMED):
         return Product({"*": manifold})
-    if isinstance(manifold, Mapping | tuple):
+    if isinstance(manifold, Mapping | list | tuple):
         return Product(manifold)
     raise ValueError(
         f"manifold must be a manifold such as Sphere(), a Product of them, or one of {_names()}; "
