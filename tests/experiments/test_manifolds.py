@@ -46,7 +46,7 @@ def test_an_experiment_on_a_sphere_stores_what_is_measured_there(tmp_path: Path)
     "method",
     [
         optimizer("riemannian_sam", {"layers.0.weight": "oblique_rows"}, radius=0.1),
-        optimizer("fine_grained_sgd", {"layers.*.weight": "stiefel_rows"}, distance=2.0),
+        optimizer("fine_grained_sgd", {"layers.0.*eight": "stiefel_rows"}, distance=2.0),
         {"kind": "fisher_sam", "learning_rate": 0.1, "radius": 0.1},
     ],
 )
