@@ -97,23 +97,23 @@ def _toda(axes: Axes, data: xr.Dataset) -> None:
 
 
 def _growth(axes: Axes, data: xr.Dataset) -> None:
-    """Draw the squared norm of the weights, and when the sphere is beyond its edge."""
-    step = data["step"].values
+    """Draw how the squared norm of the weights grows, and when the sphere is beyond its edge."""
+    step = data["step"].values[1:]
     looks = {
         "discrete": ("gradient descent", {"linewidth": 3.0, "alpha": 0.4}),
         "corrected": ("corrected gradient flow", {"linewidth": 1.1}),
-        "flow": ("gradient flow", {"linewidth": 1.1, "linestyle": (0, (1, 1))}),
     }
     for position, rate in enumerate(data["rate"].values):
         one, color = data.sel(rate=rate), f"C{3 + position}"
+        grown = {name: (one[name] - one[name][0]).values[1:] for name in looks}
         for name, (label, look) in looks.items():
-            axes.plot(step, one[name], color=color, gid=f"growth/{name}/{rate:g}", **look)
+            axes.plot(step, grown[name], color=color, gid=f"growth/{name}/{rate:g}", **look)
             if position == 0:
                 axes.plot([], [], color="0.4", label=label, **look)
-        beyond = one["sharpness"].values > one["threshold"].values
+        beyond = (one["sharpness"] > one["threshold"]).values[1:]
         axes.plot(
             step[beyond],
-            one["discrete"].values[beyond],
+            grown["discrete"][beyond],
             linestyle="",
             marker="x",
             markersize=4,
@@ -123,16 +123,17 @@ def _growth(axes: Axes, data: xr.Dataset) -> None:
         )
         axes.annotate(
             f"η = {rate:g}",
-            (1.0, float(one["discrete"][-1])),
+            (1.0, float(grown["discrete"][-1])),
             xycoords=("axes fraction", "data"),
             xytext=(3, 0),
             textcoords="offset points",
             verticalalignment="center",
             color=color,
         )
+    axes.set_yscale("log")
     axes.set_title("Scale-invariant network", fontsize="medium")
     axes.set_xlabel("step (optimizer steps)")
-    axes.set_ylabel("|w|² = q (parameter²)")
+    axes.set_ylabel("growth of q = |w|² (parameter²)")
 
 
 _PANELS: dict[str, Callable[[Axes, xr.Dataset], None]] = {
@@ -148,7 +149,8 @@ def draw(tree: xr.DataTree) -> Figure:
     """The last iterates on a circle, a hyperbolic mean, Toda's lattice and the norm of a network.
 
     Dashed lines are what theory says: the two-cycles of each retraction as far as they are stable,
-    and the rate above which the mean of two points is unstable, 2 tanh(r)/r.
+    and the rate above which the mean of two points is unstable, 2 tanh(r)/r. Gradient flow, which
+    keeps the norm of the network's weights, is left out.
 
     Args:
         tree: results of the study `manifold_edges`.
