@@ -1,6 +1,7 @@
 """Four problems on manifolds: a circle, a hyperbolic mean, Toda's lattice, a network's norm."""
 
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -99,7 +100,7 @@ def _toda(axes: Axes, data: xr.Dataset) -> None:
 def _growth(axes: Axes, data: xr.Dataset) -> None:
     """Draw how the squared norm of the weights grows, and when the sphere is beyond its edge."""
     step = data["step"].values[1:]
-    looks = {
+    looks: dict[str, tuple[str, dict[str, Any]]] = {
         "discrete": ("gradient descent", {"linewidth": 3.0, "alpha": 0.4}),
         "corrected": ("corrected gradient flow", {"linewidth": 1.1}),
     }

@@ -1,7 +1,7 @@
 """Descent on a manifold: what optimizers that stay on a surface have in common."""
 
 import abc
-from typing import Final, get_args
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -132,11 +132,8 @@ def over_length(vector: Params, square: Array, smoothing: Array) -> Params:
     return scaled(1 / length, vector)
 
 
-_NO_NAME: Final = "None"
-
-
-def _one_of(argument: str, value: object, allowed: tuple) -> object:
+def _one_of(argument: str, value: object, allowed: tuple) -> Any:
     if not any(value == name for name in allowed):
-        names = ", ".join(_NO_NAME if name is None else f'"{name}"' for name in allowed)
+        names = ", ".join("None" if name is None else f'"{name}"' for name in allowed)
         raise ValueError(f"{argument} must be one of {names}; got {value!r}.")
     return value

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import equinox as eqx
 import jax
@@ -35,7 +35,7 @@ Filter: TypeAlias = Callable[[str, Leaf], AbstractManifold | None]
 _Parts: TypeAlias = tuple[tuple[str, AbstractManifold], ...] | Filter
 
 
-def _parts(parts: object) -> _Parts:
+def _parts(parts: Any) -> _Parts:
     if callable(parts):
         return parts
     # Pairs, as they are kept, are what a dictionary becomes that has to be hashable.
@@ -46,7 +46,9 @@ def _parts(parts: object) -> _Parts:
             "parts must be a dictionary from patterns of paths to manifolds, such as "
             f'{{"layers.*.weight": Stiefel()}}, or a function of path and leaf; got {parts!r}.'
         )
-    found = {pattern: NAMED.get(m, m) if isinstance(m, str) else m for pattern, m in given.items()}
+    found: dict[Any, Any] = {
+        pattern: NAMED.get(m, m) if isinstance(m, str) else m for pattern, m in given.items()
+    }
     for pattern, manifold in found.items():
         if not isinstance(pattern, str) or not isinstance(manifold, AbstractManifold):
             raise ValueError(

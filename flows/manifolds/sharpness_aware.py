@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -147,7 +147,7 @@ Fisher: TypeAlias = Literal["gradient"] | Callable[[Params], Params]
 """What the metric of `FisherSAM` is made of."""
 
 
-def _fisher(value: object) -> Fisher:
+def _fisher(value: Any) -> Fisher:
     if value == "gradient" or callable(value):
         return value
     raise ValueError(
