@@ -149,7 +149,7 @@ def hyperbolic_edge(r: float) -> Measured:
         curvature, lowest = flows.RiemannianCurvature(space), jnp.asarray([1.0, 0.0, 0.0])
         begun = curvature.init(loss, lowest)
         values, _, _ = curvature.measure(loss, lowest, begun, jnp.asarray(0))
-        return Measured(2 / float(values["riemannian_sharpness"]), 2 * np.tanh(r) / r)
+        return Measured(2 / float(values["riemannian_sharpness"]), float(2 * np.tanh(r) / r))
 
 
 @checks(
@@ -172,7 +172,7 @@ def fine_grained_step(groups: int) -> Measured:
 
         slopes = jnp.append(jnp.geomspace(1e-2, 1e2, 201), jnp.sqrt(2.0) - 1)
         longest = float(jnp.max(jax.jit(jax.vmap(length))(slopes)))
-        return Measured(longest, rate * (np.sqrt(2) - 1) * np.sqrt(groups))
+        return Measured(longest, float(rate * (np.sqrt(2) - 1) * np.sqrt(groups)))
 
 
 @checks(

@@ -24,6 +24,13 @@ class RiemannianState(eqx.Module):
         params: The iterate w_t, a point of the manifold; for a flow near it, up to the error of
             the solver.
         count: How many steps were taken, with a schedule; otherwise None.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import RiemannianGradientDescent, Sphere
+        >>> state = RiemannianGradientDescent(0.1, Sphere()).init(jnp.asarray([0.0, 1.0]))
+        >>> state.params.tolist(), state.count
+        ([0.0, 1.0], None)
     """
 
     params: Params

@@ -63,7 +63,7 @@ STUDIES = {
     "adaptive-valley": (["rmsprop"], ["study.steps=10", "study.models=['central', 'rod']"]),
     "manifold-edges": (
         ["circle", "mean", "toda"],
-        ["study.rates=3", "study.spreads=3", "study.horizon=2"],
+        ["study.rates=4", "study.spreads=3", "study.horizon=2"],
     ),
     "manifold-digits-mlp": (
         ["rsam-stiefel-0.2"],
