@@ -53,6 +53,11 @@ differential equation for that path, and three choices make it:
     Slow field: the map of `Alice` itself, whose steps follow a model of the loss with the jumps of
     its gradient. Oscillation: none. Closure: its momentum, in the state. Optimizer arXiv
     2411.16914; the flow is this project's own.
+`RiemannianFlow(optimizer)`
+    For descent on a manifold w' = R_w(eta V(w)): gradient descent, SAM, fine-grained SGD. Slow
+    field: eta V; with `correction` minus half its covariant derivative along itself, which is
+    -eta grad L - (eta^2/2) Hess L[grad L]. Oscillation and closure: none. The state is kept on the
+    manifold. arXiv 1905.09054 for fine-grained SGD.
 `DissipativeFlow(gravity, friction)`
     Models no optimizer: a particle on the graph of the loss, in a time of its own.
     arXiv 2605.15459.
@@ -65,7 +70,8 @@ Rooms, each of which imports only from those below it:
 
     runs            simulate, iterate: compiled segments, saves, failures, progress
     measurements    what is measured along a run, and how well a flow tracks an optimizer
-    gradient  central  rod  oscillation  edge  ball  glass  mechanics  one family of flows each
+    gradient  central  rod  oscillation  edge  ball  glass  manifolds  mechanics
+                    one family of flows each
     curvature       products with the Hessian, its eigenpairs, third derivatives
     optimizers  solvers  linear_algebra             maps; diffrax; small dense problems
     core            flow, optimizer, potential, trajectory, cost, validation
@@ -128,6 +134,17 @@ from .gradient.flow import GradientFlow
 from .gradient.sharpness_aware import SharpnessAwareFlow
 from .gradient.stable import StableFlow
 from .linear_algebra.complementarity import Complementarity, gram_operator, solve_complementarity
+from .manifolds.descent import RiemannianGradientDescent
+from .manifolds.euclidean import Euclidean
+from .manifolds.fine_grained import FineGrainedSGD, Rescaled
+from .manifolds.flow import RiemannianFlow
+from .manifolds.hyperboloid import Hyperboloid
+from .manifolds.manifold import AbstractManifold
+from .manifolds.method import RiemannianState
+from .manifolds.product import Product
+from .manifolds.sharpness_aware import FisherSAM, RiemannianSAM
+from .manifolds.spheres import Oblique, Sphere
+from .manifolds.stiefel import Stiefel
 from .measurements.along_path import measure
 from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
 from .measurements.curvature import Curvature
@@ -136,6 +153,7 @@ from .measurements.effective_rate import EffectiveLearningRate
 from .measurements.glass import GlassDensity
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.preconditioned import PreconditionedCurvature
+from .measurements.riemannian import ConstraintDrift, RiemannianCurvature
 from .measurements.threshold import Threshold
 from .measurements.tracking import distance, iterate_error, tracking_error
 from .mechanics.flow import DissipativeFlow, DissipativeState
@@ -177,6 +195,7 @@ __all__ = [
     "AbstractGradientMethod",
     "AbstractIncrementalOptimizer",
     "AbstractLocalThreshold",
+    "AbstractManifold",
     "AbstractMeasurement",
     "AbstractMetricMeasurement",
     "AbstractOptimizer",
@@ -195,6 +214,7 @@ __all__ = [
     "CentralFlow",
     "CentralSolver",
     "Complementarity",
+    "ConstraintDrift",
     "Cost",
     "Coulomb",
     "Curvature",
@@ -206,11 +226,15 @@ __all__ = [
     "EdgeState",
     "EffectiveLearningRate",
     "Eigenpairs",
+    "Euclidean",
+    "FineGrainedSGD",
+    "FisherSAM",
     "GlassDensity",
     "GlassEstimate",
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "Hyperboloid",
     "Integrator",
     "Ironed",
     "LossAndGradient",
@@ -220,6 +244,7 @@ __all__ = [
     "NAdam",
     "Neighbours",
     "Nesterov",
+    "Oblique",
     "OptaxOptimizer",
     "ParityFlow",
     "ParitySolver",
@@ -228,8 +253,15 @@ __all__ = [
     "PolarParityState",
     "Potential",
     "PreconditionedCurvature",
+    "Product",
     "Quadratic",
     "RMSProp",
+    "Rescaled",
+    "RiemannianCurvature",
+    "RiemannianFlow",
+    "RiemannianGradientDescent",
+    "RiemannianSAM",
+    "RiemannianState",
     "RodFlow",
     "RodSolver",
     "RollingBall",
@@ -240,7 +272,9 @@ __all__ = [
     "Schedule",
     "SharpnessAwareFlow",
     "SimulationError",
+    "Sphere",
     "StableFlow",
+    "Stiefel",
     "Threshold",
     "TotalFriction",
     "Trajectory",

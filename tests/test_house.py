@@ -20,7 +20,17 @@ FLOORS = (
     ("core",),
     ("linear_algebra", "solvers", "optimizers"),
     ("curvature",),
-    ("gradient", "central", "rod", "oscillation", "edge", "ball", "glass", "mechanics"),
+    (
+        "gradient",
+        "central",
+        "rod",
+        "oscillation",
+        "edge",
+        "ball",
+        "glass",
+        "manifolds",
+        "mechanics",
+    ),
     ("measurements",),
     ("runs",),
 )

@@ -16,6 +16,7 @@ from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potentia
 from flows.core.schedules import is_scheduled
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
+from flows.manifolds.method import AbstractRiemannianMethod
 from flows.measurements.threshold import THRESHOLD
 from flows.optimizers.adaptive import AbstractSecondMomentMethod
 
@@ -236,7 +237,7 @@ def _curvature(
     optimizer: flows.AbstractOptimizer,
     built: Sequence[BuiltFlow],
 ) -> tuple[AbstractMeasurement, ...]:
-    """The sharpness; of an adaptive method that in its metric too, and its learning rate.
+    """The sharpness; also that in an adaptive method's metric, or on a method's manifold.
 
     Raises:
         BuildError: if there are fewer parameters than eigenvalues.
@@ -253,6 +254,9 @@ def _curvature(
     # The config counts in steps, the measurement in saves.
     every = config.curvature.every // config.save_every
     plain = flows.Curvature(eigenvalues, every=every)
+    if isinstance(optimizer, AbstractRiemannianMethod):
+        on_it = flows.RiemannianCurvature(optimizer.manifold, eigenvalues, every=every)
+        return plain, on_it, flows.ConstraintDrift(optimizer.manifold)
     if not isinstance(optimizer, flows.AbstractAdaptiveMethod):
         return (plain,)
     preconditioned = flows.PreconditionedCurvature(eigenvalues, every=every)

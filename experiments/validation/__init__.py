@@ -6,8 +6,9 @@ Each module registers its checks when it is imported; `checks.CHECKS` then has t
 from . import (  # noqa: F401  (each import registers the file's checks)
     adaptive,
     edge,
-    sharpness_aware,
     glass,
+    manifolds,
+    sharpness_aware,
     thresholds,
     two_cycles,
 )

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Real
 
 from ..core.arrays import Vector
+from ..core.constrained import AbstractConstrained
 from ..core.cost import Cost
 from ..core.flow import (
     AbstractEquationFlow,
@@ -74,6 +75,12 @@ def _descent(
             f"{allowed}: Central Flow cannot take a schedule out of an optax transformation, which "
             "evaluates it at whole steps. Write GradientDescent(schedule) for "
             f"optax.sgd(schedule); got {optimizer!r}."
+        )
+    if isinstance(descent, AbstractConstrained):
+        raise ValueError(
+            f"{allowed}: Central Flow moves in flat space, and knows no oscillation on a manifold, "
+            f"where {type(descent).__name__} stays; RiemannianFlow does not average over it. Got "
+            f"{optimizer!r}."
         )
     raise ValueError(
         f"{allowed}: Central Flow models a step along the gradient, without memory of its "

@@ -27,18 +27,12 @@ class Threshold(AbstractMeasurement):
     """The sharpness at which an optimizer turns unstable, at each saved step of its run.
 
     It varies where the optimizer has a schedule: at step t it is the critical sharpness of
-<<<<<<< HEAD
-    `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For an adaptive
-    method it is one of P^-1 H, the preconditioned sharpness; the bias correction of Adam's momentum
-    lowers it in its first steps, by 1 - b1^(t+1). (That of PyTorch's NAdam is left out.) An optax
-    transformation has one number, that late in a run, whatever its schedule.
-=======
-    `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For `SAM` it is the
-    one at the gradient of the saved parameters, at the cost of that gradient. For an adaptive
-    method it is one of P^-1 H, the preconditioned sharpness; that the bias corrections of Adam
-    lower it in its first steps is left out. An optax transformation has one number, that late in a
-    run, whatever its schedule.
->>>>>>> h-sam
+        fixed = fixed_at(self.optimizer, step)
+        if isinstance(fixed, AbstractLocalThreshold):
+            threshold, cost = fixed.critical_sharpness_at(params, potential), Cost(gradients=1)
+        else:
+            threshold, cost = threshold_at(self.optimizer, step), Cost()
+        return {"critical_sharpness": threshold}, state, cost
 
     Attributes:
         optimizer: The optimizer that runs, or that the flow models.

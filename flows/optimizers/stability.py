@@ -3,12 +3,8 @@
 import optax
 from jaxtyping import Array, Float, PyTree
 
-<<<<<<< HEAD
 from ..core.arrays import RealScalarLike
-from ..core.optimizer import AbstractAdaptiveMethod, AbstractOptimizer
-=======
 from ..core.optimizer import AbstractAdaptiveMethod, AbstractLocalThreshold, AbstractOptimizer
->>>>>>> h-sam
 from ..core.potential import Potential
 from ..core.schedules import fixed_at, is_scheduled
 from .adam import threshold_after
@@ -79,9 +75,8 @@ def critical_sharpness(
                 "state must be one of this optimizer, whose learning rate is a schedule, with the "
                 f"step in its field `count`; got {type(state).__name__} without."
             )
-<<<<<<< HEAD
-        return threshold_at(optimizer, count)
-=======
+        if not isinstance(optimizer, AbstractLocalThreshold):
+            return threshold_at(optimizer, count)
         optimizer = fixed_at(optimizer, count)
     if isinstance(optimizer, AbstractLocalThreshold) and state is not None:
         if potential is None:
@@ -90,7 +85,6 @@ def critical_sharpness(
                 f"{type(optimizer).__name__} depends on the gradient at the state."
             )
         return optimizer.critical_sharpness_at(optimizer.params(state), potential)
->>>>>>> h-sam
     return optimizer.critical_sharpness
 
 

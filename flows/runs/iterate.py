@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core.captured import captured
+from ..core.constrained import admitted
 from ..core.cost import Cost
 from ..core.optimizer import (
     AbstractAdaptiveMethod,
@@ -357,7 +358,7 @@ def iterate(
     name = type(optimizer).__name__
     provenance = {"optimizer": name, "measurements": labels(measurements)}
     if state is None:
-        params = as_params(params)
+        params = admitted(optimizer, as_params(params))
     else:
         check_provenance(state.provenance, **provenance)
         _check_state(optimizer, state)

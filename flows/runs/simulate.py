@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
 from ..core.captured import captured
+from ..core.constrained import admitted
 from ..core.flow import (
     AbstractDoubtedFlow,
     AbstractFlow,
@@ -132,7 +133,7 @@ def simulate(
     max_solver_steps = positive_integer("max_solver_steps", max_solver_steps)
     measurements = check_measurements(measurements)
     if state is None:
-        params = as_params(params)
+        params = admitted(flow, as_params(params))
         shape = params
         saves -= saves_before(flow.first_step, steps, save_every)
     else:
@@ -197,13 +198,9 @@ def simulate(
     # The segments. No function lies between here and the compiled one, so that the traceback of
     # a potential that raises is short.
     if is_traced((state, problem)):
-<<<<<<< HEAD
         state = segments.scan(eqx.Partial(advance, problem), state)
         return segments.trajectory(state, throw, lambda run: "")
-=======
-        return segments.trajectory(segments.scan(eqx.Partial(advance, problem), state), throw)
     doubt = ""
->>>>>>> h-sam
     with reporting(progress, type(flow).__name__, saves) as report:
         for count in segments:
             start = state
@@ -213,7 +210,10 @@ def simulate(
                 state, piece = advance(problem, start, count)
             segments.add(piece, count)
             report(segments.done)
-<<<<<<< HEAD
+            if not doubt and isinstance(flow, AbstractDoubtedFlow):
+                doubt = flow.doubt(state.flow, potential)
+                if doubt:
+                    warnings.warn(doubt, UserWarning, stacklevel=2)
 
     def diagnose(run: Trajectory) -> str:
         # Where the solver stopped, if that is known, lies behind the last saved row.
@@ -222,13 +222,6 @@ def simulate(
         return next(filter(None, reasons), "")
 
     return segments.trajectory(state, throw, diagnose)
-=======
-            if not doubt and isinstance(flow, AbstractDoubtedFlow):
-                doubt = flow.doubt(state.flow, potential)
-                if doubt:
-                    warnings.warn(doubt, UserWarning, stacklevel=2)
-    return segments.trajectory(state, throw)
->>>>>>> h-sam
 
 
 def _check_flow(flow: object) -> None:

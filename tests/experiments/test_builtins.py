@@ -61,6 +61,19 @@ STUDIES = {
     ),
     "adaptive-order": (["alternation-0.9"], ["study.points=2", "study.horizon=0.4"]),
     "adaptive-valley": (["rmsprop"], ["study.steps=10", "study.models=['central', 'rod']"]),
+    "manifold-edges": (
+        ["circle", "mean", "toda"],
+        ["study.rates=4", "study.spreads=3", "study.horizon=2"],
+    ),
+    "manifold-digits-mlp": (
+        ["rsam-stiefel-0.2"],
+        [
+            "study.steps=2",
+            "study.save_every=1",
+            "study.potential.model.hidden=[4]",
+            "study.potential.data.examples=20",
+        ],
+    ),
     "parity-order": (["order-2"], ["study.points=2", "study.horizon=20.0"]),
     "parity-rounding": (["float64"], ["study.steps=60"]),
     "parity-two-cycles": (
@@ -112,6 +125,7 @@ AGREEMENT = {
     "ball-unreachable": {"abs": 1e-9},
     "ball-ironing": {"abs": 0.0},
     "ball-minima": {"rel": 0.05},
+    "manifold-edges": {"abs": 1e-7},
     # That of the rod flow is the largest.
     "adam-bursts": {"rel": 0.01},
     "thresholds-optax": {"rel": 1e-8},

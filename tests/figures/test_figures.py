@@ -13,6 +13,7 @@ from tests.figures import adaptive_trees, sam_trees, sweep_trees
 from tests.figures.ball_trees import BALLS
 from tests.figures.dims_trees import DIMS
 from tests.figures.glass_trees import GLASS
+from tests.figures.manifold_trees import MANIFOLDS
 from tests.figures.rmsprop_trees import ADAPTIVE
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
@@ -43,6 +44,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     **BALLS,
     **DIMS,
     **GLASS,
+    **MANIFOLDS,
     "sweep": sweep_trees.curves(),
     "phase_diagram": sweep_trees.diagram(),
     "parity_order": order_study(),
@@ -154,6 +156,7 @@ FORMULAS = {
     ),
     "numerical": "numerical",
     "lambda*(|g|)": "λ*(|g|)",
+    "lambda*": "λ*",
 }
 
 

@@ -1,0 +1,1 @@
+"""Manifolds, descent on them, and the flows of it: parameters that stay on a surface."""
