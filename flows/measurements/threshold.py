@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 from ..core.cost import Cost
 from ..core.optimizer import AbstractLocalThreshold, AbstractOptimizer
 from ..core.potential import Potential
+from ..core.schedules import fixed_at
 from ..core.trees import Params
 from ..core.validation import non_negative_integer, positive_integer
 from ..core.variables import SHARPNESS, Variable
@@ -27,12 +28,11 @@ class Threshold(AbstractMeasurement):
     """The sharpness at which an optimizer turns unstable, at each saved step of its run.
 
     It varies where the optimizer has a schedule: at step t it is the critical sharpness of
-        fixed = fixed_at(self.optimizer, step)
-        if isinstance(fixed, AbstractLocalThreshold):
-            threshold, cost = fixed.critical_sharpness_at(params, potential), Cost(gradients=1)
-        else:
-            threshold, cost = threshold_at(self.optimizer, step), Cost()
-        return {"critical_sharpness": threshold}, state, cost
+    `fixed_at(optimizer, t)`, which is infinite where the learning rate is zero. For `SAM` it is the
+    one at the gradient of the saved parameters, at the cost of that gradient. For an adaptive
+    method it is one of P^-1 H, the preconditioned sharpness; the bias correction of Adam's momentum
+    lowers it in its first steps, by 1 - b1^(t+1). (That of PyTorch's NAdam is left out.) An optax
+    transformation has one number, that late in a run, whatever its schedule.
 
     Attributes:
         optimizer: The optimizer that runs, or that the flow models.
@@ -79,13 +79,9 @@ class Threshold(AbstractMeasurement):
         """Return `critical_sharpness` at the step of the `index`-th save, or at `params`."""
         # As a float: a run may be longer than 32 bits count.
         step = self.first_step + index.astype(jnp.result_type(float)) * self.save_every
-<<<<<<< HEAD
-        return {"critical_sharpness": threshold_at(self.optimizer, step)}, state, Cost()
-=======
         fixed = fixed_at(self.optimizer, step)
         if isinstance(fixed, AbstractLocalThreshold):
             threshold, cost = fixed.critical_sharpness_at(params, potential), Cost(gradients=1)
         else:
-            threshold, cost = fixed.critical_sharpness, Cost()
+            threshold, cost = threshold_at(self.optimizer, step), Cost()
         return {"critical_sharpness": threshold}, state, cost
->>>>>>> h-sam
