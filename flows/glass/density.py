@@ -43,6 +43,13 @@ class GlassEstimate(NamedTuple):
         curvature: The mean of |h| or of h^2, h = (H z)_i, a pytree like the parameters.
         gradient: g at the point, a pytree like the parameters.
         cost: One gradient, and two for each probe.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flows import glass_density
+        >>> found = glass_density(lambda w: w[0] * w[1], jnp.asarray([2.0, 3.0]), probes=4)
+        >>> found.gradient.tolist(), [round(float(h), 6) for h in found.curvature]
+        ([3.0, 2.0], [1.0, 1.0])
     """
 
     density: Params

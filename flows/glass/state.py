@@ -19,6 +19,17 @@ class AliceState(eqx.Module):
         density: rho, the average density of gradient glass.
         probes: Directions of signs, with an axis in front; None if each sampling draws new ones.
         count: How many steps were taken; None in a flow.
+
+    Example:
+        The first step takes the gradient at the start, and looks ten times as far ahead as it goes:
+
+        >>> import jax.numpy as jnp
+        >>> from flows import Alice
+        >>> optimizer = Alice(0.1, glass=False, clip="none")
+        >>> start = optimizer.init(jnp.asarray([1.0]))
+        >>> state = optimizer.step(start, lambda w: jnp.sum(w**2))
+        >>> [round(float(x[0]), 6) for x in (state.momentum, state.params, state.ahead)]
+        [2.0, 0.9, 0.0]
     """
 
     params: Params
