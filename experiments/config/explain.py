@@ -144,9 +144,8 @@ def _written(kind: str, given: Any) -> str:
     """Return how to write what was meant, where that is plain; otherwise ""."""
     if kind == "int_type" and isinstance(given, float) and given.is_integer():
         return f": write {int(given)}" if abs(given) < 1e15 else ""
-    listed = _TYPES.get(kind) == "a list" and isinstance(given, str) and 0 < len(given) < 60
-    if listed and "," in given and given[0] not in "[({":
-        return f": write [{given}]"
+    if _TYPES.get(kind) == "a list" and isinstance(given, str) and 0 < len(given) < 60:
+        return f": write [{given}]" if "," in given and given[0] not in "[({" else ""
     return ""
 
 

@@ -149,7 +149,7 @@ def captured(potential: Potential, params: PyTree) -> Potential:
     arrays, fixed = eqx.partition(module, eqx.is_array)
 
     def loss(arrays: PyTree, params: Params) -> Any:
-        function = potential if module is None else eqx.combine(arrays, fixed)
+        function: Potential = potential if module is None else eqx.combine(arrays, fixed)  # pyright: ignore[reportAssignmentType]
         return function(params)
 
     before = _random_states()
