@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Array, PyTree
 
 import flows
-from flows.core.schedules import is_scheduled
+from flows.core.schedules import fixed_at, is_scheduled
 
 from ..compare.comparison import planned
 from ..compare.distances import HALF_DIFFERENCE, Params, Start, predicts_iterates
@@ -273,11 +273,20 @@ class Tracks:
 
 def _discrete(config: Experiment, built: Built) -> Track:
     attributes = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
-    if is_scheduled(built.optimizer):
+    if is_scheduled(built.optimizer) and _has_a_threshold(built.optimizer):
         threshold = flows.Threshold(built.optimizer, config.save_every)
         built = built._replace(measurements=(*built.measurements, threshold))
     advance = _advance(config, built, flows.iterate, built.optimizer)
     return Track(DISCRETE, {"label": DISCRETE, **attributes, "time_unit": "steps"}, advance)
+
+
+def _has_a_threshold(optimizer: flows.AbstractOptimizer) -> bool:
+    """False if no curvature decides about its stability, or only one at a gradient."""
+    try:
+        _ = fixed_at(optimizer, 0).critical_sharpness
+    except ValueError:
+        return False
+    return True
 
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
