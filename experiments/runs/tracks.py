@@ -14,6 +14,7 @@ import xarray as xr
 from jaxtyping import Array, PyTree
 
 import flows
+from flows.core.schedules import fixed_at
 from flows.optimizers.stability import has_one_threshold
 
 from ..compare.comparison import planned
@@ -273,11 +274,22 @@ class Tracks:
 
 def _discrete(config: Experiment, built: Built) -> Track:
     attributes = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
-    if not has_one_threshold(built.optimizer):
+    if not has_one_threshold(built.optimizer) and _has_a_threshold(built.optimizer):
         threshold = flows.Threshold(built.optimizer, config.save_every)
         built = built._replace(measurements=(*built.measurements, threshold))
     advance = _advance(config, built, flows.iterate, built.optimizer)
     return Track(DISCRETE, {"label": DISCRETE, **attributes, "time_unit": "steps"}, advance)
+
+
+def _has_a_threshold(optimizer: flows.AbstractOptimizer) -> bool:
+    """False if no curvature decides about its stability."""
+    if isinstance(optimizer, flows.AbstractLocalThreshold):
+        return True
+    try:
+        _ = fixed_at(optimizer, 0).critical_sharpness
+    except ValueError:
+        return False
+    return True
 
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:

@@ -30,7 +30,7 @@ from .method import (
 from .product import Product, on_leaves
 
 
-class RiemannianSAM(AbstractRiemannianMethod):
+class RiemannianSAM(AbstractRiemannianMethod, AbstractLocalThreshold):
     """Sharpness-aware minimisation on a manifold (Yun and Yang, NeurIPS 2023).
 
     With T the transport from the perturbed point a back to w,
