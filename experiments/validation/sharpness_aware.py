@@ -1,6 +1,7 @@
 """Sharpness-aware minimisation: its flow, its two-cycle below the edge, and its own threshold."""
 
 import math
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -56,8 +57,11 @@ def _variance(flow: flows.RodFlow, bowl: potentials.Quadratic) -> Float[Array, "
 def _distance(
     flow: flows.SharpnessAwareFlow, bowl: potentials.Quadratic, time: Float[Array, ""]
 ) -> Float[Array, ""]:
+    def field(t: Any, state: Any, args: Any) -> Any:
+        return flow.vector_field(t, state, args)
+
     solved = diffrax.diffeqsolve(
-        diffrax.ODETerm(flow.vector_field),
+        diffrax.ODETerm(field),
         diffrax.Tsit5(),
         0.0,
         time,

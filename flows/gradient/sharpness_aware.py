@@ -8,13 +8,13 @@ import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float, PyTree, Real
 
 from ..core.cost import Cost
 from ..core.flow import AbstractFlow, Integrator
-from ..core.optimizer import AbstractOptimizer
+from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
-from ..core.schedules import Schedule
+from ..core.schedules import Rate, Schedule
 from ..core.trees import Params
 from ..core.validation import boolean, positive
 from ..core.variables import LOSS, Variable
@@ -98,9 +98,8 @@ class SharpnessAwareFlow(AbstractFlow):
     }
 
     def __check_init__(self) -> None:
-        own = self.optimizer
-        chosen = self.smoothing is None and own.normalised
-        if chosen and isinstance(own.optimizer.learning_rate, Schedule):
+        chosen = self.smoothing is None and self.optimizer.normalised
+        if chosen and isinstance(self._learning_rate, Schedule):
             raise ValueError(
                 "smoothing must be given where the learning rate is a schedule; or give it to SAM."
             )
@@ -113,12 +112,14 @@ class SharpnessAwareFlow(AbstractFlow):
             return GradientFlow(own, self.correction)
         smoothing = self.smoothing
         if smoothing is None:
-            usual = _SMOOTHING * own.radius / own.optimizer.learning_rate
+            eta = self._learning_rate
+            assert not isinstance(eta, Schedule)
+            usual = _SMOOTHING * own.radius / eta
             smoothing = jnp.where(own.smoothing > 0, own.smoothing, usual)
         smooth = eqx.tree_at(lambda sam: sam.smoothing, own, smoothing)
         return GradientFlow(smooth, self.correction)
 
-    def init(self, potential: Potential, params: Params) -> GradientDescentState:
+    def init(self, potential: Potential, params: Params) -> PyTree[Array]:
         """Return the state at `params`, where the optimizer starts.
 
         Raises:
@@ -128,7 +129,7 @@ class SharpnessAwareFlow(AbstractFlow):
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: GradientDescentState, args: Potential
-    ) -> GradientDescentState:
+    ) -> PyTree[Array]:
         """Return -eta G, with the correction -(eta^2 / 2) DG G."""
         return self.limit.vector_field(t, state, args)
 
@@ -153,3 +154,9 @@ class SharpnessAwareFlow(AbstractFlow):
         # A step of the optimizer is some ten of a solver of order two that holds these.
         controller = diffrax.PIDController(rtol=1e-4, atol=1e-6)
         return Integrator(RungeKuttaChebyshev(None, _MOST_STAGES), controller)
+
+    @property
+    def _learning_rate(self) -> Rate:
+        descent = self.optimizer.optimizer
+        assert isinstance(descent, AbstractDescent)
+        return descent.learning_rate

@@ -5,6 +5,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PyTree
 
 from ..core.cost import Cost
@@ -21,7 +22,7 @@ from .optax_optimizer import as_optimizer
 from .stability import is_preconditioned
 
 
-def _base(value: object) -> AbstractOptimizer:
+def _base(value: AbstractOptimizer | optax.GradientTransformation) -> AbstractOptimizer:
     """Convert what a user gives for the optimizer that SAM wraps."""
     optimizer = as_optimizer(value)
     if isinstance(optimizer, AbstractCheckedOptimizer | AbstractLocalThreshold):
