@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core.cost import Cost
+from ..core.optimizer import AbstractLocalThreshold
 from ..core.potential import Potential
 from ..core.schedules import Rate, late, rate
 from ..core.trees import Params, add_scaled, dot, root, scaled
