@@ -50,7 +50,8 @@ def draw(tree: xr.DataTree) -> Figure:
     with style():
         rows = -(-len(runs) // _COLUMNS)
         drawn = new_figure(3.2 + 1.75 * rows)
-        top, bottom = drawn.subfigures(2, 1, height_ratios=[2.2, 1.75 * rows])
+        heights = [2.2, 1.75 * rows]
+        top, bottom = drawn.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         loss, accuracy = top.subplots(1, 2)
         below = list(bottom.subplots(rows, _COLUMNS, squeeze=False, sharex=True).flat)
         for position, data in enumerate(runs):

@@ -180,7 +180,7 @@ class ManifoldDigits(AbstractStudy):
     def _method(self, run: Run) -> "AbstractRiemannianMethod":
         product, rate = self._product(run.manifold), run.learning_rate
         if run.method == "rsam":
-            return flows.RiemannianSAM(rate, self.radius, product)
+            return flows.RiemannianSAM(rate, radius=self.radius, manifold=product)
         if run.method == "fg_sgd":
             return flows.FineGrainedSGD(rate, product)
         return flows.RiemannianGradientDescent(rate, product)

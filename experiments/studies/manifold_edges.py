@@ -173,7 +173,7 @@ class ManifoldEdges(AbstractStudy):
             )
 
             def loss(w: "Array") -> "Array":
-                return 0.25 * sum(space.squared_distance(w, point) for point in points)
+                return 0.25 * sum((space.squared_distance(w, x) for x in points), jnp.zeros(()))
 
             method = flows.RiemannianGradientDescent(rate, space)
             start = method.init(space.nearest(jnp.asarray([1.0, 0.02, 0.05])))

@@ -119,7 +119,7 @@ def sam_two_cycle(manifold: flows.AbstractManifold) -> Measured:
     """Let it settle around a minimum."""
     rate, rho = 0.5, 0.3
     with precision("float64"):
-        method = flows.RiemannianSAM(rate, rho, manifold)
+        method = flows.RiemannianSAM(rate, radius=rho, manifold=manifold)
         if isinstance(manifold, flows.Sphere):
             start = jnp.asarray([np.cos(0.3), np.sin(0.3)])
             twice = 2 * abs(_angle(_settled(method, _circle, start)))
@@ -144,7 +144,7 @@ def hyperbolic_edge(r: float) -> Measured:
         points = jnp.asarray([[np.cosh(r), s * np.sinh(r), 0.0] for s in (1, -1)])
 
         def loss(w: Vector) -> Array:
-            return 0.25 * sum(space.squared_distance(w, point) for point in points)
+            return 0.25 * sum((space.squared_distance(w, x) for x in points), jnp.zeros(()))
 
         curvature, lowest = flows.RiemannianCurvature(space), jnp.asarray([1.0, 0.0, 0.0])
         begun = curvature.init(loss, lowest)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import equinox as eqx
 import jax
@@ -37,7 +37,7 @@ _Parts: TypeAlias = tuple[tuple[str, AbstractManifold], ...] | Filter
 
 def _parts(parts: Any) -> _Parts:
     if callable(parts):
-        return parts
+        return cast(Filter, parts)
     # Pairs, as they are kept, are what a dictionary becomes that has to be hashable.
     pairs = isinstance(parts, list | tuple) and all(len(pair) == 2 for pair in parts)
     given = dict(parts) if pairs else parts
