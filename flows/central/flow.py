@@ -302,6 +302,35 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             self._warn_if_above_the_edge(start)
         return again
 
+    def shortage(self, state: CentralFlowState, potential: Potential) -> str:
+        """Return how many eigenvalues are at the edge, if that is more than are watched."""
+        watched, size = state.modes.shape
+        finite = all(
+            bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((state.params, state.modes))
+        )
+        if watched == size or not finite or not float(state.watched_margin) >= 1 - MARGIN:
+            return ""
+        equation = self.equation
+        _, threshold = equation.rates(state.time, state.modes.dtype)
+        count = min(_MOST_MODES, size)
+        start = random_modes(count, size, state.modes.dtype).at[:watched].set(state.modes)
+        pairs = find_eigenpairs(
+            equation.objective(potential),
+            state.params,
+            count,
+            start=start,
+            metric=equation.metric_at(state.place),
+        )
+        near = int(jnp.sum(pairs.values >= (1 - MARGIN) * threshold))
+        if near <= watched:
+            return ""
+        return (
+            f"{near} eigenvalues of the Hessian{' or more' if near == count else ''} are within "
+            f"{MARGIN:.0%} of the critical sharpness, {float(threshold):.4g}, or above it, and "
+            f"CentralFlow watches {watched}, which no motion then holds at the edge. Give a rank "
+            f'of at least {near}, or rank="auto"'
+        )
+
     def _with_more_modes(
         self, start: CentralFlowState, end: CentralFlowState
     ) -> CentralFlowState | None:

@@ -271,6 +271,15 @@ class AbstractResizableFlow(AbstractFlow):
             None to go on, or a state, of other shapes perhaps, to repeat the segment from.
         """
 
+    @abc.abstractmethod
+    def shortage(self, state: PyTree[Array], potential: Potential) -> str:
+        """Return what a run that failed may have lacked, as a sentence, or "" if nothing.
+
+        Args:
+            state: The concrete state where it stopped.
+            potential: The loss.
+        """
+
 
 class AbstractFollowedFlow(AbstractFlow):
     """A flow some of whose observables are found more cheaply from those at the save before.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from ..core.arrays import Modes, Vector
 from ..core.potential import Potential
-from ..core.trees import Params
+from ..core.trees import Params, dot
 from ..linear_algebra.packed_symmetric import pairs
+
+_Derivatives = TypeVar("_Derivatives")
 
 Linearised: TypeAlias = tuple[Params, Callable[[Params], Params]]
 """g(w) and the function v -> H(w) v, as `jax.linearize(jax.grad(potential), params)` gives them."""
@@ -94,12 +96,40 @@ def third_derivative(potential: Potential, params: Params, u: Params, v: Params)
         >>> third_derivative(lambda w: w[0] ** 3 * w[1], jnp.asarray([1.0, 3.0]), u, u)
         Array([18.,  6.], dtype=float64)
     """
+    return _without_forward_rules(
+        lambda slope: jax.grad(_curvature(slope, u, v))(params), potential
+    )
 
-    def curvature(w: Params) -> Float[Array, ""]:
-        slope = partial(jax.jvp, potential, tangents=(v,))
-        return jax.jvp(slope, ((w,),), ((u,),))[1][1]
 
-    return jax.grad(curvature)(params)
+_Slope: TypeAlias = Callable[[Params, Params], Float[Array, ""]]
+"""From w and v to the derivative of the loss along v."""
+
+
+def _curvature(slope: _Slope, u: Params, v: Params) -> Callable[[Params], Float[Array, ""]]:
+    """Return the function w -> u^T H(w) v."""
+    return lambda w: jax.jvp(lambda w: slope(w, v), (w,), (u,))[1]
+
+
+def _without_forward_rules(
+    of_slope: Callable[[_Slope], _Derivatives], potential: Potential
+) -> _Derivatives:
+    """Differentiate the slope, which reverse mode gives where the loss has no forward derivative.
+
+    A function with `jax.custom_vjp` has none. Its gradient has one, if its own rules are
+    differentiable; it takes a little longer.
+    """
+
+    def forward(w: Params, v: Params) -> Float[Array, ""]:
+        return jax.jvp(potential, (w,), (v,))[1]
+
+    def reverse(w: Params, v: Params) -> Float[Array, ""]:
+        return dot(jax.grad(potential)(w), v)
+
+    try:
+        return of_slope(forward)
+    except (NotImplementedError, TypeError):
+        # JAX's errors, of its transpose and of its forward mode; other ones come again.
+        return of_slope(reverse)
 
 
 def third_derivatives(
@@ -150,11 +180,12 @@ def third_derivative_pairs(
     rows, columns, weights = pairs(vectors.shape[0])
     weights = jnp.asarray(weights if packed else np.ones_like(weights), flat.dtype)
 
-    def curvature(w: Vector, pair: tuple[Array, Array, Array]) -> Float[Array, ""]:
-        u, v = unravel(vectors[pair[0]]), unravel(vectors[pair[1]])
-        slope = partial(jax.jvp, potential, tangents=(v,))
-        return pair[2] * jax.jvp(slope, ((unravel(w),),), ((u,),))[1][1]
+    def all_pairs(slope: _Slope) -> Float[Array, "pair parameter"]:
+        def curvature(w: Vector, pair: tuple[Array, Array, Array]) -> Float[Array, ""]:
+            u, v = unravel(vectors[pair[0]]), unravel(vectors[pair[1]])
+            return pair[2] * _curvature(slope, u, v)(unravel(w))
 
-    return lax.map(
-        partial(jax.grad(curvature), flat), (jnp.asarray(rows), jnp.asarray(columns), weights)
-    )
+        places = jnp.asarray(rows), jnp.asarray(columns), weights
+        return lax.map(partial(jax.grad(curvature), flat), places)
+
+    return _without_forward_rules(all_pairs, potential)

@@ -309,7 +309,7 @@ def iterate(
     measurements: Measurable = None,
     segment: int | None = None,
     progress: Progress = False,
-    throw: bool = True,
+    throw: bool | None = None,
 ) -> Trajectory:
     """Run a discrete optimizer on a potential.
 
@@ -325,7 +325,9 @@ def iterate(
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
         segment: Saves per compiled segment; by default at most 1024 and 32 MiB of parameters.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
-        throw: Raise if the run fails. Otherwise the trajectory says so.
+        throw: True to raise if the run fails, False to return a trajectory that says so. By default
+            a single run raises; inside `jax.vmap` or `jax.jit` each member says how it ended in
+            `result`, `stopped_at` and `message`, and its rows from there on are not finite.
 
     Returns:
         The trajectory, with the iterates next to each saved one for midpoints.

@@ -113,13 +113,13 @@ class Segments:
         return state
 
     def trajectory(
-        self, state: AbstractRunState, throw: bool, diagnose: Callable[[Trajectory], str]
+        self, state: AbstractRunState, throw: bool | None, diagnose: Callable[[Trajectory], str]
     ) -> Trajectory:
         """Return the trajectory of the run.
 
         Args:
             state: Where the run ended, to go on from.
-            throw: True to raise if it failed.
+            throw: True to raise if it failed; None to do so outside of JAX's transformations.
             diagnose: Gives a reason for a failure that has none of its own, or "".
 
         Raises:
@@ -129,7 +129,7 @@ class Segments:
         if is_traced(whole):
             if throw:
                 failed = whole.result != RESULTS.successful
-                message = "stopped early; pass throw=False to look at `result`, `stopped_at`."
+                message = "stopped early; leave throw=True out to look at `result`, `stopped_at`."
                 # Everything depends on the check, which would copy what it is given itself.
                 failed = eqx.error_if(failed, failed, f"{self._name} {message}")
                 whole = jax.tree.map(
@@ -144,7 +144,7 @@ class Segments:
             failures = (*whole.failures, reason)
             number = jnp.full_like(whole.failure, len(failures))
             whole = dataclasses.replace(whole, failures=failures, failure=number)
-        if throw:
+        if throw is not False:
             raise SimulationError(f"{self._name} {whole.message}.", whole)
         return whole
 

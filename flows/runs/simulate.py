@@ -68,7 +68,7 @@ def simulate(
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_solver_steps: int = _MAX_SOLVER_STEPS,
     progress: Progress = False,
-    throw: bool = True,
+    throw: bool | None = None,
 ) -> Trajectory:
     """Integrate a flow on a potential.
 
@@ -103,7 +103,9 @@ def simulate(
         max_solver_steps: Bound on the solver steps per save, rejected ones included, on average
             over a segment.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
-        throw: Raise if the run fails. Otherwise the trajectory says so.
+        throw: True to raise if the run fails, False to return a trajectory that says so. By default
+            a single run raises; inside `jax.vmap` or `jax.jit` each member says how it ended in
+            `result`, `stopped_at` and `message`, and its rows from there on are not finite.
 
     Returns:
         The trajectory of the flow's centre.
@@ -216,6 +218,10 @@ def simulate(
                     warnings.warn(doubt, UserWarning, stacklevel=2)
 
     def diagnose(run: Trajectory) -> str:
+        if isinstance(flow, AbstractResizableFlow):
+            missing = flow.shortage(state.flow, potential)
+            if missing:
+                return missing
         # Where the solver stopped, if that is known, lies behind the last saved row.
         saved = jax.tree.map(lambda x: x[-1], run.params)
         reasons = (fault_of_gradient(potential, p) for p in (flow.params(state.flow), saved))

@@ -1,5 +1,8 @@
 """simulate and iterate as a user meets them: any loss, any pytree, vmap, grad, pieces, failures."""
 
+import sys
+import types
+
 import diffrax
 import equinox as eqx
 import jax
@@ -296,6 +299,40 @@ def test_segments_of_one_length_share_one_program():
         simulate(FLOW, counted, START, steps, segment=2)
         traced.append(len(calls) - before)
     assert traced[0] > traced[1] == traced[2]
+
+
+@both
+def test_a_batch_returns_every_member_unless_it_is_asked_to_raise(kind):
+    """One that fails ends none of the others; each says by itself how it ended."""
+    run = runner(kind)
+    starts = jnp.asarray([[0.25], [-9.0]])
+
+    def batch(**options):
+        return jax.vmap(lambda start: run(0.5, start, 12, potential=falling, **options))(starts)
+
+    members = [jax.tree.map(lambda x, i=i: x[i], batch()) for i in range(2)]
+    assert members[0].message == "stopped at step 5: the loss is no longer finite"
+    assert float(members[0].stopped_at) == 5
+    assert members[1].message == ""
+    assert_trees_close(members[1].params[-1], jnp.asarray([-3.0]), rtol=1e-6)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="stopped early; leave throw=True out"):
+        batch(throw=True)
+
+
+def test_a_notebook_shows_a_line_that_is_written_over(monkeypatch, capsys):
+    """Where standard error is no terminal, and IPython has a kernel."""
+    kernel = types.SimpleNamespace(kernel=object())
+    notebook = types.SimpleNamespace(get_ipython=lambda: kernel)
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    simulate(FLOW, loss, START, 18, segment=6, progress=True)
+    shown = capsys.readouterr().err
+    last = shown.rstrip().split("\r")[-1]
+    assert last.startswith(f"GradientFlow {'#' * 30} 18/18 "), shown
+    assert last.endswith("0 s left")
+    assert shown.endswith("\n")
+    monkeypatch.setattr(notebook, "get_ipython", lambda: None)
+    simulate(FLOW, loss, START, 18, segment=6, progress=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_progress_does_not_change_the_numbers():

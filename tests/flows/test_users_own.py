@@ -169,3 +169,29 @@ def test_a_users_friction_law_slows_a_particle_on_flat_ground():
     share = 0.8 * jnp.exp(-2 * jnp.arange(3.0))
     speed = run.observables["speed"]
     assert_trees_close(speed**2, share / (1 - share), rtol=1e-6, atol=0.0)
+
+
+@jax.custom_vjp
+def bend(x):
+    """A function with a reverse derivative of its own, and so without a forward one."""
+    return jnp.tanh(x)
+
+
+bend.defvjp(lambda x: (jnp.tanh(x), x), lambda x, slope: (slope * (1 - jnp.tanh(x) ** 2),))
+
+
+def test_a_loss_with_custom_vjp_has_third_derivatives_and_a_central_flow():
+    """Reverse mode stands in for the forward mode that JAX does not allow there."""
+
+    def own(w):
+        return 5 * jnp.sum(bend(w) ** 2 * w) + jnp.sum(w**2)
+
+    def plain(w):
+        return 5 * jnp.sum(jnp.tanh(w) ** 2 * w) + jnp.sum(w**2)
+
+    start, direction = jnp.asarray([0.9, 0.3, 0.2]), jnp.asarray([1.0, -1.0, 0.5])
+    thirds = [flows.third_derivative(f, start, direction, direction) for f in (own, plain)]
+    assert_trees_close(thirds[0], thirds[1], rtol=1e-13, atol=1e-13)
+    flow = flows.CentralFlow(GradientDescent(0.1), rank=1)
+    runs = [simulate(flow, f, start, 3, measurements=()) for f in (own, plain)]
+    assert_trees_close(runs[0].params, runs[1].params, rtol=1e-10, atol=1e-12)
