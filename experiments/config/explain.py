@@ -198,7 +198,7 @@ def _unknown_key(key: str, owners: list[_Model], siblings: list[_Model]) -> str:
         {kind for one in siblings if meant in one.model_fields for kind in _kinds([one])}
     )
     hint = _suggest(key, allowed)
-    if others and meant not in allowed:
+    if others and meant not in allowed and not hint:
         kinds = ", ".join(f'kind = "{kind}"' for kind in others[:6])
         hint = f"; {'this key' if meant == key else repr(meant)} belongs to {kinds}"
     return f"unknown key{hint} (allowed here: {', '.join(allowed)})"

@@ -254,7 +254,7 @@ def assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     Raises:
         ConfigError: if the path leads through what is no table, or past the end of a list.
     """
-    parts = key.split(".")
+    parts, key = key.split("."), _shortened(key, 60)
     node: Any = data
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1

@@ -391,6 +391,8 @@ def iterate(
                 report(segments.done)
 
     def diagnose(run: Trajectory) -> str:
+        if not len(run.steps):
+            return ""
         return fault_of_gradient(potential, jax.tree.map(lambda x: x[-1], run.params))
 
     return segments.trajectory(state, throw, diagnose)

@@ -223,9 +223,9 @@ def simulate(
             if missing:
                 return missing
         # Where the solver stopped, if that is known, lies behind the last saved row.
-        saved = jax.tree.map(lambda x: x[-1], run.params)
-        reasons = (fault_of_gradient(potential, p) for p in (flow.params(state.flow), saved))
-        return next(filter(None, reasons), "")
+        reached = flow.params(state.flow)
+        places = [reached, jax.tree.map(lambda x: x[-1], run.params)] if len(run.steps) else []
+        return next(filter(None, (fault_of_gradient(potential, place) for place in places)), "")
 
     return segments.trajectory(state, throw, diagnose)
 

@@ -35,7 +35,7 @@ BAD = [
     (
         "optimizer.momentum=0.9",
         "optimizer.momentum",
-        'belongs to kind = "heavy_ball", kind = "nesterov" (allowed',
+        'belongs to kind = "heavy_ball", kind = "nesterov", ',
     ),
     ("flows[0].kind=central_flow", "flows[0].kind", "did you mean 'central'"),
     ("steps=1e3", "steps", "must be a whole number: write 1000"),

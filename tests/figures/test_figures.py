@@ -155,6 +155,7 @@ FORMULAS = {
         r"$\frac{2(1 + β_1)}{(1 - β_1)(1 + 2\,β_1)\,η}$"
     ),
     "numerical": "numerical",
+    "none": "none",
     "lambda*(|g|)": "λ*(|g|)",
     "lambda*": "λ*",
 }
