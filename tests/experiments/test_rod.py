@@ -123,7 +123,7 @@ def test_a_flow_that_does_not_model_the_optimizer_is_refused(kind: str) -> None:
         ({"dense_limit": -1}, r"dense_limit: given -1; must be at least 0"),
         (
             {"relaxation_time": 1.0},
-            r"relaxation_time: unknown key; this key belongs to kind = "central" .*rank, share, solver",
+            r'time: unknown key; this key belongs to kind = "central" .*rank, share, solver',
         ),
     ],
 )
