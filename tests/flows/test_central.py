@@ -108,6 +108,22 @@ def test_a_start_far_above_the_edge_is_warned_of():
         simulate(CentralFlow(OPTIMIZER_SLOW), lambda w: jnp.sum(w**4), start, 1)
 
 
+def three_valleys(w):
+    """Three eigenvalues, y and a share of the others', that rise to 2/eta together."""
+    x, y = w[:3], w[3:]
+    bottom = 0.05 * jnp.sum((y - 8 - 0.1 * jnp.arange(3.0)) ** 2)
+    return jnp.sum((0.5 * y + 0.01 * jnp.sum(y)) * x**2) + bottom + 0.002 * jnp.sum(x)
+
+
+@pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
+def test_a_run_that_watches_too_few_eigenvalues_says_how_many_there_are():
+    """And not that the flow is too stiff: no motion holds three eigenvalues along one mode."""
+    start = jnp.asarray([0.0, 0.0, 0.0, 6.0, 6.1, 6.05])
+    message = "3 eigenvalues of the Hessian are within 5% .* watches 1, .* a rank of at least 3, or"
+    with pytest.raises(SimulationError, match=message):
+        simulate(CentralFlow(OPTIMIZER, rank=1), three_valleys, start, 60, measurements=())
+
+
 def _highest(w):
     """The largest eigenvalue of the valley's Hessian."""
     return jnp.linalg.eigvalsh(jax.hessian(VALLEY)(w))[-1]
