@@ -269,9 +269,10 @@ def export(
     directory: Path,
     /,
     *,
-    to: Literal["netcdf", "csv"],
+    to: Literal["netcdf", "csv", "trackio", "wandb"],
     out: Path | None = None,
     overwrite: Switch = False,
+    project: str = "eosflows",
 ) -> int:
     """Write the results of a finished or partial run in a format that other programs read.
 
@@ -280,13 +281,25 @@ def export(
     directory
         The run directory.
     to
-        `netcdf` is one file of the whole tree, `csv` a folder with a table for each group.
+        `netcdf` is one file of the whole tree, `csv` a folder with a table for each group;
+        `trackio` and `wandb` log each trajectory as a run of that tracker, if it is installed.
     out
         The file or folder; by default `results.nc` or `results-csv` in the run directory.
     overwrite
         Replace an earlier export there.
+    project
+        The project in the tracker.
     """
     from .report.exports import export
+
+    if to in ("trackio", "wandb"):
+        from .report.trackers import export_to_tracker
+
+        if out is not None or overwrite:
+            raise UserError(f"--out and --overwrite are for files; {to} has runs of its own")
+        for name in export_to_tracker(directory, to, project=project):
+            print(f"logged {name} in project {project} of {to}")
+        return OK
 
     _say_where("results", export(directory, to, out, overwrite=overwrite))
     return OK

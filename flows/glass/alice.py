@@ -14,7 +14,7 @@ from ..core.arrays import RealScalarLike
 from ..core.cost import Cost
 from ..core.optimizer import AbstractCheckedOptimizer
 from ..core.potential import Potential
-from ..core.schedules import Rate, at, rate
+from ..core.schedules import Rate, at, is_scheduled, rate
 from ..core.trees import Params, add_scaled, is_traced, root
 from ..core.validation import (
     boolean,
@@ -104,9 +104,11 @@ class Alice(AbstractCheckedOptimizer):
     steps before it moves, and weighs early gradients more.)
 
     For phi = omega (1 - b1), the default, and a gradient that is affine, each step is made with
-    m' = g(mu): Alice is a method without memory there. With glass every minimum is stable for small
-    oscillations, as d ~ g^2: there is no edge of stability. Without, h is measured, so that there
-    is none either.
+    m' = g(mu): Alice is a method without memory there. Along one parameter with rho > 0 every
+    minimum is stable for small oscillations, as d ~ g^2, and without glass h is measured: there is
+    no edge of stability. With several it may be unstable all the same, where (H z)_i, a sum with random
+    signs over a row of the Hessian, is far below its largest eigenvalue; and so it may where rho
+    and h are 0, as with glass alone on a smooth loss, and the clip decides the step.
 
     Attributes:
         learning_rate: The unit of the clip and of sigma, above 0; a number, or a function of the
@@ -121,8 +123,10 @@ class Alice(AbstractCheckedOptimizer):
         clip: The scale of the bounds of d: "adam" |m|/(sqrt(s) + eps), "sgdm" |m|, "fixed" 1;
             "none" does not clip.
         lr_min: The lower bound over this scale, at least 0.
-        lr_max: The upper bound over this scale, above 0; None is twice the learning rate.
-        sigma: The length of the probes in parameters, above 0; None is the learning rate.
+        lr_max: The upper bound over this scale, above 0; None is twice the learning rate. It holds
+            where a schedule takes it below `lr_min`.
+        sigma: The length of the probes in parameters, above 0; None is the learning rate, if that
+            is no schedule, which may take it to zero.
         probes: How many, at least 1; each costs two gradients.
         sample_every: Every how many steps is probed, at least 1.
         redraw: True if each sampling draws new probes; otherwise the same are kept.
@@ -177,9 +181,20 @@ class Alice(AbstractCheckedOptimizer):
                 'hessian must be "abs" or "rms" with glass=False: without both terms nothing '
                 'decides the length of a step; got "none".'
             )
-        if self.lr_max is None or is_traced((self.lr_min, self.lr_max)):
+        if self.sigma is None and is_scheduled(self):
+            raise ValueError(
+                "sigma must be given with a learning rate that is a schedule: probes as long as "
+                "that lose their digits where that is small, and find nothing at zero."
+            )
+        if self.lr_max is not None:
+            lr_max = self.lr_max
+        elif is_scheduled(self):
             return
-        low, high = float(self.lr_min), float(self.lr_max)
+        else:
+            lr_max = 2 * at(self.learning_rate, 0)
+        if is_traced((self.lr_min, lr_max)):
+            return
+        low, high = float(self.lr_min), float(lr_max)
         if low > high:
             raise ValueError(f"lr_min must be at most lr_max, {high:g}; got {low:g}.")
 
@@ -232,7 +247,10 @@ class Alice(AbstractCheckedOptimizer):
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
-        """Infinite: small oscillations decay about every minimum of a quadratic.
+        """Infinite: there is no sharpness at which it turns unstable.
+
+        Along one parameter small oscillations decay about every minimum where the density of glass
+        is above 0; the class says where Alice may be unstable whatever the sharpness.
 
         Raises:
             ValueError: If `lr_min` is above 0: steps have a least length then, which may never

@@ -17,12 +17,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..core.arrays import ScalarLike
+from ..core.captured import captured
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.trees import Params, add_scaled, dot, scaled
+from ..core.trees import Params, add_scaled, dot, root, scaled
 from ..core.validation import (
     as_params,
-    check_potential,
     non_negative_integer,
     positive,
     positive_integer,
@@ -162,7 +162,7 @@ def glass_density(
     """
     sigma, params = positive("sigma", sigma), as_params(params)
     count, seed = positive_integer("probes", probes), non_negative_integer("seed", seed)
-    check_potential(potential, params)
+    potential = captured(potential, params)
     return _estimated(potential, params, rademacher(seed, params, count), sigma)
 
 
@@ -190,12 +190,20 @@ def glass_loss_change(density: Params, displacement: Params) -> Float[Array, ""]
     Returns:
         The sum of c sqrt(rho_i) |delta_i|^(3/2), scalar, in units of the loss.
 
+    Raises:
+        ValueError: If the two have leaves of other shapes.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from flows import glass_loss_change
         >>> round(float(glass_loss_change(jnp.asarray([1.0]), jnp.asarray([1.0]))), 6)
         0.460659
     """
-    roots = jax.tree.map(jnp.sqrt, density)
+    shapes = [[jnp.shape(x) for x in jax.tree.leaves(tree)] for tree in (density, displacement)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"displacement must have leaves of the shapes of density, {shapes[0]}; got {shapes[1]}."
+        )
+    roots = jax.tree.map(root, density)
     sizes = jax.tree.map(lambda x: jnp.abs(x) ** 1.5, displacement)
     return LOSS_CHANGE * dot(roots, sizes)

@@ -1,6 +1,5 @@
 """The density of gradient glass in each layer, measured along a trajectory."""
 
-import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -34,6 +33,8 @@ _GLASS: Final = {
 
 # Halfway between gradients that jump, 0, and smooth ones, 3.
 _SMOOTH: Final = 1.5
+# Above that of smooth ones.
+_JUMPING: Final = 4.0
 
 
 class GlassDensity(AbstractMeasurement):
@@ -122,14 +123,16 @@ class GlassDensity(AbstractMeasurement):
 
 
 def _warn_if_smooth(exponent: Float[Array, ""], sigma: Float[Array, ""]) -> None:
-    """Warn if the density rose with a finite power of sigma that no jumps explain."""
-    if _SMOOTH < float(exponent) < math.inf:
+    """Warn if the density rose with a power of sigma that derivatives of the curvature have.
+
+    A larger one is that of a jump that the longer segment crosses and the shorter one does not.
+    """
+    if _SMOOTH < float(exponent) < _JUMPING:
         warnings.warn(
-            f"the gradient has no jumps within sigma = {float(sigma):g} of the start, as with a "
-            "smooth activation: the measured density of glass grows as sigma to the power "
-            f"{float(exponent):.2g}, where that of jumps would not depend on sigma. It measures "
-            "derivatives of the curvature. Use ReLU, or a smaller sigma if there are jumps that "
-            "the curvature hides.",
+            f"the measured density of glass grows as sigma to the power {float(exponent):.2g} at "
+            f"sigma = {float(sigma):g}, where that of jumps would not depend on sigma: derivatives "
+            "of the curvature outweigh the jumps of the gradient. With a smooth activation, for "
+            "which the power is 3, there are none; otherwise use a smaller sigma.",
             UserWarning,
             stacklevel=2,
         )

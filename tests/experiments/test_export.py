@@ -1,9 +1,13 @@
 """Results for other programs: what they read is what was stored, and nothing else is replaced."""
 
 import csv
+import importlib.machinery
+import importlib.util
 import json
 import os
 import stat
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +269,57 @@ def test_a_run_directory_may_hold_its_exports(run: Path) -> None:
     assert prepare(path, config(), overwrite=False, resume=True)
     assert not prepare(path, config(), overwrite=True, resume=False)
     assert sorted(entry.name for entry in path.iterdir()) == ["config.toml", "environment.json"]
+
+
+class Recorder(types.ModuleType):
+    """A tracker that remembers what it is told."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        self.runs: list[dict[str, Any]] = []
+
+    def init(self, **options: Any) -> None:
+        self.runs.append({**options, "rows": [], "finished": False})
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.runs[-1]["rows"].append((step, metrics))
+
+    def finish(self) -> None:
+        self.runs[-1]["finished"] = True
+
+
+@pytest.mark.parametrize("to", ["trackio", "wandb"])
+def test_a_tracker_is_given_each_trajectory(
+    run: Path, call: Any, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its finite numbers by step and entry, its attributes and the config."""
+    monkeypatch.setitem(sys.modules, to, tracker := Recorder(to))
+    (run / "config.toml").write_text("steps = 6\n")
+    code, said = call("export", run, "--to", to, "--project", "mine")
+    assert code == 0
+    assert f"logged run/discrete in project mine of {to}" in said
+    assert [one["name"] for one in tracker.runs] == ["run/a.flow", "run/discrete"]
+    assert all(one["finished"] and one["project"] == "mine" for one in tracker.runs)
+    discrete = tracker.runs[1]
+    assert discrete["config"]["config"] == {"steps": 6}
+    assert discrete["config"]["attributes"]["shares"] == [0.25, 0.5]
+    stored = load(run)["discrete"].to_dataset()
+    assert [step for step, _ in discrete["rows"]] == stored["step"].values.tolist()
+    for row, (_, metrics) in enumerate(discrete["rows"]):
+        loss, matrix = float(stored["loss"][row]), stored["matrix"][row].values
+        assert metrics.get("loss", loss) == loss or np.isnan(loss)
+        assert ("loss" in metrics) == bool(np.isfinite(loss))
+        assert metrics["matrix[1][0]"] == matrix[1, 0]
+        assert "scale" not in metrics
+
+
+def test_a_tracker_that_is_not_there_is_named(run: Path, call: Any, monkeypatch: Any) -> None:
+    """With what installs it; and it takes no file."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, said = call("export", run, "--to", "trackio")
+    assert code == 2
+    assert "trackio is not installed: pip install trackio" in said
+    code, said = call("export", run, "--to", "wandb", "--overwrite")
+    assert code == 2
+    assert "--out and --overwrite are for files" in said

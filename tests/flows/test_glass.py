@@ -174,7 +174,7 @@ def test_a_measurement_sums_over_each_array_and_counts_its_gradients():
 def test_an_activation_without_kinks_is_warned_of():
     """The density then rises with sigma."""
     potential = network("tanh", 20)
-    with pytest.warns(UserWarning, match=r"no jumps .* sigma to the power 3"):
+    with pytest.warns(UserWarning, match=r"grows as sigma to the power 3 at sigma = "):
         flows.iterate(
             GradientDescent(1e-3), potential, potential.params, 1, measurements=GlassDensity(1e-2)
         )
@@ -497,6 +497,15 @@ def shapes(jaxpr):
         (lambda: Alice(0.1, clip="norm"), 'clip must be "adam" or "sgdm" or "fixed" or "none"'),
         (lambda: Alice(0.1, glass=False, hessian="none"), 'hessian must be "abs" or "rms" with'),
         (lambda: Alice(0.1, lr_min=0.3, lr_max=0.2), "lr_min must be at most lr_max, 0.2; got 0.3"),
+        (lambda: Alice(0.1, lr_min=0.3), "lr_min must be at most lr_max, 0.2; got 0.3"),
+        (
+            lambda: Alice(lambda t: 0.1 / (1 + t)),
+            "sigma must be given with a learning rate",
+        ),
+        (
+            lambda: flows.glass_loss_change(jnp.ones(3), jnp.ones(1)),
+            r"displacement must have leaves of the shapes of density, \[\(3,\)\]; got \[\(1,\)\]",
+        ),
         (lambda: AliceFlow(GradientDescent(0.1)), "optimizer must be Alice"),
         (lambda: AliceFlow(Alice(0.1, redraw=True)), "optimizer must have redraw=False"),
     ],
