@@ -106,9 +106,9 @@ class Alice(AbstractCheckedOptimizer):
     For phi = omega (1 - b1), the default, and a gradient that is affine, each step is made with
     m' = g(mu): Alice is a method without memory there. Along one parameter with rho > 0 every
     minimum is stable for small oscillations, as d ~ g^2, and without glass h is measured: there is
-    no edge of stability. With several it may be unstable all the same, where (H z)_i, a sum with random
-    signs over a row of the Hessian, is far below its largest eigenvalue; and so it may where rho
-    and h are 0, as with glass alone on a smooth loss, and the clip decides the step.
+    no edge of stability. With several it may be unstable all the same, where (H z)_i, a sum with
+    random signs over a row of the Hessian, is far below its largest eigenvalue; and so it may where
+    rho and h are 0, as with glass alone on a smooth loss, and the clip decides the step.
 
     Attributes:
         learning_rate: The unit of the clip and of sigma, above 0; a number, or a function of the
