@@ -15,7 +15,7 @@ from ..core.flow import AbstractFlow, Integrator
 from ..core.optimizer import AbstractDescent, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.schedules import Rate, Schedule
-from ..core.trees import Params
+from ..core.trees import Params, is_traced
 from ..core.validation import boolean, positive
 from ..core.variables import LOSS, Variable
 from ..optimizers.gradient_descent import GradientDescentState
@@ -98,8 +98,10 @@ class SharpnessAwareFlow(AbstractFlow):
     }
 
     def __check_init__(self) -> None:
-        chosen = self.smoothing is None and self.optimizer.normalised
-        if chosen and isinstance(self._learning_rate, Schedule):
+        own = self.optimizer
+        chosen = self.smoothing is None and own.normalised
+        lacks = not is_traced(own.smoothing) and not bool(own.smoothing > 0)
+        if chosen and lacks and isinstance(self._learning_rate, Schedule):
             raise ValueError(
                 "smoothing must be given where the learning rate is a schedule; or give it to SAM."
             )
@@ -112,10 +114,9 @@ class SharpnessAwareFlow(AbstractFlow):
             return GradientFlow(own, self.correction)
         smoothing = self.smoothing
         if smoothing is None:
-            eta = self._learning_rate
-            assert not isinstance(eta, Schedule)
-            usual = _SMOOTHING * own.radius / eta
-            smoothing = jnp.where(own.smoothing > 0, own.smoothing, usual)
+            eta, smoothing = self._learning_rate, own.smoothing
+            if not isinstance(eta, Schedule):
+                smoothing = jnp.where(smoothing > 0, smoothing, _SMOOTHING * own.radius / eta)
         smooth = eqx.tree_at(lambda sam: sam.smoothing, own, smoothing)
         return GradientFlow(smooth, self.correction)
 

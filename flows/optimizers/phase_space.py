@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree, Real
 
+from ..core.constrained import AbstractConstrained
 from ..core.optimizer import AbstractIncrementalOptimizer, AbstractOptimizer
 from ..core.potential import Potential
 from ..core.schedules import schedules
@@ -104,10 +105,16 @@ def check_phase_space(
         derivative: True if the flow needs the map's derivative, in forward mode.
 
     Raises:
-        ValueError: If the state has a leaf that is not a float array of the params' dtype (nor, if
-            these are allowed, a step counter whose step has a meaning at fractions), the map uses
-            a function that jumps, or its derivative cannot be computed.
+        ValueError: If the optimizer stays on a manifold, the state has a leaf that is not a float
+            array of the params' dtype (nor, if these are allowed, a step counter whose step has a
+            meaning at fractions), the map uses a function that jumps, or its derivative cannot be
+            computed.
     """
+    if isinstance(optimizer, AbstractConstrained):
+        raise ValueError(
+            f"optimizer must be one in flat space: {type(optimizer).__name__} stays on a manifold, "
+            f"where its flow is RiemannianFlow; got {optimizer!r}."
+        )
     state = jax.eval_shape(optimizer.init, params)
     dtype = jax.tree.leaves(params)[0].dtype
     _check_leaves(optimizer, state, dtype, counters)

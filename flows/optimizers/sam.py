@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from ..core.constrained import AbstractConstrained
 from ..core.cost import Cost
 from ..core.optimizer import (
     AbstractCheckedOptimizer,
@@ -25,6 +26,11 @@ from .stability import is_preconditioned
 def _base(value: AbstractOptimizer | optax.GradientTransformation) -> AbstractOptimizer:
     """Convert what a user gives for the optimizer that SAM wraps."""
     optimizer = as_optimizer(value)
+    if isinstance(optimizer, AbstractConstrained):
+        raise ValueError(
+            "optimizer must be one in flat space: on a manifold sharpness-aware descent is "
+            f"RiemannianSAM, which perturbs along it; got {optimizer!r}."
+        )
     if isinstance(optimizer, AbstractCheckedOptimizer | AbstractLocalThreshold):
         raise ValueError(
             "optimizer must be one that takes one gradient, at its parameters, in whose place SAM "

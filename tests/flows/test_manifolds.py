@@ -11,6 +11,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import expm
 
+import flows
 from flows import (
     CentralFlow,
     ConstraintDrift,
@@ -912,3 +913,13 @@ def test_wrong_arguments_are_refused_with_a_sentence(make, message):
     """The argument, what is allowed, and what was given."""
     with as_users_run(), pytest.raises(ValueError, match=message):
         make()
+
+
+def test_flows_and_methods_of_flat_space_refuse_a_manifold():
+    """They would perturb, or look for a derivative, off it."""
+    method, start = RiemannianGradientDescent(0.1, Sphere()), jnp.asarray([0.6, 0.0, 0.8])
+    with pytest.raises(ValueError, match="on a manifold sharpness-aware descent is RiemannianSAM"):
+        flows.SAM(method, 0.1)
+    for flow in (flows.GradientFlow(method), flows.RodFlow(method, 1)):
+        with pytest.raises(ValueError, match="where its flow is RiemannianFlow"):
+            simulate(flow, lambda w: w @ w, start, 2)

@@ -457,3 +457,15 @@ def test_what_is_wrong_is_said(make, message):
     """The argument, what is allowed, and what was given."""
     with as_users_run(), pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_smoothing_of_sam_does_with_a_schedule():
+    """None can be chosen there if it has none."""
+    rate = optax.linear_schedule(0.1, 0.2, 20)
+    with pytest.raises(ValueError, match="smoothing must be given where the learning rate is"):
+        SharpnessAwareFlow(SAM(GradientDescent(rate), 0.05))
+    own = SharpnessAwareFlow(SAM(GradientDescent(rate), 0.05, 0.01))
+    given = SharpnessAwareFlow(SAM(GradientDescent(rate), 0.05), smoothing=0.01)
+    start, bowl = jnp.asarray([1.0]), lambda w: 0.5 * jnp.sum(w**2)
+    fields = [flow.vector_field(3.0, flow.init(bowl, start), bowl) for flow in (own, given)]
+    assert_trees_close(fields[0], fields[1], rtol=1e-14, atol=0.0)
