@@ -62,7 +62,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path, monkeypat
             continue  # It takes no config, and is tested by itself.
         assert main([*words, *_shorter(command)]) == 0, (command, capsys.readouterr().err)
     assert ran == {"list", "run", "sweep", "show", "figure", "export", "panel", "validate"}
-    for name, size in (("valley-sweep", 20), ("digits-mlp-sweep", 10), ("phase-diagram", 4)):
+    for name, size in (("digits-mlp-sweep", 10), ("phase-diagram", 4)):
         assert load(tmp_path / "runs" / name)["sweep"].to_dataset()["status"].size == size
 
 
@@ -80,7 +80,6 @@ def _shorter(command):
             "curvature.every=1",
             "potential={kind='quadratic', spectrum=[3.0, 1.0], start=[1.0, 1.0]}",
         ),
-        "sweep valley": (*short, "flows=[]"),
     }
     found = [words for start, words in settings.items() if f"{command} ".startswith(f"{start} ")]
     options = [option for words in found for word in words for option in ("--set", word)]
