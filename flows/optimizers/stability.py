@@ -1,5 +1,6 @@
 """The curvature at which an optimizer turns unstable."""
 
+import equinox as eqx
 import optax
 from jaxtyping import Array, Float, PyTree
 
@@ -83,6 +84,12 @@ def critical_sharpness(
             raise ValueError(
                 "potential must be given: the critical sharpness of "
                 f"{type(optimizer).__name__} depends on the gradient at the state."
+            )
+        if eqx.is_array_like(state) or isinstance(state, dict | list):
+            raise ValueError(
+                f"state must be one of {type(optimizer).__name__}, as optimizer.init(params) gives "
+                f"it; got {type(state).__name__}. At parameters there is "
+                "optimizer.critical_sharpness_at(params, potential)."
             )
         return optimizer.critical_sharpness_at(optimizer.params(state), potential)
     return optimizer.critical_sharpness

@@ -469,3 +469,9 @@ def test_the_smoothing_of_sam_does_with_a_schedule():
     start, bowl = jnp.asarray([1.0]), lambda w: 0.5 * jnp.sum(w**2)
     fields = [flow.vector_field(3.0, flow.init(bowl, start), bowl) for flow in (own, given)]
     assert_trees_close(fields[0], fields[1], rtol=1e-14, atol=0.0)
+
+
+def test_parameters_are_no_state():
+    """Who has them asks the optimizer."""
+    with pytest.raises(ValueError, match=r"state must be one of SAM, .*critical_sharpness_at\(par"):
+        critical_sharpness(SAM(GradientDescent(0.1), 0.05), jnp.ones(2), lambda w: w @ w)
