@@ -66,6 +66,20 @@ def random_modes(count: int, size: int, dtype: DTypeLike) -> Modes:
     return jax.random.normal(jax.random.key(0), (count, size), dtype)
 
 
+def starting_modes(params: Params, count: int) -> Modes:
+    """Return a random block for `count` eigenvalues at `params`.
+
+    Raises:
+        ValueError: If there are fewer parameters.
+    """
+    flat, _ = ravel_pytree(params)
+    if count > flat.size:
+        raise ValueError(
+            f"eigenvalues must be at most the number of parameters, {flat.size}; got {count}."
+        )
+    return random_modes(count, flat.size, flat.dtype)
+
+
 def _oriented(vectors: Modes) -> Modes:
     """Give each row the sign that makes its largest entry positive."""
     largest = jnp.take_along_axis(

@@ -15,7 +15,7 @@ from ..core.potential import Potential
 from ..core.trees import Params, all_finite
 from ..core.validation import positive_integer, proper_fraction
 from ..core.variables import SHARPNESS, Variable
-from ..curvature.eigenpairs import find_eigenpairs, follow_modes, random_modes
+from ..curvature.eigenpairs import find_eigenpairs, follow_modes, starting_modes
 from ..curvature.mode_history import HISTORY, ModeHistory
 from .base import AbstractMeasurement, Measured
 
@@ -95,11 +95,7 @@ class Curvature(AbstractMeasurement):
         del potential
         flat, _ = ravel_pytree(params)
         count = min(_FEW, flat.size) if self.eigenvalues is None else self.eigenvalues
-        if count > flat.size:
-            raise ValueError(
-                f"eigenvalues must be at most the number of parameters, {flat.size}; got {count}."
-            )
-        modes = random_modes(count, flat.size, flat.dtype)
+        modes = starting_modes(params, count)
         return ModeHistory(
             points=jnp.zeros((HISTORY + 1, flat.size), flat.dtype),
             modes=jnp.broadcast_to(modes, (HISTORY + 1, *modes.shape)),

@@ -7,7 +7,6 @@ from typing import ClassVar, Final
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from ..core.arrays import Modes
@@ -16,7 +15,7 @@ from ..core.potential import Potential
 from ..core.trees import Params, all_finite
 from ..core.validation import positive_integer, proper_fraction
 from ..core.variables import Variable
-from ..curvature.eigenpairs import find_eigenpairs, random_modes
+from ..curvature.eigenpairs import find_eigenpairs, starting_modes
 from ..curvature.metric import AbstractMetric, IdentityMetric
 from .base import AbstractMetricMeasurement, Measured
 
@@ -90,13 +89,7 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
     def init(self, potential: Potential, params: Params) -> Modes:
         """Return a random block; the first measurement replaces it with eigenvectors."""
         del potential
-        flat, _ = ravel_pytree(params)
-        if self.eigenvalues > flat.size:
-            raise ValueError(
-                f"eigenvalues must be at most the number of parameters, {flat.size}; got "
-                f"{self.eigenvalues}."
-            )
-        return random_modes(self.eigenvalues, flat.size, flat.dtype)
+        return starting_modes(params, self.eigenvalues)
 
     def measure(
         self, potential: Potential, params: Params, state: Modes, index: Int[Array, ""]

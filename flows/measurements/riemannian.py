@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from ..core.arrays import Modes
@@ -17,7 +16,7 @@ from ..core.potential import Potential
 from ..core.trees import Params, all_finite
 from ..core.validation import positive_integer, proper_fraction
 from ..core.variables import NONE, SHARPNESS, Variable
-from ..curvature.eigenpairs import random_modes, top_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs, starting_modes
 from ..manifolds.product import Product, on_leaves
 from .base import AbstractMeasurement, Measured
 
@@ -96,13 +95,7 @@ class RiemannianCurvature(AbstractMeasurement):
         """Return a random block; the first measurement replaces it with eigenvectors."""
         del potential
         self.manifold.assigned(params)
-        flat, _ = ravel_pytree(params)
-        if self.eigenvalues > flat.size:
-            raise ValueError(
-                f"eigenvalues must be at most the number of parameters, {flat.size}; got "
-                f"{self.eigenvalues}."
-            )
-        return random_modes(self.eigenvalues, flat.size, flat.dtype)
+        return starting_modes(params, self.eigenvalues)
 
     def measure(
         self, potential: Potential, params: Params, state: Modes, index: Int[Array, ""]
@@ -113,7 +106,7 @@ class RiemannianCurvature(AbstractMeasurement):
             return potential(self.manifold.chart(params, coordinates))
 
         def measured(modes: Modes) -> Measured:
-            pairs = top_eigenpairs(
+            pairs = find_eigenpairs(
                 in_coordinates,
                 jax.tree.map(jnp.zeros_like, params),
                 self.eigenvalues,

@@ -192,6 +192,9 @@ def test_a_loss_with_custom_vjp_has_third_derivatives_and_a_central_flow():
     start, direction = jnp.asarray([0.9, 0.3, 0.2]), jnp.asarray([1.0, -1.0, 0.5])
     thirds = [flows.third_derivative(f, start, direction, direction) for f in (own, plain)]
     assert_trees_close(thirds[0], thirds[1], rtol=1e-13, atol=1e-13)
-    flow = flows.CentralFlow(GradientDescent(0.1), rank=1)
+    # At its edge from the start, where the flow needs third derivatives.
+    sharpness = flows.top_eigenpairs(plain, start).sharpness
+    flow = flows.CentralFlow(GradientDescent(2 / sharpness), rank=3)
     runs = [simulate(flow, f, start, 3, measurements=()) for f in (own, plain)]
     assert_trees_close(runs[0].params, runs[1].params, rtol=1e-10, atol=1e-12)
+    assert int(runs[0].stats["third_derivative_evaluations"]) > 0
