@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
+from .system.compilation_cache import use_compilation_cache
 from .system.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -360,6 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _note
+        use_compilation_cache()
         return _call(words)
 
 
