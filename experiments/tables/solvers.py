@@ -11,12 +11,14 @@ _Explicit: TypeAlias = Literal[
 ]
 _Implicit: TypeAlias = Literal["implicit_euler", "kvaerno3", "kvaerno4", "kvaerno5"]
 _FIXED_STEP_ONLY = ("euler",)
+_Accuracy: TypeAlias = Literal["draft", "default", "reference"]
 
 
 class SolverTable(Table):
     """A solver and its steps: adaptive when a tolerance is given, fixed when only `dt0` is.
 
-    - nothing but `kind`: adaptive, with the tolerances that `flows.simulate` takes by default;
+    - nothing but `kind`: adaptive, with the tolerances that `flows.simulate` takes by default, or
+      takes for `accuracy`;
     - `rtol` and/or `atol`: adaptive; the one left out equals the other; `dt0` is the first step;
     - `dt0` alone: every step is `dt0`, in units of the flow's time (one optimizer step).
 
@@ -30,6 +32,7 @@ class SolverTable(Table):
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
     dt0: PositiveFloat | None = None
+    accuracy: _Accuracy = "default"
     # A run whose steps stay too short is told after so many, and not never.
     max_steps: Annotated[int, pydantic.Field(ge=1, le=10**5)] | None = None
     spectral_radius: PositiveFloat | None = None
@@ -61,6 +64,15 @@ class SolverTable(Table):
             raise refuse("spectral_radius", message)
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _tolerances_are_given_once(self) -> "SolverTable":
+        given = [key for key in ("rtol", "atol") if getattr(self, key) is not None]
+        given += [] if self.adaptive else ["dt0"]
+        if self.accuracy != "default" and given:
+            message = f"given {self.accuracy!r} beside {given[0]}, in place of which it stands"
+            raise refuse("accuracy", message)
+        return self
+
     @property
     def adaptive(self) -> bool:
         """Whether the solver chooses its own steps."""
@@ -70,8 +82,8 @@ class SolverTable(Table):
         """The keyword arguments of `flows.simulate` that this table stands for.
 
         Returns:
-            `solver`, `stepsize_controller`, `dt0` and `max_solver_steps`, each left out where the
-            default of `simulate` is meant.
+            `solver`, `stepsize_controller`, `accuracy`, `dt0` and `max_solver_steps`, each left out
+            where the default of `simulate` is meant.
         """
         import diffrax
 
@@ -85,6 +97,8 @@ class SolverTable(Table):
             atol = self.atol if self.atol is not None else self.rtol
             if rtol is not None and atol is not None:
                 arguments["stepsize_controller"] = diffrax.PIDController(rtol=rtol, atol=atol)
+        if self.accuracy != "default":
+            arguments["accuracy"] = self.accuracy
         if self.dt0 is not None:
             arguments["dt0"] = self.dt0
         if self.max_steps is not None:

@@ -61,6 +61,12 @@ def tsit5(flow: "AbstractFlow", dtype: DTypeLike) -> Integrator:
     return Integrator(diffrax.Tsit5(), default_controller(dtype))
 
 
+def no_other(flow: "AbstractFlow", dtype: DTypeLike) -> Integrator | None:
+    """Return None: the flow's `integrator` is the cheapest."""
+    del flow, dtype
+    return None
+
+
 def free_init(
     flow: "AbstractFlow", potential: Potential, params: Params
 ) -> tuple[PyTree[Array], Cost]:
@@ -89,6 +95,8 @@ class AbstractFlow(eqx.Module):
             its solver keeps: a run goes on with the same values of them. "auto" goes on from any.
         integrator: `integrator(dtype)` gives the solver and the tolerances that suit the flow for
             states of this dtype. By default Tsit5.
+        economical: `economical(dtype)` gives an integrator that needs fewer evaluations for many
+            parameters, at the accuracy that a model of an optimizer needs; by default None.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
         first_step: The optimizer's step at which the flow begins, where `init` puts it: its time
             and its saves begin there.
@@ -128,6 +136,7 @@ class AbstractFlow(eqx.Module):
     iterates_at: ClassVar[str | None] = None
     structural_fields: ClassVar[tuple[str, ...]] = ()
     integrator: ClassVar[Callable[..., Integrator]] = tsit5
+    economical: ClassVar[Callable[..., Integrator | None]] = no_other
     cost: ClassVar[Cost | None] = None
     first_step: ClassVar[int] = 0
     counted_init: ClassVar[Callable[..., tuple[PyTree[Array], Cost]]] = free_init

@@ -24,6 +24,7 @@ from ..core.trees import is_traced
 from ..core.validation import as_params, positive, positive_integer
 from ..core.variables import STEPS, merge_variables
 from ..measurements.along_path import Measurable, check_measurements, labels
+from ..solvers.accuracy import Accuracy, check_accuracy, suited_integrator
 from ..solvers.choice import choose_adjoint, choose_controller, matrix_free
 from ..solvers.controllers import GuardedController, smallest_step
 from ..solvers.projection import AbstractFlowSolver, ProjectedSolver
@@ -62,6 +63,7 @@ def simulate(
     save_every: Length = 1,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    accuracy: Accuracy = "default",
     dt0: ScalarLike | None = None,
     measurements: Measurable = None,
     segment: int | None = None,
@@ -89,11 +91,14 @@ def simulate(
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
-            `diffrax.Tsit5()`. A solver made for a kind of flow integrates the equation of `flow`,
-            whichever equation it holds.
+            `diffrax.Tsit5()`, or its `economical` one for more than 512 parameters in float32,
+            which for `GradientFlow` is Runge-Kutta-Chebyshev. A solver made for a kind of flow
+            integrates the equation of `flow`, whichever equation it holds.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
             the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
             float32; a constant step for a solver without error estimate.
+        accuracy: In place of these: "draft" takes ten times the default tolerances, and the flow's
+            economical solver; "reference" a hundredth, and never the economical one.
         dt0: First (or constant) step size; chosen by an adaptive controller if not given.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
         segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
@@ -150,7 +155,14 @@ def simulate(
     length = segment_length(segment, saves, vectors * size * dtype.itemsize)
 
     # The integrator.
-    suited_solver, suited_controller = flow.integrator(dtype)
+    check_accuracy(accuracy)
+    if accuracy != "default" and stepsize_controller is not None:
+        raise ValueError(
+            f"accuracy must be left out where stepsize_controller is given; got {accuracy!r}."
+        )
+    suited_solver, suited_controller = suited_integrator(
+        flow, dtype, size, accuracy, free=solver is None and stepsize_controller is None
+    )
     solver = suited_solver if solver is None else solver
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         solved_for = (
