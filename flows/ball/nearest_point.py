@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 from ..core.arrays import Vector
 from ..core.cost import Cost
 from ..core.trees import all_finite
-from ..linear_algebra.eigensolver import block_eigenpairs
+from ..linear_algebra.eigensolver import Demand, block_eigenpairs
 
 Scalar = Float[Array, ""]
 Surface = Callable[[Vector], Scalar]
@@ -285,7 +285,7 @@ def largest_curvature(surface: Surface, point: Vector) -> Scalar:
         shape,
         start,
         wanted=1,
-        tolerance=_CURVATURE_TOLERANCE,
+        demand=Demand(jnp.asarray(_CURVATURE_TOLERANCE, point.dtype)),
         max_products=_CURVATURE_PRODUCTS,
     )
     return found.values[0]

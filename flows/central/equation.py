@@ -170,6 +170,11 @@ class CentralEquation(eqx.Module):
             The model, and the eigenvectors.
         """
         params, count, dtype = place.params, modes.shape[0], modes.dtype
+        learning_rate, threshold = self.rates(place.time, dtype)
+        # An eigenvalue that is not near the threshold would have to cross the whole gap within a
+        # relaxation time: there A is positive, and X is zero. Third derivatives may be left out.
+        gap = jnp.clip(0.2 * self.relaxation_time.astype(dtype), MARGIN, 1.0)
+        remote = (1 - gap) * threshold
         pairs = find_eigenpairs(
             potential,
             params,
@@ -177,21 +182,20 @@ class CentralEquation(eqx.Module):
             start=modes,
             metric=self.metric_at(place),
             tolerance=modes_tolerance(dtype),
+            remote=remote,
         )
-        learning_rate, threshold = self.rates(place.time, dtype)
-        # Where no eigenvalue is near the threshold, A is positive: one would have to cross the
-        # whole gap within a relaxation time. Only there may the third derivatives be left out.
-        gap = jnp.clip(0.2 * self.relaxation_time.astype(dtype), MARGIN, 1.0)
-        remote = (1 - gap) * threshold
-        near = pairs.values[0] > remote
+        near = pairs.values > remote
         # Nor do eigenvectors matter there: those of a Hessian without positive eigenvalues have no
         # scale that their residuals could be small to.
         unused = pairs.values[0] + jnp.max(pairs.residuals) < remote
         size = count * (count + 1) // 2
         nothing = partial(jnp.zeros, (size, modes.shape[1]), dtype)
 
-        slopes = partial(third_derivative_pairs, potential, params, pairs.vectors, packed=True)
-        derivatives = lax.cond(near, slopes, nothing)
+        derivatives = third_derivative_pairs(
+            potential, params, pairs.vectors, packed=True, wanted=near
+        )
+        critical = jnp.sum(near.astype(jnp.int32))
+        evaluated = critical * (critical + 1) // 2
         responses = None
         if self.correction:
 
@@ -200,7 +204,7 @@ class CentralEquation(eqx.Module):
                 hessian = flat_product(product, params)
                 return lax.map(lambda d: self._per_rate(d, hessian, learning_rate), derivatives)
 
-            responses = lax.cond(near, corrected, nothing)
+            responses = lax.cond(near[0], corrected, nothing)
         operator = None
         if self.preconditioning is None:
             moves = self.metric.inverse(derivatives) if responses is None else responses
@@ -214,9 +218,9 @@ class CentralEquation(eqx.Module):
             near=near,
             converged=jnp.all(pairs.converged) | unused,
             cost=Cost(
-                gradients=1 + jnp.where(near, int(self.correction), 0),
-                hvps=pairs.hvps + jnp.where(near, size if self.correction else 0, 0),
-                third_derivatives=jnp.where(near, size, 0),
+                gradients=1 + jnp.where(near[0], int(self.correction), 0),
+                hvps=pairs.hvps + jnp.where(near[0], size if self.correction else 0, 0),
+                third_derivatives=evaluated,
             ),
         )
         return model, pairs.vectors
@@ -255,7 +259,7 @@ class CentralEquation(eqx.Module):
         if preconditioner is not None:
             linear = linear + threshold * _weighted(model.vectors, preconditioner.drift)
             operator = lax.cond(
-                model.near,
+                model.any_near,
                 partial(self._operator, model, preconditioner, learning_rate, threshold),
                 lambda: jnp.zeros((linear.size, linear.size), dtype),
             )
@@ -280,7 +284,7 @@ class CentralEquation(eqx.Module):
             move: From the model's point to this one, params first; None if they are the same.
         """
         forces = self.slow_forces(linearised, model, place, move)
-        return self.response(forces, model, solve_where(model.near, forces))
+        return self.response(forces, model, solve_where(model.any_near, forces))
 
     def response(
         self, forces: SlowForces, model: CurvatureModel, found: Complementarity
@@ -309,9 +313,24 @@ class CentralEquation(eqx.Module):
         )
 
     def renewed(
-        self, state: CentralFlowState, model: CurvatureModel, modes: Modes, found: Response
+        self,
+        state: CentralFlowState,
+        model: CurvatureModel,
+        modes: Modes,
+        found: Response,
+        curvature: Packed | None = None,
     ) -> CentralFlowState:
-        """Return the state at the same point with what was found there."""
+        """Return the state at the same point with what was found there.
+
+        Args:
+            state: The state.
+            model: The curvature at the point.
+            modes: The eigenvectors there.
+            found: How the flow moves there.
+            curvature: What the model's becomes where the state was moved back to the threshold.
+        """
+        curvature = model.curvature if curvature is None else curvature
+        curvature = curvature - self.decay.astype(curvature.dtype) * pack(modes @ modes.T)
         count = state.modes.shape[0]
         eigenvalues = jnp.diagonal(unpack(model.curvature, count))
         _, threshold = self.rates(state.time, eigenvalues.dtype)
@@ -325,6 +344,7 @@ class CentralEquation(eqx.Module):
             state,
             modes=turn @ modes,
             covariance=pack(turn @ unpack(found.covariance, count) @ turn.T),
+            curvature=pack(turn @ unpack(curvature, count) @ turn.T),
             residual=found.residual,
             watched_margin=jnp.maximum(state.watched_margin, eigenvalues[-1] / threshold),
             excess_at_start=jnp.where(state.excess_at_start < 0, above, state.excess_at_start),

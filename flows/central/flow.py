@@ -31,10 +31,11 @@ from ..core.trees import Params, is_traced
 from ..core.validation import boolean, positive, positive_integer
 from ..core.variables import STEPS, Variable
 from ..curvature.eigenpairs import find_eigenpairs, random_modes
+from ..linear_algebra.packed_symmetric import unpack
 from ..optimizers.adaptive import AbstractAdaptiveDescent, AbstractSecondMomentMethod, check_average
 from ..optimizers.optax_optimizer import OptaxOptimizer, as_descent, as_optimizer
 from ..optimizers.second_moment import SecondMoment
-from .equation import FAILURES, MARGIN, CentralEquation, modes_tolerance
+from .equation import FAILURES, MARGIN, CentralEquation
 from .observables import DIRECTIONS, PRECONDITIONED, PREDICTED, predictions
 from .place import Place
 from .preconditioning import Preconditioning
@@ -52,9 +53,6 @@ _FIRST_MODES = 4
 
 # The share of nu that a step keeps, below which nu is no slow average.
 _SHORT_MEMORY = 0.8
-
-# How much coarser eigenpairs may be where their vectors are not used.
-_VALUES_ONLY = 3
 
 
 def _descent(
@@ -377,25 +375,19 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
         return state.params
 
     def observables(self, state: CentralFlowState, potential: Potential) -> dict[str, Array]:
-        """Return what the flow predicts of the optimizer, and how well it was solved."""
+        """Return what the flow predicts of the optimizer, and how well it was solved.
+
+        The watched eigenvalues are those of the last projection, interpolated between two.
+        """
         equation, dtype, count = self.equation, state.modes.dtype, state.modes.shape[0]
         loss, gradient = jax.value_and_grad(potential)(state.params)
-        metric = equation.metric_at(state.place)
-        pairs = find_eigenpairs(
-            potential,
-            state.params,
-            count,
-            start=state.modes,
-            metric=metric,
-            tolerance=_VALUES_ONLY * modes_tolerance(dtype),
-        )
         return predictions(
             state,
             loss,
             ravel_pytree(gradient)[0],
-            pairs.values,
+            jnp.linalg.eigvalsh(unpack(state.curvature, count))[::-1],
             equation.rates(state.time, dtype)[1] - equation.decay.astype(dtype),
-            metric,
+            equation.metric_at(state.place),
             width=min(_MOST_MODES, state.modes.shape[1]) if self.rank == "auto" else count,
             directions=self.directions,
         )

@@ -59,12 +59,14 @@ class CentralSolverState(eqx.Module):
     Attributes:
         model: The curvature around the current point.
         slope: The flow's velocity there, (P,).
+        turning: How fast the modes changed in the last step, (k, P): a row has an entry per weight.
         cost: What was spent so far.
         failure: Which of the flow's `failures` ended the run, from 1; 0 for none.
     """
 
     model: CurvatureModel
     slope: Vector
+    turning: Float[Array, "mode weight"]
     cost: Cost
     failure: Int[Array, ""]
 
@@ -169,7 +171,8 @@ class CentralSolver(AbstractFlowSolver):
         model, modes = equation.curvature_model(potential, y0.place, y0.modes)
         found = equation.respond(jax.linearize(jax.grad(potential), y0.params), model, y0.place)
         spent = model.cost + Cost(gradients=1, hvps=int(equation.correction))
-        state = CentralSolverState(model, found.velocity, spent, found.failure)
+        still = jnp.zeros_like(modes)
+        state = CentralSolverState(model, found.velocity, still, spent, found.failure)
         return equation.renewed(y0, model, modes, found), state
 
     @traced_once
@@ -192,7 +195,7 @@ class CentralSolver(AbstractFlowSolver):
         step = t1 - t0
 
         # Integrate with the model of the start.
-        radius = jnp.where(model.near, self.spectral_radius, self._free_radius)
+        radius = jnp.where(model.any_near, self.spectral_radius, self._free_radius)
         wanted = stages_for(step, radius)
         stages = jnp.clip(wanted, 2, self.most_stages).astype(jnp.int32)
 
@@ -207,15 +210,17 @@ class CentralSolver(AbstractFlowSolver):
 
         # Evaluate the model at the end, and move back to the threshold what is above it.
         reached = unravel(end, time)
-        renewed, modes = equation.curvature_model(loss, reached, y0.modes)
+        turned = y0.modes + step.astype(y0.modes.dtype) * solver_state.turning
+        renewed, modes = equation.curvature_model(loss, reached, turned)
         decay = jnp.exp(-step / equation.relaxation_time.astype(step.dtype))
         excess = jnp.maximum(y0.excess_at_start, 0) * decay
         bound = equation.rates(time, end.dtype)[1] + excess
         returned, last, found = self._back_to(bound, loss, end, reached, renewed)
 
-        # Reject what the model was not good enough for: a step that started too far from the
-        # threshold to have the third derivatives is one.
-        unprepared = ~model.near & (renewed.highest > bound)
+        # Reject what the model was not good enough for: a step in which an eigenvalue reached the
+        # threshold that started too far from it to have its third derivatives is one.
+        above = jnp.diagonal(unpack(renewed.curvature, model.near.size)) > bound
+        unprepared = jnp.sum(above) > jnp.sum(model.near)
         too_long = (wanted > self.most_stages) | unprepared
         rejected = too_long | ~found.solved
         hopeless = ~found.solved & (step < self.shortest)
@@ -228,7 +233,7 @@ class CentralSolver(AbstractFlowSolver):
         # The state at the end; that of the start where the step is rejected, since what could not
         # be evaluated is not a number, with which no step is accepted.
         y1 = dataclasses.replace(y0.at(reached), excess_at_start=excess)
-        y1 = equation.renewed(y1, renewed, modes, found).at(unravel(last, time))
+        y1 = equation.renewed(y1, renewed, modes, found, returned.curvature).at(unravel(last, time))
         y1 = jax.tree.map(lambda before, after: jnp.where(rejected, before, after), y0, y1)
         spent = Cost(gradients=stages, hvps=stages if equation.correction else 0)
         # Read only where the step size is constant: an adaptive controller discards the state of a
@@ -237,6 +242,7 @@ class CentralSolver(AbstractFlowSolver):
         state = CentralSolverState(
             model=returned,
             slope=found.velocity,
+            turning=(y1.modes - y0.modes) / step.astype(y0.modes.dtype),
             cost=solver_state.cost + renewed.cost + spent,
             failure=jnp.where(rejected, failure, 0).astype(jnp.int32),
         )
@@ -299,7 +305,7 @@ class CentralSolver(AbstractFlowSolver):
         ) -> tuple[tuple[Vector, Packed, Response], None]:
             point, curvature, _ = carry
             here = model.at(curvature)
-            needed = model.near & (above | ~moving)
+            needed = model.any_near & (above | ~moving)
             problem = lax.cond(moving, shortest, forces, point, here)
             solved = solve_where(needed, problem)
             push = metric.inverse(solved.solution @ model.derivatives)

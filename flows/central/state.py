@@ -23,8 +23,8 @@ PackedOperator: TypeAlias = Float[Array, "pair pair"]
 class CentralFlowState(eqx.Module):
     """State of Central Flow.
 
-    Modes, covariance, residual and margin belong to the last projection; between the steps of a
-    solver they are interpolated.
+    Modes, covariance, curvature, residual and margin belong to the last projection; between the
+    steps of a solver they are interpolated.
 
     Attributes:
         params: The centre w(t).
@@ -33,6 +33,7 @@ class CentralFlowState(eqx.Module):
             preconditioner of an adaptive method, and 1 for gradient descent.
         covariance: X of the oscillation's covariance Sigma = U^T X U in the basis of the modes,
             packed as in `packed_symmetric`.
+        curvature: U^T H U, packed, without what weight decay adds to it.
         residual: Residual of the complementarity problem, relative to |A|.
         watched_margin: The largest that the smallest watched eigenvalue has been, over the
             threshold.
@@ -43,6 +44,7 @@ class CentralFlowState(eqx.Module):
     params: Params
     modes: Modes
     covariance: Packed
+    curvature: Packed
     residual: Float[Array, ""]
     watched_margin: Float[Array, ""]
     excess_at_start: Float[Array, ""]
@@ -69,13 +71,17 @@ class CentralFlowState(eqx.Module):
 def unprojected_state(
     place: Place, modes: Modes, excess_at_start: Float[Array, ""]
 ) -> CentralFlowState:
-    """Return a state before its first projection: its modes are a guess, its covariance is 0."""
+    """Return a state before its first projection: its modes are a guess, its covariance is 0.
+
+    Its curvature is not known, and not a number.
+    """
     count, zero = modes.shape[0], jnp.zeros((), modes.dtype)
     covariance = jnp.zeros(count * (count + 1) // 2, modes.dtype)
     return CentralFlowState(
         place.params,
         modes,
         covariance,
+        jnp.full_like(covariance, jnp.nan),
         zero,
         zero,
         excess_at_start,
@@ -92,13 +98,13 @@ class CurvatureModel(eqx.Module):
 
     Attributes:
         curvature: u_i^T H u_j there, (n,).
-        derivatives: dH_ij = grad_w (u_i^T H u_j) there, (n, P); zero where not near.
+        derivatives: dH_ij = grad_w (u_i^T H u_j) there, (n, P); zero unless both are near.
         responses: How the flow moves per -eta X_ij / 2, (n, P): P^-1 dH_ij, with the flow's
             `correction` (1 + (eta/2) P^-1 H) P^-1 dH_ij. None where that is dH_ij itself, or
             changes with an adaptive method's P.
         operator: B of the complementarity problem, packed, (n, n); None where it changes with P.
         vectors: u_i as rows, (k, P), where P changes; otherwise None.
-        near: True if an eigenvalue is near the threshold.
+        near: True for each eigenvalue that is near the threshold, the largest ones, (k,).
         converged: True if the modes are eigenvectors to tolerance, or not needed.
         cost: What it took.
     """
@@ -108,9 +114,14 @@ class CurvatureModel(eqx.Module):
     responses: Pairs | None
     operator: PackedOperator | None
     vectors: Modes | None
-    near: Bool[Array, ""]
+    near: Bool[Array, " mode"]
     converged: Bool[Array, ""]
     cost: Cost
+
+    @property
+    def any_near(self) -> Bool[Array, ""]:
+        """True if an eigenvalue is near the threshold."""
+        return self.near[0]
 
     @property
     def highest(self) -> Float[Array, ""]:

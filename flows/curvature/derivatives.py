@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..core.arrays import Modes, Vector
 from ..core.potential import Potential
@@ -162,7 +162,12 @@ def third_derivatives(
 
 
 def third_derivative_pairs(
-    potential: Potential, params: Params, vectors: Modes, *, packed: bool = False
+    potential: Potential,
+    params: Params,
+    vectors: Modes,
+    *,
+    packed: bool = False,
+    wanted: Bool[Array, " mode"] | None = None,
 ) -> Float[Array, "pair parameter"]:
     """Return `third_derivatives` for i <= j only, row by row: (k (k + 1) / 2, P).
 
@@ -175,6 +180,8 @@ def third_derivative_pairs(
         vectors: u_1 to u_k as rows, (k, P).
         packed: True to weight the rows as `packed_symmetric.pack` does: their products with each
             other are then the packed operator <dH_ij, dH_kl>.
+        wanted: Which vectors matter: a pair is evaluated if both do, and zero otherwise. All of
+            them if not given.
     """
     flat, unravel = ravel_pytree(params)
     rows, columns, weights = pairs(vectors.shape[0])
@@ -185,7 +192,15 @@ def third_derivative_pairs(
             u, v = unravel(vectors[pair[0]]), unravel(vectors[pair[1]])
             return pair[2] * _curvature(slope, u, v)(unravel(w))
 
+        slope_of = partial(jax.grad(curvature), flat)
         places = jnp.asarray(rows), jnp.asarray(columns), weights
-        return lax.map(partial(jax.grad(curvature), flat), places)
+        if wanted is None:
+            return lax.map(slope_of, places)
+
+        def if_wanted(pair: tuple[Array, Array, Array]) -> Vector:
+            both = wanted[pair[0]] & wanted[pair[1]]
+            return lax.cond(both, slope_of, lambda _: jnp.zeros_like(flat), pair)
+
+        return lax.map(if_wanted, places)
 
     return _without_forward_rules(all_pairs, potential)

@@ -1,6 +1,7 @@
 """The top eigenpairs of a potential's Hessian, without the Hessian where it would be large."""
 
 from collections.abc import Callable
+from typing import Final
 
 import equinox as eqx
 import jax
@@ -15,9 +16,12 @@ from ..core.captured import captured
 from ..core.potential import Potential
 from ..core.trees import Params
 from ..core.validation import as_params, positive_integer, proper_fraction
-from ..linear_algebra.eigensolver import BlockEigenpairs, block_eigenpairs
+from ..linear_algebra.eigensolver import BlockEigenpairs, Demand, block_eigenpairs
 from .derivatives import flat_product
 from .metric import AbstractMetric, IdentityMetric
+
+# How much larger a residual may be where the eigenvector does not matter.
+_COARSER: Final = 10
 
 
 class Eigenpairs(eqx.Module):
@@ -169,8 +173,12 @@ def find_eigenpairs(
     tolerance: float | None = None,
     max_products: int = 300,
     dense_limit: int = DENSE_LIMIT,
+    remote: Float[Array, ""] | None = None,
 ) -> Eigenpairs:
-    """Return `top_eigenpairs` of a loss that is part of a traced or compiled program already."""
+    """Return `top_eigenpairs` of a loss that is part of a traced or compiled program already.
+
+    Pairs whose eigenvalues are certainly below `remote` may have residuals ten times as large.
+    """
     params, count = as_params(params), positive_integer("count", count)
     max_products = positive_integer("max_products", max_products)
     if tolerance is not None:
@@ -184,7 +192,15 @@ def find_eigenpairs(
         )
     metric = IdentityMetric() if metric is None else metric
     return _top_eigenpairs(
-        potential, params, start, metric, tolerance, count, max_products, size <= dense_limit
+        potential,
+        params,
+        start,
+        metric,
+        tolerance,
+        remote,
+        count,
+        max_products,
+        size <= dense_limit,
     )
 
 
@@ -195,6 +211,7 @@ def _top_eigenpairs(
     start: Modes | None,
     metric: AbstractMetric,
     tolerance: float | None,
+    remote: Float[Array, ""] | None,
     count: int,
     max_products: int,
     dense: bool,
@@ -209,6 +226,8 @@ def _top_eigenpairs(
 
     if tolerance is None:
         tolerance = eigenpair_tolerance(flat.dtype)
+    fine = jnp.asarray(tolerance, flat.dtype)
+    demand = Demand(fine, _COARSER * fine, remote)
     if dense:
         found = _dense_eigenpairs(product, flat.size, count, flat.dtype)
     else:
@@ -217,16 +236,15 @@ def _top_eigenpairs(
             product,
             metric.sqrt(block),
             wanted=count,
-            tolerance=tolerance,
+            demand=demand,
             max_products=max_products,
         )
-    bound = jnp.asarray(tolerance, flat.dtype) * jnp.max(jnp.abs(found.values))
     return Eigenpairs(
         values=found.values,
         vectors=_oriented(metric.inverse_sqrt(found.vectors)),
         residuals=found.residuals,
         hvps=found.products,
-        converged=found.residuals <= bound,
+        converged=found.residuals <= demand.allowed(found.values, found.residuals),
     )
 
 

@@ -26,6 +26,32 @@ _NEW_SHARE = 0.1
 _KEPT = 2
 
 
+class Demand(eqx.Module):
+    """When a pair has converged.
+
+    Attributes:
+        tolerance: The largest residual, relative to the largest wanted Ritz value.
+        coarse: The same for a pair of a small eigenvalue.
+        remote: An eigenvalue is small if, by its residual, it is below this for certain; None if
+            none is.
+    """
+
+    tolerance: Float[Array, ""]
+    coarse: Float[Array, ""] | None = None
+    remote: Float[Array, ""] | None = None
+
+    def allowed(
+        self, values: Float[Array, " wanted"], residuals: Float[Array, " wanted"]
+    ) -> Float[Array, " wanted"]:
+        """Return the largest residual of each pair, given the Ritz values and residuals."""
+        scale = jnp.max(jnp.abs(values))
+        allowed = jnp.broadcast_to(self.tolerance * scale, values.shape)
+        if self.remote is None or self.coarse is None:
+            return allowed
+        small = values + residuals < self.remote
+        return jnp.where(small, jnp.maximum(self.coarse, self.tolerance) * scale, allowed)
+
+
 class BlockEigenpairs(eqx.Module):
     """Ritz pairs in descending order.
 
@@ -53,7 +79,7 @@ class _State(eqx.Module):
         values: Ritz values, descending; those beyond `size` are below all others.
         coefficients: Ritz vectors in the basis, as columns in the same order.
         residuals: Norms of the residuals of the wanted pairs.
-        expansion: The longest of these residuals itself.
+        expansion: The one of these residuals that is largest over what is allowed.
         products: How many products were made.
         stalled: True if that residual is rounding error, from which nothing more can be learned.
     """
@@ -75,8 +101,8 @@ class _State(eqx.Module):
         return jnp.arange(self.basis.shape[0], dtype=jnp.int32) < self.size
 
 
-def _ritz(state: _State) -> tuple[Array, Array, Array, Array]:
-    """Return Ritz values, coefficients, norms of residuals and the longest one, of the basis."""
+def _ritz(demand: Demand, state: _State) -> tuple[Array, Array, Array, Array]:
+    """Return Ritz values, coefficients, norms of residuals and the worst one, of the basis."""
     used, wanted = state.used, state.residuals.shape[0]
     projected = jnp.where(used[:, None] & used[None, :], state.projected, 0)
     # Unused rows decouple, and this diagonal puts them below every Ritz value.
@@ -88,12 +114,16 @@ def _ritz(state: _State) -> tuple[Array, Array, Array, Array]:
     top = coefficients[:, :wanted].T
     residuals = top @ state.images - (values[:wanted, None] * top) @ state.basis
     norms = jnp.linalg.norm(residuals, axis=1)
-    return values, coefficients, norms, residuals[jnp.argmax(norms)]
+    allowed = demand.allowed(values[:wanted], norms)
+    worst = jnp.argmax(norms / jnp.where(allowed > 0, allowed, 1))
+    return values, coefficients, norms, residuals[worst]
 
 
-def _expand(product: Callable[[Vector], Vector], count: int, state: _State) -> _State:
-    """Add a row to the basis: the next of the `count` start rows, later the longest residual."""
-    residual = state.expansion / jnp.max(state.residuals)
+def _expand(
+    product: Callable[[Vector], Vector], demand: Demand, count: int, state: _State
+) -> _State:
+    """Add a row to the basis: the next of the `count` start rows, later the worst residual."""
+    residual = state.expansion / jnp.linalg.norm(state.expansion)
     new = jnp.where(state.products < count, state.basis[state.size], residual)
     # Twice: the first projection leaves rounding errors of the size of what it removes.
     for _ in range(2):
@@ -117,7 +147,7 @@ def _expand(product: Callable[[Vector], Vector], count: int, state: _State) -> _
     def unknown() -> tuple[Array, Array, Array, Array]:
         return state.values, state.coefficients, state.residuals, state.expansion
 
-    found = lax.cond(state.products < count, unknown, lambda: _ritz(state))
+    found = lax.cond(state.products < count, unknown, lambda: _ritz(demand, state))
     return eqx.tree_at(lambda s: (s.values, s.coefficients, s.residuals, s.expansion), state, found)
 
 
@@ -161,7 +191,7 @@ def block_eigenpairs(
     start: Block,
     *,
     wanted: int,
-    tolerance: Float[Array, ""] | float,
+    demand: Demand,
     max_products: int,
 ) -> BlockEigenpairs:
     """Find the algebraically largest eigenpairs of a symmetric operator.
@@ -170,8 +200,7 @@ def block_eigenpairs(
         product: Multiplies a vector (parameter,) by the operator.
         start: First guess, (block, parameter), at least `wanted` rows.
         wanted: How many pairs must converge; further rows of the start only help.
-        tolerance: Stop when the residuals of the wanted pairs are at most this times the largest
-            wanted Ritz value in absolute value.
+        demand: Stop when all wanted pairs have converged by this.
         max_products: Stop after this many products in any case (but make those with the start);
             the residuals then say so.
 
@@ -186,14 +215,14 @@ def block_eigenpairs(
     state = _begin(rows, wanted, capacity)
 
     def unconverged(state: _State) -> Bool[Array, ""]:
-        bound = jnp.asarray(tolerance, start.dtype) * jnp.max(jnp.abs(state.values[:wanted]))
         more = (state.products < max(max_products, count)) & ~state.stalled
-        return more & jnp.any(state.residuals > bound)
+        allowed = demand.allowed(state.values[:wanted], state.residuals)
+        return more & (jnp.any(state.residuals > allowed) | (state.products < count))
 
     def cycle(state: _State) -> _State:
         state = lax.while_loop(
             lambda s: (s.size < capacity) & unconverged(s),
-            lambda s: _expand(product, count, s),
+            lambda s: _expand(product, demand, count, s),
             state,
         )
         return _restart(state, kept)

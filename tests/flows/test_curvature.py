@@ -20,7 +20,7 @@ from flows import (
 )
 from flows.curvature.eigenpairs import Eigenpairs
 from flows.curvature.metric import DiagonalMetric, IdentityMetric
-from flows.linear_algebra.eigensolver import block_eigenpairs
+from flows.linear_algebra.eigensolver import Demand, block_eigenpairs
 from tests.helpers import assert_trees_close, finite_difference_jvp
 
 
@@ -103,7 +103,7 @@ def _block_eigenpairs(matrix, start):
         lambda row: row @ matrix,
         start,
         wanted=start.shape[0],
-        tolerance=1e-9,
+        demand=Demand(jnp.asarray(1e-9)),
         max_products=600,
     )
 
