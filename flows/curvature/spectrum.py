@@ -198,19 +198,20 @@ def lanczos(product: Callable[[Vector], Vector], start: Vector, depth: int) -> T
         scale = jnp.maximum(scale, jnp.maximum(jnp.abs(entry), length))
         alive = length > noise * scale
         following = jnp.where(alive, image / jnp.where(alive, length, 1), 0)
-        # Beyond the last row and coupling nothing is written.
         return (
+            # Beyond the last row nothing is written.
             basis.at[index + 1].set(following, mode="drop"),
             diagonal.at[index].set(entry),
-            couplings.at[index].set(jnp.where(alive, length, 0), mode="drop"),
+            couplings.at[index].set(jnp.where(alive, length, 0)),
             scale,
         )
 
     carry = (
         jnp.zeros((depth, size), dtype).at[0].set(start),
         jnp.zeros(depth, dtype),
-        jnp.zeros(depth - 1, dtype),
+        jnp.zeros(depth, dtype),
         jnp.zeros((), dtype),
     )
     _, diagonal, couplings, _ = lax.fori_loop(0, depth, step, carry)
-    return Tridiagonal(diagonal, couplings)
+    # The last one leads out of the space.
+    return Tridiagonal(diagonal, couplings[:-1])

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..core.arrays import Modes
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trees import Params
@@ -101,17 +100,17 @@ class GroupSharpness(AbstractMeasurement):
         """`group_sharpness`."""
         return _GROUPS
 
-    def init(self, potential: Potential, params: Params) -> list[Modes]:
+    def init(self, potential: Potential, params: Params) -> list[Array]:
         """Return a random vector for each group; the first measurement replaces them."""
         del potential
         return [starting_modes(_block(params, places), 1) for places in self._places(params)]
 
     def measure(
-        self, potential: Potential, params: Params, state: list[Modes], index: Int[Array, ""]
+        self, potential: Potential, params: Params, state: list[Array], index: Int[Array, ""]
     ) -> Measured:
         """Return `group_sharpness`."""
 
-        def measured(state: list[Modes]) -> Measured:
+        def measured(state: list[Array]) -> Measured:
             found = [
                 find_eigenpairs(
                     _Block(potential, params, places),
