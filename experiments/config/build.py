@@ -122,7 +122,7 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
             *_curvature(config, size, optimizer, built_flows),
             *extra,
         )
-        measurements = (*standard, *_measurements(config))
+        measurements = (*standard, *_measurements(config, potential, params))
         _check_names_differ(measurements, built_flows)
         _check_first_steps(config, built_flows)
     except BuildError as error:
@@ -147,14 +147,21 @@ def _check_figures_can_draw(config: Experiment, size: int) -> None:
             raise BuildError("figures", message)
 
 
-def _measurements(config: Experiment) -> list[AbstractMeasurement]:
-    """The user's own."""
+def _measurements(
+    config: Experiment, potential: Potential, params: Params
+) -> list[AbstractMeasurement]:
+    """Those of `[[measurements]]`, each of which can be made at the start.
+
+    Raises:
+        BuildError: if one cannot be built, or made of this potential.
+    """
     found = []
     for index, table in enumerate(config.measurements):
         with building(f"measurements[{index}]"):
             measurement = table.build()
             if not isinstance(measurement, AbstractMeasurement):
                 raise ValueError(f"must be a flows.AbstractMeasurement; got {measurement!r}")
+            eqx.filter_eval_shape(measurement.init, potential, params)
             found.append(measurement)
     return found
 

@@ -101,6 +101,7 @@ class Experiment(Table):
     @pydantic.model_validator(mode="after")
     def _figures_have_their_data(self) -> "Experiment":
         kinds = [flow.kind for flow in self.flows]
+        measured = [measurement.kind for measurement in self.measurements]
         needs = known()
         for name in self.figures:
             wanted = needs[name]
@@ -111,6 +112,10 @@ class Experiment(Table):
                 (wanted.curvature and self.curvature is None, "the table [curvature]; add it"),
                 (wanted.params and not self.save_params, "save_params = true"),
                 (wanted.flow and wanted.flow not in kinds, f"a flow of kind {wanted.flow!r}"),
+                (
+                    wanted.measurement and wanted.measurement not in measured,
+                    f"a table [[measurements]] of kind {wanted.measurement!r}",
+                ),
             ):
                 if missing:
                     raise refuse("figures", f"given {name!r}, which needs {what}")
