@@ -184,6 +184,7 @@ from .rod.state import DenseRodState, LowRankRodState
 from .runs.iterate import iterate
 from .runs.segments import kept_rows
 from .runs.simulate import simulate
+from .runs.solver_error import SolverError, solver_error
 from .solvers.chebyshev import RungeKuttaChebyshev
 
 __all__ = [
@@ -286,6 +287,7 @@ __all__ = [
     "Schedule",
     "SharpnessAwareFlow",
     "SimulationError",
+    "SolverError",
     "SpectralDensity",
     "Spectrum",
     "Sphere",
@@ -320,6 +322,7 @@ __all__ = [
     "sample_minima",
     "simulate",
     "solve_complementarity",
+    "solver_error",
     "third_derivative",
     "third_derivatives",
     "top_eigenpairs",
