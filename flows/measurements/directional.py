@@ -49,7 +49,7 @@ class DirectionalCurvature(AbstractMetricMeasurement):
     the preconditioner P of an adaptive method; momentum is left out. On a quadratic a step
     w - eta d raises the loss if eta is above 2 over the second: it is to be compared with the
     sharpness, or the preconditioned sharpness, which bounds it. It costs a gradient and a
-    Hessian-vector product, one more with a preconditioner.
+    Hessian-vector product, one more with a preconditioner. The units are those for P = 1.
 
     Attributes:
         every: Measure at every n-th saved step. The values are nan in between, where the gradient
@@ -120,8 +120,8 @@ class CriticalLearningRate(AbstractMetricMeasurement):
     The critical learning rate eta_c is the smallest at which a step w - eta d raises the loss, and
     `step_sharpness` is 2 / eta_c: not to be taken for the sharpness at which an optimizer turns
     unstable, which this package calls critical. The direction d = P^-1 g is that of
-    `DirectionalCurvature`, and on a quadratic the two agree: d^T H d / d^T g. It is at most the
-    sharpness, and needs no second derivatives.
+    `DirectionalCurvature`; on a quadratic the two agree, d^T H d / d^T g. No second derivatives are
+    needed. The units are those for P = 1.
 
     A learning rate is doubled until the loss rises there, or halved until it does not; then the
     interval is halved. It begins with the last one found, so that some 9 evaluations suffice for 1%

@@ -18,7 +18,8 @@ from ..core.trees import Params
 from ..core.validation import boolean, non_negative_integer, positive_integer, text
 from ..core.variables import LOSS, SHARPNESS, Variable
 from ..curvature.eigenpairs import find_eigenpairs, starting_modes
-from .base import AbstractMeasurement, Measured
+from ..curvature.metric import AbstractMetric, IdentityMetric
+from .base import AbstractMeasurement, AbstractMetricMeasurement, Measured
 from .gauss_newton import need
 from .occasional import when_due
 
@@ -145,7 +146,7 @@ def _examples(examples: Any) -> int | Int[Array, " example"]:
     return jnp.asarray(array)
 
 
-class OnExamples(AbstractMeasurement):
+class OnExamples(AbstractMetricMeasurement):
     """Another measurement, made on the loss over some of the examples only.
 
     `OnExamples(Curvature(1), 100)` is the sharpness of the loss over 100 examples drawn at random,
@@ -214,8 +215,23 @@ class OnExamples(AbstractMeasurement):
     def measure(
         self, potential: Any, params: Params, state: PyTree[Array], index: Int[Array, ""]
     ) -> Measured:
-        """Return what the measurement does, with the name in front."""
-        values, state, cost = self.measurement.measure(self._part(potential), params, state, index)
+        """Return what the measurement does, with the name in front, in the metric P = 1."""
+        return self.measure_in(IdentityMetric(), potential, params, state, index)
+
+    def measure_in(
+        self,
+        metric: AbstractMetric | None,
+        potential: Any,
+        params: Params,
+        state: PyTree[Array],
+        index: Int[Array, ""],
+    ) -> Measured:
+        """Return what the measurement does in the metric of the run, with the name in front."""
+        inner, part = self.measurement, self._part(potential)
+        if isinstance(inner, AbstractMetricMeasurement):
+            values, state, cost = inner.measure_in(metric, part, params, state, index)
+        else:
+            values, state, cost = inner.measure(part, params, state, index)
         return {f"{self.name}_{name}": value for name, value in values.items()}, state, cost
 
     def _part(self, potential: Any) -> Potential:

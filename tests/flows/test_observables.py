@@ -162,6 +162,18 @@ def test_a_subset_is_drawn_once_and_measured_under_its_name():
     assert measured[2].variables["two_eigenvalues"].dims == ("two_mode",)
 
 
+def test_a_subset_is_measured_in_the_metric_of_the_run():
+    """All examples give what is measured without a subset, of RMSProp."""
+    loss = classifier()
+    both = (DirectionalCurvature(), OnExamples(DirectionalCurvature(), 6, name="all"))
+    run = iterate(RMSProp(0.01), loss, loss.params, 1, measurements=both)
+    found = run.observables
+    assert found["all_update_curvature"] == pytest.approx(
+        np.asarray(found["update_curvature"]), rel=1e-9
+    )
+    assert np.abs(found["update_curvature"] / found["gradient_curvature"] - 1).min() > 0.01
+
+
 def test_blocks_have_the_eigenvalues_of_the_diagonal_blocks():
     """Of each array, and of the arrays that a pattern names."""
     loss = classifier()
