@@ -80,9 +80,10 @@ def draw(tree: xr.DataTree) -> Figure:
     modes = tree[group].sizes["overlap_mode"]
     with style():
         drawn = new_figure(2.6 + 0.25 * modes * (1 + modes))
-        layout = [[f"{name}{mode}" for name in _WITH] for mode in range(modes)]
+        layout: list[Any] = [[f"{name}{mode}" for name in _WITH] for mode in range(modes)]
+        layout.append(["spans"] * len(_WITH))
         ratios = [0.25 * (1 + modes)] * modes + [1.5]
-        panels = drawn.subplot_mosaic([*layout, ["spans"] * 2], height_ratios=ratios)
+        panels = drawn.subplot_mosaic(layout, height_ratios=ratios)
         maps = []
         steps = tree[group].dataset["step"].values
         for mode in range(modes):

@@ -40,12 +40,12 @@ def _common(at: np.ndarray) -> np.ndarray:
 def _add_density(axes: Axes, tree: xr.DataTree, group: str, norm: LogNorm) -> QuadMesh:
     """Draw the density of one trajectory, and the critical sharpness over it."""
     steps, at, density = _rows(tree, group)
-    common = _common(at)
+    common, lowest = _common(at), float(norm.vmin or 0.0)
     rows = [np.interp(common, *row, left=0, right=0) for row in zip(at, density, strict=True)]
     mesh = axes.pcolormesh(
         borders(steps),
         borders(common),
-        np.maximum(np.asarray(rows).T, norm.vmin),
+        np.maximum(np.asarray(rows).T, lowest),
         norm=norm,
         cmap=_COLOURS,
         rasterized=True,

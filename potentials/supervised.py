@@ -207,24 +207,14 @@ class SupervisedPotential(AbstractPotential):
         chosen = self.inputs[rows], self.targets[rows]
         return eqx.tree_at(lambda p: (p.inputs, p.targets), self, chosen)
 
-    def linearised(self, params: PyTree) -> Callable[[PyTree], Float[Array, ""]]:
+    def linearised(self, params: PyTree) -> Callable[[PyTree], Array]:
         """Return the loss of the model that is linear in its weights, with that slope at `params`.
 
         It is w -> mean_i criterion(f_i + J_i (w - params), target_i), with the predictions f_i and
         their Jacobians J_i at `params`. Its Hessian there is the Gauss-Newton matrix
         (1/n) sum_i J_i^T (d^2 criterion / d prediction^2) J_i.
         """
-
-        def loss(weights: PyTree) -> Float[Array, ""]:
-            step = jax.tree.map(jnp.subtract, weights, params)
-
-            def of_example(_: Model, example: Array, target: Array) -> Array:
-                predicted, slope = jax.jvp(lambda w: self.model(w)(example), (params,), (step,))
-                return self.criterion(predicted + slope, target)
-
-            return self._mean(of_example, weights)
-
-        return loss
+        return _Linearised(self, params)
 
     def example_loss(self, model: Model, example: Array, target: Array) -> Array:
         """Return the criterion of one example, for a model that has its weights."""
@@ -306,6 +296,25 @@ class SupervisedPotential(AbstractPotential):
                 f"{self.targets.shape[1:]}."
             )
         return prediction
+
+
+class _Linearised(eqx.Module):
+    """The loss of a model that is linear in its weights, with the model's slope at `at`."""
+
+    potential: SupervisedPotential
+    at: PyTree
+
+    def __call__(self, params: PyTree) -> Float[Array, ""]:
+        step = jax.tree.map(jnp.subtract, params, self.at)
+
+        def of_example(_: Model, example: Array, target: Array) -> Array:
+            def predict(weights: PyTree) -> Array:
+                return self.potential.model(weights)(example)
+
+            predicted, slope = jax.jvp(predict, (self.at,), (step,))
+            return self.potential.criterion(predicted + slope, target)
+
+        return self.potential._mean(of_example, params)
 
 
 def is_correct(model: Model, example: Array, target: Array) -> Array:

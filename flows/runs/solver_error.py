@@ -76,8 +76,7 @@ def solver_error(
         save_every: Distance between saves.
         solver: As for `simulate`, of an adaptive kind.
         stepsize_controller: As for `simulate`, with tolerances: a `diffrax.PIDController`.
-        max_solver_steps: As for `simulate`, of the first run; the second may take `factor` times
-            as many.
+        max_solver_steps: As for `simulate`; both runs may take `factor` times as many.
 
     Raises:
         ValueError: If `factor` is not above 1, or the controller has no tolerances; otherwise as
@@ -104,26 +103,26 @@ def solver_error(
             "stepsize_controller must have tolerances rtol and atol, both numbers, as "
             f"diffrax.PIDController(rtol=1e-8, atol=1e-10); got {type(controller).__name__}."
         )
-    tighter = eqx.tree_at(
-        lambda one: (one.rtol, one.atol),
-        controller,
-        (controller.rtol / times, controller.atol / times),
-    )
-    runs = [
-        simulate(
-            flow,
-            potential,
-            params,
-            steps,
-            save_every=save_every,
-            solver=solver,
-            stepsize_controller=one,
-            max_solver_steps=most,
+    given = controller.rtol, controller.atol
+    runs = []
+    for divisor in (1.0, times):
+        # As arrays, so that both runs are one compiled program.
+        tolerances = tuple(jnp.asarray(value / divisor, dtype) for value in given)
+        runs.append(
+            simulate(
+                flow,
+                potential,
+                params,
+                steps,
+                save_every=save_every,
+                solver=solver,
+                stepsize_controller=eqx.tree_at(_tolerances, controller, tolerances),
+                max_solver_steps=int(max_solver_steps * times),
+            )
         )
-        for one, most in (
-            (controller, max_solver_steps),
-            (tighter, int(max_solver_steps * times)),
-        )
-    ]
     apart = jax.tree.map(jnp.subtract, runs[0].params, runs[1].params)
     return SolverError(runs[0], runs[1], norms(apart))
+
+
+def _tolerances(controller: Any) -> tuple[Any, Any]:
+    return controller.rtol, controller.atol

@@ -35,6 +35,14 @@ def test_rod_flows_default_tolerance_on_the_valley():
     assert found.distances[-1] == pytest.approx(4e-4, rel=0.1)
 
 
+@pytest.mark.usefixtures("float32")
+def test_in_float32_it_is_what_rounding_leaves():
+    """Tolerances of 1e-5 and 1e-6 on numbers of about 1."""
+    found = solver_error(FLOW, lambda w: 0.5 * jnp.sum(w**2), jnp.ones(1), 2)
+    assert found.distances.dtype == jnp.float32
+    assert found.largest < 1e-5
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
