@@ -21,6 +21,7 @@ class Needs:
         study: The kind of study that it draws; empty if it draws an experiment or a sweep.
         sweep: True if it draws a sweep as a whole.
         curvature: True if the eigenvalues of the Hessian must be measured.
+        measurement: The kind of measurement that must be among `[[measurements]]`; empty if none.
         params: True if the parameters must be saved.
         size: The number of parameters that it draws; 0 if any will do.
     """
@@ -29,6 +30,7 @@ class Needs:
     study: str = ""
     sweep: bool = False
     curvature: bool = False
+    measurement: str = ""
     params: bool = False
     size: int = 0
 

@@ -124,6 +124,7 @@ from .core.trajectory import Neighbours, SimulationError, Trajectory, concatenat
 from .core.variables import STEPS, TIME, Variable
 from .curvature.derivatives import hvp, linearise_gradient, third_derivative, third_derivatives
 from .curvature.eigenpairs import Eigenpairs, follow_modes, top_eigenpairs
+from .curvature.spectrum import Spectrum, hessian_spectrum
 from .edge.flow import EdgeFlow
 from .edge.state import EdgeState
 from .glass.alice import Alice
@@ -149,11 +150,17 @@ from .measurements.along_path import measure
 from .measurements.base import AbstractMeasurement, AbstractMetricMeasurement
 from .measurements.curvature import Curvature
 from .measurements.cycles import Cycle, cycle
+from .measurements.directional import CriticalLearningRate, DirectionalCurvature
 from .measurements.effective_rate import EffectiveLearningRate
+from .measurements.example_groups import ClassLosses, OnExamples
+from .measurements.gauss_newton import GaussNewton
 from .measurements.glass import GlassDensity
 from .measurements.loss import LossAndGradient, ScalarMeasurement
+from .measurements.overlap import EigenvectorOverlap
+from .measurements.parameter_groups import GroupSharpness
 from .measurements.preconditioned import PreconditionedCurvature
 from .measurements.riemannian import ConstraintDrift, RiemannianCurvature
+from .measurements.spectrum import SpectralDensity
 from .measurements.threshold import Threshold
 from .measurements.tracking import distance, iterate_error, tracking_error
 from .mechanics.flow import DissipativeFlow, DissipativeState
@@ -177,6 +184,7 @@ from .rod.state import DenseRodState, LowRankRodState
 from .runs.iterate import iterate
 from .runs.segments import kept_rows
 from .runs.simulate import simulate
+from .runs.solver_error import SolverError, solver_error
 from .solvers.chebyshev import RungeKuttaChebyshev
 
 __all__ = [
@@ -213,26 +221,32 @@ __all__ = [
     "BallSolver",
     "CentralFlow",
     "CentralSolver",
+    "ClassLosses",
     "Complementarity",
     "ConstraintDrift",
     "Cost",
     "Coulomb",
+    "CriticalLearningRate",
     "Curvature",
     "Cycle",
     "DenseRodState",
+    "DirectionalCurvature",
     "DissipativeFlow",
     "DissipativeState",
     "EdgeFlow",
     "EdgeState",
     "EffectiveLearningRate",
     "Eigenpairs",
+    "EigenvectorOverlap",
     "Euclidean",
     "FineGrainedSGD",
     "FisherSAM",
+    "GaussNewton",
     "GlassDensity",
     "GlassEstimate",
     "GradientDescent",
     "GradientFlow",
+    "GroupSharpness",
     "HeavyBall",
     "Hyperboloid",
     "Integrator",
@@ -245,6 +259,7 @@ __all__ = [
     "Neighbours",
     "Nesterov",
     "Oblique",
+    "OnExamples",
     "OptaxOptimizer",
     "ParityFlow",
     "ParitySolver",
@@ -272,6 +287,9 @@ __all__ = [
     "Schedule",
     "SharpnessAwareFlow",
     "SimulationError",
+    "SolverError",
+    "SpectralDensity",
+    "Spectrum",
     "Sphere",
     "StableFlow",
     "Stiefel",
@@ -291,6 +309,7 @@ __all__ = [
     "glass_density",
     "glass_loss_change",
     "gram_operator",
+    "hessian_spectrum",
     "hvp",
     "ironed",
     "iterate",
@@ -303,6 +322,7 @@ __all__ = [
     "sample_minima",
     "simulate",
     "solve_complementarity",
+    "solver_error",
     "third_derivative",
     "third_derivatives",
     "top_eigenpairs",

@@ -191,6 +191,31 @@ class SupervisedPotential(AbstractPotential):
 
         return self._mean(is_correct, params)
 
+    def example_losses(self, params: PyTree) -> Float[Array, " examples"]:
+        """Return the loss of each example, shape (examples,), whose mean is the potential."""
+        targets = _follow(params, self.targets)
+        return jax.vmap(self.criterion)(self.predict(params), targets)
+
+    def subset(self, indices: Shaped[ArrayLike, " examples"]) -> "SupervisedPotential":
+        """Return the mean loss over some of the examples.
+
+        Args:
+            indices: which examples, whole numbers from 0; those outside of the data count as the
+                nearest inside.
+        """
+        rows = jnp.asarray(indices)
+        chosen = self.inputs[rows], self.targets[rows]
+        return eqx.tree_at(lambda p: (p.inputs, p.targets), self, chosen)
+
+    def linearised(self, params: PyTree) -> Callable[[PyTree], Array]:
+        """Return the loss of the model that is linear in its weights, with that slope at `params`.
+
+        It is w -> mean_i criterion(f_i + J_i (w - params), target_i), with the predictions f_i and
+        their Jacobians J_i at `params`. Its Hessian there is the Gauss-Newton matrix
+        (1/n) sum_i J_i^T (d^2 criterion / d prediction^2) J_i.
+        """
+        return _Linearised(self, params)
+
     def example_loss(self, model: Model, example: Array, target: Array) -> Array:
         """Return the criterion of one example, for a model that has its weights."""
         return self.criterion(model(example), target)
@@ -271,6 +296,25 @@ class SupervisedPotential(AbstractPotential):
                 f"{self.targets.shape[1:]}."
             )
         return prediction
+
+
+class _Linearised(eqx.Module):
+    """The loss of a model that is linear in its weights, with the model's slope at `at`."""
+
+    potential: SupervisedPotential
+    at: PyTree
+
+    def __call__(self, params: PyTree) -> Float[Array, ""]:
+        step = jax.tree.map(jnp.subtract, params, self.at)
+
+        def of_example(_: Model, example: Array, target: Array) -> Array:
+            def predict(weights: PyTree) -> Array:
+                return self.potential.model(weights)(example)
+
+            predicted, slope = jax.jvp(predict, (self.at,), (step,))
+            return self.potential.criterion(predicted + slope, target)
+
+        return self.potential._mean(of_example, params)
 
 
 def is_correct(model: Model, example: Array, target: Array) -> Array:

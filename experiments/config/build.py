@@ -25,9 +25,14 @@ from ..compare.oscillation import HALF_DIFFERENCE, HALF_DIFFERENCE_LENGTH
 from ..studies import AbstractStudy, StudyExperiment
 from ..system.errors import ConfigError, Problem
 from ..tables import AbstractToyTable, BuildError, Experiment, building, check_numbers
+from ..tables.experiment import FEW_PARAMETERS, NEEDS_CURVATURE
 
 # What a run adds to the results of the optimizer by itself, besides those of the flows.
 _OF_THE_RUN = {**HALF_DIFFERENCE, **HALF_DIFFERENCE_LENGTH, **METADATA, **THRESHOLD}
+
+
+# How many eigenvalues are measured where no table says so.
+_FEW_EIGENVALUES = 3
 
 
 class BuiltFlow(NamedTuple):
@@ -122,7 +127,7 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
             *_curvature(config, size, optimizer, built_flows),
             *extra,
         )
-        measurements = (*standard, *_measurements(config))
+        measurements = (*standard, *_measurements(config, potential, params))
         _check_names_differ(measurements, built_flows)
         _check_first_steps(config, built_flows)
     except BuildError as error:
@@ -139,22 +144,32 @@ def _problem(
 
 
 def _check_figures_can_draw(config: Experiment, size: int) -> None:
+    unmeasured = config.curvature is None and size > FEW_PARAMETERS
     for name in config.figures:
         needs = known()[name]
+        if needs.curvature and unmeasured:
+            raise BuildError("figures", f"given {name!r}, which needs {NEEDS_CURVATURE}")
         if needs.size not in (0, size):
             count = {2: "two"}.get(needs.size, needs.size)
             message = f"given {name!r}, which draws {count} parameters; this potential has {size}"
             raise BuildError("figures", message)
 
 
-def _measurements(config: Experiment) -> list[AbstractMeasurement]:
-    """The user's own."""
+def _measurements(
+    config: Experiment, potential: Potential, params: Params
+) -> list[AbstractMeasurement]:
+    """Those of `[[measurements]]`, each of which can be made at the start.
+
+    Raises:
+        BuildError: if one cannot be built, or made of this potential.
+    """
     found = []
     for index, table in enumerate(config.measurements):
         with building(f"measurements[{index}]"):
             measurement = table.build()
             if not isinstance(measurement, AbstractMeasurement):
                 raise ValueError(f"must be a flows.AbstractMeasurement; got {measurement!r}")
+            eqx.filter_eval_shape(measurement.init, potential, params)
             found.append(measurement)
     return found
 
@@ -243,8 +258,13 @@ def _curvature(
         BuildError: if there are fewer parameters than eigenvalues.
     """
     if config.curvature is None:
+        # Where it costs little it is measured unasked, at each save.
+        eigenvalues = min(size, _FEW_EIGENVALUES) if size <= FEW_PARAMETERS else 0
+        interval = config.save_every
+    else:
+        eigenvalues, interval = config.curvature.eigenvalues, config.curvature.every
+    if not eigenvalues:
         return ()
-    eigenvalues = config.curvature.eigenvalues
     if eigenvalues > size:
         raise BuildError(
             "curvature.eigenvalues",
@@ -252,7 +272,7 @@ def _curvature(
         )
     check_numbers("curvature.eigenvalues", eigenvalues, eigenvalues * size, "eigenvectors")
     # The config counts in steps, the measurement in saves.
-    every = config.curvature.every // config.save_every
+    every = interval // config.save_every
     plain = flows.Curvature(eigenvalues, every=every)
     if isinstance(optimizer, AbstractRiemannianMethod):
         on_it = flows.RiemannianCurvature(optimizer.manifold, eigenvalues, every=every)

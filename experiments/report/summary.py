@@ -94,15 +94,45 @@ def table(tree: xr.DataTree) -> rich.table.Table:
     summed_up = [replaced.get(name, name) for name in _SUMMED_UP if rare or name != _RARE]
     headings = [name.replace("_", "\n") for name in (*summed_up, "gradient_equivalents")]
     shown = _empty_table(tree, "trajectory", "steps", *headings, "time")
+    empty = {name for name in summed_up if all(getattr(row, name) is None for row in found)}
     for row in found:
         shown.add_row(
             rich.text.Text(row.label, style="red" if row.message else ""),
             f"{row.steps:g}",
-            *(_show(getattr(row, name)) for name in summed_up),
+            *("-" if name in empty else _show(getattr(row, name)) for name in summed_up),
             _show(row.gradient_equivalents, ",.0f"),
             "" if row.wall_time is None else f"{row.wall_time:.1f} s",
         )
+    shown.caption = rich.text.Text("\n".join(_reasons(tree, found, empty)))
+    shown.caption_justify = "left"
     return shown
+
+
+def _reasons(tree: xr.DataTree, found: list[Row], empty: set[str]) -> list[str]:
+    """Why columns have no value in any row, a sentence each."""
+    reasons = []
+    if "final_loss" in empty:
+        reasons.append("no loss: no step has been saved")
+    elif "max_sharpness" in empty:
+        reasons.append(
+            "no sharpness: it is measured with a table [curvature] in the config, as "
+            '--set "curvature.eigenvalues=3" makes one'
+        )
+    elif "max_preconditioned_sharpness" in empty:
+        reasons.append(
+            "no preconditioned sharpness: it is measured with a table [curvature] in the config, "
+            "and where the preconditioner is known"
+        )
+    if "tracking_error" in empty and "final_loss" not in empty:
+        flows = [tree[row.label].attrs for row in found if row.label != "discrete"]
+        if not flows:
+            why = "the config has no [[flows]], which it compares with the optimizer"
+        elif all(one.get("time_unit") == "time" for one in flows):
+            why = "a flow with its own time models no optimizer"
+        else:
+            why = "no flow and the optimizer have steps in common at which both were saved"
+        reasons.append(f"no tracking error: {why}")
+    return reasons
 
 
 def matrix(tree: xr.DataTree) -> rich.table.Table:

@@ -99,6 +99,9 @@ def points(config: SweepExperiment, source: str | None = None) -> list[Point]:
         try:
             for one, value in zip(axes, here, strict=True):
                 assign(data, one.key, value, where)
+            if "study" not in data:
+                # Of many runs it is measured only if a config asks for it.
+                data.setdefault("curvature", {"eigenvalues": 0})
             found.append(Point(number, here, validate_run(data, where)))
         except ConfigError as error:
             problems += [p for p in error.problems if p not in problems]

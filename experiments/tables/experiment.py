@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from .base import MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
+from .base import LARGEST_INT, MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
 from .figures import FigureNames, known
 from .flows import FLOWS, AbstractFlowTable
 from .kinds import OneOf
@@ -23,10 +23,22 @@ _CHECKPOINTS = 20
 _MAX_SAVES = 10**8
 
 
-class CurvatureTable(Table):
-    """`[curvature]`: how many leading Hessian eigenvalues to track, and how often (in steps)."""
+NEEDS_CURVATURE = "the table [curvature]; add it"
+"""What a figure of the sharpness needs, where that is not measured."""
 
-    eigenvalues: PositiveInt = 3
+FEW_PARAMETERS = 32
+"""Up to so many the sharpness is measured unasked: it takes as many Hessian-vector products."""
+
+
+class CurvatureTable(Table):
+    """`[curvature]`: how many leading Hessian eigenvalues to track, and how often (in steps).
+
+    Without the table the sharpness is measured at each save of a run of at most `FEW_PARAMETERS`
+    parameters, where it costs little, and of no other; in a sweep of none. `eigenvalues = 0`
+    measures none at all.
+    """
+
+    eigenvalues: Annotated[int, pydantic.Field(ge=0, le=LARGEST_INT)] = 3
     every: PositiveInt
 
 
@@ -101,6 +113,7 @@ class Experiment(Table):
     @pydantic.model_validator(mode="after")
     def _figures_have_their_data(self) -> "Experiment":
         kinds = [flow.kind for flow in self.flows]
+        measured = [measurement.kind for measurement in self.measurements]
         needs = known()
         for name in self.figures:
             wanted = needs[name]
@@ -108,13 +121,24 @@ class Experiment(Table):
                 message = f"given {name!r}, which draws a study of kind {wanted.study!r}"
                 raise refuse("figures", message)
             for missing, what in (
-                (wanted.curvature and self.curvature is None, "the table [curvature]; add it"),
+                (wanted.curvature and not self._may_measure_curvature, NEEDS_CURVATURE),
                 (wanted.params and not self.save_params, "save_params = true"),
                 (wanted.flow and wanted.flow not in kinds, f"a flow of kind {wanted.flow!r}"),
+                (
+                    wanted.measurement and wanted.measurement not in measured,
+                    f"a table [[measurements]] of kind {wanted.measurement!r}",
+                ),
             ):
                 if missing:
                     raise refuse("figures", f"given {name!r}, which needs {what}")
         return self
+
+    @property
+    def _may_measure_curvature(self) -> bool:
+        """False if it is left out, by the config itself or because this is a network."""
+        if self.curvature is None:
+            return not self.potential.network
+        return self.curvature.eigenvalues > 0
 
     @pydantic.model_validator(mode="after")
     def _flows_model_the_optimizer(self) -> "Experiment":

@@ -44,6 +44,7 @@ DIVERGING: dict[str, Any] = {
     "potential": {"kind": "quartic", "curvature": 2.0, "start": [0.5]},
     "optimizer": {"kind": "gradient_descent", "learning_rate": 4.0},
     "flows": [{"kind": "gradient", "label": "gradient_flow"}],
+    "curvature": {"eigenvalues": 0},
     "checkpoint": {"every": 10},
     "figures": [],
 }

@@ -98,7 +98,7 @@ def test_a_state_that_has_grown_is_restored(tmp_path: Path) -> None:
     """With rank = "auto" a flow may watch more directions than at its start."""
     potential = {"kind": "quadratic", "spectrum": [6.6] * 4 + [1.0], "start": [0.1] * 5}
     auto = {"kind": "central", "rank": "auto"}
-    loaded = config(CENTRAL, potential=potential, flows=[auto], curvature=None)
+    loaded = config(CENTRAL, potential=potential, flows=[auto], curvature={"eigenvalues": 0})
     with precision(loaded.precision):
         built = build(loaded, "mine")
         tracks = Tracks(loaded, built)
@@ -120,7 +120,7 @@ def test_a_rank_that_misses_eigenvalues_is_told_and_stored(
     Without curvature the midpoints have a loss alone, as the iterates themselves have.
     """
     narrow = {"kind": "central", "rank": 1}
-    tree = quietly(config(CENTRAL, flows=[narrow], curvature=None), tmp_path).tree()
+    tree = quietly(config(CENTRAL, flows=[narrow], curvature={"eigenvalues": 0}), tmp_path).tree()
     assert capsys.readouterr().err.count("warning: central: ") == 1
     assert "critical sharpness" in tree["central"].attrs["warning"]
     assert "midpoint_loss" in tree["discrete"]

@@ -35,7 +35,7 @@ PARITY: dict[str, Any] = {
         {"kind": "gradient", "label": "gradient_flow"},
         {"kind": "parity", "label": "parity", "burn": BURN, "solver": SOLVER},
     ],
-    "curvature": None,
+    "curvature": {"eigenvalues": 0},
     # Below the burn: the first segment goes on to step 12.
     "checkpoint": {"every": 4},
 }

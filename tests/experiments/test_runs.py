@@ -89,7 +89,7 @@ def test_figures_that_an_interrupt_prevented_are_drawn_when_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though it is complete, and only those that are not there or older than the results."""
-    loaded = config(flows=[], curvature=None, steps=4, figures=["loss"])
+    loaded = config(flows=[], curvature={"eigenvalues": 0}, steps=4, figures=["loss"])
     drawn: list[str] = []
     save = figures.save
 

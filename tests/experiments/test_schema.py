@@ -66,7 +66,7 @@ BAD = [
     ("flows.0.solver.kind=tsit", "flows[0].solver.kind", "did you mean 'tsit5'"),
     ("flows.0.solver.kind=euler", "flows[0].solver.dt0", "missing; euler takes fixed steps only"),
     ("curvature.every=0", "curvature.every", "must be at least 1"),
-    ("curvature.eigenvalues=0", "curvature.eigenvalues", "must be at least 1"),
+    ("curvature.eigenvalues=-1", "curvature.eigenvalues", "must be at least 0"),
     ("figures=['overvew']", "figures[0]", "did you mean 'overview'"),
 ]
 
@@ -184,7 +184,7 @@ def test_two_flows_need_two_labels() -> None:
 
 @pytest.mark.parametrize(
     ("figure", "changes"),
-    [("sharpness", {"curvature": None}), ("paths", {"save_params": False})],
+    [("sharpness", {"curvature": {"eigenvalues": 0}}), ("paths", {"save_params": False})],
 )
 def test_a_figure_without_its_data_is_refused(figure: str, changes: dict[str, Any]) -> None:
     """Better now than after the run."""

@@ -15,6 +15,7 @@ from tests.figures.dims_trees import DIMS
 from tests.figures.glass_trees import GLASS
 from tests.figures.manifold_trees import MANIFOLDS
 from tests.figures.rmsprop_trees import ADAPTIVE
+from tests.figures.spectrum_trees import SPECTRA
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
     central,
@@ -45,6 +46,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     **DIMS,
     **GLASS,
     **MANIFOLDS,
+    **SPECTRA,
     "sweep": sweep_trees.curves(),
     "phase_diagram": sweep_trees.diagram(),
     "parity_order": order_study(),
