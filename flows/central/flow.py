@@ -392,6 +392,11 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
             directions=self.directions,
         )
 
+    @property
+    def observables_cost(self) -> Cost:
+        """A gradient."""
+        return Cost(gradients=1)
+
     def preconditioner(self, state: CentralFlowState, potential: Potential) -> Vector | None:
         """Return the diagonal of P, (P,), for an adaptive method."""
         del potential

@@ -98,6 +98,7 @@ class AbstractFlow(eqx.Module):
         economical: `economical(dtype)` gives an integrator that needs fewer evaluations for many
             parameters, at the accuracy that a model of an optimizer needs; by default None.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
+        observables_cost: What `observables` costs at each save, in derivatives; None for nothing.
         first_step: The optimizer's step at which the flow begins, where `init` puts it: its time
             and its saves begin there.
         counted_init: `counted_init(potential, params)` gives what `init` does, and the `Cost` of
@@ -138,6 +139,7 @@ class AbstractFlow(eqx.Module):
     integrator: ClassVar[Callable[..., Integrator]] = tsit5
     economical: ClassVar[Callable[..., Integrator | None]] = no_other
     cost: ClassVar[Cost | None] = None
+    observables_cost: ClassVar[Cost | None] = None
     first_step: ClassVar[int] = 0
     counted_init: ClassVar[Callable[..., tuple[PyTree[Array], Cost]]] = free_init
 

@@ -273,6 +273,11 @@ class EdgeFlow(AbstractFlow):
             "direction_curvature": self.equation.forces(state, potential).curvature,
         }
 
+    @property
+    def observables_cost(self) -> Cost:
+        """What the vector field costs."""
+        return self.equation.cost
+
     def integrator(self, dtype: DTypeLike) -> Integrator:
         """Return the stabilised Chebyshev solver, at 1e-4 relative and 1e-6 absolute.
 

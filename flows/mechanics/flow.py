@@ -134,6 +134,11 @@ class DissipativeFlow(AbstractFlow):
         """Return w(t)."""
         return state.position
 
+    @property
+    def observables_cost(self) -> Cost:
+        """A gradient."""
+        return Cost(gradients=1)
+
     def observables(self, state: DissipativeState, potential: Potential) -> dict[str, Array]:
         """Return loss, energies, dissipated power and speed."""
         loss, gradient = jax.value_and_grad(potential)(state.position)

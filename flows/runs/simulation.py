@@ -217,7 +217,7 @@ class SimulationProblem(eqx.Module):
 
         Returns:
             Where the measurements stand then, the number of saves, all observables with a leading
-            axis, and what the measurements cost.
+            axis, and what the measurements and the flow's own observables cost.
         """
         split = len(self.measurements)
 
@@ -242,6 +242,8 @@ class SimulationProblem(eqx.Module):
                 instant, kept = predicted
                 later, *memory, spent = self.flow.followed(self.potential, params, kept, memory[0])
                 predicted, cost = {**instant, **later}, cost + spent
+            if self.flow.observables_cost is not None:
+                cost = cost + self.flow.observables_cost
             return ((*own, *memory), index + 1), ({**values, **predicted}, cost)
 
         (states, index), (observables, costs) = lax.scan(one, (states, index), rows)

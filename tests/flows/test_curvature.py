@@ -326,3 +326,27 @@ def test_the_products_with_the_start_are_made_whatever_their_bound():
     assert int(found.hvps) == 3
     assert not bool(jnp.any(found.converged))
     assert bool(jnp.all(jnp.isfinite(found.residuals)))
+
+
+def test_remote_pairs_may_be_coarse():
+    """They take fewer products; pairs that may be above the mark are as accurate as ever."""
+    values = np.concatenate([[10.0], np.linspace(0, 4, 60)])
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((61, 61)))[0]
+    matrix = jnp.asarray(basis @ np.diag(values) @ basis.T)
+    start = jax.random.normal(jax.random.key(1), (3, 61))
+
+    def find(remote):
+        fine = jnp.asarray(1e-8)
+        demand = Demand(fine, 1e4 * fine, remote)
+        return block_eigenpairs(
+            lambda row: row @ matrix, start, wanted=3, demand=demand, max_products=600
+        )
+
+    fine, coarse = find(None), find(jnp.asarray(6.0))
+    assert int(coarse.products) < int(fine.products)
+    assert float(fine.residuals.max()) <= 1e-7
+    assert float(coarse.residuals[0]) <= 1e-7
+    assert float(coarse.residuals.max()) <= 1e-3
+    # The error of an eigenvalue is at most its residual.
+    assert_trees_close(coarse.values, fine.values, rtol=0.0, atol=1e-3)
+    assert_trees_close(coarse.values[0], jnp.asarray(10.0), rtol=1e-12, atol=0.0)

@@ -64,3 +64,18 @@ def test_third_derivatives_are_packed_by_the_same_weights():
     expected = jax.vmap(pack, in_axes=2, out_axes=1)(full)
     found = third_derivative_pairs(function, point, vectors, packed=True)
     assert_trees_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_pairs_of_vectors_that_do_not_matter_are_left_out():
+    """They are zero, and the others what they are without that."""
+    point, vectors = jnp.asarray([0.3, -0.2, 0.5]), jnp.eye(3)
+
+    def function(w):
+        return w[0] ** 3 * w[1] + w[1] ** 2 * w[2] ** 2
+
+    every = third_derivative_pairs(function, point, vectors)
+    found = third_derivative_pairs(
+        function, point, vectors, wanted=jnp.asarray([True, True, False])
+    )
+    kept = jnp.asarray([True, True, False, True, False, False])[:, None]
+    assert_trees_close(found, jnp.where(kept, every, 0), rtol=1e-15, atol=0.0)
