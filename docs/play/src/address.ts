@@ -30,7 +30,7 @@ export const DEFAULTS: State = {
   friction: 0.5,
   rank: 2,
   flows: ["gradient", "central", "rod", "parity"],
-  speed: 60,
+  speed: 100,
   window: null,
 };
 

@@ -15,7 +15,7 @@ const ABOUT: Readonly<Record<FlowName, readonly [string, string]>> = {
   gradient: ["the limit of small steps", "dw/dt = −η g, the limit of small steps. It follows the valley floor whatever its sharpness."],
   corrected: ["the next order in η", "dw/dt = −η g − (η²/2) H g: what finite steps change to first order. Better far below the threshold, wrong at it."],
   central: ["averages the jumps out", "Adds the average force of the jumps, of just the size that keeps the sharpness at its threshold from above. For gradient descent only."],
-  rod: ["two iterates as the ends of a rod", "Takes two iterates in succession as the ends of a rod and follows its centre and its length, so that the jumps can grow and shrink."],
+  rod: ["two iterates as a rod's ends", "Takes two iterates in succession as the ends of a rod and follows its centre and its length, so that the jumps can grow and shrink."],
   parity: ["every iterate, c ± d", "Writes the iterates as c + (−1)ᵗ d and solves for both parts, here to second order in how slowly they move. It knows when jumps begin and how large they are."],
   ball: ["a ball too large for narrow pits", "The centre of a ball that rolls on the landscape, seen from above. What is narrower than the ball it cannot feel. Large dots are the discrete rolling ball."],
   mechanics: ["a particle with inertia", "A particle that slides on the graph of the loss under gravity and friction. It models no optimizer, so it has no tracking error. A step is √η of its time."],
@@ -65,7 +65,7 @@ export class Controls {
   private readonly sliders: Record<"rate" | "momentum" | "radius" | "friction" | "speed", Slider>;
   private readonly boxes = new Map<FlowName, { box: HTMLInputElement; error: HTMLElement; note: HTMLElement; sample: HTMLCanvasElement }>();
   private readonly discreteSample = swatch(null);
-  private readonly ranks: HTMLInputElement[] = [];
+  private readonly ranks = [...document.querySelectorAll<HTMLInputElement>("input[name=rank]")];
 
   /**
    * @param state What is shown; it is changed in place.
@@ -89,6 +89,12 @@ export class Controls {
       });
     }
     for (const name of FLOWS) this.addFlow(name);
+    for (const input of this.ranks) {
+      input.addEventListener("change", () => {
+        this.state.rank = input.value === "1" ? 1 : 2;
+        this.changed("simulation");
+      });
+    }
     const set = (key: "rate" | "momentum" | "radius" | "friction" | "speed") => (value: number) => {
       this.state[key] = value;
       this.changed(key === "speed" ? "speed" : "simulation");
@@ -154,6 +160,14 @@ export class Controls {
     }
   }
 
+  /** Mark the scene that an address is that of, if any. */
+  mark(fragment: string): void {
+    for (const link of document.querySelectorAll<HTMLAnchorElement>("#scenes a")) {
+      if (link.hash === fragment) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
   /** Draw the samples of the lines, in the colours of now. */
   paint(): void {
     paintSwatch(this.discreteSample, null);
@@ -213,36 +227,10 @@ export class Controls {
     this.boxes.set(name, { box, error, note, sample });
     if (name === "ball") item.append(row("radius", "Radius of the ball", "0", "200", "1"));
     if (name === "mechanics") item.append(row("friction", "Friction", "0", "5", "0.05"));
-    if (name === "rod") item.append(this.rankRow());
     const term = document.createElement("dt"), definition = document.createElement("dd");
     term.textContent = TITLES[name];
     definition.textContent = ABOUT[name][1];
     element("about-flows").append(term, definition);
-  }
-
-  private rankRow(): HTMLElement {
-    const group = document.createElement("div");
-    group.id = "rank-row";
-    group.className = "rank";
-    group.setAttribute("role", "radiogroup");
-    group.setAttribute("aria-label", "Directions that central flow and rod flow follow");
-    const title = document.createElement("span");
-    title.textContent = "Directions that central and rod flow follow";
-    group.append(title);
-    for (const rank of [1, 2] as const) {
-      const label = document.createElement("label"), input = document.createElement("input");
-      input.type = "radio";
-      input.name = "rank";
-      input.value = String(rank);
-      input.addEventListener("change", () => {
-        this.state.rank = rank;
-        this.changed("simulation");
-      });
-      label.append(input, ` ${rank}`);
-      group.append(label);
-      this.ranks.push(input);
-    }
-    return group;
   }
 }
 

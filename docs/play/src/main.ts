@@ -8,6 +8,7 @@ import { paintLandscape } from "./landscape.js";
 import { LOOKS, forgetColors } from "./looks.js";
 import { choiceOf, derivatives } from "./losses.js";
 import { type Curve, Plot } from "./plots.js";
+import { SCENES } from "./scenes.js";
 import { type FlowTrack, MOST_STEPS, Simulation, type Track } from "./simulation.js";
 import { drawHeads, Trails } from "./trails.js";
 
@@ -50,6 +51,7 @@ class Page {
       error: new Plot(element<HTMLCanvasElement>("error"), true),
     };
     this.controls.show();
+    this.controls.mark(location.hash || `#${SCENES[0]!.address}`);
     this.layout();
     this.listen();
     this.showPlaying();
@@ -271,7 +273,10 @@ class Page {
   /** Write the state to the address, once the reader has paused. */
   private keepAddress(): void {
     clearTimeout(this.addressTimer);
-    this.addressTimer = window.setTimeout(() => history.replaceState(null, "", `#${written(this.state)}`), 200);
+    this.addressTimer = window.setTimeout(() => {
+      history.replaceState(null, "", `#${written(this.state)}`);
+      this.controls.mark(location.hash);
+    }, 200);
   }
 
   private moveStart(x: number, y: number): void {
@@ -397,6 +402,7 @@ class Page {
     this.problems = problems;
     this.clock = 0;
     this.controls.use(state);
+    this.controls.mark(location.hash);
     this.layout();
     if (!this.playing && !this.calm.matches) this.setPlaying(true);
   }

@@ -9,13 +9,13 @@ export interface Scene {
 export const SCENES: readonly Scene[] = [
   {
     title: "The edge of stability",
-    about: "The valley sharpens until the steps are barely stable",
+    about: "The valley sharpens up to the threshold",
     address: "loss=valley&x=0&y=6&rate=0.3&flows=gradient.central.rod.parity",
   },
   {
     title: "A cycle of two",
     about: "Beyond the edge, two points for ever",
-    address: "loss=quartic&x=0.05&y=1&rate=1&flows=gradient.central.rod.parity&speed=40",
+    address: "loss=quartic&x=0.05&y=1&rate=1&flows=gradient.rod.parity&speed=30",
   },
   {
     title: "Towards flat minima",

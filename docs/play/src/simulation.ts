@@ -193,6 +193,9 @@ export class Simulation {
         if (momentum !== 0) {
           throw new FlowError("Central flow models gradient descent without momentum. Set the momentum to 0 to see it.");
         }
+        if (this.sharpnessAt([x, y]) > 1.02 * this.threshold) {
+          this.notes.push("The sharpness at the start is above the threshold: central flow does not model what the iterates do there.");
+        }
         return centralFlow(descent, rank, x, y);
       case "rod": return rodFlow(descent, rank, x, y);
       case "parity":
