@@ -232,6 +232,11 @@ export class Formula implements Loss {
     }
     const r = this.result;
     out[0] = j[r]!;
+    if (!Number.isFinite(out[0])) {
+      // Where the loss is not defined it has no derivatives either, though 1/x, that of log, goes on below 0.
+      out.fill(NaN);
+      return;
+    }
     if (order < 1) return;
     out[1] = j[r + 1]!;
     out[2] = j[r + 2]!;

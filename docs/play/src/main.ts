@@ -2,7 +2,7 @@
 
 import { DEFAULTS, read, type State, written } from "./address.js";
 import { type Change, Controls, element } from "./controls.js";
-import { fitCanvas, Frame, spoken } from "./frame.js";
+import { fitCanvas, Frame, spoken, type Window } from "./frame.js";
 import { FormulaError } from "./formula.js";
 import { paintLandscape } from "./landscape.js";
 import { LOOKS, forgetColors } from "./looks.js";
@@ -17,6 +17,12 @@ const BUDGET = 7;
 /** Milliseconds between two drawings of the plots. */
 const PLOT_PAUSE = 30;
 const LIVE_PAUSE = 15_000;
+
+/** As an address has it, so that a link shows the very same. */
+const rounded = ([x0, x1, y0, y1]: Window): Window => {
+  const short = (value: number) => Number(value.toPrecision(8));
+  return [short(x0), short(x1), short(y0), short(y1)];
+};
 
 class Page {
   private state: State;
@@ -35,6 +41,8 @@ class Page {
   private lastPlot = 0;
   private lastLive = 0;
   private needsPlot = true;
+  /** True while a frame is asked for: where nothing moves, none is. */
+  private awake = false;
   private addressTimer = 0;
   private readonly dark = window.matchMedia("(prefers-color-scheme: dark)");
   private readonly calm = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -55,7 +63,23 @@ class Page {
     this.layout();
     this.listen();
     this.showPlaying();
-    requestAnimationFrame((now) => this.tick(now));
+    this.wake();
+  }
+
+  /** Draw everything in the next frame. */
+  private refresh(): void {
+    this.needsPlot = true;
+    this.wake();
+  }
+
+  /** Ask for a frame. */
+  private wake(): void {
+    if (this.awake) return;
+    this.awake = true;
+    requestAnimationFrame((now) => {
+      this.awake = false;
+      this.tick(now);
+    });
   }
 
   /** The time that is shown: no later than what is computed. */
@@ -84,7 +108,7 @@ class Page {
     const context = element<HTMLCanvasElement>("landscape").getContext("2d")!;
     this.blank = paintLandscape(context, this.frame, this.simulation.loss, this.dark.matches);
     this.trails.clear();
-    this.needsPlot = true;
+    this.refresh();
     this.placeStart();
     this.showMessage();
   }
@@ -98,7 +122,7 @@ class Page {
     this.clock = Math.min(this.clock, MOST_STEPS);
     this.compute(BUDGET);
     this.trails.clear();
-    this.needsPlot = true;
+    this.refresh();
     this.controls.report(this.simulation);
     this.showMessage();
   }
@@ -134,11 +158,11 @@ class Page {
       // Where steps take longer than the clock has it, the clock waits.
       if (!behind || this.clock - simulation.time < 2) this.clock += (elapsed / 1000) * this.state.speed;
       this.clock = Math.min(this.clock, MOST_STEPS);
-      this.needsPlot = true;
+      this.refresh();
     }
     if (simulation.time < this.clock) {
       this.compute(BUDGET);
-      this.needsPlot = true;
+      this.refresh();
     }
     if (simulation.ended && this.clock > simulation.time) this.clock = simulation.time;
     if (this.playing && simulation.ended) this.setPlaying(false);
@@ -150,7 +174,7 @@ class Page {
       this.needsPlot = false;
     }
     if (this.playing && now - this.lastLive > LIVE_PAUSE) this.announce(now);
-    requestAnimationFrame((next) => this.tick(next));
+    if (this.playing || this.needsPlot || simulation.time < this.clock) this.wake();
   }
 
   private drawPlots(): void {
@@ -243,13 +267,14 @@ class Page {
   }
 
   private setPlaying(playing: boolean): void {
-    if (playing && this.simulation.ended) this.clock = 0, this.restart(false);
+    if (playing && this.simulation.ended) this.restart(false);
     this.playing = playing;
     this.showPlaying();
+    this.wake();
     if (!playing) {
       // The end of a step, where the numbers are.
       this.clock = Math.min(Math.ceil(this.clock), MOST_STEPS);
-      this.needsPlot = true;
+      this.refresh();
       this.announce();
     }
   }
@@ -300,7 +325,7 @@ class Page {
     const next = this.frame.zoomed(factor);
     const size = next[1] - next[0];
     if (size < 1e-5 || size > 1e4) return;
-    this.state.window = next;
+    this.state.window = rounded(next);
     this.layout();
     this.keepAddress();
   }
@@ -315,7 +340,7 @@ class Page {
       }
     }
     const mx = Math.max(0.08 * (x1 - x0), 1e-3), my = Math.max(0.08 * (y1 - y0), 1e-3);
-    this.state.window = [x0 - mx, x1 + mx, y0 - my, y1 + my];
+    this.state.window = rounded([x0 - mx, x1 + mx, y0 - my, y1 + my]);
     this.layout();
     this.keepAddress();
   }
@@ -327,7 +352,7 @@ class Page {
       this.showPlaying();
       this.clock = Math.min(Math.floor(this.shown) + 1, MOST_STEPS);
       this.compute(BUDGET);
-      this.needsPlot = true;
+      this.refresh();
       this.announce();
     });
     element("reset").addEventListener("click", () => {
@@ -338,7 +363,7 @@ class Page {
     element("zoom-out").addEventListener("click", () => this.zoom(1.5));
     element("zoom-fit").addEventListener("click", () => this.fit());
     element("copy").addEventListener("click", () => void this.copy());
-    element("numbers").closest("details")!.addEventListener("toggle", () => (this.needsPlot = true));
+    element("numbers").closest("details")!.addEventListener("toggle", () => this.refresh());
     this.listenToStart();
     document.addEventListener("keydown", (event) => {
       const target = event.target as HTMLElement;

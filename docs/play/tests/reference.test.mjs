@@ -81,8 +81,7 @@ test("paths of flows", () => {
 });
 
 test("paths of the discrete methods", () => {
-  for (const { loss, momentum = 0, radius, start, path } of reference.discrete) {
-    const { rate } = settings.get(loss);
+  for (const { loss, rate, momentum = 0, radius, start, path } of reference.discrete) {
     let place = start, advance;
     if (radius === undefined) {
       const descent = new core.Descent(lossOf(loss), rate, momentum);

@@ -13,7 +13,7 @@ const CANDIDATES = 33;
 const KEPT = 6;
 const ITERATIONS = 30;
 const HALVINGS = 12;
-const TOLERANCE = 1e-10;
+const TOLERANCE = 1e-12;
 const EPSILON = Number.EPSILON;
 /** In units of the reach: points closer than this are one contact; distances that differ by less are equal. */
 const APART = 1e-5;
