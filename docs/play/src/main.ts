@@ -237,7 +237,7 @@ class Page {
     if (ranked.length > 0) {
       parts.push(`Mean tracking errors: ${ranked.map((track) => `${track.label} ${spoken(track.error, 2)}`).join(", ")}.`);
     }
-    return [...parts, ...this.sentences()].join(" ");
+    return [...parts, ...this.faults(), ...this.notes()].join(" ");
   }
 
   private announce(now = performance.now()): void {
@@ -249,21 +249,28 @@ class Page {
     element("error").setAttribute("aria-label", `Distance of each flow to the middle of the iterates, over the steps. ${text}`);
   }
 
-  /** What is worth knowing at the time that is shown. */
-  private sentences(): string[] {
-    const { simulation } = this, found = [...this.problems, ...simulation.notes];
+  /** What went wrong until the time that is shown. */
+  private faults(): string[] {
+    const { simulation } = this, found = [...this.problems];
     for (const track of [simulation.discrete, ...(simulation.rolling === null ? [] : [simulation.rolling])]) {
       if (track.stopped !== null && this.shown >= track.steps - 1) found.push(track.stopped);
     }
+    return found;
+  }
+
+  /** What else is worth knowing. */
+  private notes(): string[] {
+    const { simulation } = this, found = [...simulation.notes];
     if (this.blank > 0.001) found.push("In the blank part of the picture the loss is not defined.");
     if (simulation.time >= MOST_STEPS && this.shown >= MOST_STEPS) found.push(`After ${MOST_STEPS.toLocaleString("en")} steps it ends.`);
     return found;
   }
 
   private showMessage(): void {
-    const text = this.sentences().join(" ");
-    const message = element("message");
-    if (message.textContent !== text) message.textContent = text;
+    for (const [id, sentences] of [["faults", this.faults()], ["notes", this.notes()]] as const) {
+      const text = sentences.join(" "), shown = element(id);
+      if (shown.textContent !== text) shown.textContent = text;
+    }
   }
 
   private setPlaying(playing: boolean): void {

@@ -90,6 +90,7 @@ export class Plot {
     context.textAlign = "right";
     context.textBaseline = "middle";
     const steps = this.logarithmic ? ticks(low, high, Math.min(high - low, height / 34)) : ticks(low, high, height / 44);
+    context.fillStyle = property("--muted");
     for (const value of steps) {
       if (this.logarithmic && !Number.isInteger(value)) continue;
       const at = Math.round(y(value)) + 0.5;
@@ -98,15 +99,17 @@ export class Plot {
       context.moveTo(MARGIN.left, at);
       context.lineTo(width - MARGIN.right, at);
       context.stroke();
-      context.fillStyle = property("--muted");
       context.fillText(this.logarithmic ? power(value) : spoken(value), MARGIN.left - 7, at);
     }
     context.textAlign = "center";
     context.textBaseline = "top";
     const bottom = height - MARGIN.bottom;
-    for (const t of ticks(0, most, width / 90)) {
-      if (t === most) context.textAlign = "right";
-      context.fillText(t === most ? `step ${t}` : String(t), t === most ? width - MARGIN.right + 8 : x(t), bottom + 7);
+    // All lengths can be divided by two and by five.
+    const parts = width > 340 ? 5 : 2;
+    for (let i = 0; i <= parts; i++) {
+      const t = (most * i) / parts, last = i === parts;
+      context.textAlign = last ? "right" : "center";
+      context.fillText(last ? `step ${t}` : String(t), last ? width - MARGIN.right + 8 : x(t), bottom + 7);
     }
     context.strokeStyle = property("--rule");
     context.beginPath();

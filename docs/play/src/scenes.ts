@@ -28,14 +28,14 @@ export const SCENES: readonly Scene[] = [
     address: "loss=pits&x=0.67&y=-1&rate=0.05&flows=gradient.ball&radius=0.3&speed=40",
   },
   {
-    title: "A particle on the ring",
-    about: "It slides, swings and comes to rest",
-    address: "loss=ring&x=1.45&y=0.25&rate=0.05&flows=gradient.mechanics&friction=0.15&speed=60",
+    title: "With momentum",
+    about: "A heavy ball bears more sharpness",
+    address: "loss=quartic&x=0.05&y=1&rate=1.5&momentum=0.5&flows=corrected.rod.parity&speed=30",
   },
   {
-    title: "With momentum",
-    about: "The threshold moves to 2(1 + β)/η",
-    address: "loss=valley&x=0.02&y=6.2&rate=0.45&momentum=0.5&flows=gradient.corrected.rod.parity",
+    title: "A particle that slides",
+    about: "It swings, and friction stops it",
+    address: "loss=formula&x=-1.4&y=2.2&rate=0.02&flows=gradient.mechanics&friction=0.25&speed=60",
   },
   {
     title: "Your own formula",

@@ -1,4 +1,8 @@
-/** The built page in a real browser, from a file. */
+/**
+ * The built page in a real browser, from a file.
+ *
+ * Times are printed, and no test fails by them: the machine may have other work.
+ */
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -75,22 +79,21 @@ test("the committed page is what its sources give", async () => {
   assert.doesNotMatch(committed, /https?:\/\/|\beval\(|new Function/);
 });
 
-onPage("it paints within a second and plays by itself", "", {}, async (page) => {
+onPage("it paints, and plays by itself", "", {}, async (page) => {
   await until(page, 20);
   const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime);
   console.log(`# first paint after ${paint.toFixed(0)} ms`);
-  assert.ok(paint < 1000, `${paint} ms`);
   assert.equal(await page.textContent("#play"), "Pause");
   assert.match(await page.textContent("#threshold-value"), /2\/η = 6\.667/);
 });
 
-onPage("five flows run at the pace of the display", `#${FIVE}&speed=120`, { timed: true }, async (page) => {
+onPage("five flows run", `#${FIVE}&speed=120`, { timed: true }, async (page) => {
   await until(page, 30);
   const [frames, scripts] = await page.evaluate(async () => {
     const frames = [];
     window.scripts.length = 0;
     let last = await new Promise(requestAnimationFrame);
-    while (frames.length < 150) {
+    while (frames.length < 120) {
       const now = await new Promise(requestAnimationFrame);
       frames.push(now - last);
       last = now;
@@ -101,8 +104,6 @@ onPage("five flows run at the pace of the display", `#${FIVE}&speed=120`, { time
   for (const [name, times] of [["frames", frames], ["the page's own work in one", scripts]]) {
     console.log(`# ${name}: median ${at(times, 0.5)} ms, 95% ${at(times, 0.95)} ms, longest ${at(times, 1)} ms`);
   }
-  // 60 frames a second are 16.7 ms each; no test fails because the machine has other work.
-  assert.ok(at(scripts, 0.5) < 16, `its own work takes ${at(scripts, 0.5)} ms of a frame`);
 });
 
 onPage("play, pause, step and reset do what they say", "", {}, async (page) => {
