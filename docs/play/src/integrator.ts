@@ -11,6 +11,8 @@ export interface Tolerances {
   absolute: number;
   /** No step is longer than this. */
   longest: number;
+  /** Attempts in one call of `advance` after which the equation counts as too stiff. */
+  attempts: number;
 }
 
 const A: readonly (readonly number[])[] = [
@@ -28,8 +30,6 @@ const ERROR: readonly number[] = [
 ];
 const STAGES = 7;
 const SHORTEST = 1e-9;
-/** Attempts within one unit of time after which the equation counts as too stiff. */
-const MOST_ATTEMPTS = 3000;
 
 export class Integrator {
   private readonly stages: Float64Array[];
@@ -67,7 +67,7 @@ export class Integrator {
     const first = stages[0]!, last = stages[STAGES - 1]!;
     let left = duration;
     for (let attempt = 0; left > 1e-12 * duration; attempt++) {
-      if (attempt >= MOST_ATTEMPTS) return false;
+      if (attempt >= this.tolerances.attempts) return false;
       if (this.fresh) {
         this.evaluate(state, first);
         if (!isFinite(first)) return false;

@@ -15,7 +15,7 @@ import { drawHeads, Trails } from "./trails.js";
 /** Milliseconds of each frame that may go into computing steps. */
 const BUDGET = 7;
 /** Milliseconds between two drawings of the plots. */
-const PLOT_PAUSE = 30;
+const PLOT_PAUSE = 45;
 const LIVE_PAUSE = 15_000;
 
 /** As an address has it, so that a link shows the very same. */

@@ -8,7 +8,7 @@ import { correctedFlow, gradientFlow } from "./flows/gradient.js";
 import { mechanicsFlow } from "./flows/mechanics.js";
 import { FIT_STEP, parityFlow } from "./flows/parity.js";
 import { rodFlow } from "./flows/rod.js";
-import { Integrator, type Tolerances } from "./integrator.js";
+import { Integrator, isFinite, type Tolerances } from "./integrator.js";
 import { largestEigenvalue } from "./linear.js";
 import { derivatives, type Loss, type LossName, lossOf } from "./losses.js";
 import { Series } from "./series.js";
@@ -40,9 +40,9 @@ export const MOST_STEPS = 20_000;
 const FAR = 1e4;
 
 /** An oscillation may decay to very little before it grows again: absolute errors must be smaller still. */
-const TOLERANCES: Tolerances = { relative: 1e-6, absolute: 1e-14, longest: 0.25 };
+const TOLERANCES: Tolerances = { relative: 1e-6, absolute: 1e-14, longest: 0.25, attempts: 400 };
 /** A ball's centre moves on surfaces with kinks, which would ask for very small steps. */
-const BALL_TOLERANCES: Tolerances = { relative: 1e-5, absolute: 1e-8, longest: 0.25 };
+const BALL_TOLERANCES: Tolerances = { relative: 1e-5, absolute: 1e-8, longest: 0.5, attempts: 150 };
 
 /** What has been recorded of something that moves. */
 export class Track {
@@ -136,7 +136,8 @@ export class Simulation {
     this.scratch = new Float64Array(this.phase.length);
     this.discrete = new Track(settings.momentum === 0 ? "Gradient descent" : "The heavy ball", 0);
     this.recordDiscrete(this.discrete, [x, y]);
-    for (const name of settings.flows) this.begin(name);
+    // Where the loss is not defined, nothing can start.
+    if (this.discrete.stopped === null) for (const name of settings.flows) this.begin(name);
     // A midpoint needs the iterate after it: the methods are a step ahead of the flows.
     this.advanceDiscrete();
     for (const track of this.flows.values()) if (track.firstStep === 0) this.recordFlow(track);
@@ -171,6 +172,7 @@ export class Simulation {
     const [x, y] = this.settings.start;
     try {
       const flow = this.made(name, x, y);
+      if (!isFinite(flow.state)) throw new FlowError(`${TITLES[name]} finds no start here: the curvature changes too fast.`);
       const tolerances = name === "ball" ? BALL_TOLERANCES : TOLERANCES;
       const { timePerStep } = flow;
       const integrator = new Integrator(

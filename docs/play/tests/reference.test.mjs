@@ -65,8 +65,8 @@ test("paths of flows", () => {
     // A ball that slides along a crease stops at it as closely as the tolerance has it.
     const creases = entry.flow === "ball" && entry.loss === "pits";
     const tolerances = creases
-      ? { relative: 1e-8, absolute: 1e-12, longest: 0.25 }
-      : { relative: 1e-11, absolute: 1e-14, longest: 1 };
+      ? { relative: 1e-8, absolute: 1e-12, longest: 0.25, attempts: 100_000 }
+      : { relative: 1e-11, absolute: 1e-14, longest: 1, attempts: 100_000 };
     const integrator = new core.Integrator(flow.state, flow.field, tolerances, flow.settle);
     const begins = flow.firstStep;
     // The particle's time is its own.

@@ -61,8 +61,8 @@ export class ContactSearch {
    * @param reach The radius of the disc around the centre's shadow that is searched.
    * @param last A guess of a contact.
    * @param band Distances that differ by less than this are equal.
-   * @param keepSeeds For how far the centre may be, in units of the reach, from where the grid was
-   *   last searched for that search to be used again; 0 for a search each time.
+   * @param keepSeeds How far the centre may be, in units of the reach, from where the grid was last
+   *   searched: the contacts are then followed from there. 0 for a search each time.
    */
   find(
     x: number, y: number, h: number, reach: number, last: readonly [number, number], band: number, keepSeeds = 0,
@@ -74,7 +74,10 @@ export class ContactSearch {
       this.seededAt = [x, y, h];
     }
     const found = [...this.seeds, last].map(([sx, sy]) => this.refined(x, y, h, sx, sy));
-    return sorted(found, reach, band);
+    const contacts = sorted(found, reach, band);
+    // Of those that led to the same contact one is enough, and it starts from there.
+    if (keepSeeds > 0) this.seeds = contacts.all.map((contact) => [contact.x, contact.y]);
+    return contacts;
   }
 
   /** The height at which a ball over (x, y) touches, to the resolution of the grid. */
