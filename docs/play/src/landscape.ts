@@ -103,9 +103,9 @@ function axes(context: CanvasRenderingContext2D, frame: Frame): void {
   context.font = "12px system-ui, sans-serif";
   context.textAlign = "center";
   context.textBaseline = "top";
-  for (const x of ticks(x0, x1, frame.width / 110)) {
+  for (const x of ticks(x0, x1, frame.width / 90)) {
     const px = frame.x(x);
-    if (px > frame.right - 24) continue;
+    if (px > frame.right - 20) continue;
     context.fillText(spoken(x), px, frame.bottom + 7);
     context.fillRect(Math.round(px), frame.bottom, 1, 4);
   }

@@ -44,6 +44,9 @@ const TOLERANCES: Tolerances = { relative: 1e-6, absolute: 1e-14, longest: 0.25,
 /** A ball's centre moves on surfaces with kinks, which would ask for very small steps. */
 const BALL_TOLERANCES: Tolerances = { relative: 1e-5, absolute: 1e-8, longest: 0.5, attempts: 150 };
 
+/** Coarse, in units of the radius: a picture does not show it, and balls roll along creases in fewer steps. */
+const EQUAL_DISTANCES = 1e-4;
+
 /** What has been recorded of something that moves. */
 export class Track {
   /** The line to draw: x, y, x, y, ... */
@@ -207,7 +210,7 @@ export class Simulation {
         return parityFlow(descent, x, y);
       case "mechanics": return mechanicsFlow(this.loss, rate, friction, x, y);
       case "ball": {
-        const ball = new Ball(this.loss, rate, radius);
+        const ball = new Ball(this.loss, rate, radius, EQUAL_DISTANCES);
         const { contact, dropped } = ball.start(x, y);
         if (dropped) this.notes.push("The ball does not fit into the landscape at the start: it was dropped from above.");
         const flow = ballFlow(ball, contact);

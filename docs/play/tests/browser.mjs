@@ -41,5 +41,6 @@ export async function open(browser, fragment = "", { timed = false, ...options }
     if (!/^(file|data):/.test(request.url())) complaints.push(`a request to ${request.url()}`);
   });
   await page.goto(`file://${pageFile}${fragment}`);
+  await page.waitForSelector("main:not([aria-busy])");
   return { page, context, complaints };
 }

@@ -82,7 +82,8 @@ test("the committed page is what its sources give", async () => {
 onPage("it paints, and plays by itself", "", {}, async (page) => {
   await until(page, 20);
   const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime);
-  console.log(`# first paint after ${paint.toFixed(0)} ms`);
+  const ready = await page.evaluate(() => performance.getEntriesByName("ready")[0].startTime);
+  console.log(`# first paint after ${paint.toFixed(0)} ms, landscape after ${ready.toFixed(0)} ms`);
   assert.equal(await page.textContent("#play"), "Pause");
   assert.match(await page.textContent("#threshold-value"), /2\/η = 6\.667/);
 });

@@ -13,8 +13,11 @@ const ATTEMPTS = 5;
 const DROP_ATTEMPTS = 40;
 /** A step shorter than this share of the radius has reached a crease, and the ball is put on it. */
 const CAUGHT = 1e-5;
-/** In units of the radius: how far a ball moves before the grid is searched again. */
+/** In units of the radius: how far a ball moves within a step before the grid is searched again. */
 const KEEP_SEEDS = 0.1;
+
+/** In the same unit: a ball that moves less from one global search to the next is at rest. */
+const AT_REST = 1e-4;
 
 const LOST = "No point was found where the ball touches the landscape: it is too rough there, or not defined.";
 
@@ -23,10 +26,15 @@ export class Ball {
   readonly search: ContactSearch;
   private readonly at = derivatives();
 
+  /**
+   * @param equal In units of the radius: distances that differ by less are equal, and the ball then
+   *   touches at both points. The larger it is, the longer are the steps along a crease.
+   */
   constructor(
     readonly loss: Loss,
     readonly rate: number,
     readonly radius: number,
+    readonly equal = EQUAL,
   ) {
     this.search = new ContactSearch(loss);
   }
@@ -49,7 +57,7 @@ export class Ball {
     const found = this.search.find(cx, cy, ch, this.radius, [x, y], EQUAL * this.radius);
     if (found.converged && found.all[0]!.distance >= this.radius * (1 - SLACK)) return { contact: [x, y], dropped: false };
     const z = Float64Array.of(x, y, this.search.dilation(x, y, this.radius));
-    const placed = this.place(z, [x, y], EQUAL * this.radius, DROP_ATTEMPTS, 0);
+    const placed = this.place(z, [x, y], EQUAL * this.radius, DROP_ATTEMPTS);
     if (placed === null) throw new FlowError(LOST);
     return { contact: [placed.all[0]!.x, placed.all[0]!.y], dropped: true };
   }
@@ -69,11 +77,12 @@ export class Ball {
    *
    * @returns The contacts, or null where none was found or the ball could not be placed.
    */
-  place(z: Float64Array, last: Pair, band: number, attempts: number, keepSeeds = KEEP_SEEDS): Contacts | null {
+  place(z: Float64Array, last: Pair, band: number, attempts: number): Contacts | null {
     const { radius } = this;
     let guess = last, found: Contacts | null = null, gap = Infinity;
     for (let i = 0; i < attempts; i++) {
-      found = this.search.find(z[0]!, z[1]!, z[2]!, radius, guess, band, keepSeeds);
+      // The first search is global unless the ball rests: it may have come to another wall. The others correct.
+      found = this.search.find(z[0]!, z[1]!, z[2]!, radius, guess, band, i === 0 ? AT_REST : KEEP_SEEDS);
       guess = [found.all[0]!.x, found.all[0]!.y];
       const scale = Math.max(Math.abs(z[0]!), Math.abs(z[1]!)) + Math.abs(z[2]!) + radius;
       gap = Math.abs(signedDistance(found.all[0]!, z[2]!) - radius);
@@ -163,8 +172,8 @@ export interface BallFlow extends Flow {
  */
 export function ballFlow(ball: Ball, contact: Pair): BallFlow {
   const state = Float64Array.from(ball.centre(contact[0], contact[1]));
-  const band = EQUAL * ball.radius;
-  const first = ball.place(state, contact, band, ATTEMPTS, 0);
+  const band = ball.equal * ball.radius;
+  const first = ball.place(state, contact, band, ATTEMPTS);
   if (first === null) throw new FlowError(LOST);
   let current: Contacts = first;
   let guess: Pair = contact;

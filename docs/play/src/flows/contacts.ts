@@ -76,7 +76,7 @@ export class ContactSearch {
     const found = [...this.seeds, last].map(([sx, sy]) => this.refined(x, y, h, sx, sy));
     const contacts = sorted(found, reach, band);
     // Of those that led to the same contact one is enough, and it starts from there.
-    if (keepSeeds > 0) this.seeds = contacts.all.map((contact) => [contact.x, contact.y]);
+    this.seeds = contacts.all.map((contact) => [contact.x, contact.y]);
     return contacts;
   }
 
