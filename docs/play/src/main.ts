@@ -14,6 +14,8 @@ import { drawHeads, Trails } from "./trails.js";
 
 /** Milliseconds of each frame that may go into computing steps. */
 const BUDGET = 7;
+/** The same while it is far behind, as after a change of a slider: it then takes every other frame. */
+const CATCH_UP = 20;
 /** Milliseconds between two drawings of the plots. */
 const PLOT_PAUSE = 45;
 const LIVE_PAUSE = 15_000;
@@ -120,7 +122,7 @@ class Page {
     this.simulation = this.made(resolution);
     if (!keepTime) this.clock = 0;
     this.clock = Math.min(this.clock, MOST_STEPS);
-    this.compute(BUDGET);
+    this.compute(CATCH_UP);
     this.trails.clear();
     this.refresh();
     this.controls.report(this.simulation);
@@ -161,7 +163,7 @@ class Page {
       this.refresh();
     }
     if (simulation.time < this.clock) {
-      this.compute(BUDGET);
+      this.compute(this.clock - simulation.time > 20 ? CATCH_UP : BUDGET);
       this.refresh();
     }
     if (simulation.ended && this.clock > simulation.time) this.clock = simulation.time;
@@ -379,6 +381,10 @@ class Page {
       this.setPlaying(!this.playing);
     });
     window.addEventListener("hashchange", () => this.readAddress());
+    element("scenes").addEventListener("click", (event) => {
+      // A link to where one is already changes no address: the scene begins again.
+      if ((event.target as HTMLElement).closest("a")?.hash === location.hash) this.readAddress();
+    });
     this.dark.addEventListener("change", () => {
       forgetColors();
       this.controls.paint();

@@ -40,7 +40,7 @@ export const MOST_STEPS = 20_000;
 const FAR = 1e4;
 
 /** An oscillation may decay to very little before it grows again: absolute errors must be smaller still. */
-const TOLERANCES: Tolerances = { relative: 1e-6, absolute: 1e-14, longest: 0.25, attempts: 400 };
+const TOLERANCES: Tolerances = { relative: 1e-6, absolute: 1e-14, longest: 0.5, attempts: 400 };
 /** A ball's centre moves on surfaces with kinks, which would ask for very small steps. */
 const BALL_TOLERANCES: Tolerances = { relative: 1e-5, absolute: 1e-8, longest: 0.5, attempts: 150 };
 

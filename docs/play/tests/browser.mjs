@@ -16,22 +16,9 @@ export async function launch() {
 }
 
 /** Open the page with a fragment; what its console complains of is added to `complaints`. */
-export async function open(browser, fragment = "", { timed = false, ...options } = {}) {
+export async function open(browser, fragment = "", options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
-  if (timed) {
-    // How long the page's own work in each frame takes, in window.scripts.
-    await page.addInitScript(() => {
-      window.scripts = [];
-      const ask = window.requestAnimationFrame.bind(window);
-      window.requestAnimationFrame = (callback) => ask((now) => {
-        const before = performance.now();
-        callback(now);
-        // What waits for a promise does no work of its own.
-        if (performance.now() - before > 0.05) window.scripts.push(performance.now() - before);
-      });
-    });
-  }
   const complaints = [];
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type())) complaints.push(message.text());

@@ -88,23 +88,30 @@ onPage("it paints, and plays by itself", "", {}, async (page) => {
   assert.match(await page.textContent("#threshold-value"), /2\/η = 6\.667/);
 });
 
-onPage("five flows run", `#${FIVE}&speed=120`, { timed: true }, async (page) => {
+onPage("five flows run", `#${FIVE}&speed=120`, {}, async (page) => {
   await until(page, 30);
-  const [frames, scripts] = await page.evaluate(async () => {
-    const frames = [];
-    window.scripts.length = 0;
+  // What the page's thread itself uses of a processor, whatever else the machine does.
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  const used = async () => {
+    const { metrics } = await session.send("Performance.getMetrics");
+    return metrics.find(({ name }) => name === "TaskDuration").value;
+  };
+  const before = await used();
+  const frames = await page.evaluate(async () => {
+    const times = [];
     let last = await new Promise(requestAnimationFrame);
-    while (frames.length < 120) {
+    while (times.length < 120) {
       const now = await new Promise(requestAnimationFrame);
-      frames.push(now - last);
+      times.push(now - last);
       last = now;
     }
-    return [frames, window.scripts];
+    return times.sort((a, b) => a - b);
   });
-  const at = (times, share) => times.sort((a, b) => a - b)[Math.floor(share * (times.length - 1))].toFixed(1);
-  for (const [name, times] of [["frames", frames], ["the page's own work in one", scripts]]) {
-    console.log(`# ${name}: median ${at(times, 0.5)} ms, 95% ${at(times, 0.95)} ms, longest ${at(times, 1)} ms`);
-  }
+  const share = (1000 * ((await used()) - before)) / frames.length;
+  const at = (part) => frames[Math.floor(part * (frames.length - 1))].toFixed(1);
+  console.log(`# frames: median ${at(0.5)} ms, 95% ${at(0.95)} ms, longest ${at(1)} ms; processor time of the page in one: ${share.toFixed(1)} ms`);
+  assert.ok((await clock(page)) > 40);
 });
 
 onPage("play, pause, step and reset do what they say", "", {}, async (page) => {
