@@ -14,7 +14,7 @@ export const element = <T extends HTMLElement = HTMLElement>(id: string): T => d
 const ABOUT: Readonly<Record<FlowName, readonly [string, string]>> = {
   gradient: ["the limit of small steps", "dw/dt = −η g, the limit of small steps. It follows the valley floor whatever its sharpness."],
   corrected: ["the next order in η", "dw/dt = −η g − (η²/2) H g: what finite steps change to first order. Better far below the threshold, wrong at it."],
-  central: ["averages the jumps out", "Adds the average force of the jumps, of just the size that keeps the sharpness at its threshold from above. For gradient descent only."],
+  central: ["averages the jumps out", "Adds the average force of the jumps, just large enough that the sharpness does not rise above its threshold. For gradient descent only."],
   rod: ["two iterates as a rod's ends", "Takes two iterates in succession as the ends of a rod and follows its centre and its length, so that the jumps can grow and shrink."],
   parity: ["every iterate, c ± d", "Writes the iterates as c + (−1)ᵗ d and solves for both parts, here to second order in how slowly they move. It knows when jumps begin and how large they are."],
   ball: ["a ball too large for narrow pits", "The centre of a ball that rolls on the landscape, seen from above. What is narrower than the ball it cannot feel. Large dots are the discrete rolling ball."],
