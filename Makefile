@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench wheel wheel-check clean
+.PHONY: help demo test test-all check bench wheel wheel-check play clean
 
 help:
 	@echo "make demo         train a network beside its gradient flow; leaves a store and figures in $(DEMO)"
@@ -27,6 +27,7 @@ help:
 	@echo "make check        check format, lint and types"
 	@echo "make bench        print the table of measured costs"
 	@echo "make wheel-check  build the wheel, install it alone and use it from an empty directory"
+	@echo "make play         build docs/play/index.html, the page to touch, and test it in a Chromium"
 	@echo "make clean        remove the virtual environment, builds and caches (not runs/)"
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON)  DEMO_ARGS=  TEST_ARGS="
@@ -90,6 +91,18 @@ wheel: $(VENV)/.backend
 wheel-check: wheel
 	PYTHON=$(abspath $(BIN)/python) bash .ci/wheel-check
 
+# The page to touch needs Node.js 20 with npm, and a Chromium for its tests; it needs no Python.
+PLAY := docs/play
+$(PLAY)/node_modules/.installed: $(PLAY)/package-lock.json
+	npm --prefix $(PLAY) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# The tests come first: one of them says whether the committed page was what its sources give.
+play: $(PLAY)/node_modules/.installed
+	npm --prefix $(PLAY) run types
+	npm --prefix $(PLAY) test
+	npm --prefix $(PLAY) run build
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis $(PLAY)/node_modules $(PLAY)/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
