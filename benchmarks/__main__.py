@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from . import central, dims, eigenpairs, imports, loops, parity, rod, runs  # noqa: F401  (each import registers its rows)
+from . import central, dims, eigenpairs, gradients, imports, loops, parity, rod, runs  # noqa: F401  (each import registers its rows)
 from .report import as_json, table
 from .rows import ROWS, run_row
 
