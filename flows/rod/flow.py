@@ -318,7 +318,8 @@ class RodFlow(
         """Return the solver made for this flow.
 
         Tolerances are the default ones of the dtype for the dense form, a tenth of them in float64:
-        1e-9 relative, 1e-5 in float32. They are a hundred times the default for a factor: 1e-6
+        1e-9 relative, 1e-5 in float32; for small variances relative alone, a thousand times that.
+        `solver_error` says how far a run's solver is off. Tolerances are a hundred times the default for a factor: 1e-6
         relative in float64, 1e-3 in float32.
         """
         suited = default_controller(dtype)

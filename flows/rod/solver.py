@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from diffrax import AbstractTerm
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from ..core.arrays import BoolLike, ScalarLike
@@ -43,6 +44,10 @@ _FIRST_STEP = 0.5
 
 # The default absolute tolerance, relative to the relative one.
 _ABSOLUTE = 1e-2
+
+# Tolerances of a small covariance, relative and absolute, over the flow's own relative one.
+_GROWING = 1e3
+_VANISHING = 1e-8
 
 # The failure of a step that needs more stages: next to those of the equation.
 _TOO_LONG = len(RodEquation.failures) + 1
@@ -162,7 +167,7 @@ class RodSolver(AbstractFlowSolver):
         if spent is not None and evaluation is not None:
             spent = spent + evaluation * (self.dense.tableau.num_stages - 1)
         state = RodSolverState(inner, self._projected(spent), failure)
-        error = relative_to_second_moment(error, y0)
+        error = relative_to_covariance(relative_to_second_moment(error, y0), y0)
         return y1, error, {**info, "y1": y1}, state, result
 
     def func(self, terms: AbstractTerm, t0: ScalarLike, y0: RodState, args: Potential) -> RodState:
@@ -208,7 +213,7 @@ class RodSolver(AbstractFlowSolver):
             done = bogacki_shampine(field, length, start, slope)
         y1 = low_rank_state(unravel(done.point.centre), done.point.factor)
         error = low_rank_state(unravel(done.error.centre), done.error.factor)
-        error = relative_to_second_moment(error, y0)
+        error = relative_to_covariance(relative_to_second_moment(error, y0), y0)
 
         # How it may have failed.
         rough = all_finite(y1) & ~done.slope.smooth
@@ -232,15 +237,33 @@ def error_norm(error: PyTree[Array]) -> Float[Array, ""]:
     """Return the root mean square of a scaled error, for the step-size controller.
 
     A factor belongs to many parameters, where a hundred times the usual tolerance is as good as the
-    flow itself. The dense form belongs to few, of which one wants the flow and not its solver: the
-    onset of a rod that is still shorter than the tolerance would amplify the error. A tenth of the
-    usual one holds 1e-3 after a thousand steps there; in float32 that would be rounding errors.
+    flow itself. The dense form belongs to few, of which one wants the flow and not its solver: a
+    tenth of the usual one holds 1e-3 through the onset of a rod, with `relative_to_covariance`; in
+    float32 that would be rounding errors.
     """
     leaves = [jnp.ravel(x) for x in jax.tree.leaves(error)]
     size = jnp.sqrt(jnp.mean(jnp.concatenate(leaves) ** 2))
     if isinstance(error, LowRankRodState):
         return 1e-2 * size
     return 10 * size if size.dtype == jnp.float64 else size
+
+
+def relative_to_covariance(error: PyTree[Array], state: RodState) -> PyTree[Array]:
+    """Return an error whose part in the covariance a controller measures relative to the variances.
+
+    Before the onset a variance is many orders of magnitude below an absolute tolerance that suits
+    the centre, and grows by as many: an error that is not small beside it shifts the onset. A
+    thousand times the relative tolerance prevents that. Of a large variance the error stays what it
+    is.
+    """
+    if error is None or not isinstance(state, DenseRodState):
+        return error
+    covariance = lax.stop_gradient(state.covariance)
+    deviations = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
+    size = deviations[:, None] * deviations[None, :]
+    factor = (_ABSOLUTE + jnp.abs(covariance)) / (_GROWING * size + _VANISHING)
+    scaled = jnp.maximum(factor, 1) * error.covariance
+    return dataclasses.replace(error, covariance=scaled)
 
 
 def relative_to_second_moment(error: PyTree[Array], state: RodState) -> PyTree[Array]:

@@ -28,11 +28,12 @@ def test_it_is_the_distance_to_the_exact_solution():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
 def test_rod_flows_default_tolerance_on_the_valley():
-    """It ends at y = 6.63900, where the converged flow is at 6.63861."""
+    """It holds 1e-3 along the whole run, through the onset, and ends at y = 6.63861."""
     flow = RodFlow(GradientDescent(0.3), 2, alignment=False)
     found = solver_error(flow, SharpValley(0.01), jnp.asarray([0.0, 6.0]), 1000, save_every=4)
     assert found.tighter.params[-1, 1] == pytest.approx(6.63861, abs=2e-5)
-    assert found.distances[-1] == pytest.approx(4e-4, rel=0.1)
+    assert 0 < found.distances[-1] < 1e-5
+    assert found.largest < 1e-3
 
 
 @pytest.mark.usefixtures("float32")
