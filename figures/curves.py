@@ -1,8 +1,8 @@
 """Curves of a results tree over the step: which there are, how each looks, what part is shown."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -29,7 +29,7 @@ _SHORT_LABEL = 4
 _GREEK = {"beta": "β", "eta": "η", "lambda": "λ", "rho": "ρ"}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Curve:
     """One line: what it is called, its finite points, and how it is drawn.
 
@@ -109,6 +109,11 @@ def curves(tree: xr.DataTree, variable: str) -> list[Curve]:
     """The curves of one variable, of every group that has it."""
     found = (curve(tree, group, variable) for group in groups(tree))
     return [one for one in found if one is not None]
+
+
+def renamed(curve: Curve, suffix: str) -> Curve:
+    """The same curve with a word behind its label, after a comma."""
+    return dataclasses.replace(curve, label=f"{curve.label}, {suffix}")
 
 
 def has(tree: xr.DataTree, variable: str) -> bool:

@@ -108,6 +108,7 @@ from .core.flow import (
     Integrator,
     Midpoint,
 )
+from .core.goal import Goal
 from .core.optimizer import (
     AbstractAdaptiveMethod,
     AbstractCheckedOptimizer,
@@ -151,6 +152,7 @@ from .measurements.curvature import Curvature
 from .measurements.cycles import Cycle, cycle
 from .measurements.effective_rate import EffectiveLearningRate
 from .measurements.glass import GlassDensity
+from .measurements.held_out import HeldOut
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.preconditioned import PreconditionedCurvature
 from .measurements.riemannian import ConstraintDrift, RiemannianCurvature
@@ -231,9 +233,11 @@ __all__ = [
     "FisherSAM",
     "GlassDensity",
     "GlassEstimate",
+    "Goal",
     "GradientDescent",
     "GradientFlow",
     "HeavyBall",
+    "HeldOut",
     "Hyperboloid",
     "Integrator",
     "Ironed",

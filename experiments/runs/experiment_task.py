@@ -104,9 +104,10 @@ class ExperimentTask(AbstractTask):
             store.write("landscape", landscape(self._built.potential, self._built.params, paths))
         for row in summary.rows(load(self._path, params=False)):
             store.update(row.label, summary.attributes(row))
-        return ending(
-            [f"{track.label} {track.message}" for track in self._tracks.tracks if track.message]
-        )
+        tracks = self._tracks.tracks
+        status, message = ending([f"{one.label} {one.message}" for one in tracks if one.message])
+        goals = [f"{one.label} {one.goal}" for one in tracks if one.goal]
+        return status, "; ".join(filter(None, [message, *goals]))
 
     def restore(self) -> Store | None:
         """Go back to the last checkpoint; None if there is none, so that the run begins again."""

@@ -1,17 +1,20 @@
 """A whole experiment: the keys at the top of a config, and what must hold between its tables."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
-from .base import MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
+from .base import MOST_TABLES, Name, PositiveFloat, PositiveInt, Seed, Share, Table, refuse
 from .figures import FigureNames, known
 from .flows import FLOWS, AbstractFlowTable
 from .kinds import OneOf
 from .measurements import MEASUREMENTS, AbstractMeasurementTable
 from .optimizers import OPTIMIZERS, AbstractOptimizerTable
 from .potentials import POTENTIALS, AbstractPotentialTable
+
+if TYPE_CHECKING:
+    import flows
 
 PotentialTable = Annotated[AbstractPotentialTable, OneOf(POTENTIALS)]
 OptimizerTable = Annotated[AbstractOptimizerTable, OneOf(OPTIMIZERS)]
@@ -28,6 +31,29 @@ class CurvatureTable(Table):
 
     eigenvalues: PositiveInt = 3
     every: PositiveInt
+
+
+class StopTable(Table):
+    """`[stop]`: at which loss, gradient or accuracy a trajectory ends before the last step.
+
+    Each trajectory ends by itself, at the first save that reaches one of the goals.
+    """
+
+    loss: float | None = None
+    test_loss: float | None = None
+    gradient_norm: PositiveFloat | None = None
+    accuracy: Share | None = None
+    test_accuracy: Share | None = None
+
+    def goals(self) -> "tuple[flows.Goal, ...]":
+        """Build the goals: losses and gradients of at most, accuracies of at least a value."""
+        import flows
+
+        bounds = {"accuracy": "at_least", "test_accuracy": "at_least"}
+        given = self.model_dump(exclude_none=True).items()
+        return tuple(
+            flows.Goal(name, **{bounds.get(name, "at_most"): value}) for name, value in given
+        )
 
 
 class CheckpointTable(Table):
@@ -60,6 +86,7 @@ class Experiment(Table):
         tuple[MeasurementTable, ...], pydantic.Field(strict=False, max_length=MOST_TABLES)
     ] = ()
     curvature: CurvatureTable | None = None
+    stop: StopTable | None = None
     checkpoint: CheckpointTable
 
     @pydantic.model_validator(mode="before")

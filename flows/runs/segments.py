@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core.results import LOSS_NOT_FINITE, RESULTS
+from ..core.goal import Goal, first_reached
+from ..core.results import LOSS_NOT_FINITE, RESULTS, choose
 from ..core.trajectory import BoundaryIterates, SimulationError, Trajectory, join
 from ..core.trees import is_traced
 from ..core.validation import positive_integer
@@ -75,23 +76,36 @@ class Segments:
         name: What runs, for messages.
         saves: How many saves the run makes after its start.
         length: Saves per segment.
+        goals: At which goals the run stops.
     """
 
-    def __init__(self, name: str, saves: int, length: int):
+    def __init__(self, name: str, saves: int, length: int, goals: tuple[Goal, ...] = ()):
         self.done = 0
-        self._name, self._saves, self._length = name, saves, length
+        self._name, self._saves, self._length, self._goals = name, saves, length, goals
         self._pieces: list[Trajectory] = []
-        self._failed = False
+        self._stopped = False
 
     def __iter__(self) -> Iterator[int]:
-        while self.done < self._saves and not self._failed:
+        while self.done < self._saves and not self._stopped:
             yield min(self._length, self._saves - self.done)
 
     def add(self, piece: Trajectory, count: int) -> None:
         """Add a piece of the trajectory that makes `count` of the saves; 0 for the start's row."""
         self._pieces.append(piece)
         self.done += count
-        self._failed = not is_traced(piece.result) and not bool(piece.succeeded)
+        if not is_traced(piece.result):
+            self._stopped = not bool(piece.succeeded) or bool(self.rows_to_goal(piece))
+
+    def rows_to_goal(self, piece: Trajectory) -> int:
+        """Return how many rows of a piece there are up to a goal, the row there included; or 0.
+
+        A caller that finds the goal before the end makes a shorter piece in place of this one, so
+        that the run's state is the one at the goal.
+        """
+        if not self._goals:
+            return 0
+        reached, row, _ = first_reached(self._goals, piece.observables, kept_rows(piece))
+        return int(row) + 1 if bool(reached) else 0
 
     def scan(
         self, advance: Callable[[_State, int], tuple[_State, Trajectory]], state: _State
@@ -126,9 +140,11 @@ class Segments:
             SimulationError: If the run failed and `throw` is set; it holds the trajectory so far.
         """
         whole = dataclasses.replace(join(self._pieces, gapless=True), state=state)
+        if self._goals:
+            whole = _judged(whole, self._goals)
         if is_traced(whole):
             if throw:
-                failed = whole.result != RESULTS.successful
+                failed = ~whole.succeeded
                 message = "stopped early; leave throw=True out to look at `result`, `stopped_at`."
                 # Everything depends on the check, which would copy what it is given itself.
                 failed = eqx.error_if(failed, failed, f"{self._name} {message}")
@@ -147,6 +163,20 @@ class Segments:
         if throw is not False:
             raise SimulationError(f"{self._name} {whole.message}.", whole)
         return whole
+
+
+def _judged(whole: Trajectory, goals: tuple[Goal, ...]) -> Trajectory:
+    """Note the first goal that was reached before the run failed, if one was."""
+    reached, row, goal = first_reached(goals, whole.observables, kept_rows(whole))
+    times = whole.steps.astype(whole.stopped_at.dtype)
+    number = (len(whole.failures) + 1 + goal).astype(whole.failure.dtype)
+    return dataclasses.replace(
+        whole,
+        result=choose(reached, RESULTS.event_occurred, whole.result),
+        stopped_at=jnp.where(reached, times[row], whole.stopped_at),
+        failure=jnp.where(reached, number, whole.failure),
+        failures=(*whole.failures, *(goal.sentence for goal in goals)),
+    )
 
 
 def _unstacked(stacked: Trajectory, state: AbstractRunState) -> Trajectory:

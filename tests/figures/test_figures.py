@@ -18,6 +18,7 @@ from tests.figures.rmsprop_trees import ADAPTIVE
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
     central,
+    held_out,
     panel,
     parity,
     quartic,
@@ -53,6 +54,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "adaptive": adaptive_trees.edge(),
     "adam_bursts": adaptive_trees.bursts(),
     "thresholds_optax": adaptive_trees.thresholds(),
+    "test": held_out(),
     "sam_cycle": sam_trees.cycles(),
 }
 
