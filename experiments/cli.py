@@ -1,4 +1,4 @@
-"""The command line: `eosflows list | run | panel | sweep | show | figure | export | validate`.
+"""The command line, `eosflows list`, `eosflows run` and the others.
 
 A command imports what it needs when it runs: `eosflows list` reads a few files of text, and has no
 need of a numerical library.
@@ -114,6 +114,46 @@ def run(
         except ConfigError as error:
             # What only building can find out is reported under the name that the user typed, too.
             raise ConfigError(experiment, error.problems) from error
+    return OK if _is_whole(result, "what came before is in the store") else DIVERGED
+
+
+@app.command
+def branch(
+    directory: Path,
+    /,
+    *,
+    at: int,
+    set_: Annotated[Words, cyclopts.Parameter(name="--set")] = (),
+    out: Path | None = None,
+    overwrite: Switch = False,
+    no_figures: Switch = False,
+    import_: Files = (),
+) -> int:
+    """Run on from a step of an earlier run with other hyperparameters, in a directory of its own.
+
+    Parameters
+    ----------
+    directory
+        The run directory of the earlier run.
+    at
+        The step from which on the run is another one; the earlier run must have saved it.
+    set_
+        KEY=VALUE to change a key of its config, as in `--set optimizer.learning_rate=0.1`.
+    out
+        The new run directory; by default the earlier one's name and the step, in `runs/`. To go on
+        with it after an interrupt: `eosflows run OUT/config.toml --out OUT --resume`.
+    overwrite
+        Replace an earlier run in that directory.
+    no_figures
+        Draw nothing; `eosflows figure` can do it later.
+    import_
+        A Python file that registers kinds of its own, as for `eosflows run`.
+    """
+    from .runs import runner
+    from .tables.plugins import importing
+
+    with importing(import_):
+        result = runner.branch(directory, at, set_, out, overwrite=overwrite, draw=not no_figures)
     return OK if _is_whole(result, "what came before is in the store") else DIVERGED
 
 

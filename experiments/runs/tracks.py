@@ -153,6 +153,11 @@ class Tracks:
         """The last of the steps at which trajectories begin: the first piece must go beyond it."""
         return max(track.first_step for track in self.tracks)
 
+    @property
+    def least_steps(self) -> int:
+        """The shortest first piece: up to the first save after all trajectories have begun."""
+        return self._save_every * (self.first_step // self._save_every + 1)
+
     def advance(self, steps: int, on_track: Callable[[str], None] = lambda label: None) -> Segment:
         """Compute the next piece of every trajectory that still runs; `accept` makes it count.
 
@@ -215,8 +220,7 @@ class Tracks:
         """
 
         def first(params: Params) -> dict[str, Any]:
-            steps = self._save_every * (self.first_step // self._save_every + 1)
-            pieces = {t.label: t.advance(params, None, steps) for t in self.tracks}
+            pieces = {t.label: t.advance(params, None, self.least_steps) for t in self.tracks}
             discrete = pieces[DISCRETE]
             return {
                 "states": {label: piece.state for label, piece in pieces.items()},
@@ -246,6 +250,23 @@ class Tracks:
         self._midpoints = states["midpoints"]
         for track in self.tracks:
             track.restore(record["tracks"][track.label], states["states"][track.label])
+
+    def branch_off(self, origin: "Tracks", states: dict[str, State]) -> None:
+        """Stand, for the first time, where the trajectories of another run stand.
+
+        Args:
+            origin: the other run's, among which are all that this run has.
+            states: their states.
+        """
+        self.steps_done = origin.steps_done
+        self._first_points = {
+            start: point
+            for start, point in origin._first_points.items()
+            if start in self._comparison.starts
+        }
+        self._midpoints = origin._midpoints if self._comparison.midpoint_measurements else None
+        for track in self.tracks:
+            track.state = states[track.label]
 
     def record(self) -> dict[str, Any]:
         """The bookkeeping that goes with `states` into a checkpoint."""

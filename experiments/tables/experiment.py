@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 
 from .base import MOST_TABLES, Name, PositiveFloat, PositiveInt, Seed, Share, Table, refuse
+from .data import LocalPath
 from .figures import FigureNames, known
 from .flows import FLOWS, AbstractFlowTable
 from .kinds import OneOf
@@ -56,6 +57,16 @@ class StopTable(Table):
         )
 
 
+class OriginTable(Table):
+    """`[origin]`: the run directory of an earlier run, and the step at which this one leaves it.
+
+    The optimizer and the flows go on from their states there, with what this config says.
+    """
+
+    directory: LocalPath
+    step: PositiveInt
+
+
 class CheckpointTable(Table):
     """`[checkpoint]`: after how many steps the results and the state are written out."""
 
@@ -87,6 +98,7 @@ class Experiment(Table):
     ] = ()
     curvature: CurvatureTable | None = None
     stop: StopTable | None = None
+    origin: OriginTable | None = None
     checkpoint: CheckpointTable
 
     @pydantic.model_validator(mode="before")
@@ -119,6 +131,12 @@ class Experiment(Table):
         if steps // save_every > _MAX_SAVES:
             message = f"given {save_every}; {steps} steps would be more than {_MAX_SAVES} saves"
             raise refuse("save_every", message)
+        if self.origin is not None and self.origin.step >= steps:
+            message = f"given {self.origin.step}; must be below steps = {steps}: ask for more steps"
+            raise refuse("origin.step", message)
+        if self.origin is not None and self.origin.step % save_every:
+            message = f"given {self.origin.step}; must be a multiple of save_every = {save_every}"
+            raise refuse("origin.step", message)
         for key, table in (("curvature", self.curvature), ("checkpoint", self.checkpoint)):
             if table is not None and table.every % save_every:
                 message = f"given {table.every}; must be a multiple of save_every = {save_every}"
