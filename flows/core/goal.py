@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 from .variables import Variables
@@ -54,7 +55,9 @@ class Goal:
         bound = f"most {self.at_most:g}" if self.at_most is not None else f"least {self.at_least:g}"
         return f"the goal is reached, {self.name.replace('_', ' ')} of at {bound}"
 
-    def reached(self, observables: Mapping[str, Array]) -> Bool[Array, " T"]:
+    def reached(
+        self, observables: Mapping[str, Array | np.ndarray]
+    ) -> Bool[Array | np.ndarray, " T"]:
         """Return where along the saves the bound holds; a nan reaches no goal."""
         values = observables[self.name]
         return values <= self.at_most if self.at_most is not None else values >= self.at_least
@@ -88,19 +91,22 @@ def check_goals(stop: Stopping, variables: Variables) -> tuple[Goal, ...]:
 
 
 def first_reached(
-    goals: tuple[Goal, ...], observables: Mapping[str, Array], kept: Bool[Array, " T"]
-) -> tuple[Bool[Array, ""], Array, Array]:
+    goals: tuple[Goal, ...],
+    observables: Mapping[str, Array | np.ndarray],
+    kept: Bool[Array | np.ndarray, " T"],
+) -> tuple[Bool[Array | np.ndarray | np.generic, ""], Array | np.integer, Array | np.integer]:
     """Find the first of the saved rows that reaches a goal.
 
     Args:
         goals: At least one.
-        observables: What was measured along the rows.
-        kept: Which rows count.
+        observables: What was measured along the rows, as arrays of JAX or of NumPy.
+        kept: Which rows count, an array of the same kind.
 
     Returns:
         True if there is such a row, its index, and the number of the goal.
     """
-    reached = jnp.stack([goal.reached(observables) & kept for goal in goals])
-    any_ = jnp.any(reached, axis=0)
-    row = jnp.argmax(any_)
-    return any_[row], row, jnp.argmax(reached[:, row])
+    xp = np if isinstance(kept, np.ndarray) else jnp
+    reached = xp.stack([goal.reached(observables) & kept for goal in goals])
+    any_ = xp.any(reached, axis=0)
+    row = xp.argmax(any_)
+    return any_[row], row, xp.argmax(reached[:, row])

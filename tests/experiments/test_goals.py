@@ -46,7 +46,8 @@ def test_a_goal_of_what_is_not_measured():
             build(wanted, "x")
 
 
-def test_each_trajectory_ends_at_its_goal_and_the_results_say_so(tmp_path):
+@pytest.mark.parametrize("flow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_each_trajectory_ends_at_its_goal_and_the_results_say_so(flow, tmp_path):
     """The run is finished, not diverged.
 
     Of a bowl of curvature 1 the loss falls by (1 - eta)^2 with a step, and by exp(-2 eta) in the
@@ -54,13 +55,14 @@ def test_each_trajectory_ends_at_its_goal_and_the_results_say_so(tmp_path):
     """
     optimizer = {"kind": "gradient_descent", "learning_rate": 0.3}
     potential = {"kind": "quadratic", "spectrum": [1.0], "start": [0.5]}
-    stopping = config(DIVERGING, optimizer=optimizer, potential=potential, stop={"loss": 0.01})
+    base = DIVERGING if flow else {**DIVERGING, "flows": []}
+    stopping = config(base, optimizer=optimizer, potential=potential, stop={"loss": 0.01})
     result = quietly(stopping, tmp_path)
     assert result.status == "finished"
     goal = "the goal is reached, loss of at most 0.01"
     says = (f"discrete stopped at step 4: {goal}", f"gradient_flow stopped at step 5: {goal}")
-    assert result.message == "; ".join(says)
+    assert result.message == "; ".join(says[: 1 + flow])
     tree = load(tmp_path)
     assert tree["discrete"].attrs["goal"] == says[0].removeprefix("discrete ")
     assert tree["discrete"].attrs["message"] == ""
-    assert [row.steps for row in rows(tree)] == [4, 5]
+    assert [row.steps for row in rows(tree)] == [4, 5][: 1 + flow]
