@@ -267,15 +267,30 @@ def show(directory: Path, /) -> int:
 
 
 @app.command
-def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
-    """Draw figures from the store, without simulating.
+def figure(
+    directory: Path,
+    /,
+    *names: str,
+    out: Path | None = None,
+    animate: Switch = False,
+    film: Literal["gif", "mp4"] = "gif",
+    import_: Files = (),
+) -> int:
+    """Draw figures from the store, without simulating; of several runs in one.
 
     Parameters
     ----------
     directory
         The run directory.
     names
-        Of the figures; by default those of the run's config.
+        Of the figures; by default those of the run's config. A word that names no figure is a
+        further run directory: all are drawn together, by default as an overview.
+    out
+        The folder for a figure of several runs; by default `figures` of the first.
+    animate
+        Draw `paths` as a film, which shows the iterates bouncing across the valley.
+    film
+        `gif`, or `mp4` where ffmpeg is installed.
     import_
         A Python file that registers figures of its own, as for `eosflows run`.
     """
@@ -287,11 +302,19 @@ def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
     from .tables.plugins import importing
 
     with importing(import_):
-        unknown = [name for name in names if name not in known()]
+        others = [Path(word) for word in names if word not in known() and Path(word).is_dir()]
+        unknown = [word for word in names if word not in known() and not Path(word).is_dir()]
         if unknown:
             raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(known())}")
         if not directory.exists():
             raise UserError(f"{directory}: no such run directory")
+        if others:
+            wanted = tuple(word for word in names if word in known()) or ("overview",)
+            return _draw_together([directory, *others], wanted, out, film if animate else "")
+        if out is not None:
+            raise UserError("--out is for a figure of several runs; those of one are in its folder")
+        if animate:
+            return _draw_together([directory], names or ("paths",), None, film)
         wanted = names or wanted_figures(directory / CONFIG)
         if not wanted:
             every = ", ".join(known())
@@ -302,6 +325,20 @@ def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
     if len(problems) < len(wanted):
         _say_where("figures", directory / FIGURES)
     return BAD_INPUT if problems else OK
+
+
+def _draw_together(
+    directories: list[Path], names: Sequence[str], out: Path | None, film: str = ""
+) -> int:
+    from .report.drawing import draw_several
+
+    try:
+        for path in draw_several(directories, names, out, film):
+            _say_where("film" if film else "figure", path)
+    except ValueError as error:
+        _complain(str(error))
+        return BAD_INPUT
+    return OK
 
 
 @app.command

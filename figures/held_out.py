@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.registry import figure
+from figures.registry import Needs, figure
 
 _WANTED = "test_loss"
 # Thinner than the training curve of its trajectory, in the same colour.
@@ -46,7 +46,7 @@ def add_train_and_test(axes: Axes, tree: xr.DataTree, variable: str) -> bool:
     return bool(drawn)
 
 
-@figure("test")
+@figure("test", needs=Needs(several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The loss on training and held-out examples over the steps, and the accuracy if there is one.
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.registry import figure
+from figures.registry import Needs, figure
 
 
 def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
@@ -46,7 +46,7 @@ def _differ(loss: curves.Curve, predicted: curves.Curve) -> bool:
     return not np.isclose(loss.values, predicted.values, rtol=1e-5, atol=0.0).all()
 
 
-@figure("loss")
+@figure("loss", needs=Needs(several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The loss over the steps, logarithmic where it spans a large factor.
 

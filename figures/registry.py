@@ -23,6 +23,7 @@ class Needs:
         curvature: True if the eigenvalues of the Hessian must be measured.
         params: True if the parameters must be saved.
         size: The number of parameters that it draws; 0 if any will do.
+        several: True if it can draw several runs in one.
     """
 
     flow: str = ""
@@ -31,6 +32,7 @@ class Needs:
     curvature: bool = False
     params: bool = False
     size: int = 0
+    several: bool = False
 
 
 _REGISTERED: dict[str, tuple[Needs, Draw]] = {}

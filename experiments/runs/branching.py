@@ -24,7 +24,7 @@ from ..store import layout
 from ..store.store import load
 from ..system.errors import ConfigError, Problem
 from ..tables import Experiment
-from .tracks import DISCRETE, Tracks
+from .tracks import DISCRETE, FIRST_STEP, Tracks
 
 Map: TypeAlias = tuple[flows.AbstractOptimizer, flows.Potential]
 """An optimizer and the potential that it descends."""
@@ -171,4 +171,5 @@ def joined(start: xr.Dataset, rows: xr.Dataset) -> xr.Dataset:
         values[name] = xr.Variable(variable.dims, together, variable.attrs)
     data = {name: values[name] for name in values if name not in rows.coords}
     coords = {name: values[name] for name in values if name in rows.coords}
-    return xr.Dataset(data, coords, rows.attrs)
+    step = np.asarray(start["step"].values[-1]).item()
+    return xr.Dataset(data, coords, {**rows.attrs, FIRST_STEP: round(step)})

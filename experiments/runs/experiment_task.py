@@ -27,7 +27,7 @@ from ..tables.optimizers import critical_formula, is_scheduled
 from ..tables.schedules import written
 from . import branching
 from .task import AbstractTask
-from .tracks import DISCRETE, FIRST_STEP, State, Tracks
+from .tracks import DISCRETE, State, Tracks
 
 # What a segment may hold in memory, all trajectories together, in bytes.
 _SEGMENT_BYTES = 2**29
@@ -246,11 +246,7 @@ class ExperimentTask(AbstractTask):
                 states[DISCRETE], state, taken, before, after
             )
         self._tracks.branch_off(origin._tracks, states)
-        began = {FIRST_STEP: step}
-        self._start_rows = {
-            track.label: rows[track.label].assign_attrs({**track.attributes, **began})
-            for track in self._tracks.tracks
-        }
+        self._start_rows = {label: rows[label] for label in labels}
         bar.reached(step)
 
     def _come_to(
@@ -315,7 +311,7 @@ class ExperimentTask(AbstractTask):
             if track.label in rows:
                 if track.label in self._start_rows:
                     start = self._start_rows.pop(track.label)
-                    rows[track.label] = branching.joined(start, rows[track.label])
+                    rows = {**rows, track.label: branching.joined(start, rows[track.label])}
                 store.append(track.label, rows[track.label], self._rows)
                 store.update(track.label, track.attributes_so_far)
 
