@@ -70,6 +70,7 @@ def animate(name: str, tree: xr.DataTree, path: str | Path, *, frames: int = _FR
         figure = find(name)(tree)
         film = _Film(figure, tree, frames)
         # The layout is the same in every frame, and takes long to find.
+        figure.set_dpi(_DPI)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         moving = animation.FuncAnimation(figure, film.show, film.steps, blit=False)
@@ -105,7 +106,8 @@ class _Film:
             line, end = lines[f"{group}/params"], lines[f"{group}/end"]
             tail = None
             if curves.is_discrete(tree, group):
-                tail, discrete = self._tail(line), (steps[finite], points[finite])
+                tail = self._tail(line)
+                discrete = max(discrete, (steps[finite], points[finite]), key=_length)
             else:
                 # Above the dots.
                 line.set_zorder(4)
@@ -141,6 +143,10 @@ class _Film:
             changed += [line, end]
         self._label.set_text(f"{self._unit} {step:g}")
         return changed
+
+
+def _length(path: tuple[np.ndarray, np.ndarray]) -> float:
+    return float(np.linalg.norm(np.diff(path[1], axis=0), axis=1).sum())
 
 
 def _shown(steps: np.ndarray, moved_at: np.ndarray, points: np.ndarray, frames: int) -> list[float]:
