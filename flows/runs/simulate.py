@@ -36,7 +36,7 @@ from .arguments import (
     count_saves,
     saves_before,
 )
-from .diagnosis import fault_of_gradient
+from .diagnosis import fault_of_gradient, fault_of_smoothing
 from .progress import Progress, reporting
 from .segments import Segments, segment_length
 from .simulation import (
@@ -233,6 +233,9 @@ def simulate(
                 return missing
         # Where the solver stopped, if that is known, lies behind the last saved row.
         reached = flow.params(state.flow)
+        missing = fault_of_smoothing(flow, run)
+        if missing:
+            return missing
         places = [reached, jax.tree.map(lambda x: x[-1], run.params)] if len(run.steps) else []
         return next(filter(None, (fault_of_gradient(potential, place) for place in places)), "")
 

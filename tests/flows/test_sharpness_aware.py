@@ -420,8 +420,7 @@ def test_with_a_preconditioner_it_runs_but_has_no_threshold():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SAM(GradientDescent(0.1), 0.0), "radius must be .*above 0.*got 0"),
-        (lambda: SAM(GradientDescent(0.1), -0.1), "radius must be .*above 0.*got -0.1"),
+        (lambda: SAM(GradientDescent(0.1), -0.1), "radius must be .*at least 0; got -0.1"),
         (lambda: SAM(GradientDescent(0.1), 0.1, -1.0), "smoothing must be .*at least 0.*got -1"),
         (
             lambda: SAM(GradientDescent(0.1), 0.1, 0.1, normalised=False),
