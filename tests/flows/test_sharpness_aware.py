@@ -470,6 +470,16 @@ def test_the_smoothing_of_sam_does_with_a_schedule():
     assert_trees_close(fields[0], fields[1], rtol=1e-14, atol=0.0)
 
 
+def test_with_radius_0_it_is_the_optimizer():
+    """Its steps, and its threshold where there is a gradient."""
+    base = HeavyBall(0.1, 0.9)
+    optimizer = SAM(base, 0.0)
+    start = optimizer.init(jnp.ones_like(BOWL.spectrum))
+    one, other = (method.step(start, BOWL) for method in (optimizer, base))
+    assert_trees_close(one, other, 1e-14, 0.0)
+    assert float(critical_sharpness(optimizer, one, BOWL)) == pytest.approx(38.0)
+
+
 def test_parameters_are_no_state():
     """Who has them asks the optimizer."""
     with pytest.raises(ValueError, match=r"state must be one of SAM, .*critical_sharpness_at\(par"):
