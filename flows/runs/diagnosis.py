@@ -11,7 +11,7 @@ from ..core.flow import AbstractFlow
 from ..core.potential import Potential
 from ..core.results import RESULTS
 from ..core.trajectory import Trajectory
-from ..core.trees import Params, all_finite
+from ..core.trees import Params, all_finite, norm
 
 # A gradient that changes by this part of itself over the shortest distance jumps there.
 _JUMP = 0.1
@@ -55,16 +55,19 @@ def fault_of_gradient(potential: Potential, params: Params) -> str:
     return ""
 
 
-def fault_of_smoothing(flow: AbstractFlow, run: Trajectory) -> str:
+def fault_of_smoothing(
+    flow: AbstractFlow, potential: Potential, run: Trajectory, reached: Params
+) -> str:
     """Return that a flow of sharpness-aware descent stalls for want of smoothing, as a sentence.
 
     Args:
         flow: The flow.
-        run: What there is of it, up to where its solver gave up.
+        potential: The loss.
+        run: What there is of it, with its start.
+        reached: Where its solver gave up.
 
     Returns:
-        A sentence if it is such a flow and the gradient, if it was measured, is small there;
-        otherwise "".
+        A sentence if it is such a flow and the gradient is small there; otherwise "".
     """
     optimizer = getattr(flow, "optimizer", None)
     radius, smoothing = (getattr(optimizer, name, None) for name in ("radius", "smoothing"))
@@ -75,8 +78,9 @@ def fault_of_smoothing(flow: AbstractFlow, run: Trajectory) -> str:
         return ""
     if float(smoothing) > 0 or float(radius) == 0 or not getattr(optimizer, "normalised", True):
         return ""
-    lengths = np.asarray(run.observables.get("gradient_norm", []))
-    if len(lengths) and lengths[-1] > _SMALL * lengths[0]:
+    start = jax.tree.map(lambda x: x[0], run.params)
+    lengths = [norm(eqx.filter_jit(jax.grad(potential))(place)) for place in (start, reached)]
+    if float(lengths[1]) > _SMALL * float(lengths[0]):
         return ""
     name = type(optimizer).__name__
     other = ", or take SharpnessAwareFlow, which chooses it" if name == "SAM" else ""

@@ -233,9 +233,10 @@ def simulate(
                 return missing
         # Where the solver stopped, if that is known, lies behind the last saved row.
         reached = flow.params(state.flow)
-        missing = fault_of_smoothing(flow, run)
-        if missing:
-            return missing
+        if len(run.steps):
+            missing = fault_of_smoothing(flow, potential, run, reached)
+            if missing:
+                return missing
         places = [reached, jax.tree.map(lambda x: x[-1], run.params)] if len(run.steps) else []
         return next(filter(None, (fault_of_gradient(potential, place) for place in places)), "")
 

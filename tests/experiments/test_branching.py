@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import ConfigError, branch, load, load_config
+from experiments.cli import main
 from potentials import SharpValley
 from tests.experiments.configs import VALLEY, config
 from tests.experiments.runs import quietly
@@ -105,3 +106,17 @@ def test_what_cannot_branch_off_is_refused_and_leaves_nothing(at, changes, says,
     with pytest.raises(ConfigError, match=says):
         off(origin, at, changes, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_the_command_line_branches_off_and_draws_both(origin, slower, tmp_path, capsys):
+    """In one figure with a colour for each; what cannot be is said, with exit code 2."""
+    assert main(["branch", str(origin), "--at", "13", "--set", "steps=20"]) == 2
+    assert "origin.step: given 13" in " ".join(capsys.readouterr().err.split())
+    together = ["figure", str(origin), str(slower), "--out", str(tmp_path)]
+    assert main([*together, "loss"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["loss-with-slower.png"]
+    assert main([*together, "central"]) == 2
+    assert main(["figure", str(origin), "loss", "--animate"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "figure 'central' draws one run; several are drawn by distance" in said
+    assert "figure 'loss' does not move; those that do: paths" in said

@@ -197,9 +197,12 @@ def test_the_warning_comes_once_for_each_of_a_batch():
             GradientDescent(rate), bowl, jnp.ones(2), 3, measurements=measured
         ).observables["glass_density"]
 
-    with pytest.warns(UserWarning, match="grows as sigma") as said:
+    def runs():
         jax.block_until_ready(jax.vmap(run)(jnp.asarray([1e-3, 2e-3])))
         jax.effects_barrier()
+
+    with pytest.warns(UserWarning, match="grows as sigma") as said:
+        runs()
     assert len(said) == 2
 
 
