@@ -1,7 +1,6 @@
 """Where a run branches off another: what must fit, and the states from which it goes on."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -158,9 +157,8 @@ def joined(start: xr.Dataset, rows: xr.Dataset) -> xr.Dataset:
         start: the row, as the other run has it.
         rows: those of the branch, which may have other variables: what it lacks is left empty.
     """
-    wanted: Mapping[str, xr.DataArray] = {str(k): v for k, v in rows.variables.items()}
     values = {}
-    for name, variable in wanted.items():
+    for name, variable in rows.variables.items():
         if variable.dims[:1] != ("step",):
             values[name] = variable
             continue

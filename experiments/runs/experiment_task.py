@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from flows.runs.iterate import IterationState
 from flows.runs.progress import ProgressBar
 
 from ..compare.landscape import landscape
@@ -242,9 +243,9 @@ class ExperimentTask(AbstractTask):
             origin._config.optimizer,
             origin._config.potential,
         ):
-            states[DISCRETE] = branching.changed_optimizer(
-                states[DISCRETE], state, taken, before, after
-            )
+            stands = states[DISCRETE]
+            assert isinstance(stands, IterationState)
+            states[DISCRETE] = branching.changed_optimizer(stands, state, taken, before, after)
         self._tracks.branch_off(origin._tracks, states)
         self._start_rows = {label: rows[label] for label in labels}
         bar.reached(step)

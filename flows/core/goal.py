@@ -60,7 +60,10 @@ class Goal:
     ) -> Bool[Array | np.ndarray, " T"]:
         """Return where along the saves the bound holds; a nan reaches no goal."""
         values = observables[self.name]
-        return values <= self.at_most if self.at_most is not None else values >= self.at_least
+        if self.at_most is not None:
+            return values <= self.at_most
+        assert self.at_least is not None
+        return values >= self.at_least
 
 
 Stopping: TypeAlias = Goal | Iterable[Goal] | None

@@ -115,10 +115,9 @@ def prng_seed(name: str, value: object) -> int:
     Raises:
         ValueError: If it is not.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not 0 <= value < 2**32:
-        raise ValueError(f"{name} must be an integer from 0 to {2**32 - 1}; got {value!r}.")
-    return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value < 2**32:
+        return int(value)
+    raise ValueError(f"{name} must be an integer from 0 to {2**32 - 1}; got {value!r}.")
 
 
 def prng_key(name: str, value: object) -> PRNGKeyArray:

@@ -41,7 +41,7 @@ def slower(origin):
     return path
 
 
-@pytest.mark.parametrize("at", [4, 10])
+@pytest.mark.parametrize("at", [4, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_branch_without_changes_is_the_rest_of_the_run(at, origin, tmp_path):
     """Step for step: computed from the start, and from a checkpoint before the step."""
     off(origin, at, [], tmp_path / "same")
