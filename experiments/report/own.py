@@ -67,7 +67,7 @@ def tree_of(
         >>> figures.draw("paths", tree).axes[0].get_xlabel()
         'parameter 0'
         >>> tree["by hand"]["distance"].values[1:3].round(3).tolist()
-        [0.039, 0.046]
+        [0.041, 0.096]
         >>> drawn = figures.draw("distance", tree).axes[0].get_lines()
         >>> [line.get_label().split(" (")[0] for line in drawn]
         ['by hand', 'gradient flow']
