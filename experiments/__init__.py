@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .config.builtins import builtin_names
     from .config.loader import load_config, load_run_config
     from .report.exports import export
-    from .runs.runner import Result, run
+    from .report.own import tree_of
+    from .runs.runner import Result, branch, run
     from .store.store import load
     from .sweep import load_sweep, run_sweep
     from .system.errors import ConfigError, DirectoryError, UserError
@@ -39,6 +40,7 @@ __all__ = [
     "Needs",
     "Result",
     "UserError",
+    "branch",
     "builtin_names",
     "export",
     "import_file",
@@ -54,13 +56,15 @@ __all__ = [
     "register_schedule",
     "run",
     "run_sweep",
+    "tree_of",
 ]
 
 _HOMES = {
     "config.builtins": ("builtin_names",),
     "config.loader": ("load_config", "load_run_config"),
     "report.exports": ("export",),
-    "runs.runner": ("Result", "run"),
+    "report.own": ("tree_of",),
+    "runs.runner": ("Result", "branch", "run"),
     "store.store": ("load",),
     "sweep": ("load_sweep", "run_sweep"),
     "system.errors": ("ConfigError", "DirectoryError", "UserError"),

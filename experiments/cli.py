@@ -1,4 +1,4 @@
-"""The command line: `eosflows list | run | panel | sweep | show | figure | export | validate`.
+"""The command line, `eosflows list`, `eosflows run` and the others.
 
 A command imports what it needs when it runs: `eosflows list` reads a few files of text, and has no
 need of a numerical library.
@@ -119,6 +119,46 @@ def run(
 
 
 @app.command
+def branch(
+    directory: Path,
+    /,
+    *,
+    at: int,
+    set_: Annotated[Words, cyclopts.Parameter(name="--set")] = (),
+    out: Path | None = None,
+    overwrite: Switch = False,
+    no_figures: Switch = False,
+    import_: Files = (),
+) -> int:
+    """Run on from a step of an earlier run with other hyperparameters, in a directory of its own.
+
+    Parameters
+    ----------
+    directory
+        The run directory of the earlier run.
+    at
+        The step from which on the run is another one; the earlier run must have saved it.
+    set_
+        KEY=VALUE to change a key of its config, as in `--set optimizer.learning_rate=0.1`.
+    out
+        The new run directory; by default the earlier one's name and the step, in `runs/`. To go on
+        with it after an interrupt: `eosflows run OUT/config.toml --out OUT --resume`.
+    overwrite
+        Replace an earlier run in that directory.
+    no_figures
+        Draw nothing; `eosflows figure` can do it later.
+    import_
+        A Python file that registers kinds of its own, as for `eosflows run`.
+    """
+    from .runs import runner
+    from .tables.plugins import importing
+
+    with importing(import_):
+        result = runner.branch(directory, at, set_, out, overwrite=overwrite, draw=not no_figures)
+    return OK if _is_whole(result, "what came before is in the store") else DIVERGED
+
+
+@app.command
 def panel(
     *,
     set_: Annotated[Words, cyclopts.Parameter(name="--set")] = (),
@@ -228,15 +268,30 @@ def show(directory: Path, /) -> int:
 
 
 @app.command
-def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
-    """Draw figures from the store, without simulating.
+def figure(
+    directory: Path,
+    /,
+    *names: str,
+    out: Path | None = None,
+    animate: Switch = False,
+    film: Literal["gif", "mp4"] = "gif",
+    import_: Files = (),
+) -> int:
+    """Draw figures from the store, without simulating; of several runs in one.
 
     Parameters
     ----------
     directory
         The run directory.
     names
-        Of the figures; by default those of the run's config.
+        Of the figures; by default those of the run's config. A word that names no figure is a
+        further run directory: all are drawn together, by default as an overview.
+    out
+        The folder for a figure of several runs; by default `figures` of the first.
+    animate
+        Draw `paths` as a film, which shows the iterates bouncing across the valley.
+    film
+        `gif`, or `mp4` where ffmpeg is installed.
     import_
         A Python file that registers figures of its own, as for `eosflows run`.
     """
@@ -248,11 +303,19 @@ def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
     from .tables.plugins import importing
 
     with importing(import_):
-        unknown = [name for name in names if name not in known()]
+        others = [Path(word) for word in names if word not in known() and Path(word).is_dir()]
+        unknown = [word for word in names if word not in known() and not Path(word).is_dir()]
         if unknown:
             raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(known())}")
         if not directory.exists():
             raise UserError(f"{directory}: no such run directory")
+        if others:
+            wanted = tuple(word for word in names if word in known()) or ("overview",)
+            return _draw_together([directory, *others], wanted, out, film if animate else "")
+        if out is not None:
+            raise UserError("--out is for a figure of several runs; those of one are in its folder")
+        if animate:
+            return _draw_together([directory], names or ("paths",), None, film)
         wanted = names or wanted_figures(directory / CONFIG)
         if not wanted:
             every = ", ".join(known())
@@ -263,6 +326,20 @@ def figure(directory: Path, /, *names: str, import_: Files = ()) -> int:
     if len(problems) < len(wanted):
         _say_where("figures", directory / FIGURES)
     return BAD_INPUT if problems else OK
+
+
+def _draw_together(
+    directories: list[Path], names: Sequence[str], out: Path | None, film: str = ""
+) -> int:
+    from .report.drawing import draw_several
+
+    try:
+        for path in draw_several(directories, names, out, film):
+            _say_where("film" if film else "figure", path)
+    except ValueError as error:
+        _complain(str(error))
+        return BAD_INPUT
+    return OK
 
 
 @app.command

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 from figures.registry import Needs, figure, known
 
 if TYPE_CHECKING:
+    from figures.animation import animate
     from figures.drawing import FIGURES, draw
     from figures.sheet import save, style
+    from figures.together import several
 
-__all__ = ["FIGURES", "Needs", "draw", "figure", "known", "save", "style"]
+__all__ = ["FIGURES", "Needs", "animate", "draw", "figure", "known", "save", "several", "style"]
 
 # matplotlib and xarray are imported when something is drawn: names and needs do without them.
-_LAZY = {"FIGURES": "drawing", "draw": "drawing", "save": "sheet", "style": "sheet"}
+_LAZY = {
+    "FIGURES": "drawing",
+    "animate": "animation",
+    "draw": "drawing",
+    "save": "sheet",
+    "several": "together",
+    "style": "sheet",
+}
 
 
 def __getattr__(name: str) -> Any:

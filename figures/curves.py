@@ -1,8 +1,8 @@
 """Curves of a results tree over the step: which there are, how each looks, what part is shown."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -17,6 +17,13 @@ from figures.sheet import add_legend, new_figure, style
 DISCRETE = "discrete"
 """Name of the group that holds the optimizer's own run."""
 
+SEVERAL = "runs"
+"""The root's attribute of a tree of several runs: how many. Each of its groups has those below."""
+RUN = "run"
+"""The number of the run that the group is of."""
+TRAJECTORY = "trajectory"
+"""The name that the group has in that run."""
+
 _LINE_STYLES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 # Below this many points the single steps are worth seeing, above it their markers would merge.
 _MARKED = 60
@@ -29,7 +36,7 @@ _SHORT_LABEL = 4
 _GREEK = {"beta": "β", "eta": "η", "lambda": "λ", "rho": "ρ"}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Curve:
     """One line: what it is called, its finite points, and how it is drawn.
 
@@ -51,7 +58,14 @@ class Curve:
 def groups(tree: xr.DataTree) -> list[str]:
     """Names of the groups that hold a trajectory: the discrete one first, the flows sorted."""
     names = [name for name, child in tree.children.items() if "step" in child.coords]
-    return sorted(names, key=lambda name: (name != DISCRETE, name))
+    return sorted(
+        names, key=lambda name: (tree[name].attrs.get(RUN, 0), not is_discrete(tree, name), name)
+    )
+
+
+def is_discrete(tree: xr.DataTree, group: str) -> bool:
+    """Whether a group is the optimizer's own trajectory, in its run."""
+    return tree[group].attrs.get(TRAJECTORY, group) == DISCRETE
 
 
 def label_of(tree: xr.DataTree, group: str) -> str:
@@ -68,11 +82,22 @@ def look_of(tree: xr.DataTree, group: str) -> dict[str, Any]:
 
     The discrete run is thin and dark, so that oscillations between steps do not cover the flows;
     each flow has a colour and a line style of its own, by its position among the sorted labels.
+    Of several runs each has a colour, and each flow of one the same line style as in the others.
     """
-    if group == DISCRETE:
-        return {"color": "black", "alpha": 0.65, "linewidth": 0.9, "zorder": 2}
-    position = [name for name in groups(tree) if name != DISCRETE].index(group)
+    run = tree[group].attrs.get(RUN)
     colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+    color_of_run = None if run is None else colors[run % len(colors)]
+    if is_discrete(tree, group):
+        return {"color": color_of_run or "black", "alpha": 0.65, "linewidth": 0.9, "zorder": 2}
+    beside = [
+        name
+        for name in groups(tree)
+        if tree[name].attrs.get(RUN) == run and not is_discrete(tree, name)
+    ]
+    position = beside.index(group)
+    if color_of_run is not None:
+        style = _LINE_STYLES[(position + 1) % len(_LINE_STYLES)]
+        return {"color": color_of_run, "linestyle": style, "zorder": 3 + 0.01 * position}
     return {
         "color": colors[position % len(colors)],
         # Shifted once the colours have been used up, so that 36 flows differ.
@@ -100,7 +125,7 @@ def curve(tree: xr.DataTree, group: str, variable: str, **selection: int) -> Cur
     if not finite.any():
         return None
     look = look_of(tree, group)
-    if finite.sum() == 1 or (group == DISCRETE and finite.sum() <= _MARKED):
+    if finite.sum() == 1 or (is_discrete(tree, group) and finite.sum() <= _MARKED):
         look |= {"marker": "o", "markersize": 3}
     return Curve(f"{group}/{variable}", label_of(tree, group), steps[finite], values[finite], look)
 
@@ -109,6 +134,11 @@ def curves(tree: xr.DataTree, variable: str) -> list[Curve]:
     """The curves of one variable, of every group that has it."""
     found = (curve(tree, group, variable) for group in groups(tree))
     return [one for one in found if one is not None]
+
+
+def renamed(curve: Curve, suffix: str) -> Curve:
+    """The same curve with a word behind its label, after a comma."""
+    return dataclasses.replace(curve, label=f"{curve.label}, {suffix}")
 
 
 def has(tree: xr.DataTree, variable: str) -> bool:
@@ -135,7 +165,10 @@ def add_starts(axes: Axes, tree: xr.DataTree) -> None:
     begun: dict[int, list[str]] = {}
     for group in groups(tree):
         if step := int(tree[group].attrs.get("first_step", 0)):
-            begun.setdefault(step, []).append(label_of(tree, group))
+            # A run that branches off another begins as a whole.
+            name = tree[group].attrs.get("run_label", label_of(tree, group))
+            if name not in begun.setdefault(step, []):
+                begun[step].append(name)
     for row, (step, labels) in enumerate(sorted(begun.items())):
         look: dict[str, Any] = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
         axes.axvline(step, zorder=1.5, gid=f"start-{step}", **look)
@@ -218,7 +251,7 @@ def label_axes(axes: Axes, tree: xr.DataTree, name: str, variable: str, *, x: bo
     axes.set_ylabel(f"{name}\n({units})" if units not in ("", "1", name) else name)
 
 
-def critical_label(tree: xr.DataTree) -> str:
+def critical_label(tree: xr.DataTree | xr.Dataset) -> str:
     """The formula of the critical sharpness, as a fraction if it is longer than 2/eta.
 
     Args:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.registry import figure
+from figures.registry import Needs, figure
 
 
 def add_distance(axes: Axes, tree: xr.DataTree, *, tracking_error: bool = False) -> bool:
@@ -36,7 +36,7 @@ def add_distance(axes: Axes, tree: xr.DataTree, *, tracking_error: bool = False)
     return True
 
 
-@figure("distance")
+@figure("distance", needs=Needs(several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The distance of each flow to the discrete midpoint at the same time, over the steps.
 

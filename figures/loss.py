@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import curves
-from figures.registry import figure
+from figures.registry import Needs, figure
 
 
 def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
@@ -27,7 +27,10 @@ def add_loss(axes: Axes, tree: xr.DataTree) -> bool:
         loss, predicted = (curves.curve(tree, group, v) for v in ("loss", "predicted_loss"))
         if loss is not None and predicted is not None and _differ(loss, predicted):
             loss.look.update(linewidth=0.9, alpha=0.7)
-            drawn += [_renamed(loss, "at its centre"), _renamed(predicted, "predicted average")]
+            drawn += [
+                curves.renamed(loss, "at its centre"),
+                curves.renamed(predicted, "predicted average"),
+            ]
         else:
             drawn += [one for one in (loss, predicted) if one is not None][:1]
     if not drawn:
@@ -43,12 +46,7 @@ def _differ(loss: curves.Curve, predicted: curves.Curve) -> bool:
     return not np.isclose(loss.values, predicted.values, rtol=1e-5, atol=0.0).all()
 
 
-def _renamed(curve: curves.Curve, suffix: str) -> curves.Curve:
-    label = f"{curve.label}, {suffix}"
-    return curves.Curve(curve.name, label, curve.steps, curve.values, curve.look)
-
-
-@figure("loss")
+@figure("loss", needs=Needs(several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The loss over the steps, logarithmic where it spans a large factor.
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from figures.curves import curves, draw_stack, nothing_to_draw
 from figures.distance import add_distance
 from figures.loss import add_loss
-from figures.registry import figure
+from figures.registry import Needs, figure
 from figures.sharpness import add_preconditioned, add_sharpness
 
 _PANELS = {
@@ -17,7 +17,7 @@ _PANELS = {
 }
 
 
-@figure("overview")
+@figure("overview", needs=Needs(several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """One panel each for loss, sharpness (with 2/eta) and distance, as far as they are there.
 

@@ -72,7 +72,7 @@ def _add_path(axes: Axes, tree: xr.DataTree, group: str) -> bool:
     if points.shape[0] == 0:
         return False
     look = curves.look_of(tree, group)
-    if group == curves.DISCRETE:
+    if curves.is_discrete(tree, group):
         look |= {"marker": "o", "markersize": 2.5, "linewidth": 0.5, "alpha": 0.5}
     axes.plot(
         points[:, 0],
@@ -107,7 +107,7 @@ def _add_start(axes: Axes, tree: xr.DataTree, groups: list[str]) -> None:
     axes.plot([], [], marker="s", markersize=6, label="end", **look)
 
 
-@figure("paths", needs=Needs(params=True, size=2))
+@figure("paths", needs=Needs(params=True, size=2, several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The iterates as connected dots and the flows as lines, over the loss's level sets.
 

@@ -24,6 +24,7 @@ class Needs:
         measurement: The kind of measurement that must be among `[[measurements]]`; empty if none.
         params: True if the parameters must be saved.
         size: The number of parameters that it draws; 0 if any will do.
+        several: True if it can draw several runs in one.
     """
 
     flow: str = ""
@@ -33,6 +34,7 @@ class Needs:
     measurement: str = ""
     params: bool = False
     size: int = 0
+    several: bool = False
 
 
 _REGISTERED: dict[str, tuple[Needs, Draw]] = {}

@@ -91,12 +91,31 @@ def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> 
         The values that the panel should show: the critical sharpness, of a curve the lowest and
         the labelled one; or none.
     """
-    if tree.attrs.get("critical_variable", "sharpness") != variable:
+    shown: list[float] = []
+    if curves.SEVERAL not in tree.attrs:
+        return _add_one(axes, tree, critical_sharpness(tree), "black", variable)
+    for group in filter(lambda name: curves.is_discrete(tree, name), curves.groups(tree)):
+        of_run = xr.Dataset(attrs=tree[group].attrs["run_attributes"])
+        color = curves.look_of(tree, group)["color"]
+        # Equal thresholds are drawn and named once.
+        values = _values(tree, group, of_run)
+        if values[0].size or float(values[1][0] if values[1].size else np.nan) not in shown:
+            shown += _add_one(axes, of_run, values, color, variable)
+    return shown
+
+
+def _add_one(
+    axes: Axes,
+    tree: xr.DataTree | xr.Dataset,
+    critical: tuple[np.ndarray, np.ndarray],
+    color: str,
+    variable: str,
+) -> list[float]:
+    """Draw the critical sharpness of one run, of which only the attributes are read."""
+    steps, values = critical
+    if tree.attrs.get("critical_variable", "sharpness") != variable or not values.size:
         return []
-    steps, values = critical_sharpness(tree)
-    if not values.size:
-        return []
-    look: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": (0, (4, 3))}
+    look: dict[str, Any] = {"color": color, "linewidth": 1.0, "linestyle": (0, (4, 3))}
     if steps.size:
         axes.plot(steps, values, label="_critical", zorder=1.5, gid="critical", **look)
     else:
@@ -112,6 +131,7 @@ def add_critical(axes: Axes, tree: xr.DataTree, variable: str = "sharpness") -> 
         xytext=(4, 0),
         textcoords="offset points",
         verticalalignment="center",
+        color=color,
     )
     return sorted({float(values.min()), float(values[last])})
 
@@ -126,16 +146,22 @@ def critical_sharpness(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
         The curve that the discrete run has with a schedule, or of SAM; otherwise no steps, and one
         value or none.
     """
+    return _values(tree, curves.DISCRETE, tree)
+
+
+def _values(
+    tree: xr.DataTree, group: str, of_run: xr.DataTree | xr.Dataset
+) -> tuple[np.ndarray, np.ndarray]:
     name = "critical_sharpness"
-    if curves.DISCRETE in tree.children:
-        found = curves.curve(tree, curves.DISCRETE, name)
+    if group in tree.children:
+        found = curves.curve(tree, group, name)
         if found is not None:
             return found.steps, found.values
-    critical = np.asarray([float(tree.attrs.get(name, np.nan))])
+    critical = np.asarray([float(of_run.attrs.get(name, np.nan))])
     return np.empty(0), critical[np.isfinite(critical)]
 
 
-@figure("sharpness", needs=Needs(curvature=True))
+@figure("sharpness", needs=Needs(curvature=True, several=True))
 def draw(tree: xr.DataTree) -> Figure:
     """The Hessian's largest eigenvalue over the steps, with the critical sharpness 2/eta.
 

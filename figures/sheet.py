@@ -50,7 +50,7 @@ def add_legend(figure: Figure, tree: xr.DataTree, axes: list[Axes], columns: int
         list(entries.values()),
         list(entries),
         loc="outside upper left",
-        ncols=min(columns, len(entries)),
+        ncols=min(2 if "runs" in tree.attrs else columns, len(entries)),
         title=str(tree.attrs.get("title") or tree.attrs.get("name") or "") or None,
         alignment="left",
     )

@@ -108,6 +108,7 @@ from .core.flow import (
     Integrator,
     Midpoint,
 )
+from .core.goal import Goal
 from .core.optimizer import (
     AbstractAdaptiveMethod,
     AbstractCheckedOptimizer,
@@ -155,6 +156,7 @@ from .measurements.effective_rate import EffectiveLearningRate
 from .measurements.example_groups import ClassLosses, OnExamples
 from .measurements.gauss_newton import GaussNewton
 from .measurements.glass import GlassDensity
+from .measurements.held_out import HeldOut
 from .measurements.loss import LossAndGradient, ScalarMeasurement
 from .measurements.overlap import EigenvectorOverlap
 from .measurements.parameter_groups import GroupSharpness
@@ -244,10 +246,12 @@ __all__ = [
     "GaussNewton",
     "GlassDensity",
     "GlassEstimate",
+    "Goal",
     "GradientDescent",
     "GradientFlow",
     "GroupSharpness",
     "HeavyBall",
+    "HeldOut",
     "Hyperboloid",
     "Integrator",
     "Ironed",

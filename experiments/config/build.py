@@ -61,6 +61,7 @@ class Built(NamedTuple):
         optimizer: the discrete map.
         flows: the flows beside it.
         measurements: what is measured at each save of every trajectory.
+        goals: at which each trajectory stops.
     """
 
     potential: Potential
@@ -69,6 +70,7 @@ class Built(NamedTuple):
     optimizer: AbstractOptimizer
     flows: tuple[BuiltFlow, ...]
     measurements: tuple[AbstractMeasurement, ...]
+    goals: tuple[flows.Goal, ...] = ()
 
 
 @contextlib.contextmanager
@@ -130,9 +132,11 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
         measurements = (*standard, *_measurements(config, potential, params))
         _check_names_differ(measurements, built_flows)
         _check_first_steps(config, built_flows)
+        goals = () if config.stop is None else config.stop.goals()
+        _check_goals_are_measured(goals, measurements)
     except BuildError as error:
         raise ConfigError(source, [Problem(error.key, error.message)]) from error
-    return Built(potential, params, size, optimizer, tuple(built_flows), measurements)
+    return Built(potential, params, size, optimizer, tuple(built_flows), measurements, goals)
 
 
 def _problem(
@@ -183,6 +187,18 @@ def _check_names_differ(
     for index, one in enumerate(built):
         with building(f"flows[{index}]"):
             merge_variables([METADATA, *measured, one.flow.variables])
+
+
+def _check_goals_are_measured(
+    goals: Sequence[flows.Goal], measurements: Sequence[AbstractMeasurement]
+) -> None:
+    measured = {name for one in measurements for name in one.variables}
+    for goal in goals:
+        if goal.name not in measured:
+            ways = ["potential.data.test holds examples out"] * goal.name.startswith("test_")
+            ways += ["an accuracy is one of classes"] * goal.name.endswith("accuracy")
+            message = f"{goal.name} is not measured in this run: {', and '.join(ways)}"
+            raise BuildError(f"stop.{goal.name}", message)
 
 
 def _check_first_steps(config: Experiment, built: Sequence[BuiltFlow]) -> None:

@@ -102,7 +102,7 @@ def read_tables(source: str | Path, overrides: Sequence[str] = ()) -> tuple[str,
     where, text = _read(source)
     data = _parse(where, text)
     for assignment in overrides:
-        _override(data, assignment)
+        override(data, assignment)
     return where, data
 
 
@@ -218,7 +218,12 @@ def _about_backslashes(text: str, error: ValueError) -> str:
     )
 
 
-def _override(data: dict[str, Any], assignment: str) -> None:
+def override(data: dict[str, Any], assignment: str) -> None:
+    """Make an assignment `"a.b=value"` in a config that was not yet validated, in place.
+
+    Raises:
+        ConfigError: if it is none, or leads through what is no table.
+    """
     source = f"--set {_shortened(assignment, 200)}"
     key, equals, text = assignment.partition("=")
     try:

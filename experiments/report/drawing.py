@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import figures
+from figures.together import check_draws_several
 
-from ..run_directory.directory import FIGURES, writing
+from ..config.loader import read_tables
+from ..run_directory.directory import CONFIG, FIGURES, flat_keys, writing
 from ..store.store import RESULTS_FOLDER, load
 from ..system.errors import DirectoryError
+from ..system.text import show
+
+# Keys that say nothing about what a run computes.
+_NOT_TOLD = ("name", "description", "origin", "figures", "checkpoint")
+_MOST_KEYS = 2
 
 
 def outdated(directory: Path, names: Sequence[str]) -> list[str]:
@@ -24,6 +31,69 @@ def outdated(directory: Path, names: Sequence[str]) -> list[str]:
         for name, file in files.items()
         if not file.exists() or file.stat().st_mtime_ns < written
     ]
+
+
+def draw_several(
+    directories: Sequence[Path], names: Sequence[str], out: Path | None, film: str = ""
+) -> list[Path]:
+    """Draw figures of several runs in one, or films of one run or of several.
+
+    Args:
+        directories: the run directories.
+        names: of the figures.
+        out: a folder; by default `figures/` of the first directory.
+        film: "gif" or "mp4" for films; empty for pictures.
+
+    Returns:
+        The files, `NAME-with-OTHERS.png`, of one run `NAME.gif`.
+
+    Raises:
+        ValueError: if a figure cannot be drawn; the message says why.
+        DirectoryError: if there are no results, or the folder cannot be written.
+    """
+    together = load(directories[0])
+    if len(directories) > 1:
+        for name in names:
+            check_draws_several(name)
+        trees = dict(zip(labels_of(directories), map(load, directories), strict=True))
+        together = figures.several(trees)
+    folder = directories[0] / FIGURES if out is None else out
+    others = "-".join(directory.resolve().name for directory in directories[1:])[:80]
+    ending = f"-with-{others}.{film or 'png'}" if others else f".{film}"
+    with writing(folder):
+        if film:
+            return [figures.animate(name, together, folder / f"{name}{ending}") for name in names]
+        return [
+            figures.save(figures.draw(name, together), folder / f"{name}{ending}") for name in names
+        ]
+
+
+def labels_of(directories: Sequence[Path]) -> list[str]:
+    """Return what tells runs apart: the values of a few keys in which their configs differ.
+
+    Those are the keys that all of them have, at most two; otherwise it is the directories' names.
+    """
+    flat = [flat_keys(read_tables(directory / CONFIG)[1]) for directory in directories]
+    common = set(flat[0]).intersection(*flat)
+    keys = [
+        key
+        for key in flat[0]
+        if key in common
+        and key.split(".")[0] not in _NOT_TOLD
+        and any(one[key] != flat[0][key] for one in flat)
+    ]
+    labels = [", ".join(f"{_short(key, keys)} = {show(one[key])}" for key in keys) for one in flat]
+    if not 0 < len(keys) <= _MOST_KEYS or len(set(labels)) < len(labels):
+        labels = [directory.resolve().name for directory in directories]
+    if len(set(labels)) < len(labels):
+        labels = [str(directory) for directory in directories]
+    return labels
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last part of a key, if no other key ends in it."""
+    last = key.rpartition(".")[2]
+    return last if sum(one.rpartition(".")[2] == last for one in keys) == 1 else key
 
 
 def draw_figures(directory: Path, names: Sequence[str]) -> list[str]:

@@ -27,8 +27,10 @@ _OUTCOME = "outcome"
 _WORDS = frozenset({"trajectory", "quantity", _OUTCOME})
 # Columns of the table that follow from the series of a trajectory.
 _SUMMED_UP = ("final_loss", "final_sharpness", "max_sharpness", "tracking_error", "iterate_error")
-# Of few flows: without one of them there is no such column.
-_RARE = "iterate_error"
+_OF_TESTS = ("final_test_loss", "final_test_accuracy")
+_COLUMNS = ("final_loss", *_OF_TESTS, *_SUMMED_UP[1:])
+# Of few runs: without one of them there is no such column.
+_RARE = ("iterate_error", *_OF_TESTS)
 # What the threshold of an adaptive method is one of, in place of the sharpness.
 _PRECONDITIONED = "preconditioned_sharpness"
 _OF_IT = {
@@ -52,6 +54,8 @@ class Row(NamedTuple):
     message: str
     final_preconditioned_sharpness: float | None = None
     max_preconditioned_sharpness: float | None = None
+    final_test_loss: float | None = None
+    final_test_accuracy: float | None = None
 
 
 def rows(tree: xr.DataTree) -> list[Row]:
@@ -88,10 +92,10 @@ def table(tree: xr.DataTree) -> rich.table.Table:
     if tree.attrs.get("kind") == "sweep":
         return _sweep(tree)
     found = rows(tree)
-    rare = any(getattr(row, _RARE) is not None for row in found)
+    absent = {name for name in _RARE if all(getattr(row, name) is None for row in found)}
     limited = tree.attrs.get("critical_variable") == _PRECONDITIONED
     replaced = _OF_IT if limited else {}
-    summed_up = [replaced.get(name, name) for name in _SUMMED_UP if rare or name != _RARE]
+    summed_up = [replaced.get(name, name) for name in _COLUMNS if name not in absent]
     headings = [name.replace("_", "\n") for name in (*summed_up, "gradient_equivalents")]
     shown = _empty_table(tree, "trajectory", "steps", *headings, "time")
     empty = {name for name in summed_up if all(getattr(row, name) is None for row in found)}
@@ -251,6 +255,10 @@ def _row(label: str, data: xr.Dataset) -> Row:
         renamed = data[[_PRECONDITIONED]].rename({_PRECONDITIONED: "sharpness"})
         other = summarise(renamed.expand_dims("point"), steps)
         known |= {name: other[of].item() for of, name in _OF_IT.items()}
+    for name in _OF_TESTS:
+        values = data.get(name.removeprefix("final_"))
+        finite = [] if values is None else values.values[np.isfinite(values.values)]
+        known[name] = float(finite[-1]) if len(finite) else None
     return Row(
         label=label,
         steps=steps,

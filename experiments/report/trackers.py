@@ -34,7 +34,8 @@ def export_to_tracker(
     which nothing else was stored is not logged. Along a flow with a time of its own the saves are
     counted, and `time` is logged.
 
-    Where it goes is the tracker's own business: its login, its environment variables.
+    Where it goes is the tracker's own business: its login, its environment variables. To export
+    again makes new runs of the same names.
 
     Args:
         directory: a run directory, or the `results.zarr` in it.

@@ -179,7 +179,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def differences(old: Config, new: Config) -> list[str]:
     """The keys in which two configs differ, each with both values."""
-    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    before, after = flat_keys(old.model_dump()), flat_keys(new.model_dump())
     return [
         _difference(key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
@@ -193,14 +193,15 @@ def _difference(key: str, before: Any, after: Any) -> str:
     return f"{key} was {was}, is {now}" if was != now else f"{key} is not what it was after {was}"
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
+def flat_keys(value: Any, key: str = "") -> dict[str, Any]:
+    """The values of a config by their dotted keys, `flows[0].kind` for those of lists of tables."""
     if isinstance(value, dict):
         items = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
     elif isinstance(value, tuple | list) and any(isinstance(item, dict) for item in value):
         items = [(f"{key}[{index}]", item) for index, item in enumerate(value)]
     else:
         return {key: value}
-    return {path: leaf for name, item in items for path, leaf in _flat(item, name).items()}
+    return {path: leaf for name, item in items for path, leaf in flat_keys(item, name).items()}
 
 
 def _check_is_run(path: Path, *, alone: bool) -> None:

@@ -73,7 +73,9 @@ def _of_one_run(config: Config) -> dict[str, Any]:
         return {}  # Each of its runs has its own.
     # The seeds of a study, if it has any, are several: they are in its config.
     seed = {"seed": config.seed} if isinstance(config, Experiment) else {}
-    return {**seed, "precision": config.precision}
+    origin = getattr(config, "origin", None)
+    came_from = {} if origin is None else {"origin": origin.model_dump()}
+    return {**seed, **came_from, "precision": config.precision}
 
 
 def _commit() -> str | None:

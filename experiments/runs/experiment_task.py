@@ -1,6 +1,8 @@
 """The task of an experiment: optimizer and flows, in segments that are stored as they go."""
 
+import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +10,25 @@ import jax
 import numpy as np
 import xarray as xr
 
+from flows.runs.iterate import IterationState
 from flows.runs.progress import ProgressBar
 
 from ..compare.landscape import landscape
-from ..config.build import Built
+from ..config.build import Built, build
 from ..report import summary
 from ..run_directory import checkpoint
+from ..run_directory.directory import CHECKPOINT, differences
 from ..store.status import RUNNING, ending, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load
-from ..system.errors import DamagedError
+from ..system.errors import ConfigError, DamagedError, DirectoryError, Problem
 from ..system.interrupts import deferred_interrupts
 from ..system.warning import warn
 from ..tables import Experiment
 from ..tables.optimizers import critical_formula, is_scheduled
 from ..tables.schedules import written
+from . import branching
 from .task import AbstractTask
-from .tracks import Tracks
+from .tracks import DISCRETE, State, Tracks
 
 # What a segment may hold in memory, all trajectories together, in bytes.
 _SEGMENT_BYTES = 2**29
@@ -43,14 +48,21 @@ class ExperimentTask(AbstractTask):
     def __init__(self, path: Path, config: Experiment, built: Built):
         self._path, self._config, self._built = path, config, built
         self._tracks = Tracks(config, built)
+        self._start_rows: dict[str, xr.Dataset] = {}
+        if config.origin is not None and not (path / CHECKPOINT).exists():
+            # What does not fit is found before the directory is touched; a resumed run has its
+            # own states.
+            self._check_origin()
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The learning rate, and the optimizer's critical sharpness with its formula.
 
-        The latter is nan if there is none, or it is a curve: with a schedule, or for SAM.
+        The latter is nan if there is none, or it is a curve: with a schedule, or for SAM. Of a
+        branch also its origin, and what was changed.
         """
         return {
+            **self._provenance,
             "learning_rate": written(self._config.optimizer.learning_rate),
             "critical_sharpness": self._critical_sharpness,
             "critical_label": critical_formula(self._config.optimizer),
@@ -74,6 +86,8 @@ class ExperimentTask(AbstractTask):
 
     def compute(self, store: Store, bar: ProgressBar) -> None:
         """Advance to the end of the run, storing each segment."""
+        if self._config.origin is not None and not self._tracks.steps_done:
+            self._branch_off(bar)
         while self._left and not self._tracks.stopped:
             with deferred_interrupts(_say_that_it_finishes):
                 self._advance(store, bar)
@@ -93,7 +107,7 @@ class ExperimentTask(AbstractTask):
 
     def keep(self, store: Store) -> None:
         """Write a checkpoint of the last segment."""
-        if self._tracks.steps_done and not self._checkpoint_is_due():
+        if store.rows(DISCRETE) and not self._checkpoint_is_due():
             self._checkpoint(store)
 
     def conclude(self, store: Store) -> tuple[str, str]:
@@ -104,9 +118,10 @@ class ExperimentTask(AbstractTask):
             store.write("landscape", landscape(self._built.potential, self._built.params, paths))
         for row in summary.rows(load(self._path, params=False)):
             store.update(row.label, summary.attributes(row))
-        return ending(
-            [f"{track.label} {track.message}" for track in self._tracks.tracks if track.message]
-        )
+        tracks = self._tracks.tracks
+        status, message = ending([f"{one.label} {one.message}" for one in tracks if one.message])
+        goals = [f"{one.label} {one.goal}" for one in tracks if one.goal]
+        return status, "; ".join(filter(None, [message, *goals]))
 
     def restore(self) -> Store | None:
         """Go back to the last checkpoint; None if there is none, so that the run begins again."""
@@ -188,9 +203,116 @@ class ExperimentTask(AbstractTask):
         except ValueError:
             return math.nan
 
+    @functools.cached_property
+    def _origin(self) -> "ExperimentTask":
+        """The task of the run that this one branches off."""
+        assert self._config.origin is not None
+        path = Path(self._config.origin.directory)
+        config = branching.origin_of(self._config)
+        return ExperimentTask(path, config, build(config, str(path)))
+
+    def _check_origin(self) -> None:
+        origin = self._origin
+        branching.check_states_fit(
+            self._config, self._tracks, self._built.params, origin._tracks, origin._built
+        )
+
+    @property
+    def _provenance(self) -> dict[str, Any]:
+        if self._config.origin is None:
+            return {}
+        changes = differences(self._origin._config, self._config)
+        own = ("name ", "origin.", "description ", "figures")
+        return {
+            "origin": self._config.origin.directory,
+            "origin_step": self._config.origin.step,
+            "origin_fingerprint": checkpoint.fingerprint(self._origin._config),
+            "origin_changes": [one for one in changes if not one.startswith(own)],
+        }
+
+    def _branch_off(self, bar: ProgressBar) -> None:
+        """Compute the states of the origin at the step, and go on from them."""
+        assert self._config.origin is not None
+        step, origin = self._config.origin.step, self._origin
+        labels = [track.label for track in self._tracks.tracks]
+        state, taken, rows = origin._come_to(step, labels, bar)
+        before = origin._built.optimizer, origin._built.potential
+        after = self._built.optimizer, self._built.potential
+        states = {track.label: track.state for track in origin._tracks.tracks}
+        if (self._config.optimizer, self._config.potential) != (
+            origin._config.optimizer,
+            origin._config.potential,
+        ):
+            stands = states[DISCRETE]
+            assert isinstance(stands, IterationState)
+            states[DISCRETE] = branching.changed_optimizer(stands, state, taken, before, after)
+        self._tracks.branch_off(origin._tracks, states)
+        self._start_rows = {label: rows[label] for label in labels}
+        bar.reached(step)
+
+    def _come_to(
+        self, step: int, labels: Sequence[str], bar: ProgressBar
+    ) -> tuple[State, int, dict[str, xr.Dataset]]:
+        """Compute the run up to a step, storing nothing, in the segments that it has.
+
+        It starts from the run's last checkpoint before the step, if there is one.
+
+        Args:
+            step: the step.
+            labels: the trajectories that have to be there.
+            bar: shows how far it is.
+
+        Returns:
+            The state of the optimizer itself where the last segment began, how many steps before
+            `step` that was, and the last segment's rows.
+
+        Raises:
+            ConfigError: if a trajectory stopped before.
+        """
+        tracks = self._tracks
+        self._start_before(step)
+        if self._config.origin is not None and not tracks.steps_done:
+            self._branch_off(bar)
+        before, begin, rows = None, 0, {}
+        while tracks.steps_done < step and not tracks.stopped:
+            discrete = tracks.tracks[0].state
+            if discrete is None:
+                before, begin = self._built.optimizer.init(self._built.params), 0
+            else:
+                before, begin = discrete.optimizer, tracks.steps_done + 1
+            length = min(self._next_segment(), step - tracks.steps_done)
+            segment = tracks.advance(length, lambda label: bar.working_on(f"origin: {label}"))
+            tracks.accept(segment)
+            rows = segment.rows
+            bar.reached(tracks.steps_done)
+        for track in tracks.tracks:
+            last = rows[track.label]["step"].values[-1:] if track.label in rows else []
+            if track.label in labels and (len(last) == 0 or last[0] != step):
+                message = (
+                    f"{track.label} {track.message or track.goal}: branch off before that step"
+                )
+                raise ConfigError(str(self._path), [Problem("origin.step", message)])
+        return before, step - begin, rows
+
+    def _start_before(self, step: int) -> None:
+        """Go back to the last checkpoint of the run before a step, if one can be read."""
+
+        def usable(at: int) -> bool:
+            return at < step and self._can_go_on_from(at)
+
+        try:
+            found = checkpoint.read(self._path, self._config, lambda text: None, usable)
+            if found is not None:
+                self._tracks.restore(found.record, found.states(self._tracks.states_like))
+        except DirectoryError:
+            return  # Of another version of the program: the run is computed from its start.
+
     def _append(self, store: Store, rows: dict[str, xr.Dataset]) -> None:
         for track in self._tracks.tracks:
             if track.label in rows:
+                if track.label in self._start_rows:
+                    start = self._start_rows.pop(track.label)
+                    rows = {**rows, track.label: branching.joined(start, rows[track.label])}
                 store.append(track.label, rows[track.label], self._rows)
                 store.update(track.label, track.attributes_so_far)
 

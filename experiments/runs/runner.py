@@ -1,10 +1,12 @@
 """Run an experiment or a study."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.build import build, build_study, precision
+from ..config.loader import override, read_tables, validate_run
 from ..config.schema import RunConfig
-from ..run_directory.directory import continued, path_of
+from ..run_directory.directory import CONFIG, continued, path_of
 from ..studies import StudyExperiment
 from ..tables import Experiment, SweepExperiment
 from .experiment_task import ExperimentTask
@@ -76,6 +78,66 @@ def run(
             draw=draw,
             progress=progress,
         )
+
+
+def branch(
+    origin: str | Path,
+    at: int,
+    changes: Sequence[str] = (),
+    directory: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    draw: bool = True,
+    progress: bool = True,
+) -> Result:
+    """Run on from a step of an earlier run, with other hyperparameters.
+
+    The optimizer, with its momentum or its second moments, and all flows go on from their states at
+    that step. A run keeps its last two states only: the others are computed again from the run's
+    start, or from its last checkpoint before the step, which gives the same numbers. The results
+    begin with the step itself. The new config has the table `[origin]`, the results have the
+    attributes `origin`, `origin_step` and `origin_changes`; `run` goes on with a branch as with any
+    run, and then needs the earlier one no more.
+
+    Args:
+        origin: the run directory of the earlier run, whole or partial.
+        at: the step, at which the earlier run was saved.
+        changes: assignments `"optimizer.learning_rate=0.1"` to its config, as for `load_config`.
+            Precision, seed, measurements and the kinds of optimizer and flows stay; flows may be
+            left out.
+        directory: the new run directory; by default `runs/NAME-at-STEP`.
+        overwrite: as for `run`.
+        draw: as for `run`.
+        progress: as for `run`.
+
+    Returns:
+        How the new run ended.
+
+    Raises:
+        ConfigError: if there is no such run or step, or its states do not fit the changed config.
+        DirectoryError: if a directory cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import branch, load_run_config, run
+        >>> config = load_run_config("quartic-descent", ("steps=6", "flows=[]", "figures=[]"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = run(config, f"{folder}/first", progress=False)
+        ...     changes = ["optimizer.learning_rate=0.01", "steps=8"]
+        ...     result = branch(f"{folder}/first", 4, changes, f"{folder}/second", progress=False)
+        ...     tree = result.tree()
+        >>> tree["discrete"]["step"].values.tolist(), tree.attrs["origin_step"]
+        ([4, 5, 6, 7, 8], 4)
+    """
+    origin = Path(origin).absolute()
+    source, data = read_tables(origin / CONFIG)
+    # A branch of its own: without what the earlier run says of itself.
+    data |= {"name": f"{data.get('name', origin.name)}-at-{at}"}
+    data["origin"] = {"directory": str(origin), "step": at}
+    for assignment in changes:
+        override(data, assignment)
+    config = validate_run(data, source)
+    return run(config, directory, overwrite=overwrite, draw=draw, progress=progress)
 
 
 def _task(path: Path, config: RunConfig) -> AbstractTask:

@@ -31,7 +31,7 @@ FIRST_STEP = "first_step"
 State = PyTree[Array] | None
 
 # What of a track goes into a checkpoint beside its state.
-_RECORDED = ("message", "warning", "stats", "wall_time")
+_RECORDED = ("message", "goal", "warning", "stats", "wall_time")
 
 
 @dataclasses.dataclass
@@ -43,7 +43,8 @@ class Track:
         attributes: what is constant about it: kind, time unit, first step.
         advance: `advance(params, state, steps)` gives the next piece; one of the first two is None.
         state: where to go on from; None before the first piece.
-        message: why it stopped early; empty while it has not.
+        message: why it failed; empty while it has not.
+        goal: which goal it stopped at; empty while it has reached none.
         warning: what is doubtful about it; empty if nothing is.
         stats: evaluation counts so far.
         wall_time: seconds spent on it so far, compilation included.
@@ -54,6 +55,7 @@ class Track:
     advance: Callable[[Params | None, State, int], flows.Trajectory]
     state: State = None
     message: str = ""
+    goal: str = ""
     warning: str = ""
     stats: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_time: float = 0.0
@@ -62,6 +64,11 @@ class Track:
     def first_step(self) -> int:
         """The optimizer's step at which it begins."""
         return self.attributes.get(FIRST_STEP, 0)
+
+    @property
+    def stopped(self) -> bool:
+        """True if it failed, or reached a goal."""
+        return bool(self.message or self.goal)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -74,12 +81,14 @@ class Track:
     def attributes_so_far(self) -> dict[str, Any]:
         """What is known about it by now, as attributes of its group."""
         known = {"wall_time": self.wall_time, "message": self.message}
-        return {**self.stats, **known, **({"warning": self.warning} if self.warning else {})}
+        said = {"goal": self.goal, "warning": self.warning}
+        return {**self.stats, **known, **{name: text for name, text in said.items() if text}}
 
     def accept(self, piece: flows.Trajectory, seconds: float, warning: str) -> None:
         """Move on to the end of a piece, which took so long and about which this is doubtful."""
         self.state = piece.state
-        self.message = piece.message
+        reached = bool(piece.reached_goal)
+        self.message, self.goal = ("", piece.message) if reached else (piece.message, "")
         self.warning = warning or self.warning
         self.wall_time += seconds
         for name, value in piece.stats.items():
@@ -89,7 +98,8 @@ class Track:
         """Go back to where `record` and the state were taken."""
         self.state = state
         for name in _RECORDED:
-            setattr(self, name, record[name])
+            # Runs from before there were goals have none.
+            setattr(self, name, record.get(name, "") if name == "goal" else record[name])
 
 
 class Segment(NamedTuple):
@@ -136,12 +146,17 @@ class Tracks:
     @property
     def stopped(self) -> bool:
         """True if every trajectory has stopped early, so that there is nothing left to do."""
-        return all(track.message for track in self.tracks)
+        return all(track.stopped for track in self.tracks)
 
     @property
     def first_step(self) -> int:
         """The last of the steps at which trajectories begin: the first piece must go beyond it."""
         return max(track.first_step for track in self.tracks)
+
+    @property
+    def least_steps(self) -> int:
+        """The shortest first piece: up to the first save after all trajectories have begun."""
+        return self._save_every * (self.first_step // self._save_every + 1)
 
     def advance(self, steps: int, on_track: Callable[[str], None] = lambda label: None) -> Segment:
         """Compute the next piece of every trajectory that still runs; `accept` makes it count.
@@ -160,7 +175,7 @@ class Tracks:
         seconds: dict[str, float] = {}
         doubts: dict[str, str] = {}
         for track in self.tracks:
-            if track.message:
+            if track.stopped:
                 continue
             on_track(track.label)
             begin = time.perf_counter()
@@ -205,8 +220,7 @@ class Tracks:
         """
 
         def first(params: Params) -> dict[str, Any]:
-            steps = self._save_every * (self.first_step // self._save_every + 1)
-            pieces = {t.label: t.advance(params, None, steps) for t in self.tracks}
+            pieces = {t.label: t.advance(params, None, self.least_steps) for t in self.tracks}
             discrete = pieces[DISCRETE]
             return {
                 "states": {label: piece.state for label, piece in pieces.items()},
@@ -236,6 +250,23 @@ class Tracks:
         self._midpoints = states["midpoints"]
         for track in self.tracks:
             track.restore(record["tracks"][track.label], states["states"][track.label])
+
+    def branch_off(self, origin: "Tracks", states: dict[str, State]) -> None:
+        """Stand, for the first time, where the trajectories of another run stand.
+
+        Args:
+            origin: the other run's, among which are all that this run has.
+            states: their states.
+        """
+        self.steps_done = origin.steps_done
+        self._first_points = {
+            start: point
+            for start, point in origin._first_points.items()
+            if start in self._comparison.starts
+        }
+        self._midpoints = origin._midpoints if self._comparison.midpoint_measurements else None
+        for track in self.tracks:
+            track.state = states[track.label]
 
     def record(self) -> dict[str, Any]:
         """The bookkeeping that goes with `states` into a checkpoint."""
@@ -318,6 +349,7 @@ def _advance(
             state=state,
             save_every=config.save_every,
             measurements=built.measurements,
+            stop=built.goals,
             segment=steps // config.save_every,
             throw=False,
             **options,

@@ -95,7 +95,8 @@ def batches(points: Sequence[Point], series: bool) -> tuple[list[Batch], list[Po
 
     Those are runs of toy potentials whose configs differ only in numbers. Runs with a Central Flow
     or the flow of a ball are not among them: a Central Flow is reviewed between the segments of a
-    run, outside of compiled code, and a batch of balls takes as long as its slowest.
+    run, outside of compiled code, and a batch of balls takes as long as its slowest. Nor are runs
+    that stop at a goal, or branch off another.
 
     Args:
         points: the runs.
@@ -150,6 +151,8 @@ def _built(point: Point, caches: dict[str, dict[Any, Any]]) -> Built | None:
     """Build a run; None if it is to be run by itself."""
     config = point.config
     if not isinstance(config, Experiment) or config.measurements:
+        return None
+    if config.stop is not None or config.origin is not None:
         return None
     if not all(table.batched for table in (config.potential, config.optimizer, *config.flows)):
         return None

@@ -67,7 +67,7 @@ def cells_of_run(tree: xr.DataTree, point: Point, series: bool) -> xr.Dataset:
     if has_cycle(config):
         # A run that stopped may be too short to look for a cycle, and is on none.
         cycle = flows.Cycle(jnp.zeros((), int), jnp.asarray(jnp.nan))
-        if not stopped:
+        if not stopped and "goal" not in discrete.attrs:
             with precision(config.precision):
                 cycle = flows.cycle(jnp.asarray(discrete["params"].values), longest=LONGEST_PERIOD)
     critical = tree.attrs.get("critical_sharpness", np.nan)

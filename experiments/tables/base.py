@@ -85,6 +85,7 @@ LARGEST_INT = 2**31 - 1
 
 PositiveFloat = Annotated[float, pydantic.Field(gt=0)]
 NonNegativeFloat = Annotated[float, pydantic.Field(ge=0)]
+Share = Annotated[float, pydantic.Field(gt=0, le=1)]
 PositiveInt = Annotated[int, pydantic.Field(ge=1, le=LARGEST_INT)]
 # What takes memory is bounded, so that a slip of the hand is refused before it freezes a machine.
 MOST_NUMBERS = 10**8

@@ -75,6 +75,7 @@ _CHECKS = {
     "proper_fraction": Check("float", {"gt": 0, "lt": 1}),
     "positive_integer": Check("int", {"ge": 1}),
     "non_negative_integer": Check("int", {"ge": 0}),
+    "prng_seed": Check("int", {"ge": 0, "le": 2**32 - 1}),
     "positive_integers": Check("sizes", {"ge": 1}, empty=True),
     "rate": Check("rate", {"gt": 0}),
     "text": Check("str"),

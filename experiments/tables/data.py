@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 import pydantic
 
 from ..system.errors import NO_HOME
-from .base import MOST_ITEMS, Table
+from .base import MOST_ITEMS, BuildError, Size, Table
 from .constructors import Constructor
 from .derived import Recipe, RecipeOptions, table_of
 from .kinds import OneOf, Registry
@@ -35,6 +35,8 @@ class AbstractDataTable(Table, abc.ABC):
     """True if the examples can be had as images (channels, height, width)."""
 
     kind: str
+    test: Size | None = None
+    """How many of the examples are held out, drawn at random: the others are trained on."""
 
     @property
     @abc.abstractmethod
@@ -52,6 +54,28 @@ class AbstractDataTable(Table, abc.ABC):
             ValueError: if the data cannot give what is asked (examples, classes).
             FileNotFoundError: if a file is not there.
         """
+
+    def parts(self, *, images: bool) -> "tuple[potentials.Dataset, potentials.Dataset | None]":
+        """Load the data to train on, and those held out; None if there are none.
+
+        The inputs are scaled as all of the loaded ones are.
+
+        Args:
+            images: as for `load`.
+
+        Raises:
+            BuildError: if nothing would be left to train on.
+            ValueError: as `load`.
+            FileNotFoundError: as `load`.
+        """
+        data = self.load(images=images)
+        if self.test is None:
+            return data, None
+        total = len(data.inputs)
+        if self.test >= total:
+            message = f"given {self.test}; must be below the number of examples, {total}"
+            raise BuildError("test", message)
+        return data.split(first=total - self.test)
 
 
 DATA: Registry[type[AbstractDataTable]] = Registry("data")

@@ -1,17 +1,31 @@
 """A whole experiment: the keys at the top of a config, and what must hold between its tables."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
-from .base import LARGEST_INT, MOST_TABLES, Name, PositiveInt, Seed, Table, refuse
+from .base import (
+    LARGEST_INT,
+    MOST_TABLES,
+    Name,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Share,
+    Table,
+    refuse,
+)
+from .data import LocalPath
 from .figures import FigureNames, known
 from .flows import FLOWS, AbstractFlowTable
 from .kinds import OneOf
 from .measurements import MEASUREMENTS, AbstractMeasurementTable
 from .optimizers import OPTIMIZERS, AbstractOptimizerTable
 from .potentials import POTENTIALS, AbstractPotentialTable
+
+if TYPE_CHECKING:
+    import flows
 
 PotentialTable = Annotated[AbstractPotentialTable, OneOf(POTENTIALS)]
 OptimizerTable = Annotated[AbstractOptimizerTable, OneOf(OPTIMIZERS)]
@@ -40,6 +54,39 @@ class CurvatureTable(Table):
 
     eigenvalues: Annotated[int, pydantic.Field(ge=0, le=LARGEST_INT)] = 3
     every: PositiveInt
+
+
+class StopTable(Table):
+    """`[stop]`: at which loss, gradient or accuracy a trajectory ends before the last step.
+
+    Each trajectory ends by itself, at the first save that reaches one of the goals.
+    """
+
+    loss: float | None = None
+    test_loss: float | None = None
+    gradient_norm: PositiveFloat | None = None
+    accuracy: Share | None = None
+    test_accuracy: Share | None = None
+
+    def goals(self) -> "tuple[flows.Goal, ...]":
+        """Build the goals: losses and gradients of at most, accuracies of at least a value."""
+        import flows
+
+        bounds = {"accuracy": "at_least", "test_accuracy": "at_least"}
+        given = self.model_dump(exclude_none=True).items()
+        return tuple(
+            flows.Goal(name, **{bounds.get(name, "at_most"): value}) for name, value in given
+        )
+
+
+class OriginTable(Table):
+    """`[origin]`: the run directory of an earlier run, and the step at which this one leaves it.
+
+    The optimizer and the flows go on from their states there, with what this config says.
+    """
+
+    directory: LocalPath
+    step: PositiveInt
 
 
 class CheckpointTable(Table):
@@ -72,6 +119,8 @@ class Experiment(Table):
         tuple[MeasurementTable, ...], pydantic.Field(strict=False, max_length=MOST_TABLES)
     ] = ()
     curvature: CurvatureTable | None = None
+    stop: StopTable | None = None
+    origin: OriginTable | None = None
     checkpoint: CheckpointTable
 
     @pydantic.model_validator(mode="before")
@@ -104,6 +153,12 @@ class Experiment(Table):
         if steps // save_every > _MAX_SAVES:
             message = f"given {save_every}; {steps} steps would be more than {_MAX_SAVES} saves"
             raise refuse("save_every", message)
+        if self.origin is not None and self.origin.step >= steps:
+            message = f"given {self.origin.step}; must be below steps = {steps}: ask for more steps"
+            raise refuse("origin.step", message)
+        if self.origin is not None and self.origin.step % save_every:
+            message = f"given {self.origin.step}; must be a multiple of save_every = {save_every}"
+            raise refuse("origin.step", message)
         for key, table in (("curvature", self.curvature), ("checkpoint", self.checkpoint)):
             if table is not None and table.every % save_every:
                 message = f"given {table.every}; must be a multiple of save_every = {save_every}"

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from .base import BuildError, NonNegativeFloat, PositiveFloat
+from .base import BuildError, NonNegativeFloat
 from .flows import FLOWS, flow_table
 from .optimizers import OPTIMIZERS, optimizer_table
 from .schedules import LearningRate
@@ -42,7 +42,7 @@ OPTIMIZERS.add(
         critical_label="lambda*(|g|)",
         keys={
             "learning_rate": LearningRate,
-            "radius": PositiveFloat,
+            "radius": NonNegativeFloat,
             "momentum": (Annotated[float, pydantic.Field(ge=0, lt=1)], 0.0),
             "weight_decay": (NonNegativeFloat, 0.0),
             "smoothing": (NonNegativeFloat, 0.0),

@@ -143,14 +143,35 @@ class SupervisedTable(AbstractPotentialTable):
         return self
 
     def build(self) -> BuiltPotential:
-        """Build a `potentials.SupervisedPotential`; accuracy is measured where it has a meaning."""
+        """Build a `potentials.SupervisedPotential`.
+
+        Accuracy is measured where it has a meaning, and the loss on held-out examples where there
+        are any.
+        """
         import flows
-        import potentials
 
         with building("data"):
-            data = self.data.load(images=self.model.takes_images)
+            data, test = self.data.parts(images=self.model.takes_images)
         with building("model"):
             model = self.model.build(data.inputs.shape[1:], data.targets.shape[1])
+        potential = self._loss(model, data)
+        measured: list[flows.AbstractMeasurement] = []
+        if potential.has_accuracy:
+            description = "share of the training examples that are classified correctly"
+            measured.append(
+                flows.ScalarMeasurement(
+                    name="accuracy", function=_accuracy, description=description
+                )
+            )
+        if test is not None:
+            measured.append(flows.HeldOut(self._loss(model, test)))
+        return BuiltPotential(potential, tuple(measured))
+
+    def _loss(
+        self, model: "potentials.AbstractNetwork", data: "potentials.Dataset"
+    ) -> "potentials.SupervisedPotential | potentials.DataParallel":
+        import potentials
+
         try:
             potential = potentials.SupervisedPotential(
                 model,
@@ -163,15 +184,7 @@ class SupervisedTable(AbstractPotentialTable):
         except ValueError as error:
             message = f"given {self.criterion!r} for {self.data.source}; {error}"
             raise BuildError("criterion", message) from error
-        if self.data_parallel:
-            potential = potentials.DataParallel(potential)
-        if not potential.has_accuracy:
-            return BuiltPotential(potential)
-        description = "share of the training examples that are classified correctly"
-        accuracy = flows.ScalarMeasurement(
-            name="accuracy", function=_accuracy, description=description
-        )
-        return BuiltPotential(potential, (accuracy,))
+        return potentials.DataParallel(potential) if self.data_parallel else potential
 
 
 POTENTIALS.add(SupervisedTable)

@@ -15,8 +15,8 @@ RESULTS = diffrax.RESULTS
 
 `successful`, `nonfinite` (the parameters or the measured loss are not finite), `dt_min_reached`
 (the step size shrank until it no longer moves the clock), `max_steps_reached`,
-`nonlinear_divergence` (a step or a projection failed), and for samples of minima
-`event_occurred` (the particle came to rest).
+`nonlinear_divergence` (a step or a projection failed), and `event_occurred` (the run reached the
+goal at which it was to stop; for samples of minima: the particle came to rest).
 """
 
 LOSS_NOT_FINITE: Final = "the loss is no longer finite"

@@ -93,7 +93,7 @@ class Trajectory(eqx.Module):
             saves counts in neither. The evaluations of an implicit solver's inner iterations are
             not known, and absent.
         result: How the run ended, an item of `RESULTS`.
-        stopped_at: The step or time at which it failed; nan if it did not.
+        stopped_at: The step or time at which it failed, or reached a goal; nan if it did neither.
         neighbour_source: What `neighbours` are made of: themselves, or only the two ends of a run
             that saves every step; None for a flow.
         variables: Metadata of the observables.
@@ -101,7 +101,7 @@ class Trajectory(eqx.Module):
             and for a flow that models none.
         time_unit: "optimizer steps" or "time".
         failure: Which of `failures` ended the run, from 1; 0 for none of them.
-        failures: What can go wrong besides the parameters and the solver, a sentence each;
+        failures: What can end it besides the parameters and the solver, a sentence each;
             `{detail}` in it is replaced by the number `detail`.
         detail: The number that belongs to a failure, a residual perhaps; nan if there is none.
         iterates_at: The observable that holds a flow's prediction of the iterates, flattened,
@@ -139,8 +139,13 @@ class Trajectory(eqx.Module):
 
     @property
     def succeeded(self) -> Bool[Array, "..."]:
-        """True if the run reached its end."""
-        return self.result == RESULTS.successful
+        """True if the run reached its end, or a goal at which it was to stop."""
+        return (self.result == RESULTS.successful) | self.reached_goal
+
+    @property
+    def reached_goal(self) -> Bool[Array, "..."]:
+        """True if the run stopped at a goal, at `stopped_at`."""
+        return self.result == RESULTS.event_occurred
 
     @property
     def neighbours(self) -> Neighbours | None:
@@ -154,7 +159,7 @@ class Trajectory(eqx.Module):
     def message(self) -> str:
         """How the run ended, as a sentence; empty if it reached its end."""
         check_one("message", self, mapped=False)
-        if bool(self.succeeded):
+        if bool(self.result == RESULTS.successful):
             return ""
         unit = "step" if self.time_unit == STEPS else "time"
         why = self.reason or sentence(self.result)

@@ -109,6 +109,17 @@ def non_negative_integer(name: str, value: object) -> int:
     return int(value)
 
 
+def prng_seed(name: str, value: object) -> int:
+    """Check that `value` is a seed, an integer in 0..2^32-1.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value < 2**32:
+        return int(value)
+    raise ValueError(f"{name} must be an integer from 0 to {2**32 - 1}; got {value!r}.")
+
+
 def prng_key(name: str, value: object) -> PRNGKeyArray:
     """Check that `value` is one PRNG key, as `jax.random.key` or `jax.random.PRNGKey` makes it.
 

@@ -20,9 +20,9 @@ from ..core.validation import (
     boolean,
     fraction,
     non_negative,
-    non_negative_integer,
     positive,
     positive_integer,
+    prng_seed,
 )
 from ..optimizers.second_moment import mixed
 from .density import LOSS_CHANGE, Probes, probed, rademacher
@@ -166,7 +166,7 @@ class Alice(AbstractCheckedOptimizer):
         static=True, default=4, converter=partial(positive_integer, "sample_every")
     )
     redraw: bool = eqx.field(static=True, default=False, converter=partial(boolean, "redraw"))
-    seed: int = eqx.field(static=True, default=0, converter=partial(non_negative_integer, "seed"))
+    seed: int = eqx.field(static=True, default=0, converter=partial(prng_seed, "seed"))
     eps: Float[Array, ""] = eqx.field(default=1e-8, converter=partial(non_negative, "eps"))
 
     failures: ClassVar[tuple[str, ...]] = ()

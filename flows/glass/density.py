@@ -23,9 +23,9 @@ from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, dot, root, scaled
 from ..core.validation import (
     as_params,
-    non_negative_integer,
     positive,
     positive_integer,
+    prng_seed,
 )
 
 LOSS_CHANGE: Final = math.sqrt(2 / (3 * math.pi))
@@ -161,7 +161,7 @@ def glass_density(
         (20.0, 3)
     """
     sigma, params = positive("sigma", sigma), as_params(params)
-    count, seed = positive_integer("probes", probes), non_negative_integer("seed", seed)
+    count, seed = positive_integer("probes", probes), prng_seed("seed", seed)
     potential = captured(potential, params)
     return _estimated(potential, params, rademacher(seed, params, count), sigma)
 

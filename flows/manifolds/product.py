@@ -1,6 +1,5 @@
 """Products of manifolds: which leaf of the parameters lives where."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias, cast
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..core.trees import Params, all_finite, is_traced
+from ..core.warning import warn_caller
 from .euclidean import Euclidean
 from .hyperboloid import Hyperboloid
 from .manifold import AbstractManifold, Leaf, Retraction, Transport
@@ -133,11 +133,9 @@ class Product(eqx.Module):
                     "hyperboloid's sheet have none."
                 )
             if (off := float(manifold.violation(point))) > tolerance:
-                warnings.warn(
+                warn_caller(
                     f"{where} does not lie on {name}, whose equation it misses by {off:.2g}; the "
-                    "run starts at the nearest point.",
-                    UserWarning,
-                    stacklevel=4,
+                    "run starts at the nearest point."
                 )
         return nearest
 

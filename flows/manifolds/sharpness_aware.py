@@ -51,6 +51,8 @@ class RiemannianSAM(AbstractRiemannianMethod, AbstractLocalThreshold):
         retraction: As `RiemannianGradientDescent` has it; for both moves.
         transport: "parallel", along the geodesic where that is known and by projection on
             `Stiefel`, or "projection" onto the tangent space. They differ from order rho^2 on.
+            Between antipodes of a sphere, which are rho = pi apart, there is no one geodesic, and
+            parallel transport is nan.
         smoothing: s, scalar, at least 0, in units of the gradient. With 0 the flow is singular
             where the gradient vanishes, which it reaches in finite time.
 
@@ -115,7 +117,7 @@ class RiemannianSAM(AbstractRiemannianMethod, AbstractLocalThreshold):
         """
         raise ValueError(
             "the critical sharpness of RiemannianSAM depends on the length of the gradient: ask "
-            "for it at a point, of optimizer.critical_sharpness_at(params, potential)."
+            "for it at a state, of flows.critical_sharpness(optimizer, state, potential)."
         )
 
     def critical_sharpness_at(self, params: Params, potential: Potential) -> Float[Array, ""]:

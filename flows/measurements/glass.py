@@ -9,12 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trees import Params, all_finite
-from ..core.validation import boolean, non_negative_integer, positive, positive_integer
+from ..core.validation import boolean, positive, positive_integer, prng_seed
 from ..core.variables import Variable
 from ..glass.density import Probes, probed, rademacher
 from .base import AbstractMeasurement, Measured
@@ -48,7 +48,7 @@ class GlassDensity(AbstractMeasurement):
     Attributes:
         sigma: How far along a probe, in parameters, above 0.
         probes: How many, at least 1; each costs two gradients.
-        seed: Of the probes.
+        seed: Of the probes, from 0 to 2^32 - 1.
         every: Measure at every n-th saved step; the values are nan in between.
         check: True to compare the first estimate with that of sigma/2, at two gradients a probe,
             and to warn if it falls.
@@ -77,7 +77,7 @@ class GlassDensity(AbstractMeasurement):
 
     sigma: Float[Array, ""] = eqx.field(default=1e-3, converter=partial(positive, "sigma"))
     probes: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "probes"))
-    seed: int = eqx.field(static=True, default=0, converter=partial(non_negative_integer, "seed"))
+    seed: int = eqx.field(static=True, default=0, converter=partial(prng_seed, "seed"))
     every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
     check: bool = eqx.field(static=True, default=True, converter=partial(boolean, "check"))
 
@@ -105,7 +105,8 @@ class GlassDensity(AbstractMeasurement):
 
             def compared() -> Cost:
                 exponent = jnp.log2(jnp.sum(leaves) / jnp.sum(sums(self.sigma / 2)))
-                jax.debug.callback(_warn_if_smooth, exponent, self.sigma)
+                # Under `jax.vmap` both branches are computed, at every save.
+                jax.debug.callback(_warn_if_smooth, index == 0, exponent, self.sigma)
                 return Cost(gradients=2 * self.probes)
 
             leaves, cost = sums(self.sigma), Cost(gradients=1 + 2 * self.probes)
@@ -122,12 +123,15 @@ class GlassDensity(AbstractMeasurement):
         return {"glass_density": jnp.sum(leaves), "leaf_glass_density": leaves}, state, cost
 
 
-def _warn_if_smooth(exponent: Float[Array, ""], sigma: Float[Array, ""]) -> None:
+def _warn_if_smooth(
+    first: Bool[Array, ""], exponent: Float[Array, ""], sigma: Float[Array, ""]
+) -> None:
     """Warn if the density rose with a power of sigma that derivatives of the curvature have.
 
+    Only at the first save: elsewhere there is no power, except where `jax.vmap` computes it.
     A larger one is that of a jump that the longer segment crosses and the shorter one does not.
     """
-    if _SMOOTH < float(exponent) < _JUMPING:
+    if bool(first) and _SMOOTH < float(exponent) < _JUMPING:
         warnings.warn(
             f"the measured density of glass grows as sigma to the power {float(exponent):.2g} at "
             f"sigma = {float(sigma):g}, where that of jumps would not depend on sigma: derivatives "

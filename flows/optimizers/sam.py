@@ -18,7 +18,7 @@ from ..core.optimizer import (
 )
 from ..core.potential import Potential
 from ..core.trees import Params, add_scaled, dot, is_traced, root, squared_norm
-from ..core.validation import boolean, non_negative, positive
+from ..core.validation import boolean, non_negative
 from .optax_optimizer import as_optimizer
 from .stability import is_preconditioned
 
@@ -79,15 +79,16 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
     Attributes:
         optimizer: Which optimizer is given G: one of this package that takes its gradient at its
             parameters, or an optax transformation. The state is this optimizer's.
-        radius: rho, scalar, above 0, in parameters; in parameter^2 / loss if not normalised.
+        radius: rho, scalar, at least 0, in parameters; in parameter^2 / loss if not normalised.
+            With 0 it is `optimizer`, at the cost of two gradients.
         smoothing: s, scalar, at least 0, in loss / parameter. The map is smooth where it is above
             0; at 0 it jumps where g = 0, and stays there.
         normalised: False for G(w) = g(w + rho g(w)), which has no s, and for which |g| in the
             threshold is 1: it is one number.
 
     Raises:
-        ValueError: If `radius` is not one finite number above 0, or `smoothing` not one of at least
-            0, or above 0 without the normalisation; or if `optimizer` takes other gradients.
+        ValueError: If `radius` or `smoothing` is not one finite number of at least 0, or the latter
+            is above 0 without the normalisation; or if `optimizer` takes other gradients.
 
     Example:
         On (lambda/2) w^2 with eta lambda = 1 the two-cycle is w = +-rho:
@@ -98,12 +99,14 @@ class SAM(AbstractIncrementalOptimizer, AbstractLocalThreshold):
         >>> run = iterate(optimizer, bowl, jnp.ones(1), steps=40)
         >>> [round(float(w[0]), 6) for w in run.params[-2:]]
         [-0.1, 0.1]
-        >>> round(float(critical_sharpness(optimizer, run.state.optimizer, bowl)), 6)
+        >>> round(float(critical_sharpness(optimizer, optimizer.init(run.params[-1]), bowl)), 6)
         2.0
+
+        (`run.state.optimizer` is one step ahead of the last row.)
     """
 
     optimizer: AbstractOptimizer = eqx.field(converter=_base)
-    radius: Float[Array, ""] = eqx.field(converter=partial(positive, "radius"))
+    radius: Float[Array, ""] = eqx.field(converter=partial(non_negative, "radius"))
     smoothing: Float[Array, ""] = eqx.field(
         default=0.0, converter=partial(non_negative, "smoothing")
     )

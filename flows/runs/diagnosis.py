@@ -7,11 +7,16 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..core.flow import AbstractFlow
 from ..core.potential import Potential
-from ..core.trees import Params, all_finite
+from ..core.results import RESULTS
+from ..core.trajectory import Trajectory
+from ..core.trees import Params, all_finite, norm
 
 # A gradient that changes by this part of itself over the shortest distance jumps there.
 _JUMP = 0.1
+# A gradient of less than this part of the one at the start is about to vanish.
+_SMALL = 0.2
 
 
 def fault_of_gradient(potential: Potential, params: Params) -> str:
@@ -48,6 +53,42 @@ def fault_of_gradient(potential: Potential, params: Params) -> str:
             "size, such as solver=diffrax.Euler() with dt0=0.1, or make the loss smooth"
         )
     return ""
+
+
+def fault_of_smoothing(
+    flow: AbstractFlow, potential: Potential, run: Trajectory, reached: Params
+) -> str:
+    """Return that a flow of sharpness-aware descent stalls for want of smoothing, as a sentence.
+
+    Args:
+        flow: The flow.
+        potential: The loss.
+        run: What there is of it, with its start.
+        reached: Where its solver gave up.
+
+    Returns:
+        A sentence if it is such a flow and the gradient is small there; otherwise "".
+    """
+    optimizer = getattr(flow, "optimizer", None)
+    radius, smoothing = (getattr(optimizer, name, None) for name in ("radius", "smoothing"))
+    gave_up = any(
+        bool(run.result == r) for r in (RESULTS.dt_min_reached, RESULTS.max_steps_reached)
+    )
+    if radius is None or smoothing is None or not gave_up or hasattr(flow, "smoothing"):
+        return ""
+    if float(smoothing) > 0 or float(radius) == 0 or not getattr(optimizer, "normalised", True):
+        return ""
+    start = jax.tree.map(lambda x: x[0], run.params)
+    lengths = [norm(eqx.filter_jit(jax.grad(potential))(place)) for place in (start, reached)]
+    if float(lengths[1]) > _SMALL * float(lengths[0]):
+        return ""
+    name = type(optimizer).__name__
+    other = ", or take SharpnessAwareFlow, which chooses it" if name == "SAM" else ""
+    return (
+        f"the flow of {name} without smoothing jumps where the gradient vanishes, which it reaches "
+        f"in finite time: give {name} a smoothing above 0, in the unit of the gradient, much below "
+        f"its length on the way{other}"
+    )
 
 
 @eqx.filter_jit

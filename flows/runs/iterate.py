@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..core.captured import captured
 from ..core.constrained import admitted
 from ..core.cost import Cost
+from ..core.goal import Stopping, check_goals
 from ..core.optimizer import (
     AbstractAdaptiveMethod,
     AbstractCheckedOptimizer,
@@ -307,6 +308,7 @@ def iterate(
     state: IterationState | None = None,
     save_every: Whole = 1,
     measurements: Measurable = None,
+    stop: Stopping = None,
     segment: int | None = None,
     progress: Progress = False,
     throw: bool | None = None,
@@ -323,6 +325,9 @@ def iterate(
             `state` stands at is not saved again.
         save_every: Save every so many steps; must divide `steps`. The start is saved too.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
+        stop: `Goal("loss", at_most=1e-3)`, or several: the run ends with the first save that
+            reaches one, as `message` then says, and `state` goes on from there. Inside `jax.vmap`
+            or `jax.jit` all steps are made; `result` and `stopped_at` say where a goal was reached.
         segment: Saves per compiled segment; by default at most 1024 and 32 MiB of parameters.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
         throw: True to raise if the run fails, False to return a trajectory that says so. By default
@@ -373,20 +378,29 @@ def iterate(
     )
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(given))
     length = segment_length(segment, saves, size if save_every == 1 else 3 * size, _MOST_SAVES)
-    segments = Segments(name, saves, length)
+    segments = Segments(name, saves, length, check_goals(stop, variables))
 
     # The segments; the first makes the row of the start too, so that a run of one needs no copy.
     with reporting(False if is_traced((problem, given)) else progress, name, saves) as report:
         if state is None:
             count = next(iter(segments))
             state, piece = _begin(problem, params, count)
+            # A traced piece has no goal to stop at.
+            goal = 0 if is_traced(piece) else segments.rows_to_goal(piece)
+            if 0 < goal <= count:
+                count = goal - 1
+                state, piece = _begin(problem, params, count)
             segments.add(piece, count)
             report(segments.done)
         if is_traced((state, problem)):
             state = segments.scan(eqx.Partial(_advance, problem), state)
         else:
             for count in segments:
-                state, piece = _advance(problem, state, count)
+                start = state
+                state, piece = _advance(problem, start, count)
+                if 0 < (goal := segments.rows_to_goal(piece)) < count:
+                    count = goal
+                    state, piece = _advance(problem, start, count)
                 segments.add(piece, count)
                 report(segments.done)
 

@@ -12,10 +12,12 @@ from typing import Any, Final, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core.results import LOSS_NOT_FINITE, RESULTS
+from ..core.goal import Goal, first_reached
+from ..core.results import LOSS_NOT_FINITE, RESULTS, choose
 from ..core.trajectory import BoundaryIterates, SimulationError, Trajectory, join
 from ..core.trees import is_traced
 from ..core.validation import positive_integer
@@ -75,23 +77,36 @@ class Segments:
         name: What runs, for messages.
         saves: How many saves the run makes after its start.
         length: Saves per segment.
+        goals: At which goals the run stops.
     """
 
-    def __init__(self, name: str, saves: int, length: int):
+    def __init__(self, name: str, saves: int, length: int, goals: tuple[Goal, ...] = ()):
         self.done = 0
-        self._name, self._saves, self._length = name, saves, length
+        self._name, self._saves, self._length, self._goals = name, saves, length, goals
         self._pieces: list[Trajectory] = []
-        self._failed = False
+        self._stopped = False
 
     def __iter__(self) -> Iterator[int]:
-        while self.done < self._saves and not self._failed:
+        while self.done < self._saves and not self._stopped:
             yield min(self._length, self._saves - self.done)
 
     def add(self, piece: Trajectory, count: int) -> None:
         """Add a piece of the trajectory that makes `count` of the saves; 0 for the start's row."""
         self._pieces.append(piece)
         self.done += count
-        self._failed = not is_traced(piece.result) and not bool(piece.succeeded)
+        if not is_traced(piece.result):
+            self._stopped = not bool(piece.succeeded) or bool(self.rows_to_goal(piece))
+
+    def rows_to_goal(self, piece: Trajectory) -> int:
+        """Return how many rows of a piece there are up to a goal, the row there included; or 0.
+
+        A caller that finds the goal before the end makes a shorter piece in place of this one, so
+        that the run's state is the one at the goal.
+        """
+        if not self._goals:
+            return 0
+        reached, row, _ = _goal_in(piece, self._goals)
+        return int(row) + 1 if bool(reached) else 0
 
     def scan(
         self, advance: Callable[[_State, int], tuple[_State, Trajectory]], state: _State
@@ -126,9 +141,11 @@ class Segments:
             SimulationError: If the run failed and `throw` is set; it holds the trajectory so far.
         """
         whole = dataclasses.replace(join(self._pieces, gapless=True), state=state)
+        if self._goals:
+            whole = _judged(whole, self._goals)
         if is_traced(whole):
             if throw:
-                failed = whole.result != RESULTS.successful
+                failed = ~whole.succeeded
                 message = "stopped early; leave throw=True out to look at `result`, `stopped_at`."
                 # Everything depends on the check, which would copy what it is given itself.
                 failed = eqx.error_if(failed, failed, f"{self._name} {message}")
@@ -147,6 +164,35 @@ class Segments:
         if throw is not False:
             raise SimulationError(f"{self._name} {whole.message}.", whole)
         return whole
+
+
+def _judged(whole: Trajectory, goals: tuple[Goal, ...]) -> Trajectory:
+    """Note the first goal that was reached before the run failed, if one was."""
+    reached, row, goal = _goal_in(whole, goals)
+    whole = dataclasses.replace(
+        whole, failures=(*whole.failures, *(goal.sentence for goal in goals))
+    )
+    if not is_traced(reached) and not bool(reached):
+        return whole
+    times = whole.steps.astype(whole.stopped_at.dtype)
+    number = jnp.asarray(len(whole.failures) - len(goals) + 1 + goal, whole.failure.dtype)
+    reached = jnp.asarray(reached)
+    return dataclasses.replace(
+        whole,
+        result=choose(reached, RESULTS.event_occurred, whole.result),
+        stopped_at=jnp.where(reached, times[row], whole.stopped_at),
+        failure=jnp.where(reached, number, whole.failure),
+    )
+
+
+def _goal_in(piece: Trajectory, goals: tuple[Goal, ...]) -> tuple[Any, Any, Any]:
+    """Return True if a goal is reached in the rows that count, the row, and which goal."""
+    observables = {goal.name: piece.observables[goal.name] for goal in goals}
+    if is_traced(piece):
+        return first_reached(goals, observables, kept_rows(piece))
+    # Each operation of JAX would be compiled for each length of a piece.
+    values = {name: np.asarray(value) for name, value in observables.items()}
+    return first_reached(goals, values, _kept_in_memory(piece))
 
 
 def _unstacked(stacked: Trajectory, state: AbstractRunState) -> Trajectory:
@@ -191,22 +237,36 @@ def kept_rows(trajectory: Trajectory) -> Bool[Array, " T"]:
         >>> jax.vmap(kept_rows)(runs).tolist()
         [[True, True, True, True], [True, False, False, False]]
     """
-    times = trajectory.steps.astype(trajectory.stopped_at.dtype)
-    keep = (times <= trajectory.stopped_at) | jnp.isnan(trajectory.stopped_at)
-    if LOSS_NOT_FINITE in trajectory.failures:
-        loss = trajectory.failure == 1 + trajectory.failures.index(LOSS_NOT_FINITE)
-        keep = keep & ~(loss & (times >= trajectory.stopped_at) & (times != 0))
-    finite = jax.tree.map(
-        lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))), trajectory.params
-    )
+    if not is_traced(trajectory):
+        return jnp.asarray(_kept_in_memory(trajectory))
+    one = trajectory
+    return _kept(jnp, one.failures, one.steps, one.stopped_at, one.failure, one.params)
+
+
+def _kept_in_memory(trajectory: Trajectory) -> Bool[np.ndarray, " T"]:
+    """Return which rows count, of a trajectory whose values are known."""
+    rows = (trajectory.steps, trajectory.stopped_at, trajectory.failure, trajectory.params)
+    return _kept(np, trajectory.failures, *jax.tree.map(np.asarray, rows))
+
+
+def _kept(
+    xp: Any, failures: tuple[str, ...], steps: Any, stopped_at: Any, failure: Any, params: Any
+) -> Any:
+    """Return which rows count, computed by NumPy or by JAX's."""
+    times = steps.astype(stopped_at.dtype)
+    keep = (times <= stopped_at) | xp.isnan(stopped_at)
+    if LOSS_NOT_FINITE in failures:
+        loss = failure == 1 + failures.index(LOSS_NOT_FINITE)
+        keep = keep & ~(loss & (times >= stopped_at) & (times != 0))
+    finite = jax.tree.map(lambda x: xp.all(xp.isfinite(x), axis=tuple(range(1, x.ndim))), params)
     for rows in jax.tree.leaves(finite):
         keep = keep & rows
-    return jnp.cumprod(keep).astype(bool)
+    return xp.cumprod(keep).astype(bool)
 
 
 def _cut(trajectory: Trajectory) -> Trajectory:
     """Keep the finite rows up to the failure: the start too, if it fails right there."""
-    count = int(jnp.sum(kept_rows(trajectory)))
+    count = int(_kept_in_memory(trajectory).sum())
     source, boundary = trajectory.neighbour_source, None
     if isinstance(source, BoundaryIterates):
         if count < trajectory.steps.shape[0]:

@@ -18,6 +18,7 @@ from ..core.flow import (
     AbstractProjectedFlow,
     AbstractResizableFlow,
 )
+from ..core.goal import Stopping, check_goals
 from ..core.potential import Potential
 from ..core.trajectory import Trajectory
 from ..core.trees import is_traced
@@ -36,7 +37,7 @@ from .arguments import (
     count_saves,
     saves_before,
 )
-from .diagnosis import fault_of_gradient
+from .diagnosis import fault_of_gradient, fault_of_smoothing
 from .progress import Progress, reporting
 from .segments import Segments, segment_length
 from .simulation import (
@@ -66,6 +67,7 @@ def simulate(
     accuracy: Accuracy = "default",
     dt0: ScalarLike | None = None,
     measurements: Measurable = None,
+    stop: Stopping = None,
     segment: int | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_solver_steps: int = _MAX_SOLVER_STEPS,
@@ -101,6 +103,9 @@ def simulate(
             economical solver; "reference" a hundredth, and never the economical one.
         dt0: First (or constant) step size; chosen by an adaptive controller if not given.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
+        stop: `Goal("loss", at_most=1e-3)`, or several: the run ends with the first save that
+            reaches one, as `message` then says, and `state` goes on from there. Inside `jax.vmap`
+            or `jax.jit` all saves are made; `result` and `stopped_at` say where a goal was reached.
         segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
             most 256 and 32 MiB of parameters.
         adjoint: How diffrax differentiates through the solve; `RecursiveCheckpointAdjoint()` if
@@ -198,7 +203,8 @@ def simulate(
         variables=merge_variables([*(m.variables for m in measurements), flow.variables]),
         provenance=tuple(provenance.items()),
     )
-    segments = Segments(type(flow).__name__, saves, length)
+    goals = check_goals(stop, problem.variables)
+    segments = Segments(type(flow).__name__, saves, length, goals)
     if state is None:
         state, first = begin(problem, params)
         while (again := _reviewed(flow, state, state)) is not None:
@@ -222,6 +228,9 @@ def simulate(
             while (again := _reviewed(flow, start, state)) is not None:
                 start = reset(problem, start, again)
                 state, piece = advance(problem, start, count)
+            if 0 < (goal := segments.rows_to_goal(piece)) < count:
+                count = goal
+                state, piece = advance(problem, start, count)
             segments.add(piece, count)
             report(segments.done)
             if not doubt and isinstance(flow, AbstractDoubtedFlow):
@@ -236,6 +245,10 @@ def simulate(
                 return missing
         # Where the solver stopped, if that is known, lies behind the last saved row.
         reached = flow.params(state.flow)
+        if len(run.steps):
+            missing = fault_of_smoothing(flow, potential, run, reached)
+            if missing:
+                return missing
         places = [reached, jax.tree.map(lambda x: x[-1], run.params)] if len(run.steps) else []
         return next(filter(None, (fault_of_gradient(potential, place) for place in places)), "")
 

@@ -36,8 +36,7 @@ def test_the_table_makes_sam_of_descent_or_of_the_heavy_ball():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"radius": 0.0}, "optimizer.radius: given 0.0; must be .*greater than 0"),
-        ({"radius": -0.1}, "optimizer.radius: given -0.1; must be .*greater than 0"),
+        ({"radius": -0.1}, "optimizer.radius: given -0.1; must be at least 0"),
         ({"smoothing": -1.0}, "optimizer.smoothing: given -1.0; must be .*0"),
         ({"momentum": 1.0}, "optimizer.momentum: given 1.0; must be .*1"),
         (

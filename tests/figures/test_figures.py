@@ -19,6 +19,7 @@ from tests.figures.spectrum_trees import SPECTRA
 from tests.figures.test_parity import cycles_study, order_study, rounding_study
 from tests.figures.trees import (
     central,
+    held_out,
     panel,
     parity,
     quartic,
@@ -55,6 +56,7 @@ TREES = dict.fromkeys(figures.FIGURES, TREE) | {
     "adaptive": adaptive_trees.edge(),
     "adam_bursts": adaptive_trees.bursts(),
     "thresholds_optax": adaptive_trees.thresholds(),
+    "test": held_out(),
     "sam_cycle": sam_trees.cycles(),
 }
 

@@ -282,3 +282,24 @@ def panel() -> xr.DataTree:
         {"case": cases, "flow": names, "measure": measures},
     )
     return tree({"title": "panel"}, table=table)
+
+
+def held_out() -> xr.DataTree:
+    """A made-up run of a classifier with held-out examples, and one flow of it."""
+    step = np.arange(0, 40, 2)
+    loss = np.exp(-step / 10)
+
+    def group(attrs, factor):
+        return trajectory(
+            step,
+            attrs,
+            loss=loss * factor,
+            test_loss=loss * factor + 0.1,
+            accuracy=1 - loss / 2,
+            test_accuracy=0.9 - loss / 2,
+        )
+
+    return tree(
+        discrete=group({"kind": "optimizer"}, 1.0),
+        gradient=group({"kind": "flow", "flow_kind": "gradient", "label": "gradient"}, 1.05),
+    )

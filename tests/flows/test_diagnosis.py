@@ -6,7 +6,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flows import GradientDescent, GradientFlow, SimulationError, iterate, simulate
+from flows import (
+    SAM,
+    GradientDescent,
+    GradientFlow,
+    RiemannianFlow,
+    RiemannianSAM,
+    SimulationError,
+    Sphere,
+    iterate,
+    simulate,
+)
 from tests.helpers import as_users_run
 
 DESCENT = GradientDescent(0.1)
@@ -27,6 +37,22 @@ def test_a_gradient_that_is_not_finite_is_named_with_its_leaves(save_every):
     with pytest.raises(SimulationError, match=message) as caught:
         simulate(GradientFlow(DESCENT), of_a_norm, start, 4, save_every=save_every)
     assert caught.value.trajectory.steps.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("flow", "start"),
+    [
+        (GradientFlow(SAM(DESCENT, 0.5)), [0.0, 0.2]),
+        pytest.param(
+            RiemannianFlow(RiemannianSAM(0.1, 0.5, Sphere())), [0.6, 0.8], marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_flow_of_sharpness_aware_descent_that_stalls_asks_for_smoothing(flow, start):
+    """It comes to the minimum, (1, 0) on the sphere, in finite time."""
+    name = type(flow.optimizer).__name__
+    with pytest.raises(SimulationError, match=f"the flow of {name} without smoothing jumps where"):
+        simulate(flow, lambda w: 0.5 * w[1] ** 2, jnp.asarray(start), 80, save_every=4)
 
 
 def test_what_is_said_about_a_kink_works():

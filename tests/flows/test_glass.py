@@ -187,6 +187,32 @@ def test_an_activation_without_kinks_is_warned_of():
     )
 
 
+def test_the_warning_comes_once_for_each_of_a_batch():
+    """At the first save, though under `jax.vmap` the comparison is computed at all of them."""
+    bowl = lambda w: jnp.sum(w**4)  # noqa: E731
+    measured = GlassDensity(1e-2)
+
+    def run(rate):
+        return flows.iterate(
+            GradientDescent(rate), bowl, jnp.ones(2), 3, measurements=measured
+        ).observables["glass_density"]
+
+    def runs():
+        jax.block_until_ready(jax.vmap(run)(jnp.asarray([1e-3, 2e-3])))
+        jax.effects_barrier()
+
+    with pytest.warns(UserWarning, match="grows as sigma") as said:
+        runs()
+    assert len(said) == 2
+
+
+def test_a_seed_has_a_range():
+    """Here and in the functions that draw probes."""
+    for make in (lambda: GlassDensity(seed=2**32), lambda: Alice(0.1, seed=-1)):
+        with pytest.raises(ValueError, match=r"seed must be an integer from 0 to 4294967295; got"):
+            make()
+
+
 # The step.
 
 

@@ -839,9 +839,10 @@ def test_a_start_off_the_manifold_is_projected_with_a_warning():
     optimizer = RiemannianGradientDescent(0.1, Sphere())
     for run in (iterate, simulate):
         runner = optimizer if run is iterate else RiemannianFlow(optimizer)
-        with pytest.warns(UserWarning, match="params does not lie on Sphere.*misses by 1"):
+        with pytest.warns(UserWarning, match="params does not lie on Sphere.*misses by 1") as said:
             trajectory = run(runner, circle, jnp.asarray([1.2, 1.6]), 1)
         assert_trees_close(trajectory.params[0], jnp.asarray([0.6, 0.8]), rtol=1e-14)
+        assert said[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             run(runner, circle, jnp.asarray([0.6, 0.8]), 1)

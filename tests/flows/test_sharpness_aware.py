@@ -420,8 +420,7 @@ def test_with_a_preconditioner_it_runs_but_has_no_threshold():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SAM(GradientDescent(0.1), 0.0), "radius must be .*above 0.*got 0"),
-        (lambda: SAM(GradientDescent(0.1), -0.1), "radius must be .*above 0.*got -0.1"),
+        (lambda: SAM(GradientDescent(0.1), -0.1), "radius must be .*at least 0; got -0.1"),
         (lambda: SAM(GradientDescent(0.1), 0.1, -1.0), "smoothing must be .*at least 0.*got -1"),
         (
             lambda: SAM(GradientDescent(0.1), 0.1, 0.1, normalised=False),
@@ -469,6 +468,16 @@ def test_the_smoothing_of_sam_does_with_a_schedule():
     start, bowl = jnp.asarray([1.0]), lambda w: 0.5 * jnp.sum(w**2)
     fields = [flow.vector_field(3.0, flow.init(bowl, start), bowl) for flow in (own, given)]
     assert_trees_close(fields[0], fields[1], rtol=1e-14, atol=0.0)
+
+
+def test_with_radius_0_it_is_the_optimizer():
+    """Its steps, and its threshold where there is a gradient."""
+    base = HeavyBall(0.1, 0.9)
+    optimizer = SAM(base, 0.0)
+    start = optimizer.init(jnp.ones_like(BOWL.spectrum))
+    one, other = (method.step(start, BOWL) for method in (optimizer, base))
+    assert_trees_close(one, other, 1e-14, 0.0)
+    assert float(critical_sharpness(optimizer, one, BOWL)) == pytest.approx(38.0)
 
 
 def test_parameters_are_no_state():
