@@ -18,13 +18,14 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench wheel wheel-check play clean
+.PHONY: help demo test test-all check docs bench wheel wheel-check play clean
 
 help:
 	@echo "make demo         train a network beside its gradient flow; leaves a store and figures in $(DEMO)"
 	@echo "make test         run the tests, without those that take long"
 	@echo "make test-all     run all tests"
 	@echo "make check        check format, lint and types"
+	@echo "make docs         build the documentation: site/index.html"
 	@echo "make bench        print the table of measured costs"
 	@echo "make wheel-check  build the wheel, install it alone and use it from an empty directory"
 	@echo "make play         build docs/play/index.html, the page to touch, and test it in a Chromium"
@@ -53,7 +54,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.backend
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --no-build-isolation --editable '.[test,dev]'
+	$(INSTALL) --no-build-isolation --editable '.[test,dev,report]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --no-build-isolation --editable '.[test,docs,report]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -81,6 +86,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The pages' code compiles as that of the tests does.
+docs: $(VENV)/.installed-docs
+	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python docs/build.py
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
@@ -104,5 +113,5 @@ play: $(PLAY)/node_modules/.installed
 	npm --prefix $(PLAY) run build
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis $(PLAY)/node_modules $(PLAY)/build
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis $(PLAY)/node_modules $(PLAY)/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -384,6 +384,25 @@ def export(
 
 
 @app.command
+def report(directory: Path, /, *, out: Path | None = None, overwrite: Switch = False) -> int:
+    """Write a run or a sweep as one HTML file with figures to zoom, read and filter.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    out
+        The file; by default `report.html` in the run directory.
+    overwrite
+        Replace a file that is there.
+    """
+    from .report.html import write_report
+
+    _say_where("report", write_report(directory, out, overwrite=overwrite))
+    return OK
+
+
+@app.command
 def validate(*, json: Path | None = None) -> int:
     """Measure thresholds, two-cycles and the edge of stability, and compare them with theory.
 

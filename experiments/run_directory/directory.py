@@ -32,8 +32,9 @@ FIGURES = "figures"
 RUNS = "runs"
 RESULTS_NETCDF = "results.nc"
 RESULTS_CSV = "results-csv"
+REPORT = "report.html"
 PROGRAM = "eosflows"
-_EXPORTS = (RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
+_EXPORTS = (REPORT, RESULTS_NETCDF, RESULTS_CSV, f".{RESULTS_CSV}.earlier")
 _ENTRIES = frozenset({CONFIG, ENVIRONMENT, CHECKPOINT, FIGURES, RESULTS_FOLDER, RUNS, *_EXPORTS})
 
 
