@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 import flows
 from figures import known
-from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Potential
+from flows import AbstractFlow, AbstractMeasurement, AbstractOptimizer, Goal, Potential
 from flows.core.schedules import is_scheduled
 from flows.core.trees import Params
 from flows.core.variables import merge_variables
@@ -70,7 +70,7 @@ class Built(NamedTuple):
     optimizer: AbstractOptimizer
     flows: tuple[BuiltFlow, ...]
     measurements: tuple[AbstractMeasurement, ...]
-    goals: tuple[flows.Goal, ...] = ()
+    goals: tuple[Goal, ...] = ()
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def _check_names_differ(
 
 
 def _check_goals_are_measured(
-    goals: Sequence[flows.Goal], measurements: Sequence[AbstractMeasurement]
+    goals: Sequence[Goal], measurements: Sequence[AbstractMeasurement]
 ) -> None:
     measured = {name for one in measurements for name in one.variables}
     for goal in goals:

@@ -197,10 +197,10 @@ def third_derivative_pairs(
         if wanted is None:
             return lax.map(slope_of, places)
 
-        def if_wanted(pair: tuple[Array, Array, Array]) -> Vector:
-            both = wanted[pair[0]] & wanted[pair[1]]
+        def if_wanted(place: tuple[tuple[Array, Array, Array], Array]) -> Vector:
+            pair, both = place
             return lax.cond(both, slope_of, lambda _: jnp.zeros_like(flat), pair)
 
-        return lax.map(if_wanted, places)
+        return lax.map(if_wanted, (places, wanted[rows] & wanted[columns]))
 
     return _without_forward_rules(all_pairs, potential)
