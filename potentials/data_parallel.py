@@ -23,9 +23,14 @@ class DataParallel(AbstractPotential):
     those on one device to rounding: only the order of summation differs. If the potential evaluates
     its examples in chunks, each device goes through its share in chunks of that size.
 
+    With the devices of several processes, as of a job over several nodes, each process runs the
+    same program on the same data: after `jax.distributed.initialize()`, `DataParallel(potential,
+    jax.devices())` spreads the examples over all of them, and all processes get all results.
+
     Args:
         potential: the loss, a SupervisedPotential.
-        devices: the devices to use; by default all of this process, `jax.local_devices()`.
+        devices: the devices to use; by default all of this process, `jax.local_devices()`. Those
+            of other processes are among `jax.devices()`.
 
     Raises:
         ValueError: if `potential` is no SupervisedPotential, or there are no devices.

@@ -1,5 +1,10 @@
 """A loss whose examples are spread over devices: the numbers of one device, whatever is asked."""
 
+import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +107,54 @@ def test_what_it_is_made_of_is_checked() -> None:
     with pytest.raises(ValueError, match="devices must be at least one"):
         potentials.DataParallel(whole, [])
     assert jnp.shape(whole.inputs) == (3, 3)
+
+
+_ONE_OF_TWO = """
+import sys
+import jax
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize("127.0.0.1:" + sys.argv[2], num_processes=2, process_id=int(sys.argv[1]))
+import jax.numpy as jnp
+import numpy as np
+from flows import Curvature, GradientDescent, GradientFlow, LossAndGradient, iterate, simulate
+from potentials import MLP, DataParallel, SupervisedPotential, mse
+inputs = np.linspace(-1, 1, 27).reshape(9, 3)
+network = MLP((3, 4, 2), key=jax.random.key(2))
+whole = SupervisedPotential(network, inputs, np.stack([inputs[:, 0], inputs[:, 1] ** 2], 1), mse)
+spread = DataParallel(whole, jax.devices())
+assert spread.mesh.size == 4 and len(jax.local_devices()) == 2
+found = []
+for loss in (whole, spread):
+    measured = LossAndGradient(), Curvature(2)
+    discrete = iterate(GradientDescent(0.5), loss, whole.params, 3, measurements=measured)
+    flow = simulate(GradientFlow(GradientDescent(0.5)), loss, whole.params, 3)
+    every = discrete.params, discrete.observables, flow.params
+    found.append(np.concatenate([np.ravel(np.asarray(x)) for x in jax.tree.leaves(every)]))
+print("difference", np.max(np.abs(found[0] - found[1])))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_one() -> None:
+    """Examples on the devices of two processes: descent, eigenvalues and a flow, to rounding."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _ONE_OF_TWO, str(rank), port],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in started:
+        printed, complaints = process.communicate()
+        assert process.returncode == 0, complaints
+        (difference,) = re.findall(r"^difference (.*)$", printed, flags=re.MULTILINE)
+        # The eigenvalues' tolerance is the largest.
+        assert float(difference) < 1e-9
