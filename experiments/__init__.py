@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .config.builtins import builtin_names
     from .config.loader import load_config, load_run_config
     from .report.exports import export
-    from .report.own import tree_of
+    from .runs.own import tree_of
     from .runs.runner import Result, branch, run
     from .store.store import load
     from .sweep import load_sweep, run_sweep
@@ -63,7 +63,7 @@ _HOMES = {
     "config.builtins": ("builtin_names",),
     "config.loader": ("load_config", "load_run_config"),
     "report.exports": ("export",),
-    "report.own": ("tree_of",),
+    "runs.own": ("tree_of",),
     "runs.runner": ("Result", "branch", "run"),
     "store.store": ("load",),
     "sweep": ("load_sweep", "run_sweep"),

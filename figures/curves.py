@@ -65,6 +65,8 @@ def groups(tree: xr.DataTree) -> list[str]:
 
 def is_discrete(tree: xr.DataTree, group: str) -> bool:
     """Whether a group is the optimizer's own trajectory, in its run."""
+    if group not in tree.children:
+        return group == DISCRETE
     return tree[group].attrs.get(TRAJECTORY, group) == DISCRETE
 
 
@@ -84,7 +86,8 @@ def look_of(tree: xr.DataTree, group: str) -> dict[str, Any]:
     each flow has a colour and a line style of its own, by its position among the sorted labels.
     Of several runs each has a colour, and each flow of one the same line style as in the others.
     """
-    run = tree[group].attrs.get(RUN)
+    # A figure may ask for the look of an optimizer whose run is not there.
+    run = tree[group].attrs.get(RUN) if group in tree.children else None
     colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     color_of_run = None if run is None else colors[run % len(colors)]
     if is_discrete(tree, group):

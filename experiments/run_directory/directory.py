@@ -114,8 +114,7 @@ def prepare(path: Path, config: Config, *, overwrite: bool, resume: bool) -> boo
             _check_is_run(path, alone=not going_on)
             if going_on:
                 check_same(read_environment(path).get("imports"), config.model_dump(), path)
-                if _check_same_config(path, config):
-                    write_text(path / CONFIG, to_toml(config))
+                _check_same_config(path, config)
                 return True
             if not (overwrite or resume):
                 raise DirectoryError(
@@ -231,15 +230,26 @@ def _has_begun(path: Path) -> bool:
     return any((path / name).exists() for name in _ENTRIES - {ENVIRONMENT})
 
 
-def _check_same_config(path: Path, config: Config) -> bool:
-    """Check that the run has this config, and return True if it now has more steps than before."""
+def lengthen(path: Path, config: Config) -> None:
+    """Write the config of a run that goes on for more steps than before.
+
+    Args:
+        path: the run directory, from which the run has been restored: one that cannot be keeps the
+            config with which it ran.
+        config: the config.
+    """
+    if differences(_earlier_config(path), config):
+        write_text(path / CONFIG, to_toml(config))
+
+
+def _check_same_config(path: Path, config: Config) -> None:
+    """Check that the run has this config, but for more steps."""
     earlier = _earlier_config(path)
     changed = differences(earlier, config)
     if changed and not (extends(config, earlier) and len(changed) == 1):
         raise DamagedError(
             f"{path}: cannot resume, the config is another one: {'; '.join(changed)}"
         )
-    return bool(changed)
 
 
 def _earlier_config(path: Path) -> Config:

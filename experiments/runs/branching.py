@@ -47,7 +47,10 @@ def origin_of(config: Experiment) -> Experiment:
         raise ConfigError(config.name, [problem])
     noted = load(directory, params=False).attrs.get(FINGERPRINT)
     if noted != fingerprint(origin):
-        message = f"given {directory!r}; {CONFIG} there was changed after its results were begun"
+        message = (
+            f"given {directory!r}; {CONFIG} there was changed after its results were begun, or "
+            "they are of another version"
+        )
         raise ConfigError(config.name, [Problem("origin.directory", message)])
     begin = 0 if origin.origin is None else origin.origin.step
     every = origin.save_every

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.build import build, build_study, precision
-from ..config.loader import override, read_tables, validate_run
+from ..config.loader import load_config, override, read_tables, validate_run
 from ..config.schema import RunConfig
 from ..run_directory.directory import CONFIG, continued, path_of
 from ..studies import StudyExperiment
+from ..system.errors import ConfigError, DirectoryError
 from ..tables import Experiment, SweepExperiment
 from .experiment_task import ExperimentTask
 from .session import Result, carry_out
@@ -66,6 +67,8 @@ def run(
             f"{given}."
         )
     path = path_of(config, directory)
+    if isinstance(config, Experiment):
+        _check_apart(path, config)
     config = continued(path, config) if resume else config
     with precision(config.precision):
         return carry_out(
@@ -138,6 +141,28 @@ def branch(
         override(data, assignment)
     config = validate_run(data, source)
     return run(config, directory, overwrite=overwrite, draw=draw, progress=progress)
+
+
+def _check_apart(path: Path, config: Experiment) -> None:
+    """Check that a branch does not replace what it goes on from.
+
+    Raises:
+        DirectoryError: if its directory is that of the earlier run or of one that this branched
+            off, holds it or lies in it.
+    """
+    own, origin = path.resolve(), config.origin
+    while origin is not None:
+        earlier = Path(origin.directory).resolve()
+        if own == earlier or own in earlier.parents or earlier in own.parents:
+            raise DirectoryError(
+                f"{path}: is, holds or lies in {earlier}, which the run goes on from; choose "
+                "another folder (--out)"
+            )
+        try:
+            before = load_config(earlier / CONFIG)
+        except ConfigError:
+            return  # What cannot be read is told when it is.
+        origin = before.origin if isinstance(before, Experiment) else None
 
 
 def _task(path: Path, config: RunConfig) -> AbstractTask:

@@ -12,7 +12,7 @@ from flows.runs.progress import ProgressBar
 from ..config.schema import Config
 from ..report.drawing import draw_figures, outdated
 from ..run_directory.checkpoint import FINGERPRINT, fingerprint
-from ..run_directory.directory import CONFIG, claimed, prepare, writing, written_by
+from ..run_directory.directory import CONFIG, claimed, lengthen, prepare, writing, written_by
 from ..run_directory.environment import EnvironmentFile
 from ..store.status import FAILED, INTERRUPTED, RUNNING, is_complete
 from ..store.store import RESULTS_FOLDER, Store, load, remove
@@ -113,6 +113,8 @@ class _Session:
         if there:
             self._check_results_are_of_the_config()
         earlier = task.restore() if there else None
+        if there:
+            lengthen(path, config)
         self._store = self._create() if earlier is None else earlier
         if not is_complete(self._store):
             self._environment.start()

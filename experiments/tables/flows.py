@@ -119,7 +119,9 @@ def flow_table(
             return data
         filled = {"label": kind, "solver": {}, **data}
         if isinstance(filled["solver"], dict):
-            filled["solver"] = {"kind": solver, **filled["solver"]}
+            # An accuracy chooses the flow's own solver too.
+            chosen = "default" if filled["solver"].get("accuracy") else solver
+            filled["solver"] = {"kind": chosen, **filled["solver"]}
         return filled
 
     return table_of(

@@ -32,7 +32,7 @@ class SolverTable(Table):
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
     dt0: PositiveFloat | None = None
-    accuracy: _Accuracy = "default"
+    accuracy: _Accuracy | None = None
     # A run whose steps stay too short is told after so many, and not never.
     max_steps: Annotated[int, pydantic.Field(ge=1, le=10**5)] | None = None
     spectral_radius: PositiveFloat | None = None
@@ -68,7 +68,7 @@ class SolverTable(Table):
     def _tolerances_are_given_once(self) -> "SolverTable":
         given = [key for key in ("rtol", "atol") if getattr(self, key) is not None]
         given += [] if self.adaptive else ["dt0"]
-        if self.accuracy != "default" and given:
+        if self.accuracy is not None and given:
             message = f"given {self.accuracy!r} beside {given[0]}, in place of which it stands"
             raise refuse("accuracy", message)
         return self
@@ -97,7 +97,7 @@ class SolverTable(Table):
             atol = self.atol if self.atol is not None else self.rtol
             if rtol is not None and atol is not None:
                 arguments["stepsize_controller"] = diffrax.PIDController(rtol=rtol, atol=atol)
-        if self.accuracy != "default":
+        if self.accuracy is not None:
             arguments["accuracy"] = self.accuracy
         if self.dt0 is not None:
             arguments["dt0"] = self.dt0

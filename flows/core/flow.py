@@ -96,7 +96,7 @@ class AbstractFlow(eqx.Module):
         integrator: `integrator(dtype)` gives the solver and the tolerances that suit the flow for
             states of this dtype. By default Tsit5.
         economical: `economical(dtype)` gives an integrator that needs fewer evaluations for many
-            parameters, at the accuracy that a model of an optimizer needs; by default None.
+            parameters in a draft, whose tolerances are ten times as large; by default None.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
         observables_cost: What `observables` costs at each save, in derivatives; None for nothing.
         first_step: The optimizer's step at which the flow begins, where `init` puts it: its time

@@ -43,7 +43,8 @@ class Goal:
 
     def __post_init__(self) -> None:
         bounds = [bound for bound in (self.at_most, self.at_least) if bound is not None]
-        if len(bounds) != 1 or bounds[0] != bounds[0]:
+        numbers = [_is_number(bound) for bound in bounds]
+        if len(bounds) != 1 or not all(numbers):
             raise ValueError(
                 "exactly one of at_most and at_least must be given, a number; got "
                 f"at_most={self.at_most}, at_least={self.at_least}."
@@ -66,6 +67,16 @@ class Goal:
         return values >= self.at_least
 
 
+def _is_number(bound: object) -> bool:
+    """Return True for a real number, of Python, NumPy or JAX, that is not nan."""
+    if isinstance(bound, bool | str) or np.ndim(bound) != 0:  # pyright: ignore[reportArgumentType]
+        return False
+    try:
+        return not np.isnan(float(bound))  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        return False
+
+
 Stopping: TypeAlias = Goal | Iterable[Goal] | None
 """At which goals a run stops: one, the first of several that is reached, or none."""
 
@@ -80,6 +91,8 @@ def check_goals(stop: Stopping, variables: Variables) -> tuple[Goal, ...]:
     Raises:
         ValueError: If one is no `Goal`, or of something that is not one number for each save.
     """
+    if stop is not None and (isinstance(stop, str) or not isinstance(stop, Goal | Iterable)):
+        raise ValueError(f'stop must be goals such as Goal("loss", at_most=0.1); got {stop!r}.')
     given = () if stop is None else (stop,) if isinstance(stop, Goal) else tuple(stop)
     scalars = [name for name, variable in variables if not variable.dims]
     for goal in given:

@@ -13,7 +13,7 @@ from ..core.arrays import DENSE_LIMIT, ScalarLike, Vector
 from ..core.captured import captured
 from ..core.potential import Potential
 from ..core.trees import Params
-from ..core.validation import as_params, non_negative_integer, positive_integer
+from ..core.validation import as_params, non_negative_integer, positive_integer, prng_seed
 from .derivatives import linearise_gradient
 
 # A coupling of the tridiagonal matrix below this share of its largest entry, in units of rounding,
@@ -128,7 +128,7 @@ def hessian_spectrum(
         params,
         probes=positive_integer("probes", probes),
         depth=positive_integer("depth", depth),
-        seed=non_negative_integer("seed", seed),
+        seed=prng_seed("seed", seed),
         dense_limit=non_negative_integer("dense_limit", dense_limit),
     )
 

@@ -1,5 +1,6 @@
 """Make measurements along saved steps, or along any path of parameters."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -17,6 +18,8 @@ from ..core.trajectory import Trajectory
 from ..core.trees import Params
 from ..curvature.metric import AbstractMetric, IdentityMetric
 from .base import AbstractMeasurement, AbstractMetricMeasurement
+from .example_groups import OnExamples
+from .held_out import HeldOut
 from .loss import LossAndGradient
 
 Measurable: TypeAlias = AbstractMeasurement | Iterable[AbstractMeasurement] | None
@@ -145,7 +148,29 @@ def measure(
     checked = check_measurements(measurements)
     path = _check_path(params)
     point = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), path)
+    checked = captured_measurements(checked, point)
     return _measure(checked, captured(potential, point), path, state)
+
+
+def captured_measurements(
+    measurements: tuple[AbstractMeasurement, ...], params: PyTree
+) -> tuple[AbstractMeasurement, ...]:
+    """Return measurements whose own losses are traced at each call, as a run's loss is.
+
+    Args:
+        measurements: What is measured.
+        params: Parameters, or their shapes.
+    """
+
+    def fresh(measurement: AbstractMeasurement) -> AbstractMeasurement:
+        if isinstance(measurement, HeldOut):
+            own = captured(measurement.potential, params)
+            return dataclasses.replace(measurement, potential=own)
+        if isinstance(measurement, OnExamples):
+            return dataclasses.replace(measurement, measurement=fresh(measurement.measurement))
+        return measurement
+
+    return tuple(map(fresh, measurements))
 
 
 def _check_path(params: PyTree) -> Params:

@@ -195,7 +195,8 @@ class CriticalLearningRate(AbstractMetricMeasurement):
                 return ~(potential(unravel(flat - rate * direction)) <= loss)
 
             low, high, count = _bracket(rises, state, jnp.asarray(self.tolerance, state.dtype))
-            found = jnp.isfinite(high) & jnp.any(direction != 0)
+            # Where the loss rises however short the step, no rate is the largest that lowers it.
+            found = jnp.isfinite(high) & (low > 0) & jnp.any(direction != 0)
             rate = jnp.where(found, 0.5 * (low + high), jnp.nan)
             values = _critical(rate, count.astype(rate.dtype))
             return values, jnp.where(found, rate, state), Cost(gradients=1)

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..core.arrays import Modes
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.trees import Params
-from ..core.validation import boolean, non_negative_integer, positive_integer, text
+from ..core.trees import Params, is_traced
+from ..core.validation import boolean, positive_integer, prng_seed, text
 from ..core.variables import LOSS, SHARPNESS, Variable
 from ..curvature.eigenpairs import find_eigenpairs, starting_modes
 from ..curvature.metric import AbstractMetric, IdentityMetric
@@ -135,7 +135,7 @@ class ClassLosses(AbstractMeasurement):
 
 
 def _examples(examples: Any) -> int | Int[Array, " example"]:
-    if isinstance(examples, int) and not isinstance(examples, bool):
+    if isinstance(examples, int | np.integer) and not isinstance(examples, bool):
         return positive_integer("examples", examples)
     array = np.asarray(examples)
     if array.ndim != 1 or not array.size or not np.issubdtype(array.dtype, np.integer):
@@ -143,6 +143,8 @@ def _examples(examples: Any) -> int | Int[Array, " example"]:
             "examples must be how many to draw, or the indices of some, as in [0, 1, 5]; got "
             f"{examples!r}."
         )
+    if np.min(array) < 0:
+        raise ValueError(f"examples must be indices of at least 0; got {int(np.min(array))}.")
     return jnp.asarray(array)
 
 
@@ -152,8 +154,8 @@ class OnExamples(AbstractMetricMeasurement):
     `OnExamples(Curvature(1), 100)` is the sharpness of the loss over 100 examples drawn at random,
     the same ones at each save, at a fraction of the cost of that over all.
 
-    It needs a potential with a method `subset(indices)` that returns the loss over some examples,
-    as `potentials.SupervisedPotential` has it.
+    It needs a potential with `inputs`, a row for each example, and a method `subset(indices)` that
+    returns the loss over some of them, as `potentials.SupervisedPotential` has it.
 
     Attributes:
         measurement: What is measured. Its quantities and their dimensions get the name in front:
@@ -187,7 +189,7 @@ class OnExamples(AbstractMetricMeasurement):
 
     measurement: AbstractMeasurement
     examples: int | Int[Array, " example"] = eqx.field(converter=_examples)
-    seed: int = eqx.field(static=True, default=0, converter=partial(non_negative_integer, "seed"))
+    seed: int = eqx.field(static=True, default=0, converter=partial(prng_seed, "seed"))
     name: str = eqx.field(static=True, default="subset", converter=partial(text, "name"))
 
     def __check_init__(self) -> None:
@@ -210,6 +212,11 @@ class OnExamples(AbstractMetricMeasurement):
     def init(self, potential: Any, params: Params) -> PyTree[Array]:
         """Return the state of the measurement."""
         need(potential, "subset", "a part of the examples")
+        if not hasattr(potential, "inputs"):
+            raise ValueError(
+                "potential must have `inputs`, a row for each example, for a part of the examples; "
+                f"got a {type(potential).__name__} without."
+            )
         return self.measurement.init(self._part(potential), params)
 
     def measure(
@@ -240,6 +247,11 @@ class OnExamples(AbstractMetricMeasurement):
         count = indices if isinstance(indices, int) else indices.shape[0]
         if count > total:
             raise ValueError(f"examples must be at most {total}, all there are; got {count}.")
+        if not isinstance(indices, int) and not is_traced(indices) and jnp.max(indices) >= total:
+            raise ValueError(
+                f"examples must be indices below {total}, the number of examples; got "
+                f"{int(jnp.max(indices))}."
+            )
         if isinstance(indices, int):
             indices = jax.random.permutation(jax.random.key(self.seed), total)[:count]
         return potential.subset(indices)

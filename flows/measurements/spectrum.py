@@ -12,7 +12,7 @@ from ..core.arrays import DENSE_LIMIT
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.trees import Params
-from ..core.validation import non_negative_integer, positive_integer, proper_fraction
+from ..core.validation import positive_integer, prng_seed, proper_fraction
 from ..core.variables import SHARPNESS, Variable
 from ..curvature.spectrum import find_spectrum
 from .base import AbstractMeasurement, Measured
@@ -74,7 +74,7 @@ class SpectralDensity(AbstractMeasurement):
     width: float = eqx.field(static=True, default=0.01, converter=partial(proper_fraction, "width"))
     probes: int = eqx.field(static=True, default=10, converter=partial(positive_integer, "probes"))
     depth: int = eqx.field(static=True, default=40, converter=partial(positive_integer, "depth"))
-    seed: int = eqx.field(static=True, default=0, converter=partial(non_negative_integer, "seed"))
+    seed: int = eqx.field(static=True, default=0, converter=partial(prng_seed, "seed"))
     every: int = eqx.field(static=True, default=1, converter=partial(positive_integer, "every"))
 
     def __check_init__(self) -> None:

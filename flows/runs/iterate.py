@@ -27,7 +27,14 @@ from ..core.trees import Params, all_finite, is_traced
 from ..core.validation import as_params
 from ..core.variables import STEPS, Variables, merge_variables
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
-from ..measurements.along_path import Measurable, check_measurements, labels, losses, measure_all
+from ..measurements.along_path import (
+    Measurable,
+    captured_measurements,
+    check_measurements,
+    labels,
+    losses,
+    measure_all,
+)
 from ..measurements.base import AbstractMeasurement
 from ..optimizers.optax_optimizer import as_optimizer
 from ..optimizers.stability import is_preconditioned
@@ -371,6 +378,7 @@ def iterate(
         _check_state(optimizer, state)
     given = params if state is None else state.params
     potential = captured(potential, given)
+    measurements = captured_measurements(measurements, given)
 
     # How long a segment is.
     problem = _Problem(

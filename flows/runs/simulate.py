@@ -24,7 +24,7 @@ from ..core.trajectory import Trajectory
 from ..core.trees import is_traced
 from ..core.validation import as_params, positive, positive_integer
 from ..core.variables import STEPS, merge_variables
-from ..measurements.along_path import Measurable, check_measurements, labels
+from ..measurements.along_path import Measurable, captured_measurements, check_measurements, labels
 from ..solvers.accuracy import Accuracy, check_accuracy, suited_integrator
 from ..solvers.choice import choose_adjoint, choose_controller, matrix_free
 from ..solvers.controllers import GuardedController, smallest_step
@@ -93,14 +93,14 @@ def simulate(
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
-            `diffrax.Tsit5()`, or its `economical` one for more than 512 parameters in float32,
-            which for `GradientFlow` is Runge-Kutta-Chebyshev. A solver made for a kind of flow
-            integrates the equation of `flow`, whichever equation it holds.
+            `diffrax.Tsit5()`. A solver made for a kind of flow integrates the equation of `flow`,
+            whichever equation it holds.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
             the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
             float32; a constant step for a solver without error estimate.
-        accuracy: In place of these: "draft" takes ten times the default tolerances, and the flow's
-            economical solver; "reference" a hundredth, and never the economical one.
+        accuracy: In place of these: "draft" takes ten times the default tolerances, and for more
+            than 512 parameters the flow's economical solver, which for `GradientFlow` is
+            Runge-Kutta-Chebyshev; "reference" takes a hundredth of the default tolerances.
         dt0: First (or constant) step size; chosen by an adaptive controller if not given.
         measurements: What to measure at each save; `(LossAndGradient(),)` if not given.
         stop: `Goal("loss", at_most=1e-3)`, or several: the run ends with the first save that
@@ -152,6 +152,7 @@ def simulate(
         check_provenance(state.provenance, **_flow_provenance(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)
     potential = captured(potential, shape)
+    measurements = captured_measurements(measurements, shape)
 
     # How long a segment is.
     dtype = common_dtype(shape)
@@ -176,6 +177,11 @@ def simulate(
         size = sum(x.size for x in jax.tree.leaves(solved_for))
     solver = matrix_free(solver, size)
     controller = choose_controller(solver, stepsize_controller, dt0, suited_controller)
+    if accuracy != "default" and isinstance(controller, diffrax.ConstantStepSize):
+        raise ValueError(
+            f"accuracy must be left out with {type(solver).__name__}, whose steps have a fixed "
+            f"size; got {accuracy!r}."
+        )
     provenance = {
         **_flow_provenance(flow),
         "solver": type(solver).__name__,

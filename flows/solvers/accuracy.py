@@ -28,7 +28,7 @@ def check_accuracy(accuracy: str) -> None:
     Raises:
         ValueError: If it is not.
     """
-    if accuracy not in _FACTORS:
+    if not isinstance(accuracy, str) or accuracy not in _FACTORS:
         allowed = ", ".join(map(repr, get_args(Accuracy)))
         raise ValueError(f"accuracy must be one of {allowed}; got {accuracy!r}.")
 
@@ -42,16 +42,16 @@ def suited_integrator(
         flow: The flow.
         dtype: Of the parameters.
         size: How many there are.
-        accuracy: "default" is the flow's `integrator`, or its `economical` one in float32 with more
-            than 512 parameters; "draft" is the economical one, if there is one, with ten times its
-            tolerances; "reference" is the flow's `integrator` with a hundredth of its tolerances.
+        accuracy: "default" is the flow's `integrator`; "draft" its `economical` one, if it has one
+            and there are more than 512 parameters, with ten times the tolerances; "reference" its
+            `integrator` with a hundredth of the tolerances.
         free: False if the user names a solver or a controller, to which only the tolerances or the
             solver of the flow's `integrator` fit.
     """
-    large = size > DENSE_LIMIT and jnp.finfo(dtype).bits <= 32
-    cheap = accuracy == "draft" or (accuracy == "default" and large)
-    found = (flow.economical(dtype) if free and cheap else None) or flow.integrator(dtype)
-    return Integrator(found.solver, _scaled(found.controller, _FACTORS[accuracy], dtype))
+    cheap = free and accuracy == "draft" and size > DENSE_LIMIT
+    found = (flow.economical(dtype) if cheap else None) or flow.integrator(dtype)
+    solver, controller = found
+    return Integrator(solver, _scaled(controller, _FACTORS[accuracy], dtype))
 
 
 def _scaled(controller: _Controller, factor: float, dtype: DTypeLike) -> _Controller:

@@ -2,10 +2,12 @@
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -77,6 +79,48 @@ class ProjectedState(eqx.Module):
     failure: Int[Array, ""]
 
 
+class ProjectedInterpolation(diffrax.AbstractLocalInterpolation):
+    """The inner solver's interpolation, and in proportion to the time what a projection moved.
+
+    What a projection finds, such as eigenvectors, has no slope that a solver could interpolate by.
+
+    Attributes:
+        t0: Where the step starts.
+        t1: Where it ends.
+        inner: The inner solver's interpolation between the two.
+        shift: What the projection at the end added.
+    """
+
+    t0: RealScalarLike
+    t1: RealScalarLike
+    inner: diffrax.AbstractLocalInterpolation
+    shift: PyTree[Array]
+
+    def evaluate(
+        self, t0: RealScalarLike, t1: RealScalarLike | None = None, left: bool = True
+    ) -> PyTree[Array]:
+        """Return the state at `t0`, or how much it changes from there to `t1`."""
+        if t1 is not None:
+            return jax.tree.map(lambda a, b: b - a, self.evaluate(t0), self.evaluate(t1))
+        share = jnp.asarray((t0 - self.t0) / (self.t1 - self.t0))
+
+        def shifted(x: Array, shift: Array) -> Array:
+            return x + share.astype(shift.dtype) * shift
+
+        return jax.tree.map(shifted, self.inner.evaluate(t0, left=left), self.shift)
+
+
+def _projected_interpolation(
+    interpolation: Callable[..., diffrax.AbstractLocalInterpolation],
+    *,
+    t0: RealScalarLike,
+    t1: RealScalarLike,
+    inner: dict[str, Any],
+    shift: PyTree[Array],
+) -> ProjectedInterpolation:
+    return ProjectedInterpolation(t0, t1, interpolation(t0=t0, t1=t1, **inner), shift)
+
+
 class ProjectedSolver(diffrax.AbstractWrappedSolver):
     """Any solver, followed by the flow's projection after each step.
 
@@ -108,8 +152,8 @@ class ProjectedSolver(diffrax.AbstractWrappedSolver):
 
     @property
     def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The inner solver's."""
-        return self.solver.interpolation_cls
+        """The inner solver's, to where the projection leads."""
+        return partial(_projected_interpolation, self.solver.interpolation_cls)
 
     @property
     def term_compatible_contr_kwargs(self) -> Any:
@@ -150,9 +194,10 @@ class ProjectedSolver(diffrax.AbstractWrappedSolver):
         y1, error, dense_info, inner, result = self.solver.step(
             terms, t0, t1, y0, args, solver_state.inner, made_jump
         )
+        reached = y1
         y1, failure = self.flow.project(y1, args)
-        # What has no derivative is interpolated, between steps, to where the projection put it.
-        dense_info = {**dense_info, "y1": y1} if "y1" in dense_info else dense_info
+        shift = jax.tree.map(lambda after, before: after - before, y1, reached)
+        dense_info = {"inner": dense_info, "shift": shift}
         result = choose(failure > 0, RESULTS.nonlinear_divergence, result)
         return y1, error, dense_info, ProjectedState(inner, failure), result
 

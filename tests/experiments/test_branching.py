@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import ConfigError, branch, load, load_config
+from experiments import ConfigError, DirectoryError, branch, load, load_config
 from experiments.cli import main
 from potentials import SharpValley
 from tests.experiments.configs import VALLEY, config
@@ -120,3 +120,12 @@ def test_the_command_line_branches_off_and_draws_both(origin, slower, tmp_path, 
     said = " ".join(capsys.readouterr().err.split())
     assert "figure 'central' draws one run; several are drawn by distance" in said
     assert "figure 'loss' does not move; those that do: paths" in said
+
+
+def test_a_branch_does_not_replace_what_it_goes_on_from(origin, slower):
+    """Nor a run further up, nor a folder that holds one or lies in one."""
+    before = {path: path.read_bytes() for path in origin.rglob("*") if path.is_file()}
+    for start, out in ((origin, origin), (slower, origin), (origin, origin / "in")):
+        with pytest.raises(DirectoryError, match="which the run goes on from; choose another"):
+            branch(start, 8, [], out, overwrite=True, draw=False, progress=False)
+    assert {path: path.read_bytes() for path in origin.rglob("*") if path.is_file()} == before

@@ -60,15 +60,16 @@ def test_no_tolerance_is_finer_than_rounding():
     assert controller.rtol == pytest.approx(8 * float(jnp.finfo(jnp.float32).eps))
 
 
-def test_a_large_gradient_flow_in_single_precision_takes_long_steps():
-    """Not if the user names a solver, whose tolerances would not fit, nor in double precision."""
-    for dtype, size, free, expected in (
-        (jnp.float32, 1000, True, RungeKuttaChebyshev),
-        (jnp.float32, 1000, False, diffrax.Tsit5),
-        (jnp.float32, 100, True, diffrax.Tsit5),
-        (jnp.float64, 1000, True, diffrax.Tsit5),
+def test_a_draft_of_a_large_gradient_flow_takes_long_steps():
+    """Not if the user names a solver, whose tolerances would not fit."""
+    for size, free, accuracy, expected in (
+        (1000, True, "draft", RungeKuttaChebyshev),
+        (1000, False, "draft", diffrax.Tsit5),
+        (100, True, "draft", diffrax.Tsit5),
+        (1000, True, "default", diffrax.Tsit5),
+        (1000, True, "reference", diffrax.Tsit5),
     ):
-        found = suited_integrator(_FLOW, dtype, size, "default", free=free)
+        found = suited_integrator(_FLOW, jnp.float32, size, accuracy, free=free)
         assert type(found.solver) is expected
     momentum = GradientFlow(GradientDescent(0.1), correction=True)
     assert type(suited_integrator(momentum, jnp.float32, 1000, "draft", free=True).solver) is (
@@ -87,10 +88,10 @@ def test_it_costs_less_than_a_gradient_a_step():
     def run(**options):
         return simulate(_FLOW, bowl, start, 1000, save_every=1000, measurements=(), **options)
 
-    found = run()
+    found = run(accuracy="draft")
     exact = jnp.exp(-100 * curvature)
     # Ten times the relative tolerance.
-    assert float(jnp.linalg.norm(found.params[-1] - exact)) < 1e-3 * float(jnp.linalg.norm(start))
+    assert float(jnp.linalg.norm(found.params[-1] - exact)) < 1e-2 * float(jnp.linalg.norm(start))
     assert float(found.stats["gradient_evaluations"]) < 1000
     stable = run(solver=diffrax.Tsit5())
     assert float(stable.stats["gradient_evaluations"]) > 4 * float(
@@ -101,8 +102,11 @@ def test_it_costs_less_than_a_gradient_a_step():
 def test_bad_words_and_two_accuracies_are_refused():
     """With what is allowed."""
     message = "accuracy must be one of 'draft', 'default'"
-    with as_users_run(), pytest.raises(ValueError, match=message):
-        _error(accuracy="high")
+    for wrong in ("high", ["draft"]):
+        with as_users_run(), pytest.raises(ValueError, match=message):
+            _error(accuracy=wrong)
+    with pytest.raises(ValueError, match="accuracy must be left out with Euler"):
+        _error(accuracy="draft", solver=diffrax.Euler(), dt0=0.5)
     controller = diffrax.PIDController(rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="accuracy must be left out"):
         _error(accuracy="draft", stepsize_controller=controller)

@@ -5,8 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flows import Goal, GradientDescent, GradientFlow, HeldOut, iterate, kept_rows, simulate
-from tests.helpers import assert_trees_close
+from flows import (
+    Goal,
+    GradientDescent,
+    GradientFlow,
+    HeldOut,
+    iterate,
+    kept_rows,
+    measure,
+    simulate,
+)
+from tests.helpers import as_users_run, assert_trees_close
 
 START = jnp.asarray([1.0, 2.0])
 
@@ -95,3 +104,28 @@ def test_a_goal_is_of_something_that_is_measured():
     run = descend(START, 4, measurements=held_out, stop=Goal("valid_loss", at_most=0.36))
     # Along (0.9^t, 2 * 0.9^t), ((0.9^t - 1)^2 + (2 * 0.9^t - 1)^2) / 2.
     assert_trees_close(run.observables["valid_loss"], jnp.asarray([0.5, 0.325]), 1e-12)
+
+
+def test_a_held_out_loss_is_the_one_of_the_call():
+    """What it captures may change between two runs, alone or as examples of another loss."""
+    box = {"scale": jnp.asarray(1.0)}
+    measured = HeldOut(lambda w: box["scale"] * jnp.sum(w**2))
+
+    def first():
+        return float(descend(jnp.ones(2), 1, measurements=measured).observables["test_loss"][0])
+
+    assert first() == 2.0
+    box["scale"] = jnp.asarray(11.0)
+    assert first() == 22.0
+    assert float(measure(measured, bowl, jnp.ones((1, 2)))[0]["test_loss"][0]) == 22.0
+
+
+def test_what_is_no_goal_is_refused_before_the_run():
+    """With a sentence."""
+    with as_users_run():
+        for wrong in (0.1, "loss"):
+            with pytest.raises(ValueError, match="stop must be goals such as"):
+                descend(START, 2, stop=wrong)
+        for bound in ("0.1", jnp.ones(2), True, None):
+            with pytest.raises(ValueError, match="exactly one of at_most and at_least"):
+                Goal("loss", at_most=bound)

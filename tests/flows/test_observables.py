@@ -276,3 +276,26 @@ def test_the_losses_of_examples_have_the_loss_for_their_mean():
     expected = whole.example_losses(loss.params)[jnp.asarray([1, 4])]
     assert_trees_close(part.example_losses(loss.params), expected, rtol=1e-12)
     assert part(loss.params) == pytest.approx(float(jnp.mean(expected)), rel=1e-12)
+
+
+def test_examples_that_there_are_not_are_refused():
+    """Indices outside of the data would be other examples."""
+    whole = SupervisedPotential(
+        MLP((3, 2), key=jax.random.key(0)), jnp.ones((5, 3)), jnp.ones((5, 2)), mse
+    )
+    path = jax.tree.map(lambda x: x[None], whole.params)
+    with pytest.raises(ValueError, match=r"examples must be indices below 5, .* got 500"):
+        measure(OnExamples(LossAndGradient(), [0, 500]), whole, path)
+    with pytest.raises(ValueError, match=r"examples must be indices of at least 0; got -7"):
+        OnExamples(LossAndGradient(), [0, -7])
+    with pytest.raises(ValueError, match="seed must be an integer from 0 to 4294967295"):
+        OnExamples(LossAndGradient(), 2, seed=2**70)
+
+
+def test_no_step_lowers_a_loss_at_its_kink():
+    """There the critical learning rate is not a number, and the next one is found again."""
+    path = jnp.asarray([[0.0], [1.0]])
+    loss = lambda w: w[0] + jnp.where(w[0] < 0, 1e3, 0.0)  # noqa: E731
+    found = measure(CriticalLearningRate(), loss, path)[0]["critical_learning_rate"]
+    assert bool(jnp.isnan(found[0]))
+    assert 0.9 < float(found[1]) < 1.1

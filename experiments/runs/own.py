@@ -14,8 +14,8 @@ import flows
 from flows.core.trees import Params
 
 from ..compare.landscape import landscape
-from ..runs.tracks import DISCRETE
-from .trajectory_summary import summarise
+from ..report.trajectory_summary import summarise
+from .tracks import DISCRETE
 
 Own: TypeAlias = flows.Trajectory | xr.Dataset | Mapping[str, ArrayLike]
 """A trajectory: of `iterate` or `simulate`, a dataset along `step`, or arrays (T, ...) by name."""
