@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..core.arrays import Modes
 from ..core.cost import Cost
 from ..core.potential import Potential
-from ..core.trees import Params, is_traced
+from ..core.trees import Params
 from ..core.validation import boolean, positive_integer, prng_seed, text
 from ..core.variables import LOSS, SHARPNESS, Variable
 from ..curvature.eigenpairs import find_eigenpairs, starting_modes
@@ -134,7 +134,7 @@ class ClassLosses(AbstractMeasurement):
         return when_due(measured, self.every, params, state, index)
 
 
-def _examples(examples: Any) -> int | Int[Array, " example"]:
+def _examples(examples: Any) -> int | tuple[int, ...]:
     if isinstance(examples, int | np.integer) and not isinstance(examples, bool):
         return positive_integer("examples", examples)
     array = np.asarray(examples)
@@ -145,7 +145,7 @@ def _examples(examples: Any) -> int | Int[Array, " example"]:
         )
     if np.min(array) < 0:
         raise ValueError(f"examples must be indices of at least 0; got {int(np.min(array))}.")
-    return jnp.asarray(array)
+    return tuple(array.tolist())
 
 
 class OnExamples(AbstractMetricMeasurement):
@@ -188,7 +188,7 @@ class OnExamples(AbstractMetricMeasurement):
     structural_fields: ClassVar[tuple[str, ...]] = ("measurement", "name")
 
     measurement: AbstractMeasurement
-    examples: int | Int[Array, " example"] = eqx.field(converter=_examples)
+    examples: int | tuple[int, ...] = eqx.field(static=True, converter=_examples)
     seed: int = eqx.field(static=True, default=0, converter=partial(prng_seed, "seed"))
     name: str = eqx.field(static=True, default="subset", converter=partial(text, "name"))
 
@@ -243,15 +243,16 @@ class OnExamples(AbstractMetricMeasurement):
 
     def _part(self, potential: Any) -> Potential:
         total = potential.inputs.shape[0]
-        indices = self.examples
-        count = indices if isinstance(indices, int) else indices.shape[0]
+        chosen = self.examples
+        count = chosen if isinstance(chosen, int) else len(chosen)
         if count > total:
             raise ValueError(f"examples must be at most {total}, all there are; got {count}.")
-        if not isinstance(indices, int) and not is_traced(indices) and jnp.max(indices) >= total:
+        if isinstance(chosen, int):
+            indices = jax.random.permutation(jax.random.key(self.seed), total)[:count]
+            return potential.subset(indices)
+        if max(chosen) >= total:
             raise ValueError(
                 f"examples must be indices below {total}, the number of examples; got "
-                f"{int(jnp.max(indices))}."
+                f"{max(chosen)}."
             )
-        if isinstance(indices, int):
-            indices = jax.random.permutation(jax.random.key(self.seed), total)[:count]
-        return potential.subset(indices)
+        return potential.subset(jnp.asarray(chosen, jnp.int32))
