@@ -3,7 +3,8 @@
  * what its tests import, build/core.mjs.
  */
 
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -30,7 +31,9 @@ export async function page() {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const given = process.argv.indexOf("--out");
-  await writeFile(given > 0 ? process.argv[given + 1] : here("index.html"), await page());
+  const out = given > 0 ? process.argv[given + 1] : here("index.html");
+  await mkdir(dirname(out), { recursive: true });
+  await writeFile(out, await page());
   if (process.argv.includes("--tests")) {
     await build({
       entryPoints: [here("src/core.ts")], bundle: true, format: "esm", platform: "neutral", outfile: here("build/core.mjs"), target: "es2022",
