@@ -6,6 +6,8 @@ public name without a docstring, a page outside the navigation, a page that load
 elsewhere. Nothing here needs a network.
 """
 
+import concurrent.futures
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,17 +22,13 @@ SITE = ROOT / "site"
 PLAY = ROOT / "docs" / "play" / "index.html"
 # What the theme's plugin for reading from a disk would load; docs/pages/assets has it.
 _SHIM = "https://unpkg.com/iframe-worker/shim"
-# Pages that share compiled programs, and take half of the time.
-VALLEY = (
-    "index.md",
-    "choose.md",
-    "flows/gradient.md",
-    "flows/central.md",
-    "flows/rod.md",
-    "flows/parity.md",
-    "experiments.md",
-    "store.md",
+# Pages that share compiled programs, the longest groups first; all others are a group too.
+GROUPS = (
+    ("index.md", "experiments.md", "store.md"),
+    ("choose.md", "flows/gradient.md", "flows/central.md", "flows/rod.md", "flows/parity.md"),
+    ("own/networks.md", "own/loss.md", "own/kinds.md"),
 )
+PROCESSES = 2
 
 
 def gather() -> None:
@@ -50,12 +48,29 @@ def gather() -> None:
 
 
 def execute() -> list[str]:
-    """Run the code of the gathered pages in two processes, and return what failed."""
-    import execute as executor
+    """Run the code of the gathered pages, then that of their notebooks; return what failed."""
+    pages = sorted(
+        path.relative_to(GATHERED).as_posix()
+        for path in GATHERED.rglob("*.md")
+        if path.parent.name != "api"
+    )
+    named = [page for group in GROUPS for page in group]
+    groups = [*map(list, GROUPS), [page for page in pages if page not in named]]
+    # JAX has threads, which a fork would lose.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
+        return [failure for found in pool.map(_execute_group, groups) for failure in found]
 
-    pages = sorted(path for path in GATHERED.rglob("*.md") if path.parent.name != "api")
-    first = [GATHERED / name for name in VALLEY]
-    return executor.run_pages([first, [path for path in pages if path not in first]])
+
+def _execute_group(pages: list[str]) -> list[str]:
+    import execute
+    import notebooks
+
+    failures = execute.run_group(GATHERED / page for page in pages)
+    if not failures:
+        for page in pages:
+            failures += notebooks.write(page, GATHERED, SOURCES, GATHERED / "notebooks")
+    return failures
 
 
 def render() -> None:
@@ -86,10 +101,6 @@ def main() -> int:
     gather()
     problems = checks.undocumented() + checks.outside_navigation(ROOT / "mkdocs.yml", GATHERED)
     if problems or (problems := execute()):
-        return _report(problems)
-    import notebooks
-
-    if problems := notebooks.write(GATHERED, SOURCES, GATHERED / "notebooks"):
         return _report(problems)
     print(f"pages executed, {time.monotonic() - started:.0f} s", flush=True)
     try:

@@ -11,16 +11,14 @@ blocks one after the other in one process, which takes twice as long as here, an
 is a warning in the log, which `zensical build --strict` does not count.
 """
 
-import concurrent.futures
 import contextlib
 import io
-import multiprocessing
 import re
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,21 +118,12 @@ def _shown(block: Block, output: str) -> str:
     return f"{source}\n{output.strip()}\n"
 
 
-def run_pages(groups: Sequence[Iterable[Path]]) -> list[str]:
-    """Run pages and overwrite each with its result: a process for each group of pages.
-
-    Pages of a group share compiled programs.
+def run_group(paths: Iterable[Path]) -> list[str]:
+    """Run pages one after the other, which share compiled programs, and overwrite each.
 
     Returns:
         What failed, a report for each page.
     """
-    # JAX has threads, which a fork would lose.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(len(groups), mp_context=context) as pool:
-        return [failure for found in pool.map(_run_group, map(list, groups)) for failure in found]
-
-
-def _run_group(paths: list[Path]) -> list[str]:
     failures = []
     # What the blocks write goes to a folder of their own.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):

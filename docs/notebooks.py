@@ -1,7 +1,7 @@
 """Three pages as notebooks: their visible code in cells, which a kernel runs, and the text."""
 
-import concurrent.futures
 import re
+import time
 from pathlib import Path
 
 import execute
@@ -39,7 +39,11 @@ def notebook(name: str, source: str, finished: str) -> str:
     }
     for number, cell in enumerate(made.cells):
         cell["id"] = f"{name}-{number}"
-    NotebookClient(made, timeout=_TIMEOUT, kernel_name="python3").execute()
+    # It warns that it has no encryption, which two processes of one build do not need.
+    quiet = ["--Application.log_level=ERROR"]
+    NotebookClient(
+        made, timeout=_TIMEOUT, kernel_name="python3", extra_arguments=quiet
+    ).execute()
     for cell in made.cells:
         cell.metadata.pop("execution", None)  # when it ran
     return nbformat.writes(made)
@@ -74,10 +78,11 @@ def _portable(text: str) -> str:
     ).strip()
 
 
-def write(pages: Path, sources: Path, folder: Path) -> list[str]:
-    """Write all notebooks.
+def write(page: str, pages: Path, sources: Path, folder: Path) -> list[str]:
+    """Write the notebooks that are made from a page, if there are any.
 
     Args:
+        page: The page's path in its folder.
         pages: Where the finished pages are.
         sources: Where the pages are as they were written.
         folder: Where the notebooks go.
@@ -87,19 +92,17 @@ def write(pages: Path, sources: Path, folder: Path) -> list[str]:
     """
     from nbclient.exceptions import CellExecutionError
 
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def make(name: str) -> str:
-        page = PAGES[name]
+    failures = []
+    for name in (name for name, source in PAGES.items() if source == page):
+        started = time.monotonic()
         try:
             text = notebook(
                 name, (sources / page).read_text("utf-8"), (pages / page).read_text("utf-8")
             )
         except CellExecutionError as error:
-            return f"notebook {name}: {error}"
+            failures.append(f"notebook {name}: {error}")
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.ipynb").write_text(text, "utf-8")
-        return ""
-
-    # The kernels are processes: two of them at a time.
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return [failure for failure in pool.map(make, PAGES) if failure]
+        print(f"{name}.ipynb: {time.monotonic() - started:.1f} s", flush=True)
+    return failures

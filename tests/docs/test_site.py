@@ -67,7 +67,7 @@ def test_a_failed_page_is_reported_and_left_as_it_was(tmp_path):
     import execute
 
     page = write(tmp_path / "page.md", '```python exec="on"\nraise ValueError("no")\n```\n')
-    (failure,) = execute._run_group([page])
+    (failure,) = execute.run_group([page])
     assert "page.md" in failure
     assert "ValueError: no" in failure
     assert "exec=" in page.read_text("utf-8")
