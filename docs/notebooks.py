@@ -41,9 +41,7 @@ def notebook(name: str, source: str, finished: str) -> str:
         cell["id"] = f"{name}-{number}"
     # It warns that it has no encryption, which two processes of one build do not need.
     quiet = ["--Application.log_level=ERROR"]
-    NotebookClient(
-        made, timeout=_TIMEOUT, kernel_name="python3", extra_arguments=quiet
-    ).execute()
+    NotebookClient(made, timeout=_TIMEOUT, kernel_name="python3", extra_arguments=quiet).execute()
     for cell in made.cells:
         cell.metadata.pop("execution", None)  # when it ran
     return nbformat.writes(made)

@@ -55,6 +55,7 @@ def test_losses(script, written):
     check(script.setting("formula"), written["settings"][-1])
 
 
+@pytest.mark.slow
 def test_fields_of_some_flows(script, written):
     """Those of a few families, on the formula, whose derivatives are the fullest."""
     entries = [entry for entry in written["fields"] if entry["loss"] == "formula"]

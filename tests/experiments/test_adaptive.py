@@ -75,6 +75,7 @@ def test_what_optax_does_not_take_is_told_by_its_key(case: str, tmp_path: Path):
         )
 
 
+@pytest.mark.slow
 def test_the_threshold_is_stored_with_the_variable_that_it_is_of(tmp_path: Path):
     """A run of an adaptive method has both sharpnesses, and only one of them a threshold."""
     quietly(config(QUARTIC), tmp_path / "adaptive")
@@ -90,6 +91,7 @@ def test_the_threshold_is_stored_with_the_variable_that_it_is_of(tmp_path: Path)
     assert not lines["sharpness"]
 
 
+@pytest.mark.slow
 def test_an_optimizer_without_a_threshold_runs(tmp_path: Path):
     """As optax's lion, which never rests."""
     lion = {"kind": "optax", "name": "lion", "learning_rate": 0.01}
@@ -102,6 +104,7 @@ def test_an_optimizer_without_a_threshold_runs(tmp_path: Path):
 FLOWS = [("stable", {}), pytest.param("rod", {"alternation": True}, marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), FLOWS)
 def test_flows_of_rmsprop_run_beside_it_and_are_drawn(
     kind: str, options: dict[str, Any], tmp_path: Path

@@ -32,6 +32,7 @@ def study_of(name: str, *changes: str) -> AbstractStudy:
 CASES = [pytest.param(part, marks=pytest.mark.slow) for part in [*RATES][:-1]] + [[*RATES][-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", CASES)
 def test_iterates_leave_or_approach_the_two_cycle_as_theory_says(part: str) -> None:
     """And those that leave it burst, to several times its amplitude and past the edge."""

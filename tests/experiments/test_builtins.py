@@ -152,6 +152,7 @@ def named(names: Iterable[str]) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -42,6 +42,7 @@ def test_the_midpoints_loss_and_sharpness_are_those_of_the_midpoints(central: Pa
     assert eigenvalues.shape == (13, 2)
 
 
+@pytest.mark.slow
 def test_measured_variances_are_squared_displacements_along_the_flows_directions(
     central: Path,
 ) -> None:
@@ -73,6 +74,7 @@ def test_every_variable_of_the_oscillation_has_units_and_a_name(central: Path) -
     assert tree["discrete"]["midpoint_loss"].attrs["long_name"] == "loss at the iterates' midpoint"
 
 
+@pytest.mark.slow
 def test_without_a_central_flow_nothing_of_the_oscillation_is_measured(tmp_path: Path) -> None:
     """It would cost an eigen-iteration per step for nobody."""
     tree = quietly(config(), tmp_path).tree()
@@ -80,6 +82,7 @@ def test_without_a_central_flow_nothing_of_the_oscillation_is_measured(tmp_path:
     assert "measured_variances" not in tree["gradient_flow"]
 
 
+@pytest.mark.slow
 def test_a_resumed_central_run_equals_an_uninterrupted_one_bit_for_bit(
     central: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,7 @@ def test_a_full_disk_exits_with_2_and_keeps_what_was_stored(
     assert call("run", valley, "--out", tmp_path / "run", "--no-figures", "--resume")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_diverging_run_exits_with_3_and_names_the_step(call: Any, tmp_path: Path) -> None:
     """The table is shown all the same."""
     file = write(tmp_path / "mine.toml", tomli_w.dumps(DIVERGING))

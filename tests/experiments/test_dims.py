@@ -42,6 +42,7 @@ def changed(**changes: Any) -> Experiment:
     return config(RING, flows=[{**RING["flows"][0], **changes}])
 
 
+@pytest.mark.slow
 def test_it_runs_in_its_own_time_without_a_distance(tmp_path: Path) -> None:
     """Friction takes gamma |v|^2; the angular momentum, 3 exp(-gamma t), is at most |w| |v|."""
     tree = quietly(config(RING), tmp_path).tree()

@@ -33,6 +33,7 @@ def test_a_table_has_the_arguments_of_its_method():
     assert_trees_close(made.flows[0].flow, flows.AliceFlow(made.optimizer))
 
 
+@pytest.mark.slow
 def test_a_run_stores_the_density_of_each_array(tmp_path: Path):
     """Of the optimizer and of its flow, from the start on."""
     result = run(config(ALICE), tmp_path / "run", draw=False, progress=False)

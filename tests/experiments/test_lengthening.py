@@ -72,6 +72,7 @@ FLOWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", FLOWS)
 def test_a_finished_run_goes_on_for_more_steps_as_if_it_had_not_ended(
     base: dict[str, Any], tmp_path: Path
@@ -110,6 +111,7 @@ def test_fewer_steps_and_another_interval_are_refused(tmp_path: Path) -> None:
             quietly(other, tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_a_power_cut_after_the_config_was_lengthened_does_not_end_the_run(tmp_path: Path) -> None:
     """The config asks for more steps, the results say finished."""
     quietly(config(BARE, steps=4), tmp_path / "run")
@@ -137,6 +139,7 @@ def test_a_run_lengthened_again_and_again_is_as_one_run_of_all_steps(
     assert_same_results(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_lengthened_run_whose_newest_checkpoint_is_torn_goes_on_from_the_one_before(
     begins: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_run_with_a_torn_chunk_is_told_before_it_goes_on(
     assert checkpoints(tmp_path) == [4]
 
 
+@pytest.mark.slow
 def test_the_command_that_lengthens_a_run_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

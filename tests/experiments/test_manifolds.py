@@ -27,6 +27,7 @@ def optimizer(kind: str, manifold: Any, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "learning_rate": 0.1, "manifold": manifold, **more}
 
 
+@pytest.mark.slow
 def test_an_experiment_on_a_sphere_stores_what_is_measured_there(tmp_path: Path) -> None:
     """From a start that is put on it, with the threshold of the Riemannian sharpness."""
     method = optimizer("riemannian_gradient_descent", "sphere", retraction="normalisation")

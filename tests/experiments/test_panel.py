@@ -143,6 +143,7 @@ def test_a_resumed_optimizer_goes_on_with_its_state_and_its_counters(
     assert_trees_close(flow.params(state) + flow.params(rate), there[8], 1e-12, 1e-14)
 
 
+@pytest.mark.slow
 def test_a_flow_that_fails_or_does_not_apply_is_an_entry_with_its_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_flow_that_fails_or_does_not_apply_is_an_entry_with_its_message(
     assert np.isnan(list(corrected.values.values())).all()
 
 
+@pytest.mark.slow
 def test_an_optimizer_with_momentum_has_rods_and_no_central_flow() -> None:
     """The reason is the one that the flow gives."""
     row = compare(

@@ -92,6 +92,7 @@ def mine(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "mine.py", tmp_path / "mine.toml"
 
 
+@pytest.mark.slow
 def test_a_config_of_own_kinds_runs_and_draws_and_goes_on(
     call: Call, mine: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def posteriors(potential: SupervisedPotential, trained: Any) -> Posteriors:
     )
 
 
+@pytest.mark.slow
 def test_a_particle_goes_as_far_as_its_scale_and_stops_at_the_energy_of_the_tolerance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -49,6 +49,7 @@ def test_half_the_distance_to_the_next_iterate_is_stored_beside_the_rods(rod: Pa
     assert np.isfinite(stored.values).all()
 
 
+@pytest.mark.slow
 def test_with_momentum_no_half_distance_is_stored(tmp_path: Path) -> None:
     """A rod then has a length in momentum too, which iterates alone do not give."""
     lean = [{"kind": "rod", "alignment": False}]
@@ -70,6 +71,7 @@ def test_the_summary_has_the_tracking_error_of_a_rod_flow(
     assert f" {error:.4g} " in line
 
 
+@pytest.mark.slow
 def test_a_resumed_rod_run_equals_an_uninterrupted_one_bit_for_bit(
     rod: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -521,6 +521,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         quietly(config(), tmp_path / "file" / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), [("float32", np.float32), ("float64", np.float64)])
 @pytest.mark.parametrize("before", [True, False])
 def test_the_config_decides_the_precision_and_jax_gets_its_own_back(

@@ -125,6 +125,7 @@ def test_a_schedule_goes_through_a_written_config():
         load_config("valley", [ball, "flows=[]"])
 
 
+@pytest.mark.slow
 def test_a_run_stores_its_threshold_as_a_curve(tmp_path):
     """2/eta at each saved step of the discrete run, through a resumed run too, and no constant."""
     more = ("save_every=2", "checkpoint.every=10", "curvature.every=2")

@@ -187,6 +187,7 @@ def test_a_study_keeps_to_the_rules_of_the_directory(done: Path) -> None:
         run(study(horizon=0.6), done, resume=True)
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_shows_and_draws_a_study(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -486,6 +486,7 @@ def test_damaged_results_are_recorded_and_begun_anew(
     assert gathered(tmp_path)["final_loss"].values[1] == loss
 
 
+@pytest.mark.slow
 def test_the_damaged_store_of_a_sweep_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -759,6 +760,7 @@ def test_the_built_in_sweeps_are_valid() -> None:
     assert len(points(load_sweep("threshold-sweep"))) == 10
 
 
+@pytest.mark.slow
 def test_the_phase_diagram_is_that_of_the_quartic(tmp_path: Path) -> None:
     """Stable up to eta S = 2, two-cycles up to 1 + sqrt(5), bounded up to 4 (THEORY 3)."""
     over = ("potential.curvature=linspace(0.5,5,31)", "optimizer.learning_rate=linspace(0.1,1,31)")

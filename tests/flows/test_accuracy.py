@@ -26,6 +26,7 @@ def _error(**options):
     return error, float(run.stats["gradient_evaluations"])
 
 
+@pytest.mark.slow
 def test_a_better_accuracy_has_a_smaller_error_and_costs_more():
     """On a bowl, against the exact solution."""
     errors, costs = zip(
@@ -77,6 +78,7 @@ def test_a_draft_of_a_large_gradient_flow_takes_long_steps():
     )
 
 
+@pytest.mark.slow
 def test_it_costs_less_than_a_gradient_a_step():
     """The gradient flow of many parameters, where Tsit5 is bound by its stability."""
     curvature = jnp.linspace(0.001, 0.01, 600, dtype=jnp.float32).at[:5].set(20)

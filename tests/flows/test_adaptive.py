@@ -310,6 +310,7 @@ def test_a_run_goes_on_only_with_the_same_averages():
                 iterate(other, rough, None, 2, state=first.state)
 
 
+@pytest.mark.slow
 def test_a_preconditioner_that_is_not_known_gives_no_sharpness():
     """Of an optax transformation with second moments, and of gradient flow."""
 

@@ -91,6 +91,7 @@ def test_central_flow_of_scalar_rmsprop_on_the_valley(relaxation_time):
     assert end["effective_learning_rate"] == pytest.approx(ETA / np.sqrt(0.002581942), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_central_flow_of_rmsprop_on_the_turned_valley():
     """The same for RMSProp, by the solver made for the flow and by one that is not."""
     optimizer = with_nu(RMSProp, TURNED_NU, turned_valley, ON_THE_TURNED_VALLEY, b2=0.99)
@@ -126,6 +127,7 @@ MOVING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MOVING)
 def test_central_flow_keeps_a_critical_eigenvalue_at_a_threshold_that_moves(kind):
     """By whole derivatives: lambda_1(P^-1 H) and S change alike, with w, nu and time moving."""
@@ -301,6 +303,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("b2", "alternation", "rank", "expected"), ROWS)
 def test_rod_flow_of_rmsprop_on_the_turned_valley(b2, alternation, rank, expected):
     """Tracking error over 1000 steps at the edge, from a start on the two-cycle."""
@@ -326,6 +329,7 @@ RATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
 def test_a_rod_knows_the_time_between_two_steps(rate):
     """Bias corrections and a schedule: Adam's first steps."""
@@ -451,6 +455,7 @@ def test_the_correction_for_alternation_is_the_mean_of_the_two_ends(count):
     assert loss == pytest.approx(1 - expected, rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_parameter_without_gradient_does_not_spoil_the_preconditioner():
     """Its nu is 0, and with eps = 0 so is P; no mean counts it, and its direction is as it was."""
     loss = lambda w: 0.5 * (w[0] ** 2 + 2 * w[1] ** 2)  # noqa: E731

@@ -79,6 +79,7 @@ def test_an_array_or_attribute_that_is_replaced_is_read_anew(call):
             assert float(CALLS[call](loss)) == pytest.approx(expected, rel=1e-6), type(loss)
 
 
+@pytest.mark.slow
 def test_samples_and_geodesics_and_drops_read_it_anew():
     """The places where a run ends on another surface."""
     bowl = Bowl(jnp.asarray(1.0))
@@ -133,6 +134,7 @@ def test_one_program_serves_all_values_of_a_captured_array(values):
     assert runs == 2
 
 
+@pytest.mark.slow
 def test_losses_that_differ_in_a_number_or_a_rule_are_not_mistaken_for_each_other():
     """A literal, an exponent, a derivative of one's own, an array that only its rule has."""
     losses = [

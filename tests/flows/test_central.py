@@ -85,6 +85,7 @@ def test_euler_with_steps_of_the_relaxation_time_works_too(relaxation_time):
     assert_trees_close(run.params[-1], END, rtol=0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_eigenvalues_of_the_second_valley_are_held_at_once():
     """The first reaches 2/eta near t = 310, the second near 1101; Sigma then has rank two."""
     start = jnp.asarray([0.0, 0.0, 4.0, 5.0, 0.2])
@@ -101,6 +102,7 @@ def test_both_eigenvalues_of_the_second_valley_are_held_at_once():
     assert float(jnp.max(run.observables["sdcp_residual"])) < 1e-9
 
 
+@pytest.mark.slow
 def test_a_start_far_above_the_edge_is_warned_of():
     """Gradient descent diverges there within four steps, and the flow models no such thing."""
     start = jnp.asarray([3.0, 2.9])
@@ -115,6 +117,7 @@ def three_valleys(w):
     return jnp.sum((0.5 * y + 0.01 * jnp.sum(y)) * x**2) + bottom + 0.002 * jnp.sum(x)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the smallest of the 1 eigenvalues")
 def test_a_run_that_watches_too_few_eigenvalues_says_how_many_there_are():
     """And not that the flow is too stiff: no motion holds three eigenvalues along one mode."""
@@ -164,6 +167,7 @@ def _corrected_along_the_threshold(t, w):
     return -ETA * m @ (gradient + 0.5 * covariance * rise)
 
 
+@pytest.mark.slow
 @alone
 def test_the_corrected_flow_runs_along_the_threshold():
     """From a start on it, with the solver made for it, where scipy integrates a closed form."""
@@ -412,6 +416,7 @@ def test_rank_auto_watches_as_many_as_become_critical():
     assert_trees_close(watched[-1, :5], jnp.full(5, 2 / ETA), rtol=1e-5, atol=0.0)
 
 
+@pytest.mark.slow
 def test_too_few_watched_eigenvalues_are_told():
     """A fixed rank that another eigenvalue may escape is warned about."""
     start = jnp.stack([jnp.zeros(2), jnp.asarray([6.5, 3.0])])

@@ -93,6 +93,7 @@ def conic(linear: np.ndarray, operator: np.ndarray) -> np.ndarray:
     return solution
 
 
+@pytest.mark.slow
 @hypothesis.given(data=st.data())
 def test_solutions_of_every_rank_are_optimal_at_any_scale(data):
     """Residual at most 1e-9 for X and B of every rank, and A and B over 16 orders of magnitude."""
@@ -236,6 +237,7 @@ def graded_problem(seed: int, k: int, idle: int):
     return linear, operator * outer[:, :, None, None] * outer[None, None]
 
 
+@pytest.mark.slow
 def test_directions_of_very_different_effect_are_solved_in_single_precision(float32):
     """Of 200 problems of each kind 193 and 200; without the scaled basis it was 111 and 171."""
     del float32
@@ -319,6 +321,7 @@ def test_derivatives_agree_with_finite_differences(k):
         assert_trees_close(paired, forward, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_where_they_are_not_unique():
     """Without strict complementarity, at A = 0, for B = 0, and without a solution."""
     linear, operator, _ = planted_problem(0, 3, 1, 1, 12)

@@ -71,6 +71,7 @@ def bounded(w):
     return 0.5 * jnp.sum(w**2) * jnp.where(jnp.abs(w[0]) < 1, 1.0, jnp.nan)
 
 
+@pytest.mark.slow
 def test_a_stuck_step_size_ends_a_run():
     """At the edge, after the steps that it takes to shrink to the smallest of the segment."""
     flow = GradientFlow(GradientDescent(1.0))
@@ -82,6 +83,7 @@ def test_a_stuck_step_size_ends_a_run():
     assert float(smallest_step(jnp.float64, 5)) == pytest.approx(16 * 2.0**-52 * 5)
 
 
+@pytest.mark.slow
 def test_a_stuck_step_size_ends_a_sample():
     """The same rule, with the clock as the only limit."""
     with pytest.warns(UserWarning, match="the integration of 2 failed"):

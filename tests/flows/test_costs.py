@@ -96,6 +96,7 @@ def test_what_central_flow_spends_at_the_edge_is_what_it_evaluates():
     assert stats["hvp_evaluations"] == STEPS * (3 + 1) + stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense_limit", [512, 0])
 def test_what_rod_flow_spends_is_what_it_evaluates(dense_limit):
     """In either form, with the projections: a gradient and a product at each point."""
@@ -106,6 +107,7 @@ def test_what_rod_flow_spends_is_what_it_evaluates(dense_limit):
     assert int(cost.gradients) == int(cost.hvps) > 4
 
 
+@pytest.mark.slow
 def test_what_the_ball_spends_is_what_it_evaluates():
     """Beyond what is searched at once: a gradient an iteration, and the values of line searches."""
     flow = BallCentreFlow(RollingBall(0.05, 0.05), curvature=False)
@@ -145,6 +147,7 @@ def test_what_a_start_costs_is_what_it_evaluates(flow, gradients, hvps):
     assert evaluated == gradients + (hvps > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flow", "gradients", "hvps"),
     [

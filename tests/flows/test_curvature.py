@@ -153,6 +153,7 @@ def test_modes_are_followed_through_a_crossing_of_eigenvalues():
     assert_trees_close(jnp.stack(values), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_products_and_the_gradient_share_one_linearisation():
     """The linearised gradient gives the gradient and H v, as the pytree version does."""
     potential, params = network(6)
@@ -165,6 +166,7 @@ def test_products_and_the_gradient_share_one_linearisation():
     assert_trees_close(product(vector), dense_hessian(potential, params) @ vector, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_third_derivatives_agree_with_finite_differences():
     """grad_w (u^T H v), along a random direction, and symmetric in u and v."""
     potential, params = network(6)
@@ -186,6 +188,7 @@ def test_third_derivatives_agree_with_finite_differences():
     assert_trees_close(block, jnp.swapaxes(block, 0, 1), rtol=0.0, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [pytest.param(12, marks=pytest.mark.slow), 26])
 def test_eigenpairs_in_a_metric_are_those_of_the_generalised_problem(width):
     """H u = lambda P u with U P U^T = 1, from the whole Hessian and beyond the dense limit."""
@@ -236,6 +239,7 @@ def test_the_identity_costs_nothing():
     assert found(DiagonalMetric(jnp.ones(ravel_pytree(params)[0].size))) != found(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense_limit", [512, 0])
 def test_eigenpairs_in_a_metric_transform(dense_limit):
     """They jit, vmap over metrics, and differentiate: d lambda / d P_pp = -lambda u_p^2."""
@@ -279,6 +283,7 @@ def test_eigenpairs_transform():
     assert_trees_close(mapped, jnp.stack([sharpness(x) for x in points]), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_float32_eigenpairs_stay_in_float32(float32):
     """Single precision in, single precision out, accurate to its rounding."""
     del float32
@@ -328,6 +333,7 @@ def test_the_products_with_the_start_are_made_whatever_their_bound():
     assert bool(jnp.all(jnp.isfinite(found.residuals)))
 
 
+@pytest.mark.slow
 def test_remote_pairs_may_be_coarse():
     """They take fewer products; pairs that may be above the mark are as accurate as ever."""
     values = np.concatenate([[10.0], np.linspace(0, 4, 60)])

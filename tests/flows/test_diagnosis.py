@@ -55,6 +55,7 @@ def test_a_flow_of_sharpness_aware_descent_that_stalls_asks_for_smoothing(flow, 
         simulate(flow, lambda w: 0.5 * w[1] ** 2, jnp.asarray(start), 80, save_every=4)
 
 
+@pytest.mark.slow
 def test_what_is_said_about_a_kink_works():
     """Explicit and implicit solvers stop at |w| = 0; fixed steps go on, and end beside it."""
     start = jnp.asarray([0.31, 0.12])

@@ -179,6 +179,7 @@ def test_the_top_start_splits_the_first_iterate_along_the_sharpest_direction():
     assert step @ state.direction == pytest.approx(-2 * float(state.length), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fitted_start_is_that_of_the_parity_flow():
     """All flows of a network's run can start at one step; this one's centre and half-difference."""
     optimizer = GradientDescent(ETA)
@@ -193,6 +194,7 @@ def test_a_fitted_start_is_that_of_the_parity_flow():
     assert run.steps.tolist() == [8, 9, 10, 11, 12]
 
 
+@pytest.mark.slow
 def test_parameters_of_any_structure_and_optax_move_alike():
     """A dictionary of parameters and `optax.sgd` are the flat run of `GradientDescent`."""
     start = jnp.asarray([0.05, 6.6])

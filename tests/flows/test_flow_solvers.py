@@ -37,6 +37,7 @@ def kinked(params):
     return 1.5 * jnp.sum(params**2) + kink
 
 
+@pytest.mark.slow
 def test_a_solver_is_used_for_the_flow_of_the_run_and_no_other_kind():
     """Whichever flow of its kind it holds: the run's learning rate is the run's flow's."""
     flow = CentralFlow(GradientDescent(0.3), rank=1)
@@ -55,6 +56,7 @@ def test_a_solver_is_used_for_the_flow_of_the_run_and_no_other_kind():
         CentralSolver(SLOW.equation, most_stages=1)
 
 
+@pytest.mark.slow
 def test_a_fixed_step_that_fails_ends_the_run_with_the_reason():
     """Nothing rejects it, so that it must not be taken."""
     options = {"stepsize_controller": FIXED, "dt0": 0.5}

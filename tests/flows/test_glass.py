@@ -424,6 +424,7 @@ def bent(w):
     return jnp.sum(jnp.log(jnp.cosh(2 * w))) + 0.2 * w[0] * w[1]
 
 
+@pytest.mark.slow
 def test_the_flow_is_of_first_order_with_the_momentum_in_its_state_and_of_none_without():
     """At times in proportion to 1/phi, for phi = 1 - b1 to zero; THEORY has 1.004 and none."""
     errors = {True: [], False: []}

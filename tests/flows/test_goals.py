@@ -44,6 +44,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "options", "step"), CASES)
 def test_a_run_ends_with_the_first_save_that_reaches_the_goal_and_goes_on_from_there(
     run, options, step

@@ -98,6 +98,7 @@ def _slopes(errors: np.ndarray) -> np.ndarray:
     return np.log2(errors[:-1] / errors[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "order"),
     [
@@ -213,6 +214,7 @@ def test_corrected_flow_approaches_the_optimizer_at_second_order(make):
     assert abs(_slopes(errors)[-1] - 2) < 0.05, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param(HeavyBall, marks=SLOW), Nesterov])
 def test_flow_with_momentum_on_a_quadratic_equals_its_closed_forms(kind):
     """exp(-eta lambda t / (1 - beta)); corrected, the exponential of DF - DF^2 / 2."""

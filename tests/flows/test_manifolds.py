@@ -399,6 +399,7 @@ def test_the_correction_needs_the_weingarten_term():
         assert np.log2(errors[0] / errors[1]) == approx(expected, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_edge_is_that_of_the_joint_hessian():
     """0.995 and 1.005 of 2/top of the whole Riemannian Hessian decide, for every retraction."""
     flow = RiemannianFlow(RiemannianGradientDescent(0.1, MIXED))
@@ -592,6 +593,7 @@ def test_riemannian_sam_descends_the_loss_with_its_slope(name):
     assert orders == pytest.approx([2, 2, 1], abs=0.05)
 
 
+@pytest.mark.slow
 def test_riemannian_sam_on_a_squared_distance():
     """A two-cycle of half-length eta rho/(2 - eta); the flow arrives at ln(1 + d_0/rho)/eta."""
     eta, rho, far, space = 0.4, 0.3, 1.2, Hyperboloid()
@@ -760,6 +762,7 @@ def test_a_thousand_steps_stay_on_the_manifold(retraction):
     assert jnp.linalg.norm(run.params["w"][-1] - run.params["w"][-2]) > 0.01
 
 
+@pytest.mark.slow
 def test_single_precision_runs_in_single_precision():
     """No leaf of a run in float32 is of another precision, and it stays on the manifold."""
     start = jax.tree.map(lambda x: x.astype(jnp.float32), MIXED_START)

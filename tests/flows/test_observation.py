@@ -26,6 +26,7 @@ START = jnp.asarray([0.1, 6.0])
 VALLEY = SharpValley(0.01)
 
 
+@pytest.mark.slow
 def test_sharpness_is_tracked_along_both_kinds_of_run():
     """The saved eigenvalues are those of the Hessian at the saved parameters, every n-th save."""
     measurements = (LossAndGradient(), Curvature(2, every=3))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from flows import solve_complementarity, third_derivatives
 from flows.curvature.derivatives import third_derivative_pairs
@@ -42,6 +43,7 @@ def test_operators_and_congruences_act_as_on_matrices():
     assert_trees_close(congruence(factor) @ pack(x), turned, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_packed_problem_has_the_solution_of_the_other():
     """From the Gram matrix of packed rows, as Central Flow builds it."""
     linear, full = symmetric(2) - 3 * jnp.eye(K), derivatives()

@@ -214,6 +214,7 @@ def test_the_solver_agrees_with_the_vector_field():
     assert own.stats["gradient_evaluations"] * 6 < fine.stats["gradient_evaluations"]
 
 
+@pytest.mark.slow
 def test_the_solver_takes_any_controller():
     """One of diffrax's, which looks at each entry, is no less exact with small tolerances."""
     valley, start = SharpValley(0.01), jnp.asarray([0.1, 2 / 0.3])

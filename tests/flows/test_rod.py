@@ -216,6 +216,7 @@ def test_automatic_rods_are_as_many_as_carry_the_share():
         assert_trees_close(squares[kept - 1] / full[kept - 1], jnp.asarray(last), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_observables_say_how_the_rods_lie():
     """At the two-cycle of an anisotropic well: lengths, alignment, loss, sharpness."""
 
@@ -368,6 +369,7 @@ class Preconditioned(AbstractOptimizer):
         return Cost(gradients=1)
 
 
+@pytest.mark.slow
 def test_any_smooth_map_is_modelled():
     """A user's optimizer, and rmsprop of optax as it is, are tracked while they descend."""
     potential, start = ScalarProduct(2), jnp.asarray([1.5, 0.3])

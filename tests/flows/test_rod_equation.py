@@ -65,6 +65,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "form", "kind"), ALL)
 def test_a_run_at_the_edge_integrates_the_vector_field(rank, form, kind):
     """The slope kept at accepted points, the field there and the equations agree, and the paths.

@@ -75,6 +75,7 @@ def test_both_forms_agree_on_a_network_at_the_edge():
         assert used == 2 or float(jnp.sum(squares[: used - 2])) < share * float(total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [GradientDescent(1.0), pytest.param(HeavyBall(0.6, 0.3), marks=pytest.mark.slow)],
@@ -92,6 +93,7 @@ def test_both_forms_agree_on_a_well_of_one_parameter(optimizer):
     assert_trees_close(ends[1], ends[0], rtol=1e-4, atol=0.0)
 
 
+@pytest.mark.slow
 def test_the_tangent_field_of_a_factor_is_that_of_sigma():
     """With a factor of full rank, (Z^T Z)' is dSigma/dt itself."""
     potential = Quadratic(jnp.asarray([2.1, 0.7, 0.2]))

@@ -127,6 +127,7 @@ def test_pieces_equal_the_uninterrupted_run_bit_for_bit(kind):
     assert_trees_close(joined.stats, whole.stats)
 
 
+@pytest.mark.slow
 @both
 def test_saving_less_often_saves_the_same_states(kind):
     """Every fifth step of a run is what saving every fifth step gives."""
@@ -316,6 +317,7 @@ def test_segments_of_one_length_share_one_program():
     assert traced[0] > traced[1] == traced[2]
 
 
+@pytest.mark.slow
 @both
 def test_a_batch_returns_every_member_unless_it_is_asked_to_raise(kind):
     """One that fails ends none of the others; each says by itself how it ended."""

@@ -42,6 +42,7 @@ def ring_samples(**changes):
     return sample_minima(ring, NORTH, jax.random.key(0), 512, **{**OPTIONS, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("speed", "mean"), [(0.5, 19.90), (1.0, 21.42), (2.0, 23.0)])
 def test_the_ring_is_sampled_to_the_tolerance_in_the_time_that_it_takes(speed, mean):
     """THEORY's mean stopping time; every sample is on the circle to 3.16e-6.
@@ -94,6 +95,7 @@ def test_a_batch_larger_than_the_number_of_samples_is_all_of_them():
     assert len(TRACES) <= before + 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:0 of 512 samples")
 def test_a_new_value_does_not_compile_again_and_failures_are_reported():
     """Speed, gravity, friction, tolerance and time are arrays; the solver's reason is kept."""

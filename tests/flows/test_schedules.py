@@ -140,6 +140,7 @@ def test_the_parity_flow_follows_every_iterate_through_a_warmup():
     assert errors[1] < 1e-3 < errors[0] < 0.05 < errors[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["top", pytest.param("fit", marks=pytest.mark.slow)])
 def test_edge_flow_follows_a_schedule_to_the_two_cycle(start):
     """On S w^2 / 2 - w^4 / 4 it ends at a^2 = S - 2/eta, with the last eta."""
@@ -195,6 +196,7 @@ def test_thresholds_with_weight_decay_and_schedules():
     assert float(critical_sharpness(fixed_at(GradientDescent(COSINE), 0))) == np.inf
 
 
+@pytest.mark.slow
 def test_the_threshold_along_a_run_is_two_over_the_rate():
     """At each saved step, whatever the interval of the saves."""
     optimizer = GradientDescent(RAMP)
@@ -275,6 +277,7 @@ def test_what_is_no_schedule_is_refused(rate, sentence):
             make(rate)
 
 
+@pytest.mark.slow
 def test_a_state_with_another_counter_is_refused():
     """A flow with a schedule counts its steps, and one without does not."""
     constant, scheduled = (

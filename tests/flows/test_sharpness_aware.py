@@ -210,6 +210,7 @@ def test_the_flow_is_of_its_order_in_the_learning_rate():
     assert_trees_close(jnp.log2(coarse / fine), jnp.asarray([1.0, 2.0]), atol=0.015)
 
 
+@pytest.mark.slow
 def test_the_flow_and_its_correction_are_those_of_the_formula():
     """-eta G - (eta^2/2) DG G, two gradients and two products with Hessians."""
     eta = 0.2
@@ -264,6 +265,7 @@ def test_on_a_quadratic_the_flow_is_one_scalar_equation():
     assert_trees_close(run.params[-1], expected, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correction", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_flow_arrives_in_finite_time_and_slides(correction):
     """On lambda I after ln(1 + |w_0|/rho)/(eta lambda); the solver goes on with few steps."""
@@ -332,6 +334,7 @@ def test_one_rod_ends_on_the_cycle():
     assert jnp.max(jnp.abs(run.params[-1])) < 1e-7
 
 
+@pytest.mark.slow
 def test_several_rods_at_a_centre_where_the_map_is_not_smooth_are_doubted():
     """They end at another centre than 0, between iterates that have none but 0 for their mean."""
     bowl, start = Quadratic(jnp.asarray([1.0, 0.5])), jnp.asarray([1.0, 0.7])

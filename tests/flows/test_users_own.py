@@ -180,6 +180,7 @@ def bend(x):
 bend.defvjp(lambda x: (jnp.tanh(x), x), lambda x, slope: (slope * (1 - jnp.tanh(x) ** 2),))
 
 
+@pytest.mark.slow
 def test_a_loss_with_custom_vjp_has_third_derivatives_and_a_central_flow():
     """Reverse mode stands in for the forward mode that JAX does not allow there."""
 
