@@ -116,6 +116,32 @@ class CapturedPotential(eqx.Module):
         return getattr(self.potential if self.given is None else self.given.potential, name)
 
 
+class CapturedFunction(eqx.Module):
+    """A function of arrays and modules with the arrays that it captures, each a leaf.
+
+    Attributes:
+        trace: What it computes.
+        captured: The arrays that it closes over.
+        function: The function as it was given if it is an equinox module; None for others.
+    """
+
+    trace: _Trace = eqx.field(static=True)
+    captured: list[Array]
+    function: eqx.Module | None
+
+    def __call__(self, *arguments: PyTree) -> Array:
+        """Return the function's value, for arguments like those that it was traced for."""
+        arrays = eqx.filter((self.function, arguments), eqx.is_array)
+        leaves, structure = jax.tree.flatten(arrays)
+        if structure != self.trace.structure:
+            raise ValueError(
+                f"the arguments must have the structure that the function was traced for, "
+                f"{self.trace.structure}; got {structure}."
+            )
+        (value,) = jaxpr_as_fun(ClosedJaxpr(self.trace.jaxpr, self.captured))(*leaves)
+        return value
+
+
 _traces: OrderedDict[Any, list[_Trace]] = OrderedDict()
 
 
@@ -177,7 +203,38 @@ def captured(potential: Potential, params: PyTree) -> Potential:
     return CapturedPotential(trace, [jnp.asarray(c) for c in closed.consts], module, given)
 
 
-def _is_own(potential: Potential) -> bool:
+def captured_function(function: Callable[..., Any], *arguments: PyTree) -> Callable[..., Any]:
+    """Return a function as it is now, with the arrays that it captures as arguments.
+
+    Args:
+        function: Any callable. A module of this package that holds no function of its user is
+            returned as it is, and so is a function that returns anything but one array or number.
+        arguments: What it will be called with, or its shapes and dtypes; it is traced for the last.
+    """
+    if isinstance(function, CapturedFunction) or _is_own(function):
+        return function
+    module = function if isinstance(function, eqx.Module) else None
+    *before, last = arguments
+    arrays, fixed = eqx.partition((module, tuple(before)), eqx.is_array)
+
+    def value(arrays: PyTree, last: PyTree) -> Any:
+        own, others = eqx.combine(arrays, fixed)
+        returned = (function if own is None else own)(*others, last)
+        return jnp.asarray(returned) if eqx.is_array_like(returned) else returned
+
+    closed, like, _ = eqx.filter_make_jaxpr(value)(arrays, last)
+    if not isinstance(like, jax.ShapeDtypeStruct):
+        return function
+    derivatives: ClosedJaxpr | None = None
+    has_derivatives = like.shape == () and jnp.issubdtype(like.dtype, jnp.floating)
+    if has_derivatives and any(e.primitive.name in _CUSTOM_RULES for e in _equations(closed.jaxpr)):
+        derivatives = _derivatives(value, arrays, last)
+    own, others = arrays
+    trace = _Trace(closed, jax.tree.structure((own, (*others, last))), derivatives)
+    return CapturedFunction(_canonical(trace), [jnp.asarray(c) for c in closed.consts], module)
+
+
+def _is_own(potential: Callable[..., Any]) -> bool:
     """Return True for a module of this package in which no function of its user is."""
     if not isinstance(potential, eqx.Module):
         return False

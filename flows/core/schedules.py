@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from .arrays import RealScalarLike, usual_promotions
 from .trees import is_traced
+from .captured import captured_function
 from .validation import callable_, positive
 
 LATE: Final = 1_000_000_000
@@ -32,7 +33,7 @@ class Schedule(eqx.Module):
 
     An optimizer takes one, or the bare function, for its learning rate. Arrays that the function
     holds as a frozen module are leaves: `jax.vmap` and `jax.grad` work over them, and new values do
-    not compile again. Any other function is a constant of the compiled program.
+    not compile again. What any other function reads is read anew at each run.
 
     Attributes:
         function: From the time, a float scalar in steps, to the number, a scalar; anything that JAX
@@ -158,6 +159,19 @@ def schedules(tree: object) -> list[Schedule]:
     """Return the hyperparameters of a module that change with time."""
     leaves = jax.tree.leaves(tree, is_leaf=_is_schedule)
     return [x for x in leaves if isinstance(x, Schedule)]
+
+
+def captured_schedules(tree: T) -> T:
+    """Return a module whose schedules are traced now, as a run's loss is; see `captured`."""
+    time = jnp.zeros((), jnp.result_type(float))
+
+    def fresh(leaf: object) -> object:
+        if not isinstance(leaf, Schedule):
+            return leaf
+        with usual_promotions():
+            return Schedule(captured_function(leaf.function, time))
+
+    return jax.tree.map(fresh, tree, is_leaf=_is_schedule)
 
 
 def is_scheduled(tree: object) -> bool:

@@ -11,16 +11,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core.captured import captured
+from ..core.captured import captured, captured_function
 from ..core.cost import Cost
 from ..core.potential import Potential
+from ..core.schedules import captured_schedules
 from ..core.trajectory import Trajectory
 from ..core.trees import Params
 from ..curvature.metric import AbstractMetric, IdentityMetric
 from .base import AbstractMeasurement, AbstractMetricMeasurement
 from .example_groups import OnExamples
 from .held_out import HeldOut
-from .loss import LossAndGradient
+from .loss import LossAndGradient, ScalarMeasurement
 
 Measurable: TypeAlias = AbstractMeasurement | Iterable[AbstractMeasurement] | None
 """What to measure: one measurement, several of them, or None for `(LossAndGradient(),)`."""
@@ -148,29 +149,34 @@ def measure(
     checked = check_measurements(measurements)
     path = _check_path(params)
     point = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.result_type(x)), path)
-    checked = captured_measurements(checked, point)
-    return _measure(checked, captured(potential, point), path, state)
+    potential = captured(potential, point)
+    return _measure(captured_measurements(checked, potential, point), potential, path, state)
 
 
 def captured_measurements(
-    measurements: tuple[AbstractMeasurement, ...], params: PyTree
+    measurements: tuple[AbstractMeasurement, ...], potential: Potential, params: PyTree
 ) -> tuple[AbstractMeasurement, ...]:
-    """Return measurements whose own losses are traced at each call, as a run's loss is.
+    """Return measurements whose own functions are traced at each call, as a run's loss is.
 
     Args:
         measurements: What is measured.
+        potential: The run's loss, traced already.
         params: Parameters, or their shapes.
     """
 
-    def fresh(measurement: AbstractMeasurement) -> AbstractMeasurement:
+    def fresh(measurement: AbstractMeasurement, potential: Potential) -> AbstractMeasurement:
         if isinstance(measurement, HeldOut):
             own = captured(measurement.potential, params)
             return dataclasses.replace(measurement, potential=own)
+        if isinstance(measurement, ScalarMeasurement):
+            function = captured_function(measurement.function, potential, params)
+            return dataclasses.replace(measurement, function=function)
         if isinstance(measurement, OnExamples):
-            return dataclasses.replace(measurement, measurement=fresh(measurement.measurement))
-        return measurement
+            inner = fresh(measurement.measurement, measurement.part(potential))
+            return dataclasses.replace(measurement, measurement=inner)
+        return captured_schedules(measurement)
 
-    return tuple(map(fresh, measurements))
+    return tuple(fresh(measurement, potential) for measurement in measurements)
 
 
 def _check_path(params: PyTree) -> Params:

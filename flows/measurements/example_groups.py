@@ -217,7 +217,7 @@ class OnExamples(AbstractMetricMeasurement):
                 "potential must have `inputs`, a row for each example, for a part of the examples; "
                 f"got a {type(potential).__name__} without."
             )
-        return self.measurement.init(self._part(potential), params)
+        return self.measurement.init(self.part(potential), params)
 
     def measure(
         self, potential: Any, params: Params, state: PyTree[Array], index: Int[Array, ""]
@@ -234,14 +234,19 @@ class OnExamples(AbstractMetricMeasurement):
         index: Int[Array, ""],
     ) -> Measured:
         """Return what the measurement does in the metric of the run, with the name in front."""
-        inner, part = self.measurement, self._part(potential)
+        inner, part = self.measurement, self.part(potential)
         if isinstance(inner, AbstractMetricMeasurement):
             values, state, cost = inner.measure_in(metric, part, params, state, index)
         else:
             values, state, cost = inner.measure(part, params, state, index)
         return {f"{self.name}_{name}": value for name, value in values.items()}, state, cost
 
-    def _part(self, potential: Any) -> Potential:
+    def part(self, potential: Any) -> Potential:
+        """Return the potential of the chosen examples.
+
+        Raises:
+            ValueError: If there are not so many examples.
+        """
         total = potential.inputs.shape[0]
         chosen = self.examples
         count = chosen if isinstance(chosen, int) else len(chosen)

@@ -22,6 +22,7 @@ from ..core.optimizer import (
 )
 from ..core.potential import Potential
 from ..core.results import LOSS_NOT_FINITE, RESULTS, choose, first_failure
+from ..core.schedules import captured_schedules
 from ..core.trajectory import BoundaryIterates, Neighbours, Trajectory
 from ..core.trees import Params, all_finite, is_traced
 from ..core.validation import as_params
@@ -378,7 +379,8 @@ def iterate(
         _check_state(optimizer, state)
     given = params if state is None else state.params
     potential = captured(potential, given)
-    measurements = captured_measurements(measurements, given)
+    measurements = captured_measurements(measurements, potential, given)
+    optimizer = captured_schedules(optimizer)
 
     # How long a segment is.
     problem = _Problem(

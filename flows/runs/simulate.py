@@ -20,6 +20,7 @@ from ..core.flow import (
 )
 from ..core.goal import Stopping, check_goals
 from ..core.potential import Potential
+from ..core.schedules import captured_schedules
 from ..core.trajectory import Trajectory
 from ..core.trees import is_traced
 from ..core.validation import as_params, positive, positive_integer
@@ -152,7 +153,8 @@ def simulate(
         check_provenance(state.provenance, **_flow_provenance(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)
     potential = captured(potential, shape)
-    measurements = captured_measurements(measurements, shape)
+    measurements = captured_measurements(measurements, potential, shape)
+    flow = captured_schedules(flow)
 
     # How long a segment is.
     dtype = common_dtype(shape)

@@ -12,6 +12,7 @@ from flows import (
     GradientDescent,
     GradientFlow,
     LossAndGradient,
+    OnExamples,
     RollingBall,
     ScalarMeasurement,
     drop,
@@ -24,8 +25,8 @@ from flows import (
     simulate,
     top_eigenpairs,
 )
-from flows.core.captured import CapturedPotential, captured
-from potentials import SharpValley
+from flows.core.captured import CapturedPotential, captured, captured_function
+from potentials import MLP, SharpValley, SupervisedPotential, mse, two_moons
 from tests.helpers import as_users_run, assert_trees_close, tree_allclose
 
 DESCENT = GradientDescent(0.01)
@@ -202,3 +203,62 @@ def test_params_of_another_structure_are_refused():
     """The trace is for one."""
     with as_users_run(), pytest.raises(ValueError, match="must have the structure that the loss"):
         captured(lambda w: jnp.sum(w["a"]), {"a": START})({"b": START})
+
+
+def test_what_measurements_and_schedules_read_is_read_anew():
+    """A table of rates and a direction that a notebook replaces between two runs."""
+    rates, direction = np.asarray([0.1, 0.1, 0.1]), np.asarray([1.0, 2.0])
+    descent = GradientDescent(lambda t: jnp.asarray(rates)[t.astype(int)])
+    along = ScalarMeasurement("along", lambda potential, w: jnp.asarray(direction) @ w)
+
+    def bowl(w):
+        return 0.5 * jnp.sum(w**2)
+
+    def ends():
+        discrete = iterate(descent, bowl, START, 2, measurements=along)
+        flow = simulate(GradientFlow(descent), bowl, START, 2, measurements=along)
+        measured, _ = measure(along, bowl, discrete.params)
+        assert_trees_close(measured["along"], discrete.observables["along"], rtol=1e-14, atol=0.0)
+        return discrete, flow
+
+    for rate in (0.1, 0.5):
+        rates = np.full(3, rate)
+        direction = rate * np.asarray([1.0, 2.0])
+        discrete, flow = ends()
+        assert_trees_close(discrete.params[-1], (1 - rate) ** 2 * START, rtol=1e-14, atol=0.0)
+        assert_trees_close(flow.params[-1], np.exp(-2 * rate) * START, rtol=1e-4, atol=0.0)
+        for run in (discrete, flow):
+            expected = run.params @ direction
+            assert_trees_close(run.observables["along"], expected, rtol=1e-14, atol=0.0)
+
+
+def test_a_measurement_on_a_part_of_the_examples_reads_anew():
+    """The part is another potential, with fewer examples."""
+    data = two_moons(examples=12)
+    network = MLP((2, 3, 2), key=jax.random.key(0))
+    loss = SupervisedPotential(network, data.inputs, data.targets, mse)
+    scale = 1.0
+    scaled = ScalarMeasurement("scaled", lambda potential, w: scale * potential(w))
+    part = OnExamples(scaled, [0, 3])
+    first = iterate(DESCENT, loss, loss.params, 1, measurements=part).observables["subset_scaled"]
+    scale = 3.0
+    second = iterate(DESCENT, loss, loss.params, 1, measurements=part).observables["subset_scaled"]
+    assert_trees_close(second, 3 * first, rtol=1e-14, atol=0.0)
+
+
+def test_a_function_is_traced_for_arguments_of_one_structure():
+    """Others are refused, and modules of users keep their arrays as leaves."""
+
+    class Ramp(eqx.Module):
+        slope: jax.Array
+
+        def __call__(self, t):
+            return self.slope * t
+
+    ramp = captured_function(Ramp(jnp.asarray(2.0)), jnp.zeros(()))
+    slope = jax.grad(lambda f: f(jnp.asarray(3.0)), allow_int=True)(ramp).function.slope
+    assert float(ramp(jnp.asarray(3.0))) == 6.0
+    assert float(slope) == 3.0
+    assert captured_function(ramp, jnp.zeros(())) is ramp
+    with pytest.raises(ValueError, match="structure that the function was traced for"):
+        ramp(jnp.zeros(()), jnp.zeros(()))
