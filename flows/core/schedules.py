@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from .arrays import RealScalarLike, usual_promotions
-from .trees import is_traced
 from .captured import captured_function
+from .trees import is_traced
 from .validation import callable_, positive
 
 LATE: Final = 1_000_000_000
