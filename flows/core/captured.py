@@ -213,18 +213,20 @@ def captured_function(function: Callable[..., Any], *arguments: PyTree) -> Calla
     """
     if isinstance(function, CapturedFunction) or _is_own(function):
         return function
+    given = function
     module = function if isinstance(function, eqx.Module) else None
     *before, last = arguments
     arrays, fixed = eqx.partition((module, tuple(before)), eqx.is_array)
 
     def value(arrays: PyTree, last: PyTree) -> Any:
         own, others = eqx.combine(arrays, fixed)
-        returned = (function if own is None else own)(*others, last)
+        call: Callable[..., Any] = given if own is None else own  # pyright: ignore[reportAssignmentType]
+        returned = call(*others, last)
         return jnp.asarray(returned) if eqx.is_array_like(returned) else returned
 
     closed, like, _ = eqx.filter_make_jaxpr(value)(arrays, last)
     if not isinstance(like, jax.ShapeDtypeStruct):
-        return function
+        return given
     derivatives: ClosedJaxpr | None = None
     has_derivatives = like.shape == () and jnp.issubdtype(like.dtype, jnp.floating)
     if has_derivatives and any(e.primitive.name in _CUSTOM_RULES for e in _equations(closed.jaxpr)):
