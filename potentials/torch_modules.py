@@ -179,8 +179,19 @@ def _import() -> tuple[ModuleType, ModuleType]:
 @functools.cache
 def _environment() -> Any:
     """Our own table of operations, so that torchax's settings for all others stay as they are."""
-    _import()
-    return importlib.import_module("torchax.tensor").Environment()
+    torch, torchax = _import()
+    environment = torchax.tensor.Environment()
+    # torchax 0.0.13 lets the gradient pass through torch.detach and the detach of a view.
+    environment.override_op_definition(torch.ops.aten.detach, _detach)
+    return environment
+
+
+def _detach(tensor: Any) -> Any:
+    """A torchax tensor through which no gradient passes; a tensor of torch itself has none."""
+    if not hasattr(tensor, "jax"):
+        return tensor
+    environment = _environment()
+    return environment.j2t_iso(jax.lax.stop_gradient(environment.t2j_iso(tensor)))
 
 
 @contextlib.contextmanager
@@ -218,19 +229,16 @@ def _torch_in_jax() -> Iterator[tuple[Callable[..., Any], Callable[..., Any], Ca
             result = func(*args, **(kwargs or {}))
             if torch.is_grad_enabled():
                 return result
-            detach = functools.partial(environment.dispatch, torch.ops.aten.detach, ())
-            return torch.utils._pytree.tree_map_only(
-                torch.Tensor, lambda tensor: detach((tensor,), {}), result
-            )
+            return torch.utils._pytree.tree_map_only(torch.Tensor, _detach, result)
 
     with (
         # torch promotes and broadcasts as JAX does by default, whatever this program allows.
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
         environment.override_property(prng=key),
-        # Tensors that the module makes, as by torch.arange(n), are JAX arrays as well: torchax
-        # takes the device "meta" for its own, and torch refuses "jax" as a default.
-        torch.device("meta", 0),
+        # Tensors that the module makes, as by torch.arange(n), are JAX arrays as well. Without an
+        # index torch would make a tensor to find it, which is more than it can do for "jax".
+        torch.device("jax", 0),
         torch.enable_grad(),
         environment,
         NoGradient(),
