@@ -15,13 +15,20 @@ from figures.registry import Needs, figure
 _LABELLED = 3.0
 
 
-def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
-    """The discrete run's second and later eigenvalues, as one legend entry."""
+def further_eigenvalues(
+    tree: xr.DataTree, variable: str = "eigenvalues", dimension: str = "mode"
+) -> list[curves.Curve]:
+    """The discrete run's second and later eigenvalues, as one legend entry.
+
+    Args:
+        tree: the results.
+        variable: the variable that holds the eigenvalues.
+        dimension: its second dimension.
+    """
     if curves.DISCRETE not in tree.children:
         return []
-    data = tree[curves.DISCRETE].dataset
-    modes = range(1, data.sizes.get("mode", 0))
-    found = (curves.curve(tree, curves.DISCRETE, "eigenvalues", mode=mode) for mode in modes)
+    modes = range(1, tree[curves.DISCRETE].dataset.sizes.get(dimension, 0))
+    found = (curves.curve(tree, curves.DISCRETE, variable, **{dimension: mode}) for mode in modes)
     present = [one for one in found if one is not None]
     look = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (3, 1.5)), "zorder": 1}
     return [
@@ -49,7 +56,7 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
     """
     drawn = curves.curves(tree, "sharpness")
     if eigenvalues:
-        drawn = drawn + _further_eigenvalues(tree)
+        drawn = drawn + further_eigenvalues(tree)
     if not drawn:
         return False
     include = add_critical(axes, tree)
