@@ -29,11 +29,14 @@ def _add(axes: Axes, tree: xr.DataTree) -> bool:
             if one is not None:
                 one.look.update(_LOOKS[name])
                 drawn.append(curves.renamed(one, _NAMES[name]))
+        if group == curves.DISCRETE:
+            drawn += further_eigenvalues(
+                tree, "gauss_newton_eigenvalues", "gauss_newton_mode", "further Gauss-Newton"
+            )
     if not drawn:
         return False
-    further = further_eigenvalues(tree, "gauss_newton_eigenvalues", "gauss_newton_mode")
     include = add_critical(axes, tree)
-    curves.add_panel(axes, tree, _WANTED, drawn + further, log=False, include=include)
+    curves.add_panel(axes, tree, _WANTED, drawn, log=False, include=include)
     curves.label_axes(axes, tree, "largest eigenvalue", _WANTED)
     return True
 

@@ -44,12 +44,12 @@ def draw(tree: xr.DataTree) -> Figure:
     Raises:
         ValueError: if no trajectory has the sharpness of a group.
     """
-    found = {name: _of_groups(tree, name) for name in curves.groups(tree)}
-    found = {name: drawn for name, drawn in found.items() if drawn}
-    if not found:
-        raise curves.nothing_to_draw(_NAME, f"a table [[measurements]] of kind {_NAME!r}", tree)
-    every = [one for drawn in found.values() for one in drawn]
     with style():
+        found = {name: _of_groups(tree, name) for name in curves.groups(tree)}
+        found = {name: drawn for name, drawn in found.items() if drawn}
+        if not found:
+            raise curves.nothing_to_draw(_NAME, f"a table [[measurements]] of kind {_NAME!r}", tree)
+        every = [one for drawn in found.values() for one in drawn]
         sheet = new_figure(1.2 + 2.3 * len(found))
         panels = list(sheet.subplots(len(found), sharex=True, sharey=True, squeeze=False)[:, 0])
         include: list[float] = []

@@ -16,7 +16,10 @@ _LABELLED = 3.0
 
 
 def further_eigenvalues(
-    tree: xr.DataTree, variable: str = "eigenvalues", dimension: str = "mode"
+    tree: xr.DataTree,
+    variable: str = "eigenvalues",
+    dimension: str = "mode",
+    words: str = "further eigenvalues",
 ) -> list[curves.Curve]:
     """The discrete run's second and later eigenvalues, as one legend entry.
 
@@ -24,6 +27,7 @@ def further_eigenvalues(
         tree: the results.
         variable: the variable that holds the eigenvalues.
         dimension: its second dimension.
+        words: what they are, for the legend.
     """
     if curves.DISCRETE not in tree.children:
         return []
@@ -34,7 +38,7 @@ def further_eigenvalues(
     return [
         curves.Curve(
             f"{one.name}/{mode}",
-            f"{one.label}, further eigenvalues" if mode == 1 else f"_{mode}",
+            f"{one.label}, {words}" if mode == 1 else f"_{mode}",
             one.steps,
             one.values,
             look,
