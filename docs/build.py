@@ -29,6 +29,7 @@ VALLEY = (
     "flows/rod.md",
     "flows/parity.md",
     "experiments.md",
+    "after.md",
     "store.md",
 )
 
