@@ -139,21 +139,21 @@ def from_torch(
             f"got {type(criterion).__name__}."
         )
     module, criterion = copy.deepcopy(module), copy.deepcopy(criterion)
-    weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    constants = {n: p for n, p in module.named_parameters() if n not in weights}
+    weights, constants, buffers = _state(module)
     _check_weights(torch, weights)
     criterion_buffers = {}
     if isinstance(criterion, torch.nn.Module):
-        if any(p.requires_grad for p in criterion.parameters()):
+        trained, *others = _state(criterion)
+        if trained:
             raise ValueError(
                 "criterion must have no weights to train, those belong to the module; "
                 "criterion.requires_grad_(False) makes them constants."
             )
-        criterion_buffers = dict([*criterion.named_parameters(), *criterion.named_buffers()])
+        criterion_buffers = others[0] | others[1]
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     potential = TorchPotential(
         params=_arrays("module", weights),
-        buffers=_arrays("module", constants | dict(module.named_buffers())),
+        buffers=_arrays("module", constants | buffers),
         criterion_buffers=_arrays("criterion", criterion_buffers),
         inputs=_arrays("inputs", inputs),
         targets=_arrays("targets", targets),
@@ -264,6 +264,14 @@ def _torch_in_jax() -> Iterator[tuple[Callable[..., Any], Callable[..., Any], Ca
             )
 
 
+def _state(module: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return a torch module's trained parameters, its other parameters, and its buffers."""
+    parameters = dict(module.named_parameters())
+    weights = {name: p for name, p in parameters.items() if p.requires_grad}
+    constants = {name: p for name, p in parameters.items() if name not in weights}
+    return weights, constants, dict(module.named_buffers())
+
+
 def _check_weights(torch: ModuleType, weights: dict[str, Any]) -> None:
     """Raise a ValueError unless there are weights, all of one float dtype that JAX has."""
     if not weights:
@@ -291,7 +299,7 @@ def _arrays(name: str, tree: PyTree) -> PyTree[Array]:
     """Copy the tensors and arrays of a pytree to JAX arrays."""
     torch, _ = _import()
 
-    def convert(leaf: object) -> Array:
+    def convert(leaf: Any) -> Array:
         if isinstance(leaf, torch.Tensor):
             # A copy: JAX would share the memory of the array, which torch goes on writing to.
             return jnp.array(leaf.detach().cpu().resolve_conj().numpy())
