@@ -29,7 +29,6 @@ VALLEY = (
     "flows/rod.md",
     "flows/parity.md",
     "experiments.md",
-    "after.md",
     "store.md",
 )
 
