@@ -101,15 +101,21 @@ def look_of(tree: xr.DataTree, group: str) -> dict[str, Any]:
     if color_of_run is not None:
         style = _LINE_STYLES[(position + 1) % len(_LINE_STYLES)]
         return {"color": color_of_run, "linestyle": style, "zorder": 3 + 0.01 * position}
+    return look_at(position)
+
+
+def look_at(position: int) -> dict[str, Any]:
+    """Line properties of a curve by its place among those of a panel."""
+    colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     return {
         "color": colors[position % len(colors)],
-        # Shifted once the colours have been used up, so that 36 flows differ.
+        # Shifted once the colours have been used up, so that 36 curves differ.
         "linestyle": _LINE_STYLES[(position + position // len(colors)) % len(_LINE_STYLES)],
         "zorder": 3 + 0.01 * position,
     }
 
 
-def curve(tree: xr.DataTree, group: str, variable: str, **selection: int) -> Curve | None:
+def curve(tree: xr.DataTree, group: str, variable: str, /, **selection: int) -> Curve | None:
     """The finite points of a variable of a group, or None where there are none.
 
     Args:

@@ -15,19 +15,30 @@ from figures.registry import Needs, figure
 _LABELLED = 3.0
 
 
-def _further_eigenvalues(tree: xr.DataTree) -> list[curves.Curve]:
-    """The discrete run's second and later eigenvalues, as one legend entry."""
+def further_eigenvalues(
+    tree: xr.DataTree,
+    variable: str = "eigenvalues",
+    dimension: str = "mode",
+    words: str = "further eigenvalues",
+) -> list[curves.Curve]:
+    """The discrete run's second and later eigenvalues, as one legend entry.
+
+    Args:
+        tree: the results.
+        variable: the variable that holds the eigenvalues.
+        dimension: its second dimension.
+        words: what they are, for the legend.
+    """
     if curves.DISCRETE not in tree.children:
         return []
-    data = tree[curves.DISCRETE].dataset
-    modes = range(1, data.sizes.get("mode", 0))
-    found = (curves.curve(tree, curves.DISCRETE, "eigenvalues", mode=mode) for mode in modes)
+    modes = range(1, tree[curves.DISCRETE].dataset.sizes.get(dimension, 0))
+    found = (curves.curve(tree, curves.DISCRETE, variable, **{dimension: mode}) for mode in modes)
     present = [one for one in found if one is not None]
     look = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (3, 1.5)), "zorder": 1}
     return [
         curves.Curve(
             f"{one.name}/{mode}",
-            f"{one.label}, further eigenvalues" if mode == 1 else f"_{mode}",
+            f"{one.label}, {words}" if mode == 1 else f"_{mode}",
             one.steps,
             one.values,
             look,
@@ -49,7 +60,7 @@ def add_sharpness(axes: Axes, tree: xr.DataTree, *, eigenvalues: bool = False) -
     """
     drawn = curves.curves(tree, "sharpness")
     if eigenvalues:
-        drawn = drawn + _further_eigenvalues(tree)
+        drawn = drawn + further_eigenvalues(tree)
     if not drawn:
         return False
     include = add_critical(axes, tree)

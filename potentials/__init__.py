@@ -31,6 +31,7 @@ from potentials.rosenbrock import Rosenbrock
 from potentials.scalar_product import ScalarProduct
 from potentials.sine_regression import SineRegression
 from potentials.supervised import SupervisedPotential
+from potentials.torch_modules import from_torch
 from potentials.valley import SharpValley, SharpValley2
 from potentials.weierstrass import Weierstrass, WeierstrassSine
 from potentials.whitley import Whitley
@@ -65,6 +66,7 @@ __all__ = [
     "cast",
     "chebyshev",
     "cross_entropy",
+    "from_torch",
     "generated_regression",
     "kl_divergence",
     "load_breast_cancer",

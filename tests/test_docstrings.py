@@ -7,6 +7,7 @@ by module would pass over some of them.
 
 import ast
 import doctest
+import importlib.util
 import inspect
 import statistics
 from collections.abc import Callable, Iterator
@@ -50,10 +51,10 @@ QUICK = "flows.simulate"
 def _cases() -> list[Any]:
     """The public names as cases of a test, slow where the example integrates a flow."""
     slow = {n for n, value in PUBLIC if "simulate(" in (value.__doc__ or "") and n != QUICK}
-    return [
-        pytest.param(name, value, id=name, marks=[pytest.mark.slow] * (name in slow))
-        for name, value in PUBLIC
-    ]
+    # torch is an optional extra, which the tests do without.
+    without = pytest.mark.skipif(importlib.util.find_spec("torchax") is None, reason="no torchax")
+    marks = {n: [pytest.mark.slow] for n in slow} | {"potentials.from_torch": [without]}
+    return [pytest.param(name, value, id=name, marks=marks.get(name, [])) for name, value in PUBLIC]
 
 
 def _docstrings(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -304,12 +304,21 @@ class Tracks:
 
 
 def _discrete(config: Experiment, built: Built) -> Track:
-    attributes = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
+    attributes: dict[str, Any] = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
     if not has_one_threshold(built.optimizer) and _has_a_threshold(built.optimizer):
         threshold = flows.Threshold(built.optimizer, config.save_every)
         built = built._replace(measurements=(*built.measurements, threshold))
     advance = _advance(config, built, flows.iterate, built.optimizer)
-    return Track(DISCRETE, {"label": DISCRETE, **attributes, "time_unit": "steps"}, advance)
+    attributes |= {"time_unit": "steps", **_named_groups(built)}
+    return Track(DISCRETE, {"label": DISCRETE, **attributes}, advance)
+
+
+def _named_groups(built: Built) -> dict[str, Any]:
+    """The names of the groups of parameters, where the sharpness of each is measured."""
+    for one in built.measurements:
+        if isinstance(one, flows.GroupSharpness):
+            return {"groups": list(one.names(built.params))}
+    return {}
 
 
 def _has_a_threshold(optimizer: flows.AbstractOptimizer) -> bool:
@@ -325,7 +334,7 @@ def _has_a_threshold(optimizer: flows.AbstractOptimizer) -> bool:
 
 def _flow(config: Experiment, built: Built, flow: BuiltFlow) -> Track:
     unit = "time" if flow.flow.time_unit == "time" else "steps"
-    attributes: dict[str, Any] = {"label": flow.label}
+    attributes: dict[str, Any] = {"label": flow.label, **_named_groups(built)}
     attributes |= {"kind": "flow", "flow_kind": flow.kind, "time_unit": unit}
     if flow.flow.first_step:
         attributes[FIRST_STEP] = flow.flow.first_step

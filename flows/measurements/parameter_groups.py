@@ -100,6 +100,17 @@ class GroupSharpness(AbstractMeasurement):
         """`group_sharpness`."""
         return _GROUPS
 
+    def names(self, params: Params) -> tuple[str, ...]:
+        """Return the names of the groups: their patterns, or the path of each array.
+
+        Args:
+            params: The parameters, of which only the structure counts.
+        """
+        if self.groups is None:
+            # Parameters that are one array have no path.
+            return tuple(path or "params" for path in _paths(params))
+        return self.groups
+
     def init(self, potential: Potential, params: Params) -> list[Array]:
         """Return a random vector for each group; the first measurement replaces them."""
         del potential
@@ -133,10 +144,7 @@ class GroupSharpness(AbstractMeasurement):
         Raises:
             ValueError: If a pattern fits none.
         """
-        paths = [
-            jax.tree_util.keystr(path, simple=True, separator=".")
-            for path, _ in jax.tree_util.tree_leaves_with_path(params)
-        ]
+        paths = _paths(params)
         if self.groups is None:
             return [(place,) for place in range(len(paths))]
         found = []
@@ -149,6 +157,13 @@ class GroupSharpness(AbstractMeasurement):
                 )
             found.append(places)
         return found
+
+
+def _paths(params: Params) -> tuple[str, ...]:
+    return tuple(
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    )
 
 
 def _block(params: Params, places: tuple[int, ...]) -> list[Array]:

@@ -31,8 +31,9 @@ def test_a_run_measures_what_its_tables_say_and_draws_it(tmp_path: Path) -> None
         {"kind": "spectral_density", "points": 20, "every": 2},
         {"kind": "eigenvector_overlap", "eigenvalues": 2},
         {"kind": "critical_learning_rate"},
+        {"kind": "group_sharpness"},
     ]
-    names = ["spectral_density", "eigenvector_overlaps"]
+    names = ["spectral_density", "eigenvector_overlaps", "group_sharpness"]
     once = {"checkpoint": {"every": 2}, "flows": []}
     loaded = config(BARE, steps=2, measurements=tables, figures=names, **once)
     result = run(loaded, tmp_path, progress=False)
@@ -46,6 +47,8 @@ def test_a_run_measures_what_its_tables_say_and_draws_it(tmp_path: Path) -> None
     assert trace[[0, 2]] == pytest.approx(eigenvalues.sum(axis=1)[[0, 2]], rel=1e-12)
     assert np.isnan(trace[1])
     assert np.isfinite(values(tree, "discrete", "step_sharpness")).all()
+    assert tree["discrete"].attrs["groups"] == ["params"]
+    assert values(tree, "discrete", "group_sharpness")[:, 0] == pytest.approx(eigenvalues[:, 0])
 
 
 def built(loaded: Experiment) -> set[type]:

@@ -1,4 +1,4 @@
-"""Results trees with a density of eigenvalues, and with overlaps of eigenvectors, made by hand."""
+"""Results trees of what is measured of the Hessian, made by hand."""
 
 from typing import Any
 
@@ -52,4 +52,39 @@ def overlaps() -> xr.DataTree:
     return tree({"title": "overlaps"}, discrete=_group(variables, label="discrete"))
 
 
-SPECTRA = {"spectral_density": spectrum(), "eigenvector_overlaps": overlaps()}
+def gauss_newton() -> xr.DataTree:
+    """Two eigenvalues, the first below the sharpness by 1; measured at all saves but the second."""
+    both = np.stack([TOPS - 1, TOPS / 2], axis=1)
+    both[1] = np.nan
+    units = {"units": "loss / parameter^2"}
+    variables = {
+        "gauss_newton_eigenvalues": (("step", "gauss_newton_mode"), both, units),
+        "gauss_newton_sharpness": ("step", both[:, 0], units),
+        "sharpness": ("step", TOPS, units),
+    }
+    flow = _group(variables, kind="flow", flow_kind="gradient", label="gradient")
+    without = _group({"sharpness": ("step", 50 * TOPS, units)}, kind="flow", label="without")
+    attrs = {"title": "two matrices", "critical_sharpness": 10.0}
+    return tree(attrs, discrete=_group(variables, label="discrete"), gradient=flow, without=without)
+
+
+def group_sharpness() -> xr.DataTree:
+    """Three groups at a half and less of the sharpness of all; the flow's are without names."""
+    units = {"units": "loss / parameter^2"}
+    variables = {
+        "group_sharpness": (("step", "group"), TOPS[:, None] / [2, 4, 100], units),
+        "sharpness": ("step", TOPS, units),
+    }
+    discrete = _group(variables, label="discrete")
+    discrete.attrs["groups"] = ["layers.0.weight", "layers.0.bias", "layers.1.*"]
+    flow = _group(variables, kind="flow", flow_kind="gradient", label="gradient")
+    attrs = {"title": "groups", "critical_sharpness": 10.0}
+    return tree(attrs, discrete=discrete, gradient=flow)
+
+
+SPECTRA = {
+    "spectral_density": spectrum(),
+    "eigenvector_overlaps": overlaps(),
+    "gauss_newton": gauss_newton(),
+    "group_sharpness": group_sharpness(),
+}
