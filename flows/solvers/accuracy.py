@@ -42,15 +42,18 @@ def suited_integrator(
         flow: The flow.
         dtype: Of the parameters.
         size: How many there are.
-        accuracy: "default" is the flow's `integrator`; "draft" its `economical` one, if it has one
-            and there are more than 512 parameters, with ten times the tolerances; "reference" its
-            `integrator` with a hundredth of the tolerances.
+        accuracy: "default" is the flow's `integrator`, up to 512 parameters its `exact` one, if it
+            has one; "draft" has ten times the tolerances, of its `economical` one if it has one and
+            there are more than 512 parameters; "reference" a hundredth of those of "default".
         free: False if the user names a solver or a controller, to which only the tolerances or the
             solver of the flow's `integrator` fit.
     """
-    cheap = free and accuracy == "draft" and size > DENSE_LIMIT
-    found = (flow.economical(dtype) if cheap else None) or flow.integrator(dtype)
-    solver, controller = found
+    other = None
+    if free and size <= DENSE_LIMIT:
+        other = flow.exact(dtype)
+    elif free and accuracy == "draft":
+        other = flow.economical(dtype)
+    solver, controller = other or flow.integrator(dtype)
     return Integrator(solver, _scaled(controller, _FACTORS[accuracy], dtype))
 
 

@@ -422,3 +422,20 @@ def test_iterate_error_needs_predicted_iterates():
     flow = simulate(GradientFlow(UNIT), quartic_well, jnp.ones(1), 5)
     with pytest.raises(ValueError, match="'half_difference'; this one has"):
         iterate_error(flow, iterate(UNIT, quartic_well, jnp.ones(1), 5))
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "rate", "steps", "allowed"),
+    [
+        # A burst of order one within a few steps, out of a slow drift.
+        (SharpValley(0.01), [0.0, 6.0], 0.3, 500, 2),
+        # A catapult at the start.
+        (ScalarProduct(), [2.5, 0.5], 0.4, 100, 4),
+    ],
+)
+def test_a_burst_takes_few_steps_of_the_solver(loss, start, rate, steps, allowed):
+    """A method of order 2 at the tolerances of few parameters took dozens to thousands a step."""
+    flow = ParityFlow(GradientDescent(rate), start="split")
+    run = simulate(flow, loss, jnp.asarray(start), steps, measurements=())
+    assert float(run.steps[-1]) == steps
+    assert int(run.stats["solver_steps"]) <= allowed * steps
