@@ -924,3 +924,39 @@ def test_flows_and_methods_of_flat_space_refuse_a_manifold():
     for flow in (flows.GradientFlow(method), flows.RodFlow(method, 1)):
         with pytest.raises(ValueError, match="where its flow is RiemannianFlow"):
             simulate(flow, lambda w: w @ w, start, 2)
+
+
+@pytest.mark.parametrize("name", ["sphere", "rows", "stiefel", "hyperboloid", "flat"])
+def test_at_a_maximum_all_riemannian_eigenvalues_are_negative(name):
+    """-d^2/2 has the Hessian -1; the directions across the manifold do not count as 0."""
+    manifold, point, _, _ = place(name)
+    # On the Stiefel manifold the chord takes the place of d: to second order it is the same.
+    dimension = {"sphere": 3, "rows": 4, "stiefel": 5, "hyperboloid": 2, "flat": 3}[name]
+    curvature = RiemannianCurvature(manifold, point.size)
+
+    def loss(w):
+        return -0.5 * manifold.squared_distance(w, point)
+
+    values, _, _ = curvature.measure(loss, point, curvature.init(loss, point), jnp.asarray(0))
+    assert values["riemannian_sharpness"] == approx(-1, rel=1e-11)
+    expected = np.where(np.arange(point.size) < dimension, -1.0, np.nan)
+    assert np.allclose(values["riemannian_eigenvalues"], expected, rtol=1e-11, equal_nan=True)
+
+
+def test_at_a_maximum_of_many_parameters_too():
+    """Without the Hessian: the iteration stays in the tangent space. Float32 is coarser."""
+    for dtype, tolerance in ((float, 1e-6), (jnp.float32, 1e-4)):
+        spectrum = jnp.linspace(1.0, 2.0, 600).at[-1].set(3.0).astype(dtype)
+        top = jnp.zeros(600, dtype).at[-1].set(1.0)
+        curvature = RiemannianCurvature(Sphere(), 2)
+
+        def loss(w, spectrum=spectrum):
+            return 0.5 * jnp.sum(spectrum * w**2)
+
+        values, modes, _ = curvature.measure(
+            loss, top, curvature.init(loss, top), jnp.asarray(0)
+        )
+        found = values["riemannian_eigenvalues"]
+        # The tolerance of the residual bounds the error.
+        assert_trees_close(found, (spectrum - 3.0)[598:596:-1], rtol=0, atol=2e-3)
+        assert jnp.max(jnp.abs(modes[:, -1])) < tolerance
