@@ -122,7 +122,7 @@ def test_a_config_of_own_kinds_runs_and_draws_and_goes_on(
     assert load(out)["discrete"].sizes["step"] == 9
 
 
-SHARPNESS_AWARE = '''
+SHARPNESS_AWARE = """
 import flows
 from experiments import register_optimizer
 
@@ -133,7 +133,7 @@ def aware(learning_rate: float, adaptive: bool = True) -> flows.AbstractOptimize
 
 
 register_optimizer("aware", aware)
-'''
+"""
 
 
 def test_an_own_optimizer_without_a_threshold_runs_without_one(call: Call, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import scipy.integrate
 import scipy.optimize
 
 import flows
-from experiments.studies.crossings import crossings, jump_density
 from flows import Alice, AliceFlow, AliceState, GlassDensity, GradientDescent
 from flows.glass.alice import quasi_newton_step
+from flows.glass.crossings import crossings, jump_density
 from flows.glass.density import LOSS_CHANGE, rademacher
 from potentials import MLP, SupervisedPotential, mse
 from tests.helpers import as_users_run, assert_trees_close
@@ -113,6 +113,18 @@ def test_the_exact_count_finds_where_the_gradient_jumps(widths):
     fine = [patterns(t) for t in np.linspace(-0.5, 0.5, 2001)]
     changes = sum((a != b).any(1).sum() for a, b in itertools.pairwise(fine))
     assert changes <= len(found.times)
+
+
+def test_only_the_boundaries_of_an_mlp_with_relu_are_counted():
+    """Others are refused, and so is a segment of no length."""
+    relu = network("relu", 3)
+    smooth = network("tanh", 3)
+    for potential, length, sentence in (
+        (smooth, 0.1, r'an MLP with the activation "relu" and biases; got the activation tanh'),
+        (relu, 0.0, "length must be a finite number above 0; got 0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            jump_density(potential, potential.params, potential.params, length)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
