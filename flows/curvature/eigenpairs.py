@@ -100,16 +100,16 @@ def _dense_eigenpairs(
     dtype: DTypeLike,
 ) -> BlockEigenpairs:
     unit = jnp.eye(size, dtype=dtype)
-    matrix = jax.vmap(product)(unit)
+    matrix, dimension = jax.vmap(product)(unit), None
     if within is not None:
         # What does not count gets an eigenvalue below all others.
         projector = jax.vmap(within)(unit)
+        dimension = jnp.trace(projector)
         matrix = matrix - 2 * jnp.linalg.norm(matrix) * (unit - projector)
     values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count].T
     residuals = jnp.linalg.norm(vectors @ matrix - values[:, None] * vectors, axis=1)
-    if within is not None:
-        dimension = jnp.trace(projector)
+    if dimension is not None:
         values = jnp.where(jnp.arange(count, dtype=dtype) + 0.5 < dimension, values, jnp.nan)
     return BlockEigenpairs(values, vectors, residuals, jnp.asarray(size, jnp.int32))
 
