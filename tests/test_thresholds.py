@@ -33,11 +33,11 @@ def test_what_is_measured_agrees_with_theory(name: str) -> None:
 
 
 def test_there_is_a_check_for_every_optimizer_and_its_rod_flow() -> None:
-    """And three for the quartic and for the network of gradient descent, 33 of adaptive methods.
+    """And three for the quartic and for the network of gradient descent, 38 of adaptive methods.
 
     Fifteen of SAM, 13 on manifolds and 4 of gradient glass.
     """
-    assert len(SMALL) == 2 * 3 + 2 * 5 + 27 + 3 + 3 + 5 * 3 + 13 + 4
+    assert len(SMALL) == 2 * 3 + 2 * 5 + 28 + 3 + 1 + 3 + 3 + 5 * 3 + 13 + 4
     assert len(CHECKS) == len(SMALL) + 3
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -305,7 +306,7 @@ class Tracks:
 
 def _discrete(config: Experiment, built: Built) -> Track:
     attributes: dict[str, Any] = {"kind": "optimizer", "optimizer_kind": config.optimizer.kind}
-    if not has_one_threshold(built.optimizer) and _has_a_threshold(built.optimizer):
+    if not has_one_threshold(built.optimizer) and _has_a_threshold(built):
         threshold = flows.Threshold(built.optimizer, config.save_every)
         built = built._replace(measurements=(*built.measurements, threshold))
     advance = _advance(config, built, flows.iterate, built.optimizer)
@@ -321,12 +322,16 @@ def _named_groups(built: Built) -> dict[str, Any]:
     return {}
 
 
-def _has_a_threshold(optimizer: flows.AbstractOptimizer) -> bool:
-    """False if no curvature decides about its stability."""
-    if isinstance(optimizer, flows.AbstractLocalThreshold):
-        return True
+def _has_a_threshold(built: Built) -> bool:
+    """False if no curvature decides about the optimizer's stability, where it starts either."""
+    optimizer = fixed_at(built.optimizer, 0)
     try:
-        _ = fixed_at(optimizer, 0).critical_sharpness
+        if isinstance(optimizer, flows.AbstractLocalThreshold):
+            # `SAM` of a method with a preconditioner has none; traced, no gradient is computed.
+            of = partial(optimizer.critical_sharpness_at, potential=built.potential)
+            jax.eval_shape(of, built.params)
+        else:
+            _ = optimizer.critical_sharpness
     except ValueError:
         return False
     return True

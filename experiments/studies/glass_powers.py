@@ -15,7 +15,6 @@ import pydantic
 
 from ..system.lazy import flows, jax, jnp, potentials
 from ..tables.base import PositiveFloat
-from .crossings import jump_density
 from .fields import Once
 from .study import AbstractStudy, Conclusion, Dataset, Parts
 from .variables import dataset
@@ -140,6 +139,8 @@ class GlassPowers(AbstractStudy):
         )
 
     def _over_examples(self) -> Dataset:
+        from flows.glass.crossings import jump_density
+
         found, exact = [], []
         for number in self.numbers:
             potential = self._potential("relu", number)

@@ -82,6 +82,8 @@ TRANSFORMATIONS = {
     "nadam": Transformation(
         lambda eta: optax.nadam(eta), 2 * _ADAM / (1 + 2 * _B1), "adaptive_momentum"
     ),
+    # mu' = b1 mu + g/P, without 1 - b1.
+    "novograd": Transformation(lambda eta: optax.novograd(eta), 2 * (1 + _B1), "adaptive_momentum"),
     "schedule-free adamw": Transformation(
         lambda eta: optax.contrib.schedule_free_adamw(eta), 2 / (1 - _B1), "adaptive_momentum"
     ),

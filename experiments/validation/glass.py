@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 import flows
+from flows.glass.crossings import jump_density
 from flows.glass.density import LOSS_CHANGE, rademacher
 from potentials import MLP, SupervisedPotential, mse
 
 from ..config.build import precision
-from ..studies.crossings import jump_density
 from .checks import Measured, checks
 
 _PAPER = "arXiv 2411.16914"

@@ -77,7 +77,6 @@ class BallContactFlow(AbstractFlow):
         self, t: Real[Array, ""] | float, state: BallContactState, args: Potential
     ) -> BallContactState:
         """Return dq/dt; not a number where the system is not positive definite."""
-        del t
         flat, unravel = ravel_pytree(state.params)
         surface = self.optimizer.surface(args, state.params)
         slope, product = jax.linearize(jax.grad(surface), flat)
@@ -92,7 +91,7 @@ class BallContactFlow(AbstractFlow):
         )
         tolerance = float(jnp.finfo(flat.dtype).eps) ** 0.75
         solver = lx.CG(rtol=tolerance, atol=tolerance**1.25, max_steps=_MOST_PRODUCTS)
-        right = -self.optimizer.rate(flat.dtype) * squared * slope
+        right = -self.optimizer.rate(flat.dtype, t) * squared * slope
         found = lx.linear_solve(operator, right, solver, throw=False)
         # Conjugate gradients may also end successfully where the matrix is not positive.
         curved = found.value @ system(found.value)

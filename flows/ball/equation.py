@@ -51,20 +51,21 @@ class BallEquation(eqx.Module):
         radius = self.radius(x.dtype)
         return self.optimizer.search(self.surface(potential, state), x, state.height, radius, last)
 
-    def rates(self, contacts: Contacts) -> tuple[Vector, Float[Array, ""]]:
-        """Return dx/dt (P,) and dy/dt; not a number where the contact was not found."""
+    def velocity(self, contacts: Contacts) -> tuple[Vector, Float[Array, ""]]:
+        """Return dx/dt (P,) and dy/dt over eta / a; not a number where no contact was found."""
         v = jnp.where(contacts.converged, contacts.velocity, jnp.nan)
-        rate = self.optimizer.rate(v.dtype)
-        return rate * v, -rate * (v @ v)
+        return v, -(v @ v)
 
     def vector_field(
         self, t: Real[Array, ""] | float, state: BallCentreState, potential: Potential
     ) -> BallCentreState:
         """Return the velocity of the centre, through the contacts nearest to it."""
-        del t
         _, unravel = ravel_pytree(state.centre)
-        dx, dy = self.rates(self.contacts(state, potential))
-        return state.moving(unravel(dx), dy, jax.tree.map(jnp.zeros_like, state.contact))
+        dx, dy = self.velocity(self.contacts(state, potential))
+        rate = self.optimizer.rate(dx.dtype, t)
+        return state.moving(
+            unravel(rate * dx), rate * dy, jax.tree.map(jnp.zeros_like, state.contact)
+        )
 
     def settled(
         self, state: BallCentreState, potential: Potential

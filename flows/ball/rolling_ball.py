@@ -11,11 +11,12 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core.arrays import Vector
+from ..core.arrays import RealScalarLike, Vector
 from ..core.captured import captured
 from ..core.cost import Cost
 from ..core.optimizer import AbstractCheckedOptimizer
 from ..core.potential import Potential
+from ..core.schedules import Rate, at, counter, late, rate
 from ..core.trees import Params, is_traced
 from ..core.validation import non_negative, positive, positive_integer
 from .contacts import Contacts, ContactSearch
@@ -53,6 +54,7 @@ class RollingBallState(eqx.Module):
         detail: The last projection's residual, or the radius that would have been admissible.
         failure: Which of the optimizer's `failures` happened, from 1; 0 for none.
         cost: What was spent since the start.
+        count: How many steps were taken; None if the learning rate is a number.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,6 +69,7 @@ class RollingBallState(eqx.Module):
     detail: Float[Array, ""]
     failure: Int[Array, ""]
     cost: Cost
+    count: Int[Array, ""] | None = None
 
 
 class RollingBall(AbstractCheckedOptimizer):
@@ -91,7 +94,7 @@ class RollingBall(AbstractCheckedOptimizer):
     with the flow's speed, however small the learning rate.
 
     Attributes:
-        learning_rate: eta, scalar, above 0.
+        learning_rate: eta, scalar, above 0, or a schedule.
         radius: rho, scalar, at least 0, in the units of the parameters.
         height_scale: a, scalar, above 0, parameter / loss.
         candidates: Grid points per parameter of the global search; None for 256 in one and 33 in
@@ -115,7 +118,7 @@ class RollingBall(AbstractCheckedOptimizer):
         0.7551
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=partial(positive, "learning_rate"))
+    learning_rate: Rate = eqx.field(converter=partial(rate, "learning_rate"))
     radius: Float[Array, ""] = eqx.field(converter=partial(non_negative, "radius"))
     height_scale: Float[Array, ""] = eqx.field(
         converter=partial(positive, "height_scale"), default=1.0
@@ -158,6 +161,7 @@ class RollingBall(AbstractCheckedOptimizer):
             detail=jnp.zeros((), dtype),
             failure=jnp.zeros((), jnp.int32),
             cost=Cost(),
+            count=counter(self),
         )
 
     def step(self, state: RollingBallState, potential: Potential) -> RollingBallState:
@@ -165,14 +169,14 @@ class RollingBall(AbstractCheckedOptimizer):
         flat, unravel = ravel_pytree(state.params)
         surface = self.surface(potential, state.params)
         height, slope = jax.value_and_grad(surface)(flat)
-        radius, rate = self.radius.astype(flat.dtype), self.rate(flat.dtype)
+        radius, eta = self.radius.astype(flat.dtype), self.rate(flat.dtype, state.count)
         centre = _centre(flat, height, slope, radius)
-        moved = centre[0] - rate * slope, centre[1] - rate * (slope @ slope)
+        moved = centre[0] - eta * slope, centre[1] - eta * (slope @ slope)
 
         # The check at the start and the step itself, in a loop: one search to compile.
         reach = jnp.sqrt(jnp.sum((moved[0] - flat) ** 2) + (moved[1] - height) ** 2)
         targets = tuple(jnp.stack(pair) for pair in zip(centre, moved, strict=True))
-        guesses = jnp.stack([flat, flat - rate * slope])
+        guesses = jnp.stack([flat, flat - eta * slope])
         looks = ~state.started & self.search.is_global(flat.size)
         needed = jnp.stack([looks, jnp.asarray(True)])
 
@@ -203,6 +207,7 @@ class RollingBall(AbstractCheckedOptimizer):
             detail=jnp.where(state.failure > 0, state.detail, detail),
             failure=failure,
             cost=state.cost + spent,
+            count=None if state.count is None else state.count + 1,
         )
 
     def params(self, state: RollingBallState) -> Params:
@@ -220,7 +225,7 @@ class RollingBall(AbstractCheckedOptimizer):
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
         """2 / (eta + 2 a rho): above, eta sigma / (1 - a rho sigma) exceeds 2."""
-        eta = self.learning_rate
+        eta = late("learning_rate", self.learning_rate)
         return 2 / (eta + 2 * (self.height_scale * self.radius).astype(eta.dtype))
 
     @property
@@ -234,11 +239,15 @@ class RollingBall(AbstractCheckedOptimizer):
         height, slope = jax.value_and_grad(self.surface(potential, params))(flat)
         return _centre(flat, height, slope, self.radius.astype(flat.dtype))
 
-    def rate(self, dtype: DTypeLike) -> Float[Array, ""]:
-        """Return eta / a in a dtype: how far the centre moves per slope of the surface."""
-        return (self.learning_rate / self.height_scale.astype(self.learning_rate.dtype)).astype(
-            dtype
-        )
+    def rate(self, dtype: DTypeLike, t: RealScalarLike | None = None) -> Float[Array, ""]:
+        """Return eta / a in a dtype: how far the centre moves per slope of the surface.
+
+        Args:
+            dtype: The dtype.
+            t: The time in steps; needed if the learning rate is a schedule.
+        """
+        eta = at(self.learning_rate, t)
+        return (eta / self.height_scale.astype(eta.dtype)).astype(dtype)
 
     def cuts(
         self, surface: Surface, point: Vector, distance: Array, wanted: Array

@@ -40,8 +40,8 @@ class BallSolverState(eqx.Module):
     """State of `BallSolver`.
 
     Attributes:
-        dx: Velocity of the centre's parameters at the current point (P,).
-        dy: Velocity of its height.
+        dx: Velocity of the centre's parameters at the current point over eta / a (P,).
+        dy: Velocity of its height over eta / a.
         cost: What was spent so far.
         failure: Which of the flow's `failures` ended the run, from 1; 0 for none.
     """
@@ -113,7 +113,7 @@ class BallSolver(AbstractFlowSolver):
     ) -> tuple[BallCentreState, BallSolverState]:
         """Put the ball where it touches, and evaluate its velocity."""
         y0, failure, placed = self.equation.settled(y0, potential)
-        return y0, BallSolverState(*self.equation.rates(placed.contacts), placed.cost, failure)
+        return y0, BallSolverState(*self.equation.velocity(placed.contacts), placed.cost, failure)
 
     @traced_once
     def step(
@@ -132,11 +132,13 @@ class BallSolver(AbstractFlowSolver):
         del terms, made_jump
         step = jnp.asarray(t1) - jnp.asarray(t0)
         x0, unravel = ravel_pytree(y0.centre)
-        _, _, errors = _tableau(x0.dtype)
+        _, _, errors, shares = _tableau(x0.dtype)
 
         # The stages, and where the ball is at the end of the step.
-        rates, placed, cost = self._stages(step, y0, args, solver_state)
-        stages = rates.shape[0]
+        times = jnp.asarray(t0) + step * shares.astype(step.dtype)
+        scales = jax.vmap(partial(self.equation.optimizer.rate, x0.dtype))(times)
+        velocities, placed, cost = self._stages(step, scales, y0, args, solver_state)
+        stages, rates = len(scales), scales[:, None] * velocities
 
         # Whether the step failed: it is then rejected, unless it is too short for that.
         error = step * (errors @ rates)
@@ -149,7 +151,7 @@ class BallSolver(AbstractFlowSolver):
         # Read only when the step size is constant: an adaptive controller discards the step.
         failure = jnp.where(failed, jnp.maximum(lost, 1), 0).astype(jnp.int32)
         following = BallSolverState(
-            rates[-1, :-1], rates[-1, -1], solver_state.cost + cost, failure
+            velocities[-1, :-1], velocities[-1, -1], solver_state.cost + cost, failure
         )
 
         # What interpolation needs. The contact is only a guess for the next search: a straight line
@@ -172,24 +174,32 @@ class BallSolver(AbstractFlowSolver):
         return self.equation.vector_field(jnp.asarray(t0), y0, args)
 
     def _stages(
-        self, step: Array, y0: BallCentreState, potential: Potential, solver_state: BallSolverState
+        self,
+        step: Array,
+        scales: Float[Array, " stage"],
+        y0: BallCentreState,
+        potential: Potential,
+        solver_state: BallSolverState,
     ) -> tuple[Float[Array, "stage coordinate"], Placed, Cost]:
-        """Return the velocities (dx, dy) of all stages, the ball at the end, and what it took."""
+        """Return the velocities of all stages, the ball at the end, and what it took.
+
+        They are (dx, dy) over eta / a, which `scales` are at the times of the stages.
+        """
         x0, _ = ravel_pytree(y0.centre)
         equation, search = self.equation, self.equation.optimizer.search
         surface, radius = equation.surface(potential, y0), equation.radius(x0.dtype)
-        lower, weights, _ = _tableau(x0.dtype)
+        lower, weights, *_ = _tableau(x0.dtype)
         stages = len(weights)
-        rates = jnp.zeros((stages, x0.size + 1), x0.dtype)
-        rates = rates.at[0].set(jnp.append(solver_state.dx, solver_state.dy))
+        velocities = jnp.zeros((stages, x0.size + 1), x0.dtype)
+        velocities = velocities.at[0].set(jnp.append(solver_state.dx, solver_state.dy))
         start = jnp.append(x0, y0.height)
 
         def one(carry: Any, index: Array) -> tuple[Any, None]:
             """Make one stage, or one correction of the end: with one search, compiled once."""
-            rates, ball, last, cost = carry
+            velocities, ball, last, cost = carry
             row = jnp.minimum(index, stages - 1)
             inner = index < stages - 1
-            here = start + step * (jnp.where(inner, lower[row], weights) @ rates)
+            here = start + step * ((scales * jnp.where(inner, lower[row], weights)) @ velocities)
             # The last stage is at the end of the step, where the ball is placed.
             here = jnp.where(index < stages, here, jnp.append(ball.x, ball.y))
             fresh = dataclasses.replace(
@@ -204,7 +214,7 @@ class BallSolver(AbstractFlowSolver):
 
             def tried() -> Any:
                 ball = attempt(search, surface, fresh, radius, last, band)
-                renewed = rates.at[row].set(jnp.append(*equation.rates(ball.contacts)))
+                renewed = velocities.at[row].set(jnp.append(*equation.velocity(ball.contacts)))
                 nearest = jnp.where(ball.contacts.converged, ball.contacts.nearest, last)
                 ball = dataclasses.replace(ball, done=ball.done & ~inner)
                 return renewed, ball, nearest, cost + ball.cost
@@ -212,10 +222,10 @@ class BallSolver(AbstractFlowSolver):
             return lax.cond(ball.done, lambda: carry, tried), None
 
         first = unplaced(search, surface, x0, y0.height)
-        first = rates, first, ravel_pytree(y0.contact)[0], Cost()
+        first = velocities, first, ravel_pytree(y0.contact)[0], Cost()
         indices = jnp.arange(1, stages + _CORRECTIONS, dtype=jnp.int32)
-        (rates, placed, _, cost), _ = lax.scan(one, first, indices)
-        return rates, placed, cost
+        (velocities, placed, _, cost), _ = lax.scan(one, first, indices)
+        return velocities, placed, cost
 
     def _band(self, move: Array) -> Float[Array, ""]:
         """Return which distances count as equal after a move."""
@@ -225,13 +235,15 @@ class BallSolver(AbstractFlowSolver):
         return jnp.where(length < _CAUGHT * radius, jnp.maximum(length, default), default)
 
 
-def _tableau(dtype: DTypeLike) -> tuple[Array, Array, Array]:
-    """Return Tsitouras's lower triangle, with zeros, his weights, and those of the error."""
+def _tableau(dtype: DTypeLike) -> tuple[Array, Array, Array, Array]:
+    """Return Tsitouras's lower triangle, with zeros, his weights, those of the error, and when.
+
+    The last is the share of a step after which each stage is.
+    """
     tableau = diffrax.Tsit5.tableau
     lower = np.zeros((tableau.num_stages, tableau.num_stages))
     for row, weights in enumerate(tableau.a_lower, start=1):
         lower[row, :row] = weights
-    lower, weights, errors = (
-        jnp.asarray(a, dtype) for a in (lower, tableau.b_sol, tableau.b_error)
-    )
-    return lower, weights, errors
+    parts = lower, tableau.b_sol, tableau.b_error, np.append(0.0, tableau.c)
+    lower, weights, errors, shares = (jnp.asarray(a, dtype) for a in parts)
+    return lower, weights, errors, shares

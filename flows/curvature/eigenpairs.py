@@ -93,12 +93,24 @@ def _oriented(vectors: Modes) -> Modes:
 
 
 def _dense_eigenpairs(
-    product: Callable[[Vector], Vector], size: int, count: int, dtype: DTypeLike
+    product: Callable[[Vector], Vector],
+    within: Callable[[Vector], Vector] | None,
+    size: int,
+    count: int,
+    dtype: DTypeLike,
 ) -> BlockEigenpairs:
-    matrix = jax.vmap(product)(jnp.eye(size, dtype=dtype))
+    unit = jnp.eye(size, dtype=dtype)
+    matrix, dimension = jax.vmap(product)(unit), None
+    if within is not None:
+        # What does not count gets an eigenvalue below all others.
+        projector = jax.vmap(within)(unit)
+        dimension = jnp.trace(projector)
+        matrix = matrix - 2 * jnp.linalg.norm(matrix) * (unit - projector)
     values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count].T
     residuals = jnp.linalg.norm(vectors @ matrix - values[:, None] * vectors, axis=1)
+    if dimension is not None:
+        values = jnp.where(jnp.arange(count, dtype=dtype) + 0.5 < dimension, values, jnp.nan)
     return BlockEigenpairs(values, vectors, residuals, jnp.asarray(size, jnp.int32))
 
 
@@ -174,10 +186,13 @@ def find_eigenpairs(
     max_products: int = 300,
     dense_limit: int = DENSE_LIMIT,
     remote: Float[Array, ""] | None = None,
+    within: Callable[[Params], Params] | None = None,
 ) -> Eigenpairs:
     """Return `top_eigenpairs` of a loss that is part of a traced or compiled program already.
 
     Pairs whose eigenvalues are certainly below `remote` may have residuals ten times as large.
+    With `within`, the orthogonal projector onto a space that the Hessian maps into itself and
+    without which it is zero, they are those in that space; values beyond its dimension are nan.
     """
     params, count = as_params(params), positive_integer("count", count)
     max_products = positive_integer("max_products", max_products)
@@ -198,6 +213,7 @@ def find_eigenpairs(
         metric,
         tolerance,
         remote,
+        within,
         count,
         max_products,
         size <= dense_limit,
@@ -212,11 +228,13 @@ def _top_eigenpairs(
     metric: AbstractMetric,
     tolerance: float | None,
     remote: Float[Array, ""] | None,
+    within: Callable[[Params], Params] | None,
     count: int,
     max_products: int,
     dense: bool,
 ) -> Eigenpairs:
     flat, _ = ravel_pytree(params)
+    projected = None if within is None else flat_product(within, params)
     # Linearised here, not by `linearise_gradient`: the loss is then one frame nearer to its user.
     _, linear = jax.linearize(jax.grad(potential), params)
     hessian = flat_product(linear, params)
@@ -229,9 +247,12 @@ def _top_eigenpairs(
     fine = jnp.asarray(tolerance, flat.dtype)
     demand = Demand(fine, _COARSER * fine, remote)
     if dense:
-        found = _dense_eigenpairs(product, flat.size, count, flat.dtype)
+        found = _dense_eigenpairs(product, projected, flat.size, count, flat.dtype)
     else:
         block = random_modes(count, flat.size, flat.dtype) if start is None else start
+        if projected is not None:
+            # The iteration then stays in this space, which products do not leave.
+            block = jax.vmap(projected)(block)
         found = block_eigenpairs(
             product,
             metric.sqrt(block),

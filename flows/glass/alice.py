@@ -60,9 +60,14 @@ def quasi_newton_step(
     """
     size = jnp.abs(gradient)
     glass = 1.5 * LOSS_CHANGE * root(density)
+    # In this unit neither the square of `glass` nor h |g|, which may be far smaller than both h and
+    # |g|, leaves the range of single precision.
+    unit = jnp.maximum(glass, 2 * root(curvature) * root(size))
+    flat = unit <= 0
+    unit = lax.stop_gradient(jnp.where(flat, 1, unit))
     # The root that does not cancel, and needs no division by g.
-    below = glass + root(jnp.square(glass) + 4 * curvature * size)
-    flat = below <= 0
+    product = 4 * (curvature / unit) * (size / unit)
+    below = glass + unit * root(jnp.square(glass / unit) + product)
     step = jnp.square(2 * size / jnp.where(flat, 1, below))
     return jnp.where(flat, jnp.where(size > 0, jnp.inf, 0), step)
 
@@ -106,9 +111,10 @@ class Alice(AbstractCheckedOptimizer):
     For phi = omega (1 - b1), the default, and a gradient that is affine, each step is made with
     m' = g(mu): Alice is a method without memory there. Along one parameter with rho > 0 every
     minimum is stable for small oscillations, as d ~ g^2, and without glass h is measured: there is
-    no edge of stability. With several it may be unstable all the same, where (H z)_i, a sum with
-    random signs over a row of the Hessian, is far below its largest eigenvalue; and so it may where
-    rho and h are 0, as with glass alone on a smooth loss, and the clip decides the step.
+    no edge of stability. With several and rho = 0 it may be unstable all the same, where (H z)_i, a
+    sum with random signs over a row of the Hessian, is far below its largest eigenvalue, and with
+    glass alone on a smooth loss, where rho and h are 0 and the clip decides the step. No sharpness
+    decides: a loss times any number is as stable. So there is no `critical_sharpness`.
 
     Attributes:
         learning_rate: The unit of the clip and of sigma, above 0; a number, or a function of the
@@ -247,21 +253,16 @@ class Alice(AbstractCheckedOptimizer):
 
     @property
     def critical_sharpness(self) -> Float[Array, ""]:
-        """Infinite: there is no sharpness at which it turns unstable.
-
-        Along one parameter small oscillations decay about every minimum where the density of glass
-        is above 0; the class says where Alice may be unstable whatever the sharpness.
+        """None: the steps are scaled by the curvature that is measured.
 
         Raises:
-            ValueError: If `lr_min` is above 0: steps have a least length then, which may never
-                settle, whatever the curvature.
+            ValueError: Always. Without glass, c H is as stable or unstable as H for every number c.
         """
-        if not is_traced(self.lr_min) and float(self.lr_min) > 0:
-            raise ValueError(
-                "lr_min must be 0 where a critical sharpness is asked for: with steps of a least "
-                f"length no curvature decides what is stable; got {float(self.lr_min):g}."
-            )
-        return jnp.full_like(self.b1, jnp.inf)
+        raise ValueError(
+            "no sharpness decides about the stability of Alice: its steps are scaled by the "
+            "curvature that it measures, so that a loss times any number is as stable. It depends "
+            "on the other entries in the rows of the Hessian, and on the density of glass."
+        )
 
     @property
     def cost(self) -> Cost:

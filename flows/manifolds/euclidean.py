@@ -65,3 +65,8 @@ class Euclidean(AbstractManifold):
     def chart(self, point: Leaf, coordinates: Leaf) -> Leaf:
         """Return w + u."""
         return point + coordinates
+
+    def effective(self, point: Leaf, coordinates: Leaf) -> Leaf:
+        """Return all coordinates."""
+        del point
+        return coordinates

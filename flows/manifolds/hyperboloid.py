@@ -96,6 +96,11 @@ class Hyperboloid(AbstractManifold):
     def chart(self, point: Leaf, coordinates: Leaf) -> Leaf:
         """Return x + v + |v|^2 x/2, with v the coordinates carried here from the lowest point."""
         origin = _origin(point)
-        at_origin = coordinates.at[..., 0].set(0)
+        at_origin = self.effective(point, coordinates)
         vector = self.transport(origin, point, at_origin, "parallel")
         return point + vector + 0.5 * _lorentz(vector, vector) * point
+
+    def effective(self, point: Leaf, coordinates: Leaf) -> Leaf:
+        """Return the coordinates with 0 for the first of each point."""
+        del point
+        return coordinates.at[..., 0].set(0)

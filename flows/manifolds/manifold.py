@@ -99,5 +99,9 @@ class AbstractManifold(eqx.Module):
 
         The coordinates are an array like the point, in which the tangent vectors are orthonormal;
         those that belong to no tangent vector do nothing. So the Riemannian Hessian at a point is
-        the Hessian of L(chart(point, u)) at u = 0.
+        the Hessian of L(chart(point, u)) at u = 0, on the space that `effective` projects to.
         """
+
+    @abc.abstractmethod
+    def effective(self, point: Leaf, coordinates: Leaf) -> Leaf:
+        """Return the coordinates of `chart` without those that do nothing, which are orthogonal."""

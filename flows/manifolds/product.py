@@ -190,6 +190,10 @@ class Product(eqx.Module):
         """Return the point with the given normal coordinates, up to terms of third order."""
         return self._map(lambda m, x, u: m.chart(x, u), point, coordinates)
 
+    def effective(self, point: Params, coordinates: Params) -> Params:
+        """Return the coordinates of `chart` without those that do nothing."""
+        return self._map(lambda m, x, u: m.effective(x, u), point, coordinates)
+
     def _of(self, path: str, leaf: Leaf) -> AbstractManifold:
         if isinstance(self.parts, tuple):
             fitting = (m for pattern, m in self.parts if fnmatchcase(path, pattern))

@@ -121,6 +121,10 @@ class Sphere(AbstractManifold):
         """Return w + v - |v|^2 w/2, with v the tangent part of the coordinates."""
         return _chart(point, coordinates, None)
 
+    def effective(self, point: Leaf, coordinates: Leaf) -> Leaf:
+        """Return the tangent part."""
+        return self.tangent(point, coordinates)
+
 
 class Oblique(AbstractManifold):
     """A unit sphere for each row, column or kernel of an array: a product of spheres.
@@ -206,6 +210,10 @@ class Oblique(AbstractManifold):
     def chart(self, point: Leaf, coordinates: Leaf) -> Leaf:
         """Return w_i + v_i - |v_i|^2 w_i/2."""
         return _chart(point, coordinates, self._axes(point))
+
+    def effective(self, point: Leaf, coordinates: Leaf) -> Leaf:
+        """Return the tangent part."""
+        return self.tangent(point, coordinates)
 
     def _axes(self, point: Leaf) -> tuple[int, ...]:
         kept = {"rows": (0,), "columns": (1,), "kernels": (0, 1)}[self.channels]

@@ -166,6 +166,10 @@ class Stiefel(AbstractManifold):
         x, v = self._matrix(point), self._matrix(vector)
         return self._back(x + v - 0.5 * x @ (v.T @ v), point)
 
+    def effective(self, point: Leaf, coordinates: Leaf) -> Leaf:
+        """Return the tangent part."""
+        return self.tangent(point, coordinates)
+
     def _shape(self, point: Leaf) -> tuple[int, int]:
         """Return how long a line is, and how many there are."""
         count = point.shape[0 if self.orthonormal == "rows" else 1]

@@ -40,7 +40,8 @@ class RiemannianCurvature(AbstractMeasurement):
 
     Their critical value is 2/eta for Riemannian gradient descent. They are those of the Hessian of
     L in normal coordinates, found by `top_eigenpairs` without a matrix where there are many
-    parameters. Directions across the manifold have the eigenvalue 0.
+    parameters. Directions across the manifold do not count: at a maximum all are negative, and
+    where more are asked for than the manifold has dimensions, the last are nan.
 
     Attributes:
         manifold: Where the parameters live: a manifold for every leaf, or a `Product`.
@@ -105,6 +106,9 @@ class RiemannianCurvature(AbstractMeasurement):
         def in_coordinates(coordinates: Params) -> Array:
             return potential(self.manifold.chart(params, coordinates))
 
+        def effective(coordinates: Params) -> Params:
+            return self.manifold.effective(params, coordinates)
+
         def measured(modes: Modes) -> Measured:
             pairs = find_eigenpairs(
                 in_coordinates,
@@ -113,6 +117,7 @@ class RiemannianCurvature(AbstractMeasurement):
                 start=modes,
                 tolerance=self.tolerance,
                 max_products=self.max_products,
+                within=effective,
             )
             cost = Cost(gradients=1, hvps=pairs.hvps)
             return _values(pairs.values), pairs.vectors, cost

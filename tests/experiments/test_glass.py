@@ -41,6 +41,8 @@ def test_a_run_stores_the_density_of_each_array(tmp_path: Path):
     for label in ("discrete", "alice"):
         np.testing.assert_array_equal(values(tree, label, "step"), [0, 2, 4])
         assert values(tree, label, "leaf_glass_density").shape == (3, 1)
+    # No sharpness decides about its stability.
+    assert "critical_sharpness" not in tree.attrs
     start, after = (values(tree, "alice", "params")[i, 0] for i in (0, 1))
     assert start == pytest.approx(0.3)
     assert 0 < after < 0.3

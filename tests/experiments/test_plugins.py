@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import experiments
@@ -120,6 +121,44 @@ def test_a_config_of_own_kinds_runs_and_draws_and_goes_on(
     assert code == 2
     assert "mine.py" in said
     assert load(out)["discrete"].sizes["step"] == 9
+
+
+SHARPNESS_AWARE = """
+import flows
+from experiments import register_optimizer
+
+
+def aware(learning_rate: float, adaptive: bool = True) -> flows.AbstractOptimizer:
+    make = flows.Adam if adaptive else flows.GradientDescent
+    return flows.SAM(make(learning_rate), 0.05)
+
+
+register_optimizer("aware", aware)
+"""
+
+
+def test_an_own_optimizer_without_a_threshold_runs_without_one(call: Call, tmp_path: Path) -> None:
+    """SAM of Adam is a local threshold by its class, and has none; SAM of descent has one."""
+    file, config = tmp_path / "aware.py", tmp_path / "aware.toml"
+    file.write_text(SHARPNESS_AWARE)
+    config.write_text(
+        """
+        name = "aware"
+        steps = 2
+        potential = { kind = "quadratic", spectrum = [1.0, 2.0] }
+        optimizer = { kind = "aware", learning_rate = 0.1 }
+        """
+    )
+    for adaptive in ("true", "false"):
+        out = tmp_path / adaptive
+        words = ("--import", file, "--out", out, "--set", f"optimizer.adaptive={adaptive}")
+        assert call("run", config, *words) == (0, "")
+        tree = load(out)
+        assert ("critical_sharpness" in tree["discrete"]) is (adaptive == "false")
+    # lambda* at |g|.
+    length = np.linalg.norm(tree["discrete"]["params"].values[0] * [1.0, 2.0])
+    expected = length / 0.1 * ((1 + 8 * 0.05 / (0.1 * length)) ** 0.5 - 1)
+    assert tree["discrete"]["critical_sharpness"].values[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_own_kinds_are_gone_after_the_command(call: Call, mine: tuple[Path, Path]) -> None:

@@ -112,16 +112,20 @@ def test_mistakes_are_named(table, message):
 
 def test_a_schedule_goes_through_a_written_config():
     """Whatever the optimizer; single keys can be set, but not below a number."""
-    for kind in ("gradient_descent", "heavy_ball", "nesterov", "optax"):
-        more = {"gradient_descent": "", "optax": ", name='adam'"}.get(kind, ", momentum=0.9")
+    others = {"gradient_descent": "", "optax": ", name='adam'", "rolling_ball": ", radius=0.1"}
+    for kind in ("gradient_descent", "heavy_ball", "nesterov", "optax", "rolling_ball"):
+        more = others.get(kind, ", momentum=0.9")
         optimizer = f"optimizer={{kind='{kind}', learning_rate={WARMUP}{more}}}"
-        config = load_config("valley", [optimizer, "optimizer.learning_rate.peak_value=0.2"])
+        changed = ["flows=[{kind='ball_centre'}]"] if kind == "rolling_ball" else []
+        config = load_config(
+            "valley", [optimizer, *changed, "optimizer.learning_rate.peak_value=0.2"]
+        )
         assert config.optimizer.learning_rate.peak_value == 0.2
         assert validate(tomllib.loads(to_toml(config))) == config
     with pytest.raises(ConfigError, match=r"learning_rate is 0\.3, not a table that 'kind' could"):
         load_config("valley", ["optimizer.learning_rate.kind=linear"])
-    ball = f"optimizer={{kind='rolling_ball', radius=0.1, learning_rate={WARMUP}}}"
-    with pytest.raises(ConfigError, match="learning_rate: given a table; must be a number"):
+    ball = f"optimizer={{kind='rolling_ball', radius={WARMUP}, learning_rate=0.1}}"
+    with pytest.raises(ConfigError, match="radius: given a table; must be a number"):
         load_config("valley", [ball, "flows=[]"])
 
 

@@ -20,6 +20,7 @@ from flows import (
     Adam,
     AdamW,
     CentralFlow,
+    Cost,
     DenseRodState,
     EffectiveLearningRate,
     GradientDescent,
@@ -34,7 +35,9 @@ from flows import (
 )
 from flows.central.place import Place
 from flows.curvature.metric import DiagonalMetric
-from flows.optimizers.adaptive import AdaptiveState
+from flows.optimizers import adaptive
+from flows.optimizers.adaptive import AbstractSecondMomentMethod, AdaptiveState
+from flows.optimizers.second_moment import SecondMoment
 from potentials import SharpValley
 from tests.helpers import as_users_run, assert_trees_close
 
@@ -320,6 +323,78 @@ def test_rod_flow_of_rmsprop_on_the_turned_valley(b2, alternation, rank, expecte
         assert error < 1e-3
     else:
         assert error == pytest.approx(expected, rel=0.1)
+
+
+class ScalarNAdam(AbstractSecondMomentMethod):
+    """NAdam with one nu, the average of |g|^2, without bias correction: w and m move by one P."""
+
+    learning_rate: jax.Array
+    b1: jax.Array
+    b2: jax.Array
+    initial_nu: jax.Array
+    initial_momentum: jax.Array
+
+    def init(self, params):
+        nu = self.average.init(params, self.initial_nu)
+        return AdaptiveState(params, nu, self.initial_momentum)
+
+    def step(self, state, potential):
+        return adaptive.step(self, state, potential)
+
+    def increment(self, state, potential):
+        return adaptive.increment(self, state, potential)
+
+    def params(self, state):
+        return state.params
+
+    def preconditioner(self, state, potential):
+        return adaptive.preconditioner_of(self, state, potential)
+
+    def move(self, state, gradient, preconditioner):
+        momentum = self.b1 * state.momentum + (1 - self.b1) * gradient
+        direction = self.b1 * momentum + (1 - self.b1) * gradient
+        return -self.learning_rate * direction / preconditioner
+
+    @property
+    def average(self):
+        return SecondMoment(self.b2, jnp.zeros(()), jnp.zeros(()), True, False)
+
+    @property
+    def momentum_share(self):
+        return self.b1
+
+    @property
+    def critical_sharpness(self):
+        b1 = self.b1
+        return 2 * (1 + b1) / ((1 - b1) * (1 + 2 * b1) * self.learning_rate)
+
+    @property
+    def cost(self):
+        return Cost(gradients=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "alternation"), [(1, False), (1, True), (2, True)])
+def test_rod_flow_of_nadam_with_one_rate_on_the_valley(rank, alternation):
+    """At the threshold 2/ETA, from the two-cycle: 3.1e-3, whether or not nu alternates.
+
+    With one rate its alternation is not correlated with the gradient's.
+    """
+    start, half, b1 = jnp.asarray([ETA / 2, 1.0]), ETA / 2, 0.9
+    eta = half * 2 * (1 + b1) / ((1 - b1) * (1 + 2 * b1))
+    momentum = -(1 - b1) / (1 + b1) * jax.grad(VALLEY)(start)
+    values = map(jnp.asarray, (eta, b1, 0.99, half**2, momentum))
+    optimizer = ScalarNAdam(*values)
+    assert float(optimizer.critical_sharpness) == pytest.approx(2 / ETA, rel=1e-12)
+    flow = RodFlow(optimizer, rank, alternation=alternation, alignment=False)
+    run = simulate(flow, VALLEY, start, 1000, measurements=())
+    path = iterate(optimizer, VALLEY, start, 1001, measurements=()).params
+    midpoints = (path[1:] + path[:-1]) / 2
+    distances = jnp.linalg.norm(run.params - midpoints, axis=1)
+    moved = jnp.linalg.norm(midpoints - midpoints[:1], axis=1)
+    assert float(jnp.mean(distances) / jnp.mean(moved)) == pytest.approx(3.13e-3, rel=0.02)
+    assert float(midpoints[-2, 1]) == pytest.approx(6.075172, abs=1e-6)
+    assert float(run.params[-2, 1]) == pytest.approx(6.06245, abs=2e-5)
 
 
 # Each with bias corrections; the schedule of a constant is found by the same operations.

@@ -14,9 +14,9 @@ import scipy.integrate
 import scipy.optimize
 
 import flows
-from experiments.studies.crossings import crossings, jump_density
 from flows import Alice, AliceFlow, AliceState, GlassDensity, GradientDescent
 from flows.glass.alice import quasi_newton_step
+from flows.glass.crossings import crossings, jump_density
 from flows.glass.density import LOSS_CHANGE, rademacher
 from potentials import MLP, SupervisedPotential, mse
 from tests.helpers import as_users_run, assert_trees_close
@@ -113,6 +113,18 @@ def test_the_exact_count_finds_where_the_gradient_jumps(widths):
     fine = [patterns(t) for t in np.linspace(-0.5, 0.5, 2001)]
     changes = sum((a != b).any(1).sum() for a, b in itertools.pairwise(fine))
     assert changes <= len(found.times)
+
+
+def test_only_the_boundaries_of_an_mlp_with_relu_are_counted():
+    """Others are refused, and so is a segment of no length."""
+    relu = network("relu", 3)
+    smooth = network("tanh", 3)
+    for potential, length, sentence in (
+        (smooth, 0.1, r'an MLP with the activation "relu" and biases; got the activation tanh'),
+        (relu, 0.0, "length must be a finite number above 0; got 0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            jump_density(potential, potential.params, potential.params, length)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -236,6 +248,34 @@ def test_the_step_is_the_minimum_of_the_model_and_has_the_closed_form():
     assert quasi_newton_step(one, zero, zero) == jnp.inf
     assert quasi_newton_step(one, 4 * one, zero) == 0.25
     assert quasi_newton_step(one, zero, one) == pytest.approx(2 * np.pi / 3)
+
+
+@pytest.mark.parametrize("glass", [False, True])
+def test_the_step_is_right_over_the_range_of_single_precision(glass):
+    """Both h |g| and rho may be far below 1e-38, or above 1e38, where g and h are not."""
+    powers = jnp.asarray([-36.0, -30.0, -20.0, 0.0, 20.0, 36.0])
+    g, h = (10.0**x for x in jnp.meshgrid(powers, powers, indexing="ij"))
+    rho = (g * jnp.sqrt(g * h) if glass else jnp.zeros_like(g)).astype(jnp.float32)
+    g, h = g.astype(jnp.float32), h.astype(jnp.float32)
+    exact = quasi_newton_step(*(x.astype(float) for x in (g, h, rho)))
+    # Where d itself and rho are numbers of this precision.
+    kept = (exact > 1e-36) & (exact < 1e36) & jnp.isfinite(rho) & ((rho > 1e-36) | (not glass))
+    assert jnp.sum(kept) > 20 - 10 * glass
+    found = quasi_newton_step(g, h, rho)
+    assert found.dtype == jnp.float32
+    assert_trees_close(found[kept].astype(float), exact[kept], rtol=2e-6)
+    assert quasi_newton_step(g[0, 0], h[0, 0], rho[0, 0] * 0) == pytest.approx(1, rel=1e-6)
+
+
+def test_the_step_has_its_derivatives():
+    """By all three, where h or rho is 0 too: from h s^2 + b s = |g|, d = s^2."""
+    c = 1.5 * LOSS_CHANGE
+    for g, h, rho in ((2.0, 3.0, 0.5), (2.0, 0.0, 0.5)):
+        s, b = float(quasi_newton_step(*map(jnp.asarray, (g, h, rho)))) ** 0.5, c * rho**0.5
+        below = 2 * h * s + b
+        expected = 2 * s * np.asarray([1, -(s**2), -s * c / (2 * rho**0.5)]) / below
+        found = jax.grad(quasi_newton_step, argnums=(0, 1, 2))(*map(jnp.asarray, (g, h, rho)))
+        assert_trees_close(jnp.stack(found), jnp.asarray(expected), rtol=1e-12)
 
 
 def test_the_clip_scales_its_bounds():
@@ -364,9 +404,31 @@ def test_every_minimum_is_stable_at_small_amplitude_with_glass():
     method, small = FREE(b1=0.5, hessian="none"), jnp.asarray([1e-13])
     sharpest = lambda w: 1e5 * sharp(w)  # noqa: E731
     assert 0 < float(steps_from(method, sharpest, small, 1.0, 10)[0]) < 1e-13
-    assert method.critical_sharpness == jnp.inf
-    with pytest.raises(ValueError, match="lr_min must be 0"):
-        _ = Alice(0.1, lr_min=0.01).critical_sharpness
+
+
+@pytest.mark.parametrize("steep", [2.0, 20.0])
+def test_no_sharpness_decides_about_stability_without_glass(steep):
+    """A Hessian with the sharpness 20 h is unstable, one with 2 h is not, each times any number."""
+    size, phi = 8, 0.2
+    signs = rademacher(0, jnp.zeros(size), 1)[0]
+    v = jnp.arange(1.0, size + 1)
+    v = v - (v @ signs) * signs / size
+    v = v / jnp.linalg.norm(v)
+    # H z = h z, which knows nothing of the eigenvalue along v.
+    hessian = jnp.eye(size) + (steep - 1) * jnp.outer(v, v)
+    method = FREE(b1=1 - phi, glass=False)
+    for scale in (1e-3, 1.0, 1e3):
+        loss = lambda w, scale=scale: 0.5 * scale * w @ hessian @ w  # noqa: E731
+        run = flows.iterate(method, loss, v, 3, measurements=())
+        assert_trees_close(run.params[-1], (1 - phi * steep) ** 3 * v, rtol=1e-9, atol=1e-9)
+
+
+def test_alice_has_no_critical_sharpness():
+    """A sentence for who asks."""
+    with pytest.raises(ValueError, match="no sharpness decides about the stability of Alice"):
+        flows.critical_sharpness(Alice(0.1))
+    with pytest.raises(ValueError, match="no sharpness decides"):
+        flows.iterate(Alice(0.1), affine, jnp.ones(3), 1, measurements=flows.Threshold(Alice(0.1)))
 
 
 # The flow.

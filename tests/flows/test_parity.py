@@ -25,7 +25,7 @@ from flows import (
 from flows.optimizers.local_fit import fit_weights
 from flows.optimizers.phase_space import moving
 from flows.oscillation.equation import ParityEquation, neglected_weights, weights
-from potentials import Quadratic, Quartic, SharpValley
+from potentials import Quadratic, Quartic, ScalarProduct, SharpValley
 from tests.helpers import as_users_run, assert_trees_close
 
 UNIT = GradientDescent(1.0)

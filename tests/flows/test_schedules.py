@@ -11,6 +11,8 @@ import pytest
 from flows import (
     Adam,
     AdamW,
+    BallCentreFlow,
+    BallContactFlow,
     CentralFlow,
     EdgeFlow,
     GradientDescent,
@@ -41,6 +43,7 @@ from tests.helpers import as_users_run, assert_trees_close
 BOWL = Quadratic(jnp.asarray([1.0, 4.0]))
 START = jnp.asarray([1.0, -0.5])
 COSINE = optax.warmup_cosine_decay_schedule(0.0, 0.3, 20, 150, 0.01)
+ZERO = jnp.zeros(())
 RAMP = optax.linear_schedule(0.1, 0.3, transition_steps=10)
 
 
@@ -325,6 +328,41 @@ def test_early_thresholds_are_those_of_the_corrected_momentum(make):
         assert_trees_close(threshold_at(optimizer, k - 1), (2 / 0.1 - decay) / weight, rtol=1e-12)
 
 
+def test_a_rolling_ball_takes_a_schedule():
+    """Each step is one with the rate of its count; the threshold follows."""
+    bowl, start = Quadratic(jnp.asarray([0.5, 1.0, 1.5])), jnp.asarray([1.0, -0.5, 0.3])
+    ball = RollingBall(RAMP, 0.2)
+    path = iterate(ball, bowl, start, 3, measurements=()).params
+
+    @jax.jit
+    def after(rate, params):
+        one = RollingBall(rate, 0.2)
+        return one.step(one.init(params), bowl).params
+
+    for k in range(3):
+        assert_trees_close(path[k + 1], after(0.1 + 0.02 * k, path[k]), rtol=1e-12)
+    assert float(critical_sharpness(ball)) == pytest.approx(2 / (0.3 + 0.4), rel=1e-12)
+    early = critical_sharpness(ball, ball.init(start))
+    assert float(early) == pytest.approx(2 / (0.1 + 0.4), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "flow", [BallCentreFlow, pytest.param(BallContactFlow, marks=pytest.mark.slow)]
+)
+def test_the_flow_of_a_ball_with_a_schedule_is_slower_and_faster_on_the_same_path(flow):
+    """Its time is the integral of eta: after 10 steps of the ramp, that of 10 steps of 0.2."""
+    bowl, start = Quadratic(jnp.asarray([0.5, 1.0, 1.5])), jnp.asarray([1.0, -0.5, 0.3])
+    options = {"stepsize_controller": diffrax.PIDController(rtol=1e-9, atol=1e-11)}
+    ramp, constant = (
+        simulate(flow(RollingBall(eta, 0.2)), bowl, start, 10, measurements=(), **options).params
+        for eta in (Ramp(jnp.asarray(0.1), jnp.asarray(0.02)), Ramp(jnp.asarray(0.2), ZERO))
+    )
+    assert_trees_close(ramp[-1], constant[-1], rtol=1e-7)
+    # Halfway it has come as far as 3.75 steps of 0.2.
+    assert jnp.linalg.norm(ramp[5] - start) < jnp.linalg.norm(constant[4] - start)
+    assert jnp.linalg.norm(ramp[5] - start) > jnp.linalg.norm(constant[3] - start)
+
+
 def test_other_misuse_is_refused():
     """Where one number is needed, and where a schedule has no place."""
     with pytest.raises(ValueError, match="learning_rate must not end at zero where one number"):
@@ -335,7 +373,7 @@ def test_other_misuse_is_refused():
         with pytest.raises(ValueError, match=r"function must be a function; got 0\.1"):
             Schedule(0.1)
         with pytest.raises(ValueError, match="must be a number, not a function of the step"):
-            RollingBall(RAMP, 0.5)
+            RollingBall(0.1, RAMP)
         for decay in (-0.1, "much", np.nan):
             with pytest.raises(ValueError, match="weight_decay must be"):
                 GradientDescent(0.1, decay)

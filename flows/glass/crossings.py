@@ -2,23 +2,26 @@
 
 Along w + t z the input of each unit is a polynomial of t between the crossings of the layers before
 it. Its roots are found, layer by layer, and the gradient is taken on both sides of each: no
-difference of gradients along the segment is needed.
+difference of gradients along the segment is needed. This is the truth that `glass_density`
+estimates; it takes far longer, and is for small networks.
 """
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Final, NamedTuple
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from ..system.lazy import eqx, jax, jnp
+from potentials import MLP, SupervisedPotential
 
-if TYPE_CHECKING:
-    from flows.core.trees import Params
-    from potentials import SupervisedPotential
-
+from ..core.trees import Params
+from ..core.validation import positive
 
 # A multiple of so many jumps is found at once: few numbers of them, and of compilations.
-_AT_ONCE = 64
+_AT_ONCE: Final = 64
 
 
 class Crossings(NamedTuple):
@@ -29,25 +32,49 @@ class Crossings(NamedTuple):
         examples: The index of the example whose unit switches, (crossings,).
         before: Which units are on before it, an array (crossings, units) for each hidden layer.
         after: Which are on after it.
+
+    Example:
+        >>> from flows.glass.crossings import Crossings
+        >>> Crossings._fields
+        ('times', 'examples', 'before', 'after')
     """
 
-    times: np.ndarray
-    examples: np.ndarray
-    before: tuple[np.ndarray, ...]
-    after: tuple[np.ndarray, ...]
+    times: Float[np.ndarray, " crossings"]
+    examples: Int[np.ndarray, " crossings"]
+    before: tuple[Bool[np.ndarray, "crossings _"], ...]
+    after: tuple[Bool[np.ndarray, "crossings _"], ...]
 
 
 def crossings(
-    potential: "SupervisedPotential", params: "Params", probe: "Params", length: float
+    potential: SupervisedPotential, params: Params, probe: Params, length: float
 ) -> Crossings:
     """Find the crossings of the segment from w - length z to w + length z.
 
     Args:
-        potential: The loss of an MLP with ReLU and biases.
+        potential: The loss of an `MLP` with ReLU and biases.
         params: w, the weights of this MLP.
         probe: z, like `params`.
-        length: Half of the segment's length over |z|.
+        length: Half of the segment's length over |z|, above 0.
+
+    Raises:
+        ValueError: If `length` is not above 0, or the model is no such MLP.
+
+    Example:
+        A unit that is on where 0.3 + t > 0, for the example 0:
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flows.glass.crossings import crossings
+        >>> from potentials import MLP, SupervisedPotential, mse
+        >>> network = MLP((1, 1, 1), "relu", key=jax.random.key(0))
+        >>> loss = SupervisedPotential(network, jnp.zeros((1, 1)), jnp.ones((1, 1)), mse)
+        >>> w = jax.tree.map(lambda x: 0.3 * jnp.ones_like(x), loss.params)
+        >>> found = crossings(loss, w, jax.tree.map(jnp.ones_like, w), 1.0)
+        >>> found.times.tolist(), found.before[0].tolist(), found.after[0].tolist()
+        ([-0.3], [[False]], [[True]])
     """
+    length = float(positive("length", length))
+    _check(potential)
     layers, directions = (
         [(np.asarray(one.weight, float), np.asarray(one.bias, float)) for one in tree.layers]
         for tree in (params, probe)
@@ -80,15 +107,39 @@ def crossings(
 
 
 def jump_density(
-    potential: "SupervisedPotential", params: "Params", probe: "Params", length: float
-) -> "Params":
-    """Return the sum of the squared jumps of the gradient per length, like `params`.
+    potential: SupervisedPotential, params: Params, probe: Params, length: float
+) -> Params:
+    """Return the sum of the squared jumps of the gradient per length of t.
+
+    Along a probe of random signs it is what `glass_density` estimates where jumps do not correlate.
 
     Args:
-        potential: as `crossings` has it.
+        potential: As `crossings` has it.
         params: w.
         probe: z.
-        length: as `crossings` has it.
+        length: As `crossings` has it.
+
+    Returns:
+        The density of each parameter, a pytree like `params`, loss^2 / parameter^3.
+
+    Raises:
+        ValueError: As `crossings` does.
+
+    Example:
+        With 2 relu(b) for the network and 1 for its target, the derivative of the loss by b jumps
+        by -2 where b passes 0, once in a length of 2:
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jax.flatten_util import ravel_pytree
+        >>> from flows.glass.crossings import jump_density
+        >>> from potentials import MLP, SupervisedPotential, mse
+        >>> network = MLP((1, 1, 1), "relu", key=jax.random.key(0))
+        >>> loss = SupervisedPotential(network, jnp.zeros((1, 1)), jnp.ones((1, 1)), mse)
+        >>> _, unravel = ravel_pytree(loss.params)
+        >>> w, z = unravel(jnp.asarray([0.0, 0.0, 2.0, 0.0])), unravel(jnp.eye(4)[1])
+        >>> ravel_pytree(jump_density(loss, w, z, 1.0))[0].tolist()
+        [0.0, 2.0, 0.0, 0.0]
     """
     found = crossings(potential, params, probe, length)
 
@@ -106,18 +157,19 @@ def jump_density(
 
 
 def _squared_jumps(
-    potential: "SupervisedPotential",
-    params: "Params",
-    probe: "Params",
-    times: "jax.Array",
-    examples: "jax.Array",
-    before: "tuple[jax.Array, ...]",
-    after: "tuple[jax.Array, ...]",
-) -> "Params":
+    potential: SupervisedPotential,
+    params: Params,
+    probe: Params,
+    times: Float[Array, " crossings"],
+    examples: Int[Array, " crossings"],
+    before: tuple[Float[Array, "crossings _"], ...],
+    after: tuple[Float[Array, "crossings _"], ...],
+) -> Params:
     """Return the sum of the squared jumps, like `params`."""
 
     def loss(weights, masks, example, target):
-        network: Any = potential.model(weights)
+        network = potential.model(weights)
+        assert isinstance(network, MLP)
         signal = example.reshape(-1)
         for layer, on in zip(network.layers[:-1], masks, strict=True):
             signal = on * layer(signal)
@@ -133,6 +185,26 @@ def _squared_jumps(
 
     squares = jax.vmap(jump)(times, examples, before, after)
     return jax.tree.map(lambda x: jnp.sum(x, 0), squares)
+
+
+def _check(potential: SupervisedPotential) -> None:
+    """Check that the boundaries are those of an MLP, and that it has all that is read of it.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    network = potential.model(potential.params)
+    if not isinstance(network, MLP):
+        found = f"one of {type(network).__name__}"
+    elif network.activation is not jax.nn.relu:
+        found = f"the activation {getattr(network.activation, '__name__', network.activation)}"
+    elif not network.bias:
+        found = "bias=False"
+    else:
+        return
+    raise ValueError(
+        f'potential must be the loss of an MLP with the activation "relu" and biases; got {found}.'
+    )
 
 
 def _values(polynomials: np.ndarray, t: float) -> np.ndarray:
