@@ -4,6 +4,7 @@ A command imports what it needs when it runs: `eosflows list` reads a few files 
 need of a numerical library.
 """
 
+import difflib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -306,7 +307,9 @@ def figure(
         others = [Path(word) for word in names if word not in known() and Path(word).is_dir()]
         unknown = [word for word in names if word not in known() and not Path(word).is_dir()]
         if unknown:
-            raise UserError(f"no figure {unknown[0]!r}; there are {', '.join(known())}")
+            close = difflib.get_close_matches(unknown[0], known(), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"no figure {unknown[0]!r}{hint} (there are {', '.join(known())})")
         if not directory.exists():
             raise UserError(f"{directory}: no such run directory")
         if others:

@@ -97,8 +97,8 @@ class AbstractFlow(eqx.Module):
             states of this dtype. By default Tsit5.
         economical: `economical(dtype)` gives an integrator that needs fewer evaluations for many
             parameters in a draft, whose tolerances are ten times as large; by default None.
-        exact: `exact(dtype)` gives an integrator for up to 512 parameters, where an evaluation costs
-            next to nothing, and the fewest steps matter; by default None.
+        exact: `exact(dtype)` gives an integrator for up to 512 parameters, where an evaluation
+            costs next to nothing, and the fewest steps matter; by default None.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
         observables_cost: What `observables` costs at each save, in derivatives; None for nothing.
         first_step: The optimizer's step at which the flow begins, where `init` puts it: its time

@@ -191,7 +191,9 @@ def _check_path(params: PyTree) -> Params:
     lengths = {shape[:1] for shape in shapes}
     if len(lengths) != 1 or lengths & {(), (0,)}:
         given = f"shapes {', '.join(map(str, shapes))}" if shapes else "none"
-        raise ValueError(f"{allowed}; got {given}.")
+        raise ValueError(
+            f"{allowed}; got {given}. For a single point: jax.tree.map(lambda x: x[None], params)."
+        )
     return params
 
 

@@ -180,7 +180,7 @@ def _check_transformation(argument: str, others: str, value: object) -> None:
     if inspect.isfunction(value):
         raise ValueError(
             f"{allowed}; got the function {value.__name__}. If it makes one, call it: "
-            f"{value.__name__}(0.1)."
+            f"{value.__name__}(0.1). If it is the loss, it comes after the optimizer or the flow."
         )
     raise ValueError(f"{allowed}; got {value!r}.")
 

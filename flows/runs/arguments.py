@@ -109,7 +109,8 @@ def saves_before(first_step: int, steps: Length, save_every: Length) -> int:
         )
     if first_step >= steps:
         raise ValueError(
-            f"steps must be above the step at which the flow begins, {first_step}; got {steps}."
+            f"steps must be above the step at which the flow begins, {first_step}; got {steps}. It "
+            'begins earlier with a smaller `burn`, and at 0 with start="split".'
         )
     return round(first_step / save_every)
 

@@ -15,6 +15,8 @@ from ..core.trees import Params, all_finite, norm
 
 # A gradient that changes by this part of itself over the shortest distance jumps there.
 _JUMP = 0.1
+# A series whose first neglected term is that part of the first kept one says little.
+_LARGE = 0.1
 # A gradient of less than this part of the one at the start is about to vanish.
 _SMALL = 0.2
 
@@ -88,6 +90,27 @@ def fault_of_smoothing(
         f"the flow of {name} without smoothing jumps where the gradient vanishes, which it reaches "
         f"in finite time: give {name} a smoothing above 0, in the unit of the gradient, much below "
         f"its length on the way{other}"
+    )
+
+
+def fault_of_series(run: Trajectory) -> str:
+    """Return that the motion was too fast for a flow that is a series in its slowness.
+
+    Args:
+        run: What there is of it.
+
+    Returns:
+        A sentence if the flow says how large the terms are that it leaves out, and they are large
+        at the end; otherwise "".
+    """
+    remainder = np.asarray(run.observables.get("remainder", np.nan)).reshape(-1)
+    remainder = remainder[np.isfinite(remainder)]
+    if not remainder.size or remainder[-1] < _LARGE:
+        return ""
+    return (
+        "the motion is too fast there for the flow's series, as in a catapult: the first term that "
+        f"it leaves out is {remainder[-1]:.2g} of the first that it keeps (`remainder`). Start it "
+        "later, with `burn`, where that is below a hundredth, or take RodFlow"
     )
 
 

@@ -38,7 +38,7 @@ from .arguments import (
     count_saves,
     saves_before,
 )
-from .diagnosis import fault_of_gradient, fault_of_smoothing
+from .diagnosis import fault_of_gradient, fault_of_series, fault_of_smoothing
 from .progress import Progress, reporting
 from .segments import Segments, segment_length
 from .simulation import (
@@ -254,7 +254,7 @@ def simulate(
         # Where the solver stopped, if that is known, lies behind the last saved row.
         reached = flow.params(state.flow)
         if len(run.steps):
-            missing = fault_of_smoothing(flow, potential, run, reached)
+            missing = fault_of_smoothing(flow, potential, run, reached) or fault_of_series(run)
             if missing:
                 return missing
         places = [reached, jax.tree.map(lambda x: x[-1], run.params)] if len(run.steps) else []

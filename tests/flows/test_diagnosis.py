@@ -10,6 +10,7 @@ from flows import (
     SAM,
     GradientDescent,
     GradientFlow,
+    ParityFlow,
     RiemannianFlow,
     RiemannianSAM,
     SimulationError,
@@ -17,6 +18,7 @@ from flows import (
     iterate,
     simulate,
 )
+from potentials import SharpValley
 from tests.helpers import as_users_run
 
 DESCENT = GradientDescent(0.1)
@@ -91,3 +93,10 @@ def test_hints_fit_what_was_given_for_params(params, hint):
     """What to do with a model, complex numbers, a key, a mask and whole numbers."""
     with as_users_run(), pytest.raises(ValueError, match=hint):
         iterate(DESCENT, lambda w: 0.0, params, 3)
+
+
+def test_a_catapult_is_named_where_the_parity_flow_stops():
+    """Far above the edge the series in the slowness says little, and the flow says so."""
+    flow = ParityFlow(GradientDescent(0.3), start="split")
+    with pytest.raises(SimulationError, match=r"catapult.* is 0\.41 of the first.*`burn`"):
+        simulate(flow, SharpValley(0.01), jnp.asarray([0.5, 9.0]), 20, max_solver_steps=1)
