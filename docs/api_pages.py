@@ -4,7 +4,7 @@ import importlib
 import inspect
 from collections import defaultdict
 
-PACKAGES = ("flows", "potentials", "experiments")
+PACKAGES = ("flows", "potentials", "experiments", "figures")
 
 
 def home(package: str, name: str) -> str:

@@ -49,7 +49,7 @@ def undocumented(packages: tuple[str, ...] = api_pages.PACKAGES) -> list[str]:
     import griffe
 
     loader = griffe.GriffeLoader()
-    for package in ("figures", *packages):  # `experiments` has a name of `figures`
+    for package in dict.fromkeys(("figures", *packages)):  # `experiments` has a name of `figures`
         loader.load(package)
     loader.resolve_aliases()
     found = []

@@ -70,7 +70,7 @@ def _pieces(source: str, finished: str) -> list[tuple[bool, str]]:
 
 def _portable(text: str) -> str:
     """Return text whose links lead from site/notebooks to the site's pages."""
-    text = re.sub(r"\[([^\]]+)\]\[(?:flows|potentials|experiments)[\w.]*\]", r"`\1`", text)
+    text = re.sub(r"\[([^\]]+)\]\[(?:flows|potentials|experiments|figures)[\w.]*\]", r"`\1`", text)
     return re.sub(
         r"\]\((?!https?:)(?:\.\./)*([\w/-]+)\.md(#[\w-]+)?\)", r"](../\1.html\2)", text
     ).strip()

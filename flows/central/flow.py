@@ -126,10 +126,15 @@ class CentralFlow(AbstractEquationFlow, AbstractResizableFlow, AbstractPrecondit
 
         dw/dt = -eta [ g(w) + (1/2) grad_w <H(w), Sigma> ],
 
-    with the least Sigma >= 0 that lets no eigenvalue of H rise above S. `CentralEquation` has the
-    details. One evaluation costs a gradient, a few Hessian-vector products for the eigenvectors
+    with the least Sigma >= 0 that lets no eigenvalue of H rise above S. It is Sigma = U X U^T with
+    the eigenvectors U of the k watched eigenvalues, and X solves the problem of
+    `solve_complementarity`, where A + B[X] is how fast these eigenvalues would fall:
+
+        X >= 0,   A + B[X] >= 0,   <X, A + B[X]> = 0.
+
+    One evaluation costs a gradient, a few Hessian-vector products for the eigenvectors
     (their iteration starts from those of the last accepted step) and, only while an eigenvalue is
-    near S, k (k + 1) / 2 third derivatives for k watched eigenvalues. Above 512 parameters nothing
+    near S, k (k + 1) / 2 third derivatives. Above 512 parameters nothing
     of size P x P is built; an eigenvalue that overtakes the watched ones is then seen by what its
     eigenvector shares with theirs, and not at all where the loss decouples exactly.
 

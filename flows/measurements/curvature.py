@@ -42,10 +42,14 @@ class Curvature(AbstractMeasurement):
 
     `eigenvalues` are in the order of the modes: mode i stays the one whose eigenvector continues
     that of mode i at the measurement before, also where two eigenvalues cross; `sharpness` is the
-    largest. Beyond 512 parameters the eigenvectors at the last four measured points predict those
-    at the next, from which the iteration starts: where the loss decouples exactly, an eigenvalue
-    that overtakes all of them from another part of it is not seen. Between measurements, and where
-    the parameters are not finite, the values are nan.
+    largest. Between measurements, and where the parameters are not finite, the values are nan.
+
+    Up to 512 parameters P each measurement builds the whole Hessian, as `top_eigenpairs` does: P
+    Hessian-vector products, which cost as much as 2 P gradients, and a factorisation of the P x P
+    matrix; `every` makes that rarer. Beyond 512 nothing of that size is built: the eigenvectors at
+    the last four measured points predict those at the next, from which the iteration starts. Where
+    the loss decouples exactly, an eigenvalue that overtakes all of them from another part of it is
+    not seen.
 
     Attributes:
         eigenvalues: How many, 1 to P, the number of parameters. None, the default, is min(P, 3).
