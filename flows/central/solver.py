@@ -352,12 +352,18 @@ class CentralSolver(AbstractFlowSolver):
         return jnp.where(straight, chord, k0), jnp.where(straight, chord, k1)
 
 
+# nu forgets its errors, which the parameters do not. Counted in full they would set all steps: on
+# the demo network at its edge half again as many gradients, for 2.4e-3 of the distance travelled in
+# place of 4.2e-3.
+_SHARE = 0.3
+
+
 def _relative_to_second_moment(error: Vector, state: CentralFlowState) -> Vector:
     """Return an error, in params and nu, that a controller measures relative to nu.
 
     Entries of nu differ by many orders of magnitude, and P is their root. With an absolute
     tolerance of 1% of the relative one, as that of the flow's own controller is, an error of nu
-    counts as the relative error of its root.
+    counts as a share of the relative error of its root.
     """
     if state.second_moment is None:
         return error
@@ -365,4 +371,4 @@ def _relative_to_second_moment(error: Vector, state: CentralFlowState) -> Vector
     nu = ravel_pytree(state.second_moment)[0]
     tiny = jnp.finfo(nu.dtype).tiny
     factor = 1 + jnp.where(nu > 0, ABSOLUTE_TOLERANCE / jnp.maximum(nu, tiny), 0)
-    return jnp.concatenate([error[:size], 0.5 * factor * error[size:]])
+    return jnp.concatenate([error[:size], 0.5 * _SHARE * factor * error[size:]])
