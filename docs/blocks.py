@@ -4,6 +4,7 @@ import base64
 import contextlib
 import html
 import io
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def picture(figure: Figure, alt: str, caption: str) -> str:
     Args:
         figure: The figure; it is drawn on white, in the dark scheme too.
         alt: What is drawn, for readers who do not see it.
-        caption: What one learns from it, below the figure.
+        caption: What one learns from it, below the figure; `code` between backticks.
 
     Raises:
         ValueError: If `alt` is empty.
@@ -45,10 +46,11 @@ def picture(figure: Figure, alt: str, caption: str) -> str:
     with style(), matplotlib.rc_context({"savefig.facecolor": "white"}):
         figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     data = base64.b64encode(_indexed(buffer)).decode()
+    below = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(caption))
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return (
         f'<figure><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{html.escape(alt)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        f'alt="{html.escape(alt)}"><figcaption>{below}</figcaption></figure>'
     )
 
 
