@@ -104,9 +104,10 @@ class ParitySolverState(eqx.Module):
 class ParitySolver(AbstractFlowSolver):
     """Runge-Kutta-Chebyshev on f, with the parity flow's correction linear in time.
 
-    It is what `simulate` uses for the parity flow of gradient descent to order 1 or 2, whose stiff
-    rates are real. A step of s stages costs 2 s gradients, and 4 for the correction of order 2. The
-    result agrees with `ParityFlow.vector_field` up to terms of the order that the flow neglects.
+    It is what `simulate` uses for the parity flow of gradient descent to order 1 or 2 with more
+    than 512 parameters: its stiff rates are real. A step of s stages costs 2 s gradients, and 4 for
+    the correction of order 2. The result agrees with `ParityFlow.vector_field` up to terms of the
+    order that the flow neglects.
 
     Attributes:
         equation: The right-hand side, `flow.equation`, of order 1 or 2.
