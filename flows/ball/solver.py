@@ -22,6 +22,7 @@ from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
 from ..core.validation import positive
+from ..solvers.field import segment_start
 from ..solvers.projection import AbstractFlowSolver
 from .equation import BallEquation
 from .placement import Placed, attempt, unplaced
@@ -129,13 +130,14 @@ class BallSolver(AbstractFlowSolver):
         BallCentreState, BallCentreState, dict[str, PyTree[Array]], BallSolverState, RESULTS
     ]:
         """Take one step; it is rejected where a contact was not found."""
-        del terms, made_jump
+        del made_jump
         step = jnp.asarray(t1) - jnp.asarray(t0)
         x0, unravel = ravel_pytree(y0.centre)
         _, _, errors, shares = _tableau(x0.dtype)
 
         # The stages, and where the ball is at the end of the step.
-        times = jnp.asarray(t0) + step * shares.astype(step.dtype)
+        start = jnp.asarray(t0) + jnp.asarray(segment_start(terms), step.dtype)
+        times = start + step * shares.astype(step.dtype)
         scales = jax.vmap(partial(self.equation.optimizer.rate, x0.dtype))(times)
         velocities, placed, cost = self._stages(step, scales, y0, args, solver_state)
         stages, rates = len(scales), scales[:, None] * velocities
@@ -170,8 +172,9 @@ class BallSolver(AbstractFlowSolver):
         self, terms: AbstractTerm, t0: ScalarLike, y0: BallCentreState, args: Potential
     ) -> BallCentreState:
         """Return the vector field."""
-        del terms
-        return self.equation.vector_field(jnp.asarray(t0), y0, args)
+        time = jnp.asarray(t0)
+        start = jnp.asarray(segment_start(terms), time.dtype)
+        return self.equation.vector_field(start + time, y0, args)
 
     def _stages(
         self,

@@ -230,10 +230,31 @@ def captured_function(function: Callable[..., Any], *arguments: PyTree) -> Calla
     derivatives: ClosedJaxpr | None = None
     has_derivatives = like.shape == () and jnp.issubdtype(like.dtype, jnp.floating)
     if has_derivatives and any(e.primitive.name in _CUSTOM_RULES for e in _equations(closed.jaxpr)):
-        derivatives = _derivatives(value, arrays, last)
+        derivatives = _rules(value, arrays, last)
     own, others = arrays
     trace = _Trace(closed, jax.tree.structure((own, (*others, last))), derivatives)
     return CapturedFunction(_canonical(trace), [jnp.asarray(c) for c in closed.consts], module)
+
+
+def _rules(value: Callable[..., Any], arrays: PyTree, last: PyTree) -> ClosedJaxpr | None:
+    """Return a jaxpr in which the custom rules of a function are written out, those that matter.
+
+    A function with a loop may have derivatives in forward mode only, one with a callback none.
+    """
+
+    def forward(last: PyTree, tangent: PyTree) -> Any:
+        return jax.jvp(lambda x: value(arrays, x), (last,), (tangent,))
+
+    for trace in (
+        lambda: _derivatives(value, arrays, last),
+        lambda: eqx.filter_make_jaxpr(forward)(last, last)[0],
+    ):
+        try:
+            return trace()
+        except Exception:
+            # JAX raises errors of many classes, and a function of the user's any.
+            continue
+    return None
 
 
 def _is_own(potential: Callable[..., Any]) -> bool:

@@ -166,7 +166,8 @@ def captured_schedules(tree: T) -> T:
     time = jnp.zeros((), jnp.result_type(float))
 
     def fresh(leaf: object) -> object:
-        if not isinstance(leaf, Schedule):
+        # One of a class of the user's may be called in another way.
+        if type(leaf) is not Schedule:
             return leaf
         with usual_promotions():
             return Schedule(captured_function(leaf.function, time))

@@ -192,7 +192,8 @@ def find_eigenpairs(
 
     Pairs whose eigenvalues are certainly below `remote` may have residuals ten times as large.
     With `within`, the orthogonal projector onto a space that the Hessian maps into itself and
-    without which it is zero, they are those in that space; values beyond its dimension are nan.
+    without which it is zero, they are those in that space; where the matrix is built, values beyond
+    its dimension are nan.
     """
     params, count = as_params(params), positive_integer("count", count)
     max_products = positive_integer("max_products", max_products)

@@ -171,12 +171,19 @@ def captured_measurements(
         if isinstance(measurement, ScalarMeasurement):
             function = captured_function(measurement.function, potential, params)
             return dataclasses.replace(measurement, function=function)
-        if isinstance(measurement, OnExamples):
+        if isinstance(measurement, OnExamples) and _captures(measurement):
             inner = fresh(measurement.measurement, measurement.part(potential))
             return dataclasses.replace(measurement, measurement=inner)
         return captured_schedules(measurement)
 
     return tuple(fresh(measurement, potential) for measurement in measurements)
+
+
+def _captures(measurement: AbstractMeasurement) -> bool:
+    """Return True if a function of the user's is in a measurement, or in the one within it."""
+    if isinstance(measurement, OnExamples):
+        return _captures(measurement.measurement)
+    return isinstance(measurement, HeldOut | ScalarMeasurement)
 
 
 def _check_path(params: PyTree) -> Params:

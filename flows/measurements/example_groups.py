@@ -211,12 +211,6 @@ class OnExamples(AbstractMetricMeasurement):
 
     def init(self, potential: Any, params: Params) -> PyTree[Array]:
         """Return the state of the measurement."""
-        need(potential, "subset", "a part of the examples")
-        if not hasattr(potential, "inputs"):
-            raise ValueError(
-                "potential must have `inputs`, a row for each example, for a part of the examples; "
-                f"got a {type(potential).__name__} without."
-            )
         return self.measurement.init(self.part(potential), params)
 
     def measure(
@@ -245,8 +239,14 @@ class OnExamples(AbstractMetricMeasurement):
         """Return the potential of the chosen examples.
 
         Raises:
-            ValueError: If there are not so many examples.
+            ValueError: If the potential has no examples, or not so many.
         """
+        need(potential, "subset", "a part of the examples")
+        if not hasattr(potential, "inputs"):
+            raise ValueError(
+                "potential must have `inputs`, a row for each example, for a part of the examples; "
+                f"got a {type(potential).__name__} without."
+            )
         total = potential.inputs.shape[0]
         chosen = self.examples
         count = chosen if isinstance(chosen, int) else len(chosen)

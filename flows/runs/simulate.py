@@ -94,8 +94,9 @@ def simulate(
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
-            `diffrax.Tsit5()`. A solver made for a kind of flow integrates the equation of `flow`,
-            whichever equation it holds.
+            `diffrax.Tsit5()`, and up to 512 parameters its `exact` one, if it has one and no
+            controller is given either. A solver made for a kind of flow integrates the equation of
+            `flow`, whichever equation it holds.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:
             the tolerances of the flow's `integrator`, mostly 1e-8 relative in float64 and 1e-5 in
             float32; a constant step for a solver without error estimate.
@@ -153,6 +154,7 @@ def simulate(
         check_provenance(state.provenance, **_flow_provenance(flow))
         shape = eqx.filter_eval_shape(flow.params, state.flow)
     potential = captured(potential, shape)
+    measured = labels(measurements)
     measurements = captured_measurements(measurements, potential, shape)
     flow = captured_schedules(flow)
 
@@ -188,7 +190,7 @@ def simulate(
         **_flow_provenance(flow),
         "solver": type(solver).__name__,
         "stepsize_controller": type(controller).__name__,
-        "measurements": labels(measurements),
+        "measurements": measured,
     }
     if state is not None:
         check_provenance(state.provenance, **provenance)

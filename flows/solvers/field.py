@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import diffrax
 import equinox as eqx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
@@ -34,3 +35,11 @@ class ShiftedField(eqx.Module):
         if self.restore is None:
             return self.flow.vector_field(time, state, args)
         return ravel_pytree(self.flow.vector_field(time, self.restore(state), args))[0]
+
+
+def segment_start(terms: diffrax.AbstractTerm) -> Float[Array, ""] | float:
+    """Return the time at which a solve's clock starts, for solvers whose fields depend on time."""
+    # diffrax 0.7.2 wraps the term of a solve in one that knows the direction of time.
+    while not hasattr(terms, "vector_field") and hasattr(terms, "term"):
+        terms = terms.term  # pyright: ignore[reportAttributeAccessIssue]
+    return getattr(getattr(terms, "vector_field", None), "t_offset", 0.0)

@@ -262,3 +262,42 @@ def test_a_function_is_traced_for_arguments_of_one_structure():
     assert captured_function(ramp, jnp.zeros(())) is ramp
     with pytest.raises(ValueError, match="structure that the function was traced for"):
         ramp(jnp.zeros(()), jnp.zeros(()))
+
+
+def test_a_function_is_not_differentiated_where_it_has_no_derivative():
+    """A search in a loop, and a callback, of a loss with a rule of its own."""
+
+    def loss(w):
+        return jnp.sum(jax.nn.relu(w) ** 2 + jax.nn.relu(-w) ** 2)
+
+    def halvings(potential, w):
+        def worse(s):
+            return potential(w - s * jax.grad(potential)(w)) > 0.5 * potential(w)
+
+        return jax.lax.while_loop(worse, lambda s: 0.5 * s, jnp.asarray(4.0, w.dtype))
+
+    def called_back(potential, w):
+        like = jax.ShapeDtypeStruct((), w.dtype)
+        return jax.pure_callback(lambda x: np.asarray(x), like, potential(w))
+
+    measured = [ScalarMeasurement(f.__name__, f) for f in (halvings, called_back)]
+    run = iterate(DESCENT, loss, START, 1, measurements=tuple(measured))
+    assert float(run.observables["halvings"][0]) == 0.5
+    assert float(run.observables["called_back"][0]) == float(loss(START))
+
+
+def test_a_run_goes_on_though_a_number_that_its_measurement_reads_has_changed():
+    """A run is known by its measurement's name, not by what was traced."""
+    data = two_moons(examples=12)
+    network = MLP((2, 3, 2), key=jax.random.key(0))
+    loss = SupervisedPotential(network, data.inputs, data.targets, mse)
+    flow, scale = GradientFlow(DESCENT), 1.0
+    part = OnExamples(ScalarMeasurement("scaled", lambda potential, w: scale * potential(w)), 4)
+    first = simulate(flow, loss, loss.params, 1, measurements=part)
+    scale = 2.0
+    second = simulate(flow, loss, None, 1, measurements=part, state=first.state)
+    whole = simulate(flow, loss, loss.params, 2, measurements=part)
+    ends = [jax.tree.map(lambda x: x[-1], run.params) for run in (second, whole)]
+    assert_trees_close(*ends, rtol=1e-8)
+    last = [run.observables["subset_scaled"][-1] for run in (second, whole)]
+    assert_trees_close(*last, rtol=1e-8)

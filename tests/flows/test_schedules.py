@@ -363,6 +363,19 @@ def test_the_flow_of_a_ball_with_a_schedule_is_slower_and_faster_on_the_same_pat
     assert jnp.linalg.norm(ramp[5] - start) > jnp.linalg.norm(constant[3] - start)
 
 
+@pytest.mark.parametrize("flow", [BallCentreFlow, BallContactFlow])
+def test_a_ball_with_a_schedule_goes_on_as_if_it_had_not_stopped(flow):
+    """A segment's clock starts at 0, and the schedule does not."""
+    bowl, start = Quadratic(jnp.asarray([0.5, 1.0])), jnp.asarray([1.0, -0.5])
+    model = flow(RollingBall(Ramp(jnp.asarray(0.1), jnp.asarray(0.05)), 0.2))
+    whole = simulate(model, bowl, start, 4, measurements=()).params
+    pieces = simulate(model, bowl, start, 4, measurements=(), segment=2)
+    assert_trees_close(pieces.params, whole, rtol=1e-6)
+    state = simulate(model, bowl, start, 2, measurements=()).state
+    resumed = simulate(model, bowl, None, 2, measurements=(), state=state)
+    assert_trees_close(resumed.params[-1], whole[-1], rtol=1e-6)
+
+
 def test_other_misuse_is_refused():
     """Where one number is needed, and where a schedule has no place."""
     with pytest.raises(ValueError, match="learning_rate must not end at zero where one number"):
