@@ -106,8 +106,7 @@ class CapturedPotential(eqx.Module):
                 f"params must have the structure that the loss was traced for, "
                 f"{self.trace.structure}; got {structure}."
             )
-        (value,) = jaxpr_as_fun(ClosedJaxpr(self.trace.jaxpr, self.captured))(*leaves)
-        return value
+        return _value(self.trace, self.captured, leaves)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the loss as it was given."""
@@ -138,8 +137,13 @@ class CapturedFunction(eqx.Module):
                 f"the arguments must have the structure that the function was traced for, "
                 f"{self.trace.structure}; got {structure}."
             )
-        (value,) = jaxpr_as_fun(ClosedJaxpr(self.trace.jaxpr, self.captured))(*leaves)
-        return value
+        return _value(self.trace, self.captured, leaves)
+
+
+def _value(trace: _Trace, captured: list[Array], leaves: list[Array]) -> Array:
+    (value,) = jaxpr_as_fun(ClosedJaxpr(trace.jaxpr, captured))(*leaves)
+    # Of a constant function JAX gives a number that is no array.
+    return jnp.asarray(value, trace.jaxpr.outvars[0].aval.dtype)
 
 
 _traces: OrderedDict[Any, list[_Trace]] = OrderedDict()
@@ -252,7 +256,8 @@ def _rules(value: Callable[..., Any], arrays: PyTree, last: PyTree) -> ClosedJax
         try:
             return trace()
         except Exception:
-            # JAX raises errors of many classes, and a function of the user's any.
+            # JAX raises errors of many classes, and a function of the user's any. A run that is
+            # differentiated meets them again.
             continue
     return None
 

@@ -97,7 +97,7 @@ class AbstractFlow(eqx.Module):
             states of this dtype. By default Tsit5.
         economical: `economical(dtype)` gives an integrator that needs fewer evaluations for many
             parameters in a draft, whose tolerances are ten times as large; by default None.
-        exact: `exact(dtype)` gives an integrator for up to 512 parameters, where an evaluation
+        high_order: `high_order(dtype)` gives one for up to 512 parameters, where an evaluation
             costs next to nothing, and the fewest steps matter; by default None.
         cost: What one evaluation of the vector field costs; None if that varies or is not known.
         observables_cost: What `observables` costs at each save, in derivatives; None for nothing.
@@ -140,7 +140,7 @@ class AbstractFlow(eqx.Module):
     structural_fields: ClassVar[tuple[str, ...]] = ()
     integrator: ClassVar[Callable[..., Integrator]] = tsit5
     economical: ClassVar[Callable[..., Integrator | None]] = no_other
-    exact: ClassVar[Callable[..., Integrator | None]] = no_other
+    high_order: ClassVar[Callable[..., Integrator | None]] = no_other
     cost: ClassVar[Cost | None] = None
     observables_cost: ClassVar[Cost | None] = None
     first_step: ClassVar[int] = 0

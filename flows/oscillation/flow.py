@@ -346,7 +346,7 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
         radius = -stiffest_rate(self.order, _FASTEST_MULTIPLIER)
         return Integrator(RungeKuttaChebyshev(jnp.asarray(radius)), controller)
 
-    def exact(self, dtype: DTypeLike) -> Integrator | None:
+    def high_order(self, dtype: DTypeLike) -> Integrator | None:
         """Return Tsit5 with the tolerances of `integrator`, where that has a stabilised method.
 
         At a thousandth of its tolerances a method of order 2 takes dozens of steps for one of the

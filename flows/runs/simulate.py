@@ -94,7 +94,7 @@ def simulate(
         save_every: Distance between saves; must divide `steps`. The start is saved too. Saved
             values are interpolated: they do not shorten the solver's steps.
         solver: Any diffrax ODE solver; the flow's `integrator` if not given, mostly
-            `diffrax.Tsit5()`, and up to 512 parameters its `exact` one, if it has one and no
+            `diffrax.Tsit5()`, and up to 512 parameters its `high_order` one, if it has one and no
             controller is given either. A solver made for a kind of flow integrates the equation of
             `flow`, whichever equation it holds.
         stepsize_controller: Any adaptive controller of diffrax, or `ConstantStepSize()`. Default:

@@ -42,15 +42,16 @@ def suited_integrator(
         flow: The flow.
         dtype: Of the parameters.
         size: How many there are.
-        accuracy: "default" is the flow's `integrator`, up to 512 parameters its `exact` one, if it
-            has one; "draft" has ten times the tolerances, of its `economical` one if it has one and
-            there are more than 512 parameters; "reference" a hundredth of those of "default".
+        accuracy: "default" is the flow's `integrator`, up to 512 parameters its `high_order` one,
+            if it has one; "draft" has ten times the tolerances, of its `economical` one if it has
+            one and there are more than 512 parameters; "reference" a hundredth of those of
+            "default".
         free: False if the user names a solver or a controller, to which only the tolerances or the
             solver of the flow's `integrator` fit.
     """
     other = None
     if free and size <= DENSE_LIMIT:
-        other = flow.exact(dtype)
+        other = flow.high_order(dtype)
     elif free and accuracy == "draft":
         other = flow.economical(dtype)
     solver, controller = other or flow.integrator(dtype)

@@ -79,7 +79,7 @@ def test_blocks_of_the_pages_are_understood_and_compile(page):
     import execute
 
     for block in execute.blocks_of(page.read_text("utf-8")):
-        compile(block.code, str(page), "exec")
+        assert compile(block.code, str(page), "exec").co_filename == str(page)
 
 
 def test_dead_links_are_found(tmp_path):

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from flows import (
@@ -301,3 +302,16 @@ def test_a_run_goes_on_though_a_number_that_its_measurement_reads_has_changed():
     assert_trees_close(*ends, rtol=1e-8)
     last = [run.observables["subset_scaled"][-1] for run in (second, whole)]
     assert_trees_close(*last, rtol=1e-8)
+
+
+def test_a_constant_function_gives_an_array():
+    """JAX gives a number of its own for a literal."""
+    for value in (0.25, jnp.asarray(0.25), 3):
+        found = captured_function(lambda t, value=value: value, jnp.zeros(()))(jnp.ones(()))
+        assert isinstance(found, jax.Array)
+        assert float(found) == float(value)
+    constant = captured(lambda w: jnp.asarray(2.0), START)(START)
+    assert isinstance(constant, jax.Array)
+    descent = GradientDescent(optax.constant_schedule(0.01))
+    fixed, scheduled = (iterate(d, SharpValley(0.01), START, 3).params for d in (DESCENT, descent))
+    assert_trees_close(scheduled, fixed, rtol=1e-15, atol=0.0)
