@@ -2,7 +2,9 @@
 
 The same start and data, with glass, with the size of the Hessian's rows, or with both; each
 optimizer beside its flow. A step that the clip cuts is decided by neither term: how many are is
-found too.
+found too, and how high the look-ahead at nu lands: a gradient from far up stays in the average of
+squares for 1/(1 - b2) steps, which shortens the clip in the manner of Adam, and so Alice's steps,
+but not those of its flow.
 """
 
 import functools
@@ -84,17 +86,19 @@ class AliceDigits(AbstractStudy):
     def compute(self, part: str) -> Dataset:
         """Run Alice and its flow with each phi."""
         potential, params = self._problem()
-        losses, clipped, modelled = [], [], []
+        losses, heights, clipped, modelled = [], [], [], []
         for share in self.shares:
             method = self._method(part, share)
-            loss, cut = _iterated(method, potential, params, self.steps)
+            loss, height, cut = _iterated(method, potential, params, self.steps)
             losses.append(np.asarray(loss))
+            heights.append(np.asarray(height))
             clipped.append(np.asarray(cut))
             modelled.append(np.asarray(self._flow_loss(method, potential, params)))
         along = ("share", "step")
         return dataset(
             {
                 "discrete": (along, losses, "loss", "loss at mu of Alice"),
+                "ahead": (along, heights, "loss", "loss at nu of Alice, where the gradient is taken"),
                 "flow": (along, modelled, "loss", "loss at mu of the flow"),
                 "clipped": (along, clipped, "1", "share of parameters whose step the clip cuts"),
             },
@@ -106,7 +110,7 @@ class AliceDigits(AbstractStudy):
         )
 
     def conclude(self, parts: Parts) -> list[Conclusion]:
-        """Give the losses at the end, and how many steps the clip cut."""
+        """Give the losses at the end and the highest at nu, and how many steps the clip cut."""
         conclusions = []
         for part, data in parts.items():
             for share in data["share"].values:
@@ -114,6 +118,8 @@ class AliceDigits(AbstractStudy):
                 end, flow = float(one["discrete"][-1]), float(one["flow"][-1])
                 conclusions.append(Conclusion(f"{name}: loss at the end", end))
                 conclusions.append(Conclusion(f"{name}: loss of the flow at the end", flow, end))
+                highest = float(one["ahead"].max())
+                conclusions.append(Conclusion(f"{name}: highest loss at nu", highest))
                 cut = float(one["clipped"].mean())
                 conclusions.append(Conclusion(f"{name}: share of steps that are clipped", cut))
         return conclusions
@@ -165,8 +171,8 @@ class AliceDigits(AbstractStudy):
 
 def _iterated(
     method: "flows.Alice", potential: "potentials.SupervisedPotential", params: Any, steps: int
-) -> "tuple[jax.Array, jax.Array]":
-    """Return the loss, and the share of clipped steps, after 0, 1, ... steps."""
+) -> "tuple[jax.Array, jax.Array, jax.Array]":
+    """Return the loss at mu and at nu, and the share of clipped steps, after 0, 1, ... steps."""
 
     @functools.partial(eqx.filter_jit)
     def run(method: Any, params: Any) -> Any:
@@ -179,7 +185,7 @@ def _iterated(
             cut = jax.tree.map(lambda x, y: jnp.sum(jnp.abs(x) < jnp.abs(y)), moved, wanted)
             size = sum(x.size for x in jax.tree.leaves(params))
             share = jnp.sum(jnp.stack(jax.tree.leaves(cut))).astype(jnp.float32) / size
-            return after, (potential(state.params), share)
+            return after, (potential(state.params), potential(state.ahead), share)
 
         return jax.lax.scan(one, method.init(params), length=steps + 1)[1]
 

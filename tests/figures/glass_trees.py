@@ -80,6 +80,7 @@ def digits() -> xr.DataTree:
             {
                 "discrete": (along, losses),
                 "flow": (along, 1.1 * losses),
+                "ahead": (along, 2 * losses),
                 "clipped": (along, losses / 2),
             },
             {"share": SHARES, "step": STEPS},

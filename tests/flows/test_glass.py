@@ -531,6 +531,26 @@ def test_the_flow_models_every_average_of_the_optimizer():
     assert int(run.stats["gradient_evaluations"]) == 5 * (1 + 2 * 80)
 
 
+@pytest.mark.parametrize("clip", ["none", "adam"])
+def test_alice_is_eulers_method_on_its_flow(clip):
+    """With steps of one; with all averages and the clip."""
+    method = Alice(0.02, b2=0.98, sigma=0.1, probes=2, sample_every=1, clip=clip)
+    start = jnp.asarray([0.9, -0.6])
+    optimizer = flows.iterate(method, bent, start, 30, measurements=())
+    run = flows.simulate(
+        AliceFlow(method),
+        bent,
+        start,
+        30,
+        measurements=(),
+        solver=diffrax.Euler(),
+        stepsize_controller=diffrax.ConstantStepSize(),
+        dt0=1.0,
+    )
+    # Rounding only: some 2e-16 at each of 30 steps, which the motion hardly widens.
+    assert_trees_close(run.params, optimizer.params, rtol=0, atol=1e-13)
+
+
 def test_single_precision_stays_single():
     """Hyperparameters are float64, parameters float32."""
     potential = network("relu", 5, (2, 3, 1))
