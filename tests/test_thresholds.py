@@ -41,6 +41,7 @@ def test_there_is_a_check_for_every_optimizer_and_its_rod_flow() -> None:
     assert len(CHECKS) == len(SMALL) + 3
 
 
+@pytest.mark.slow
 def test_a_network_hovers_at_two_over_the_learning_rate() -> None:
     """A small one, which has risen to it well before the end of 600 steps."""
     smaller = ["potential.model.hidden=[8]", "potential.data.examples=40", "steps=600"]

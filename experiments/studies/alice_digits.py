@@ -98,7 +98,12 @@ class AliceDigits(AbstractStudy):
         return dataset(
             {
                 "discrete": (along, losses, "loss", "loss at mu of Alice"),
-                "ahead": (along, heights, "loss", "loss at nu of Alice, where the gradient is taken"),
+                "ahead": (
+                    along,
+                    heights,
+                    "loss",
+                    "loss at nu of Alice, where the gradient is taken",
+                ),
                 "flow": (along, modelled, "loss", "loss at mu of the flow"),
                 "clipped": (along, clipped, "1", "share of parameters whose step the clip cuts"),
             },

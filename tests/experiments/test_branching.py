@@ -73,6 +73,7 @@ def test_a_branch_with_another_rate_takes_its_first_step_with_it(origin, slower)
     assert rest["discrete"].attrs["first_step"] == 4
 
 
+@pytest.mark.slow
 def test_a_branch_is_a_run_that_goes_on_and_is_branched_off(origin, slower, tmp_path):
     """It needs its origin no more once it has a checkpoint."""
     changes = ["optimizer.learning_rate=0.05", "flows=[]"]

@@ -33,15 +33,7 @@ STUDIES_TESTED = ("central-scaling", "rod-quartic", "panel")
 VISCOUS = "study.frictions=[{label='viscous', friction={kind='viscous', coefficient=1.0}}]"
 TINY = ["study.samples=4", "study.scales=[0.1]", "study.hidden=4"]
 # Of each sort one that compiles for a short time runs always, and the others with the slow tests.
-QUICK = (
-    "valley",
-    "ball-minima",
-    "dims-energy",
-    "dims-banana",
-    "adam-bursts",
-    "thresholds-optax",
-    "sam-cycle",
-)
+QUICK = ("valley", "ball-minima", "thresholds-optax", "sam-cycle")
 # Which parts are computed of the other studies (all, if none are named), and what makes them small.
 STUDIES = {
     "ball-minima": (["weierstrass_sine"], ["study.points=20001", "study.radii=[0.03]"]),
@@ -287,6 +279,7 @@ def test_quartic_descent_settles_on_the_two_cycle(tmp_path: Path) -> None:
     assert abs(values(tree, "gradient_flow", "params")[-1, 0]) < 1e-6
 
 
+@pytest.mark.slow
 def test_quadratic_stability_grows_along_the_sharp_direction_alone(tmp_path: Path) -> None:
     """Each coordinate follows (1 - eta lambda)^t."""
     config = load_config("quadratic-stability", ["flows=[]", "figures=[]"])

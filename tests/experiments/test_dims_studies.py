@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_a_regression_is_judged_by_data_that_did_not_choose_its_scale(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

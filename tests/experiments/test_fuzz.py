@@ -67,6 +67,7 @@ def test_valid_configs_build_and_trace(valid: list[dict[str, Any]]) -> None:
     assert {index: text for index, text in wrong.items() if text} == {}
 
 
+@pytest.mark.slow
 def test_configs_run_or_name_a_key(
     configs: list[dict[str, Any]], valid: list[dict[str, Any]], tmp_path: Path
 ) -> None:

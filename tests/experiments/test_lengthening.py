@@ -158,6 +158,7 @@ def test_a_lengthened_run_whose_newest_checkpoint_is_torn_goes_on_from_the_one_b
     assert_same_results(tmp_path / "whole", path)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_to_go_on_from_says_that_it_begins_again(
     begins: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

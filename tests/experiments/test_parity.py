@@ -116,6 +116,7 @@ def test_the_summary_has_both_errors(parity: Path, capsys: pytest.CaptureFixture
     assert f" {load(parity)['parity'].attrs['iterate_error']:.4g} " in line
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_the_run_is_exported(parity: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_diverges_before_the_flow_begins_leaves_it_without_a_row(
     tmp_path: Path,
 ) -> None:

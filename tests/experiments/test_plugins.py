@@ -137,6 +137,7 @@ register_optimizer("aware", aware)
 """
 
 
+@pytest.mark.slow
 def test_an_own_optimizer_without_a_threshold_runs_without_one(call: Call, tmp_path: Path) -> None:
     """SAM of Adam is a local threshold by its class, and has none; SAM of descent has one."""
     file, config = tmp_path / "aware.py", tmp_path / "aware.toml"

@@ -75,6 +75,7 @@ def test_a_particle_goes_as_far_as_its_scale_and_stops_at_the_energy_of_the_tole
     assert np.abs(way - expected).max() <= left * (1 + 1e-4)
 
 
+@pytest.mark.slow
 def test_riemannian_samples_follow_geodesics_of_the_negative_log_posterior(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -33,6 +33,7 @@ def computed(name: str, part: str, *changes: str) -> xr.Dataset:
         return study_of(name, *changes).compute(part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scalar", [True, False])
 def test_runs_start_at_the_edge_on_a_two_cycle(scalar: bool) -> None:
     """The largest eigenvalue of P^-1 H is 2/eta, and a step leads across to the other end."""

@@ -166,6 +166,7 @@ def test_a_scheduled_transformation_of_optax_has_no_constant_threshold(tmp_path)
         assert np.isfinite(attributes(tmp_path, optimizer)["critical_sharpness"]) == known
 
 
+@pytest.mark.slow
 def test_a_sweep_varies_a_key_of_a_schedule(tmp_path):
     """In batches, of other potentials, and alone; without one number for the threshold."""
     keys = ("optimizer.learning_rate.peak_value=0.2,0.3", "potential.zeta=1.0,1.1")

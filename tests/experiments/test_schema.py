@@ -349,6 +349,7 @@ def test_relative_data_paths_become_absolute(monkeypatch: Any, tmp_path: Path) -
     assert loaded.potential.model_dump()["data"]["path"] == str(tmp_path / "mine.npz")
 
 
+@pytest.mark.slow
 def test_fixed_implicit_steps_of_a_config_are_solved_with_newtons_method() -> None:
     """Where a chord does not converge there is no shorter step to fall back on."""
     solver = {"kind": "kvaerno5", "dt0": 0.5}

@@ -52,7 +52,7 @@ def valley_run(flow, steps=1000, save_every=50, **options):
 
 
 @alone
-@pytest.mark.parametrize("relaxation_time", [0.25, 1.0, 5.0])
+@pytest.mark.parametrize("relaxation_time", [0.25, 1.0, pytest.param(5.0, marks=pytest.mark.slow)])
 def test_the_valley_ends_where_theory_says_whatever_the_relaxation(relaxation_time):
     """THEORY 2 gives the end point to seven decimals, and it does not depend on tau."""
     run = valley_run(CentralFlow(OPTIMIZER, rank=1, relaxation_time=relaxation_time))

@@ -41,6 +41,7 @@ def test_a_gradient_that_is_not_finite_is_named_with_its_leaves(save_every):
     assert caught.value.trajectory.steps.tolist() == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flow", "start"),
     [
@@ -73,6 +74,7 @@ def test_what_is_said_about_a_kink_works():
     assert float(jnp.max(jnp.abs(end))) <= 0.01
 
 
+@pytest.mark.slow
 def test_a_smooth_flow_that_blows_up_is_not_blamed_on_its_gradient():
     """Nor is one whose own variable fails."""
     with pytest.raises(SimulationError, match="step size fell below its minimum: the flow blows"):

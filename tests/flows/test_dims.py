@@ -247,6 +247,7 @@ def test_coulomb_friction_sticks_on_a_band_where_it_creeps(runs):
     assert float(runs["dry"][1]["speed"][-1]) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_it_has_its_own_time_and_costs_a_gradient_and_a_product_an_evaluation():
     """Steps may be fractions; a distance to an optimizer is refused."""
     flow = DissipativeFlow(1.0, Viscous(1.0))

@@ -65,6 +65,7 @@ def test_on_a_quadratic_the_half_difference_is_a_matrix_exponential(growth):
         assert_trees_close(halves, expected * decay, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_logarithmic_growth_is_exact_along_an_eigenvector():
     """A step of gradient descent multiplies an oscillation by 1 - eta lambda, in size."""
     start = jnp.asarray([0.0, 3.0])
@@ -83,6 +84,7 @@ def test_the_rod_has_the_two_cycle_of_the_quartic_as_an_equilibrium(growth):
         assert jnp.max(jnp.abs(change)) < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("growth", "rate"), [pytest.param("linear", 0.1, marks=SLOW), ("log", 0.09531017980432493)]
 )
@@ -97,6 +99,7 @@ def test_the_curvature_at_the_centre_has_no_two_cycle_of_the_quartic(growth, rat
     assert lengths[-1] > 10 * 0.1**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("growth", "error"), [pytest.param("linear", 0.00348, marks=SLOW), ("log", 0.00173)]
 )
@@ -112,6 +115,7 @@ def test_the_length_follows_gradient_descent_to_the_two_cycle(growth, error):
     assert jnp.mean(difference) / jnp.mean(expected) == pytest.approx(error, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("growth", "error", "peak", "peak_step"),
     [
@@ -143,6 +147,7 @@ def test_the_direction_keeps_its_length_and_its_length_does_not_matter():
     assert_trees_close(flow.vector_field(0.0, longer, curved), change, rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_the_curvature_of_a_short_rod_is_not_lost_to_rounding(dtype):
     """s(a) = s(0) + O(a^2) down to lengths at which a difference of gradients has no digits."""

@@ -68,7 +68,9 @@ def test_a_fixed_step_that_fails_ends_the_run_with_the_reason():
     assert_trees_close(kept.params, expected, rtol=2e-3, atol=0.0)
 
 
-@pytest.mark.parametrize("kind", ["central", pytest.param("rod", marks=pytest.mark.slow), "rkc"])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("central", "rod")), "rkc"]
+)
 def test_a_fixed_step_that_is_too_long_for_the_stages_ends_the_run(kind):
     """The stabilised methods are not stable there."""
     optimizer = GradientDescent(0.3)
@@ -109,6 +111,7 @@ def test_in_single_precision_too_a_long_run_tells_what_failed(float32):
         simulate(flow, kinked, jnp.asarray([1.0, 0.3]), 300)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_learning_rate():
     """At the edge, which is lower then; what would change the state's shape is refused."""
     flow = CentralFlow(GradientDescent(0.3), rank=1)
@@ -208,6 +211,7 @@ def _equations(jaxpr):
                 yield from _equations(inner)
 
 
+@pytest.mark.slow
 def test_with_any_solver_saves_between_steps_are_where_the_projection_leads():
     """What a projection finds has no slope: between two steps it is interpolated."""
     flow = CentralFlow(GradientDescent(0.3), rank=2)

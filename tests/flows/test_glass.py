@@ -87,7 +87,7 @@ def test_the_density_agrees_with_an_exact_count_of_the_boundaries():
     assert int(found.cost.gradients) == 33
 
 
-@pytest.mark.parametrize("widths", [(3, 5, 2), (3, 4, 4, 2)])
+@pytest.mark.parametrize("widths", [(3, 5, 2), pytest.param((3, 4, 4, 2), marks=pytest.mark.slow)])
 def test_the_exact_count_finds_where_the_gradient_jumps(widths):
     """Between two crossings the activation patterns of all examples stay; at each one changes."""
     potential = network("relu", 6, widths)
@@ -142,6 +142,7 @@ def test_second_differences_follow_the_powers_of_jumps_and_of_smoothness(activat
     assert slopes[2] == pytest.approx(4, abs=0.25) if activation == "tanh" else 3 < slopes[2] < 4
 
 
+@pytest.mark.slow
 def test_the_density_falls_as_one_over_the_number_of_examples():
     """Jumps of one example are 1/N of its own, and there are N times as many."""
     few, many = (
@@ -452,6 +453,7 @@ def solved(flow, potential, state, times):
     ).ys.params
 
 
+@pytest.mark.slow
 def test_glass_makes_the_decay_algebraic():
     """x(t) = x0 / (1 + phi (2 pi / (3 rho)) lambda^2 |x0| t), not exponential."""
     curvature, rho, start = 3.0, 2.0, -1.5
@@ -465,6 +467,7 @@ def test_glass_makes_the_decay_algebraic():
     assert_trees_close(np.asarray(found), expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_with_both_terms_the_root_of_the_step_obeys_the_closed_form():
     """2 ln(s/s0) - (b/h) (1/s - 1/s0) = -phi t, with h s^2 + b s = |g|."""
     curvature, rho = 3.0, 2.0

@@ -536,6 +536,7 @@ def test_two_cycles_on_the_circle_with_the_exponential():
     assert jnp.max(jnp.abs(ended(5.0))) > 1.7
 
 
+@pytest.mark.slow
 def test_hyperbolic_mean_is_an_edge():
     """The mean of two points at +-r is unstable iff eta > 2 tanh(r)/r; beyond, a two-cycle."""
     r, space = 1.2, Hyperboloid()
@@ -706,6 +707,7 @@ def test_descent_on_a_scale_invariant_loss_is_descent_on_the_sphere():
         assert norm**2 == approx(q, rel=1e-14)
 
 
+@pytest.mark.slow
 def test_the_corrected_flow_grows_the_norm_as_descent_does():
     """Gradient flow conserves |w|^2; the corrected one has d|w|^2/dt = eta^2 |g|^2: order 2."""
     w = jnp.asarray([1.0, -2.0, 0.5])
@@ -741,6 +743,7 @@ def test_the_corrected_flow_grows_the_norm_as_descent_does():
     assert np.log2(gap(100) / gap(200)) == approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_weight_decay_and_noise_set_the_norm_of_scale_invariant_weights():
     """E |w|^4 = eta n/(2 c): the decay c against gradients of mean square n on the sphere.
 
@@ -822,6 +825,7 @@ def test_fine_grained_descent_is_a_clip_of_each_group():
     assert Rescaled(loss, 0.5)(point) == approx(0.5 * loss(point))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retraction", [None, "qr"])
 def test_a_thousand_steps_stay_on_the_manifold(retraction):
     """Constraints to 1e-14, far beyond the edge too, where nothing settles."""
@@ -891,6 +895,7 @@ def test_vmap_and_grad_go_through_a_run():
     assert_trees_close(slopes, jax.vmap(jax.grad(exact))(rates), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_may_be_a_schedule():
     """Warmup: the flow's angle has the integral of eta in it, and the optimizer counts."""
 

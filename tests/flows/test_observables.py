@@ -101,6 +101,7 @@ def test_the_critical_learning_rate_of_other_losses(loss, start, expected):
     assert values["critical_learning_rate"][0] == pytest.approx(expected, rel=1e-4, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_gauss_newton_is_the_jacobians_square():
     """Against J^T C J from dense Jacobians, for cross entropy; in chunks too."""
     loss = classifier()
@@ -172,6 +173,7 @@ def test_a_subset_is_measured_in_the_metric_of_the_run():
     assert np.abs(found["update_curvature"] / found["gradient_curvature"] - 1).min() > 0.01
 
 
+@pytest.mark.slow
 def test_blocks_have_the_eigenvalues_of_the_diagonal_blocks():
     """Of the arrays that a pattern names, here a layer and the bias of the next."""
     loss = classifier()

@@ -425,6 +425,7 @@ def test_iterate_error_needs_predicted_iterates():
         iterate_error(flow, iterate(UNIT, quartic_well, jnp.ones(1), 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "start", "rate", "steps", "allowed"),
     [

@@ -176,6 +176,7 @@ def test_any_descent_takes_the_steps_that_gradient_descent_does():
     assert_trees_close(ends[1], ends[0], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @hypothesis.given(st.integers(0, 10_000), st.integers(1, 4))
 def test_truncation_is_the_best_positive_approximation(seed, count):
     """It equals the leading positive part of the sum, found by decomposing it."""

@@ -77,6 +77,7 @@ def test_vmap_over_learning_rates_and_starts_equals_the_loop(kind):
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], mapped), alone, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @both
 def test_derivatives_with_respect_to_the_learning_rate_are_right(kind):
     """Reverse mode through the whole run agrees with the closed form."""

@@ -86,6 +86,7 @@ def test_batches_and_more_friction_laws_give_samples_too():
     assert way(damped) < 0.9 * way(same)
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_number_of_samples_is_all_of_them():
     """It is the same program even."""
     expected = ring_samples()
@@ -249,6 +250,7 @@ def test_the_energy_has_the_slope_in_it_and_rest_the_rounding_of_the_loss():
     assert not bool(problem.rests(jnp.asarray(1e-29), jnp.asarray(1.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float32")
 def test_in_single_precision_particles_stop_at_the_end_of_a_step():
     """They are at rest all the same, and not at once."""

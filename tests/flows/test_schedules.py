@@ -155,6 +155,7 @@ def test_edge_flow_follows_a_schedule_to_the_two_cycle(start):
     assert float(early.observables["half_difference_length"][-1]) < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -346,9 +347,8 @@ def test_a_rolling_ball_takes_a_schedule():
     assert float(early) == pytest.approx(2 / (0.1 + 0.4), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "flow", [BallCentreFlow, pytest.param(BallContactFlow, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", [BallCentreFlow, BallContactFlow])
 def test_the_flow_of_a_ball_with_a_schedule_is_slower_and_faster_on_the_same_path(flow):
     """Its time is the integral of eta: after 10 steps of the ramp, that of 10 steps of 0.2."""
     bowl, start = Quadratic(jnp.asarray([0.5, 1.0, 1.5])), jnp.asarray([1.0, -0.5, 0.3])

@@ -177,6 +177,7 @@ def test_in_the_sharp_valley_it_settles_where_the_threshold_is(rho, above):
     assert height - threshold(0.3, rho, mean) == pytest.approx(above, abs=3e-4)
 
 
+@pytest.mark.slow
 def test_the_flow_is_of_its_order_in_the_learning_rate():
     """Exact in rho: the error over a fixed eta * steps falls as eta, and with correction as eta^2.
 
