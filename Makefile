@@ -96,7 +96,7 @@ check: $(VENV)/.installed-dev
 
 # The pages' code compiles as that of the tests does.
 docs: $(VENV)/.installed-docs
-	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python docs/build.py
+	JAX_TRACEBACK_IN_LOCATIONS_LIMIT=0 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(BIN)/python docs/build.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
