@@ -15,6 +15,7 @@ from ..store.store import Store, load
 from ..studies import AbstractStudy, Conclusion, StudyExperiment
 from ..studies.variables import dataset
 from ..system.interrupts import deferred_interrupts
+from ..system.programs import make_room_for_programs
 from .task import AbstractTask, earlier_store
 
 
@@ -66,6 +67,7 @@ class StudyTask(AbstractTask):
             if self._is_done(store, part):
                 continue
             bar.working_on(part)
+            make_room_for_programs()
             try:
                 computed = self._study.compute(part)
             except flows.SimulationError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config.loader import to_toml, validate_run
 from ..runs.runner import run
 from ..system.errors import DamagedError, UserError
+from ..system.programs import make_room_for_programs
 from ..system.warning import warn
 from ..tables.plugins import after_importing, imported_files
 from .grid import Point
@@ -102,6 +103,7 @@ def run_job(job: Job) -> Outcome:
     """
     try:
         with _ONE_RUN:
+            make_room_for_programs()
             try:
                 _run(job)
             except DamagedError as error:

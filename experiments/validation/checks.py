@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..system.programs import make_room_for_programs
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -112,6 +114,7 @@ def run_check(check: Check) -> Outcome:
 
     An exception becomes the outcome's problem, so that the checks after it are made all the same.
     """
+    make_room_for_programs()
     try:
         return Outcome(check, check.measure())
     except Exception as error:

@@ -1,0 +1,68 @@
+"""Compiled programs, of which a process can hold only so many."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import experiments
+from experiments.runs import study_task
+from experiments.sweep import workers
+from experiments.system import programs
+from experiments.system.programs import make_room_for_programs
+from experiments.validation import checks
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
+
+
+@pytest.fixture
+def compiled():
+    """A function with a compiled program."""
+    function = jax.jit(lambda x: 2 * x)
+    function(jnp.ones(3))
+    assert function._cache_size() == 1
+    return function
+
+
+@linux
+def test_below_the_share_programs_are_kept(compiled):
+    """A process may have all of its mappings."""
+    assert not make_room_for_programs(share=1.0)
+    assert compiled._cache_size() == 1
+
+
+@linux
+def test_above_the_share_they_are_freed_and_compiled_again_when_used(compiled):
+    """What was computed stays what it is."""
+    before = compiled(jnp.arange(3.0))
+    assert make_room_for_programs(share=0.0)
+    assert compiled._cache_size() == 0
+    np.testing.assert_array_equal(before, compiled(jnp.arange(3.0)))
+
+
+def test_without_a_limit_nothing_is_freed(compiled, monkeypatch, tmp_path):
+    """As on systems without /proc."""
+    monkeypatch.setattr(programs, "_LARGEST", tmp_path / "nothing")
+    assert not make_room_for_programs(share=0.0)
+    assert compiled._cache_size() == 1
+
+
+@pytest.mark.parametrize("kind", ["check", "run of a sweep", "part of a study"])
+def test_room_is_made_before_each(kind, monkeypatch, tmp_path):
+    """Of what one process does many of."""
+    module = {"check": checks, "run of a sweep": workers, "part of a study": study_task}[kind]
+    calls = []
+    monkeypatch.setattr(module, "make_room_for_programs", lambda: calls.append(kind))
+    if kind == "check":
+        fits = checks.Measured(1.0, 1.0)
+        checks.run_check(checks.Check("one", "none", "1", 0.1, lambda: fits))
+    elif kind == "run of a sweep":
+        # It fails at its config, after room was made for it.
+        job = workers.Job(0, "", str(tmp_path / "run"))
+        assert workers.run_job(job).message
+    else:
+        small = experiments.load_config("ball-minima", ["study.points=2001", "study.radii=[0.03]"])
+        experiments.run(small, tmp_path / "run", progress=False)
+    assert {*calls} == {kind}
