@@ -27,6 +27,7 @@ from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.potential import Potential
 from ..core.results import RESULTS, choose
+from ..core.trees import squared_norm
 from ..core.validation import proper_fraction
 from ..solvers.chebyshev import chebyshev_error, chebyshev_step_with_slopes, damped_stages_for
 from ..solvers.projection import AbstractFlowSolver
@@ -372,7 +373,9 @@ def _sizes(state: ParityState) -> tuple[Float[Array, ""], Float[Array, ""]]:
 
 
 def _size(tree: PyTree[Array]) -> Float[Array, ""]:
-    return jnp.sqrt(jnp.mean(jnp.square(ravel_pytree(tree)[0])))
+    # Leaf by leaf: parameters that are spread over devices need not be gathered.
+    squares = squared_norm(tree)
+    return jnp.sqrt(squares / sum(x.size for x in jax.tree.leaves(tree)))
 
 
 def _flat(state: ParityState) -> Halves:
