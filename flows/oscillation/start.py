@@ -5,7 +5,7 @@ well. It is either fitted to iterates around a step (`optimizers/local_fit.py`),
 start by the condition that the oscillating modes are at rest in the average over both ends.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
 from ..core.schedules import at
 from ..core.trees import Params
-from ..curvature.eigenpairs import find_eigenpairs
+from ..curvature.eigenpairs import find_eigenpairs, random_modes
 from ..optimizers.phase_space import moving
 from .state import PhasePoint
 
@@ -29,6 +29,9 @@ Split: TypeAlias = tuple[PhasePoint, PhasePoint]
 # Beyond the dense limit: of that many modes those above 1 / eta oscillate.
 SPLIT_MODES = 16
 
+# Where the curvature is found: at the start, and at the centre that this leads to, twice.
+_PLACES = 3
+
 # The iteration gains a digit or more in each, where the curvature does not change over the split.
 _ITERATIONS = 20
 
@@ -36,10 +39,12 @@ _ITERATIONS = 20
 def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> tuple[Split, Cost]:
     """Return the split of gradient descent's start whose oscillating modes are at rest.
 
-    With U the eigenvectors of the Hessian at w_0 whose eigenvalues lambda are above 1 / eta, d is
-    in the span of U, c = w_0 - d, and U^T (g(c + d) + g(c - d)) = 0: the rest of the start moves
-    without a change of sign. Found by Newton's method with the Hessian at w_0. With weight decay g
-    and the Hessian are those of the loss with its potential; a schedule is taken at its start.
+    With U the eigenvectors of the Hessian at c whose eigenvalues lambda are above 1 / eta, d is in
+    the span of U, c = w_0 - d, and U^T (g(c + d) + g(c - d)) = 0: the rest of the start moves
+    without a change of sign. Found by Newton's method with that Hessian, which is renewed as c is.
+    At w_0 instead, the eigenvectors are turned by what the oscillation bends, and d has a part that
+    does not oscillate. With weight decay g and the Hessian are those of the loss with its
+    potential; a schedule is taken at its start.
 
     Returns:
         c and d, and what it cost to find them.
@@ -47,9 +52,7 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> t
     potential = objective(optimizer, potential)
     flat, unravel = ravel_pytree(params)
     count = flat.size if flat.size <= DENSE_LIMIT else SPLIT_MODES
-    pairs = find_eigenpairs(potential, params, count)
-    oscillates = pairs.values * at(optimizer.learning_rate, 0).astype(flat.dtype) > 1
-    inverse = jnp.where(oscillates, 1 / jnp.where(oscillates, pairs.values, 1), 0)
+    rate = at(optimizer.learning_rate, 0).astype(flat.dtype)
 
     def gradient(w: Array) -> Array:
         return ravel_pytree(jax.grad(potential)(unravel(w)))[0]
@@ -57,13 +60,25 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> t
     # One end is w_0 itself, the other its mirror image in the centre.
     at_start = gradient(flat)
 
-    def closer(half: Array, _: None) -> tuple[Array, None]:
-        mean = 0.5 * (at_start + gradient(flat - 2 * half))
-        return half + (inverse * (pairs.vectors @ mean)) @ pairs.vectors, None
+    def renewed(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, None]:
+        half, vectors, hvps = carry
+        pairs = find_eigenpairs(potential, unravel(flat - half), count, start=vectors)
+        oscillates = pairs.values * rate > 1
+        inverse = jnp.where(oscillates, 1 / jnp.where(oscillates, pairs.values, 1), 0)
 
-    half, _ = lax.scan(closer, jnp.zeros_like(flat), length=_ITERATIONS)
+        def closer(half: Array, _: None) -> tuple[Array, None]:
+            mean = 0.5 * (at_start + gradient(flat - 2 * half))
+            return half + (inverse * (pairs.vectors @ mean)) @ pairs.vectors, None
+
+        along = jnp.where(oscillates, pairs.vectors @ half, 0) @ pairs.vectors
+        half, _ = lax.scan(closer, along, length=_ITERATIONS)
+        return (half, pairs.vectors, hvps + pairs.hvps), None
+
+    guess = random_modes(count, flat.size, flat.dtype)
+    zero = jnp.zeros_like(flat), guess, jnp.zeros((), jnp.int32)
+    (half, _, hvps), _ = lax.scan(renewed, zero, length=_PLACES)
     first = optimizer.init(params)
     like = jax.tree.structure(moving(first))
     parts = (jax.tree.leaves(unravel(x)) for x in (flat - half, half))
     centre, difference = (jax.tree.unflatten(like, leaves) for leaves in parts)
-    return (centre, difference), Cost(gradients=1 + _ITERATIONS, hvps=pairs.hvps)
+    return (centre, difference), Cost(gradients=1 + _PLACES * _ITERATIONS, hvps=hvps)
