@@ -302,11 +302,32 @@ def test_the_split_start_puts_oscillating_modes_at_rest():
     state = ParityFlow(DESCENT, start="split").init(valley, start)
     centre, half = state.centre.params, state.half_difference.params
     assert_trees_close(centre + half, start, rtol=1e-15, atol=0.0)
-    values, vectors = np.linalg.eigh(jax.hessian(valley)(start))
+    values, vectors = np.linalg.eigh(jax.hessian(valley)(centre))
     assert values[-1] * 0.3 > 1 > values[0] * 0.3
     mean = jax.grad(valley)(centre + half) + jax.grad(valley)(centre - half)
-    assert abs(float(vectors[:, -1] @ mean)) < 1e-9
-    assert abs(float(vectors[:, 0] @ half)) < 1e-12
+    # Each time that the curvature is renewed, what is left is a hundredth or less of before.
+    assert abs(float(vectors[:, -1] @ mean)) < 1e-6
+    assert abs(float(vectors[:, 0] @ half)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "rate", "steps", "errors"),
+    [
+        (SharpValley(0.001), [0.001**0.5, 2 / 0.3], 0.3, 1500, (5.9e-4, 8e-5)),
+        (ScalarProduct(), [2.5, 0.5], 0.4, 100, (0.0181, 0.120)),
+    ],
+)
+def test_from_the_split_start_errors_are_those_of_theory(loss, start, rate, steps, errors):
+    """THEORY-8, 8.5: with eigenvectors at w_0 itself the first is .0130 and .0136."""
+    optimizer = GradientDescent(rate)
+    iterates = iterate(optimizer, loss, jnp.asarray(start), steps, measurements=()).params
+    middle = (iterates[:-2] + 2 * iterates[1:-1] + iterates[2:]) / 4
+    displacement = jnp.mean(jnp.linalg.norm(middle - middle[:1], axis=1))
+    for order, expected in zip((2, 3), errors, strict=True):
+        flow = ParityFlow(optimizer, order, start="split")
+        centre = simulate(flow, loss, jnp.asarray(start), steps, measurements=()).params[1:-1]
+        error = jnp.mean(jnp.linalg.norm(centre - middle, axis=1)) / displacement
+        assert error == pytest.approx(expected, rel=0.1)
 
 
 def test_the_remainder_grows_into_a_catapult():
