@@ -7,7 +7,10 @@ import contextlib
 import copy
 import functools
 import importlib
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +24,13 @@ from potentials.potential import AbstractPotential
 from potentials.precision import cast
 
 _VERSIONS = "torch==2.11.0 torchax==0.0.13"
+
+_VALUE_ASKED_FOR = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 
 
 class TorchPotential(AbstractPotential):
@@ -50,13 +60,7 @@ class TorchPotential(AbstractPotential):
         Raises:
             ValueError: if `params` have other names or shapes than the module's.
         """
-        given, own = ({k: jnp.shape(v) for k, v in p.items()} for p in (params, self.params))
-        if given != own:
-            wrong = next(k for k in {**own, **given} if given.get(k) != own.get(k))
-            raise ValueError(
-                f"params must have the names and shapes of the module's parameters: {wrong!r} has "
-                f"shape {given.get(wrong, 'none')} in place of {own.get(wrong, 'none')}."
-            )
+        _check_params(params, self.params)
         dtype = jnp.result_type(*params.values())
         buffers, criterion_buffers, inputs, targets = cast(
             (self.buffers, self.criterion_buffers, self.inputs, self.targets), dtype
@@ -93,7 +97,8 @@ def from_torch(
 
     torchax runs the module's code on JAX arrays, once for each program that is compiled; torch's
     autograd has no part in it, so that JAX differentiates the loss as often as a flow needs. The
-    module is copied: what happens to it later changes nothing here.
+    module is copied: what happens to it later changes nothing here. Once, torch itself computes the
+    loss and its gradient as well, which have to agree.
 
     Args:
         module: a `torch.nn.Module` with float32 or float64 weights. Those with
@@ -114,7 +119,12 @@ def from_torch(
         ValueError: if an argument has another type, the module has no weights to train, or
             weights of several dtypes or of one that JAX does not have switched on, if it draws
             random numbers or changes its buffers (in training mode), if the criterion gives no
-            scalar, or if an operation is unknown to torchax.
+            scalar, if an operation is unknown to torchax or the code asks for a tensor's value, if
+            torch cannot compute the loss, as with a label out of range, or computes another.
+
+    Warns:
+        UserWarning: if torch's gradient at the module's weights is another, as where the criterion
+            uses weights of the module, which are constants there, or at a kink.
 
     Example:
         >>> import torch
@@ -133,12 +143,16 @@ def from_torch(
     torch, _ = _import()
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}.")
+    if isinstance(criterion, type):
+        raise ValueError(
+            f"criterion must be an instance, got the class {criterion.__name__}: give "
+            f"{criterion.__name__}()."
+        )
     if not callable(criterion):
         raise ValueError(
             f"criterion must be a torch function or module of (prediction, targets), "
             f"got {type(criterion).__name__}."
         )
-    module, criterion = copy.deepcopy(module), copy.deepcopy(criterion)
     weights, constants, buffers = _state(module)
     _check_weights(torch, weights)
     criterion_buffers = {}
@@ -151,6 +165,8 @@ def from_torch(
             )
         criterion_buffers = others[0] | others[1]
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    original = module, criterion
+    module, criterion = copy.deepcopy(module), copy.deepcopy(criterion)
     potential = TorchPotential(
         params=_arrays("module", weights),
         buffers=_arrays("module", constants | buffers),
@@ -161,6 +177,7 @@ def from_torch(
         criterion=criterion,
     )
     jax.eval_shape(potential, potential.params)  # Raises what can be known only from a call.
+    _check_against_torch(torch, *original, potential)
     return potential
 
 
@@ -250,6 +267,12 @@ def _torch_in_jax() -> Iterator[tuple[Callable[..., Any], Callable[..., Any], Ca
                 f"torchax {torchax.__version__} cannot run an operation of the module or the "
                 f"criterion: {error}."
             ) from error
+        except _VALUE_ASKED_FOR as error:
+            raise ValueError(
+                f"the module or the criterion asks for the value of a tensor, at {_place(error)}, "
+                f"as `if`, float(), .item(), .numpy() and x[x > 0] do: a compiled program has "
+                f"none. Write it with torch.where, or with sizes that are known."
+            ) from error
         except AssertionError as error:
             if "mixed math" not in str(error):
                 raise
@@ -260,8 +283,104 @@ def _torch_in_jax() -> Iterator[tuple[Callable[..., Any], Callable[..., Any], Ca
         if environment.param.prng is not key:
             raise ValueError(
                 "a loss must be deterministic, but the module draws random numbers. Dropout does "
-                "so in training mode: call module.eval() first."
+                "so in training mode: call module.eval() first; torch.nn.functional.dropout needs "
+                "training=self.training."
             )
+
+
+def _place(error: BaseException) -> str:
+    """Return the file and line of the code, neither ours nor a package's, that raised an error."""
+    files = [*(package.__file__ for package in (*_import(), jax, eqx)), __file__]
+    installed = tuple(str(Path(file or "").parent) for file in files)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if not f.filename.startswith(installed) and f.lineno is not None]
+    return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else "a place unknown"
+
+
+def _check_params(params: Any, own: dict[str, Array]) -> None:
+    """Raise a ValueError unless `params` are arrays with the names and shapes of the module's."""
+    if not isinstance(params, dict):
+        raise ValueError(
+            f"params must be a dictionary of arrays by the names of the module's parameters, as "
+            f"potential.params; got {type(params).__name__}."
+        )
+    for name in {**own, **params}:
+        if name not in params:
+            raise ValueError(
+                f"params must hold every parameter of the module; {name!r} is missing."
+            )
+        if name not in own:
+            raise ValueError(
+                f"params must hold the module's parameters alone; {name!r} is none, as buffers and "
+                f"frozen weights are: keep the names of potential.params."
+            )
+        if type(params[name]).__module__.partition(".")[0] == "torch":
+            raise ValueError(
+                f"params must be arrays; {name!r} is a torch tensor: take "
+                f"tensor.detach().cpu().numpy()."
+            )
+        given, wanted = jnp.shape(params[name]), own[name].shape
+        if given != wanted:
+            raise ValueError(
+                f"params must have the shapes of the module's parameters: {name!r} has shape "
+                f"{given} in place of {wanted}."
+            )
+
+
+def _check_against_torch(
+    torch: ModuleType, module: Any, criterion: Callable[..., Any], potential: TorchPotential
+) -> None:
+    """Compare the loss and its gradient with torch's own, where the module is now.
+
+    Raises:
+        ValueError: if torch raises an error, or computes another loss.
+
+    Warns:
+        UserWarning: if its gradient is another.
+    """
+    weights, _, _ = _state(module)
+    first = next(iter(weights.values()))
+    dtype = next(iter(potential.params.values())).dtype
+
+    def tensor(array: Array) -> Any:
+        array = np.array(array)
+        if np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8:
+            array = array.astype(np.int64)  # labels have to be, also where JAX has 32 bits only
+        return torch.from_numpy(array).to(first.device)
+
+    inputs, targets = jax.tree.map(tensor, cast((potential.inputs, potential.targets), dtype))
+    try:
+        with torch.enable_grad():
+            loss = criterion(module(*inputs), targets)
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"torch itself cannot compute this loss and its gradient: {type(error).__name__}: "
+            f"{error}"
+        ) from error
+    ours, gradient = jax.jit(jax.value_and_grad(lambda w: potential(w)))(potential.params)
+    theirs = float(loss.detach())
+    allowed = 50 * float(jnp.finfo(dtype).eps) ** 0.5
+    if not np.isclose(float(ours), theirs, rtol=allowed, atol=allowed, equal_nan=True):
+        raise ValueError(
+            f"the loss at the module's weights is {float(ours):g} in JAX and {theirs:g} in torch. "
+            f"A label or an index out of range gives this (JAX takes one that exists), and so does "
+            f"a module whose result changes from call to call."
+        )
+    size = float(np.sqrt(sum(float(jnp.sum(jnp.square(g))) for g in gradient.values())))
+    for name, expected in zip(weights, found, strict=True):
+        expected = 0.0 if expected is None else expected.detach().cpu().numpy()
+        off = float(np.linalg.norm(np.asarray(gradient[name]) - expected))
+        if not off <= allowed * max(size, float(np.linalg.norm(expected))) + allowed**2:
+            warnings.warn(
+                f"the gradient in {name!r} differs from torch's by {off:.3g} (its norm is "
+                f"{size:.3g}) at the module's weights: the criterion uses weights of the module, "
+                f"which are constants there and belong into its forward; or the point is at a "
+                f"kink, such as the norm of a zero vector, where the two libraries choose "
+                f"differently.",
+                stacklevel=3,
+            )
+            return
 
 
 def _state(module: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

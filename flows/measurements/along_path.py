@@ -17,7 +17,7 @@ from ..core.potential import Potential
 from ..core.schedules import captured_schedules
 from ..core.trajectory import Trajectory
 from ..core.trees import Params
-from ..curvature.metric import AbstractMetric, IdentityMetric
+from ..curvature.metric import AbstractMetric
 from .base import AbstractMeasurement, AbstractMetricMeasurement
 from .example_groups import OnExamples
 from .held_out import HeldOut
@@ -79,7 +79,7 @@ def measure_all(
     params: Params,
     states: tuple[PyTree[Array], ...],
     index: Int[Array, ""],
-    metric: Callable[[], AbstractMetric | None] = IdentityMetric,
+    metric: Callable[[], AbstractMetric | None] | None = None,
 ) -> tuple[dict[str, Array], tuple[PyTree[Array], ...], Cost]:
     """Make all measurements at one saved step.
 
@@ -89,7 +89,8 @@ def measure_all(
         params: The parameters that are saved.
         states: The state of each measurement.
         index: How many saves were made before.
-        metric: Gives the metric there, for measurements that need it.
+        metric: Gives the metric of the run there, for measurements that need it; None along a bare
+            path, which has none.
 
     Returns:
         The quantities by name, the next states, and what all of them cost.
@@ -98,7 +99,7 @@ def measure_all(
     next_states = []
     cost = Cost()
     for measurement, state in zip(measurements, states, strict=True):
-        if isinstance(measurement, AbstractMetricMeasurement):
+        if metric is not None and isinstance(measurement, AbstractMetricMeasurement):
             found, state, spent = measurement.measure_in(metric(), potential, params, state, index)
         else:
             found, state, spent = measurement.measure(potential, params, state, index)
@@ -135,8 +136,8 @@ def measure(
         The observables by name, leading axis T, and the state to go on with.
 
     Raises:
-        ValueError: If the measurements are none, or do not fit the parameters, or `params` are not
-            arrays with a common leading axis.
+        ValueError: If the measurements are none, or do not fit the parameters, or need the state of
+            an optimizer, or `params` are not arrays with a common leading axis.
 
     Example:
         >>> import jax.numpy as jnp

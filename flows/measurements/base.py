@@ -82,9 +82,10 @@ class AbstractMetricMeasurement(AbstractMeasurement):
     """A measurement that looks at the parameters in the metric of what runs.
 
     That is the preconditioner of an adaptive optimizer, or of a flow that knows it along its path,
-    at the state that is saved. It is the identity for optimizers without one, for their flows, and
-    along a bare path of parameters; and not known for other models of adaptive methods, and for
-    optax transformations that keep second moments.
+    at the state that is saved. It is the identity for optimizers without one and for their flows,
+    and not known for other models of adaptive methods, and for optax transformations that keep
+    second moments. Along a bare path of parameters there is none: `measure` takes the identity, or
+    refuses.
 
     Example:
         >>> from flows import AbstractMetricMeasurement, Curvature, PreconditionedCurvature
@@ -104,3 +105,11 @@ class AbstractMetricMeasurement(AbstractMeasurement):
         index: Int[Array, ""],
     ) -> Measured:
         """Measure in a metric, None if it is not known, otherwise as `measure`."""
+
+
+def no_preconditioner(name: str) -> ValueError:
+    """Return the error of a measurement that would measure P along a bare path of parameters."""
+    return ValueError(
+        f"{name} needs the preconditioner, which is in the state of the optimizer or the flow and "
+        f"not in a path of parameters: give it to `iterate` or `simulate`, as `measurements`."
+    )

@@ -15,9 +15,9 @@ from ..core.schedules import at
 from ..core.trees import Params
 from ..core.validation import positive_integer
 from ..core.variables import PARAMETER, Variable
-from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
+from ..curvature.metric import AbstractMetric, DiagonalMetric
 from ..optimizers.adaptive import AbstractSecondMomentMethod
-from .base import AbstractMetricMeasurement, Measured
+from .base import AbstractMetricMeasurement, Measured, no_preconditioner
 
 _EFFECTIVE: Final = {
     "effective_learning_rate": Variable(
@@ -86,8 +86,13 @@ class EffectiveLearningRate(AbstractMetricMeasurement):
     def measure(
         self, potential: Potential, params: Params, state: None, index: Int[Array, ""]
     ) -> Measured:
-        """Return eta, that of P = 1."""
-        return self.measure_in(IdentityMetric(), potential, params, state, index)
+        """Refuse to measure along a bare path.
+
+        Raises:
+            ValueError: Always.
+        """
+        del potential, params, state, index
+        raise no_preconditioner("EffectiveLearningRate")
 
     def measure_in(
         self,

@@ -18,7 +18,7 @@ from ..core.trees import Params
 from ..core.validation import boolean, positive_integer, prng_seed, text
 from ..core.variables import LOSS, SHARPNESS, Variable
 from ..curvature.eigenpairs import find_eigenpairs, starting_modes
-from ..curvature.metric import AbstractMetric, IdentityMetric
+from ..curvature.metric import AbstractMetric
 from .base import AbstractMeasurement, AbstractMetricMeasurement, Measured
 from .gauss_newton import need
 from .occasional import when_due
@@ -216,8 +216,9 @@ class OnExamples(AbstractMetricMeasurement):
     def measure(
         self, potential: Any, params: Params, state: PyTree[Array], index: Int[Array, ""]
     ) -> Measured:
-        """Return what the measurement does, with the name in front, in the metric P = 1."""
-        return self.measure_in(IdentityMetric(), potential, params, state, index)
+        """Return what the measurement does along a bare path, with the name in front."""
+        found = self.measurement.measure(self.part(potential), params, state, index)
+        return self._named(*found)
 
     def measure_in(
         self,
@@ -233,6 +234,9 @@ class OnExamples(AbstractMetricMeasurement):
             values, state, cost = inner.measure_in(metric, part, params, state, index)
         else:
             values, state, cost = inner.measure(part, params, state, index)
+        return self._named(values, state, cost)
+
+    def _named(self, values: dict[str, Array], state: PyTree[Array], cost: Cost) -> Measured:
         return {f"{self.name}_{name}": value for name, value in values.items()}, state, cost
 
     def part(self, potential: Any) -> Potential:

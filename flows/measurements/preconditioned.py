@@ -16,8 +16,8 @@ from ..core.trees import Params, all_finite
 from ..core.validation import positive_integer, proper_fraction
 from ..core.variables import Variable
 from ..curvature.eigenpairs import find_eigenpairs, starting_modes
-from ..curvature.metric import AbstractMetric, IdentityMetric
-from .base import AbstractMetricMeasurement, Measured
+from ..curvature.metric import AbstractMetric
+from .base import AbstractMetricMeasurement, Measured, no_preconditioner
 
 # P has the unit of a gradient, H that of a gradient over a parameter.
 _UNIT: Final = "1 / parameter"
@@ -94,8 +94,13 @@ class PreconditionedCurvature(AbstractMetricMeasurement):
     def measure(
         self, potential: Potential, params: Params, state: Modes, index: Int[Array, ""]
     ) -> Measured:
-        """Return the eigenvalues of H."""
-        return self.measure_in(IdentityMetric(), potential, params, state, index)
+        """Refuse to measure along a bare path.
+
+        Raises:
+            ValueError: Always.
+        """
+        del potential, params, state, index
+        raise no_preconditioner("PreconditionedCurvature")
 
     def measure_in(
         self,

@@ -87,8 +87,8 @@ class ParityFlow(AbstractFollowedFlow, AbstractPreconditionedFlow):
         start: Where c and d come from. "fit" runs the optimizer to step `burn` + `half_width` and
             fits two polynomials of t, C(t) + (-1)^t D(t), to the iterates around step `burn`; the
             flow then starts at that step. "split" splits w_0 itself, for gradient descent: d holds
-            the modes whose curvature at c is above 1/eta, at rest in the mean over both ends. "given" takes
-            c = w_0 - `difference` and d = `difference`.
+            the modes whose curvature at c is above 1/eta, at rest in the mean over both ends.
+            "given" takes c = w_0 - `difference` and d = `difference`.
         burn: The step at which a fitted start begins, at least `half_width`; 0 otherwise.
         difference: d at step 0, a pytree like the optimizer's state without its counters (or like
             the parameters, where that is all it holds); for start="given" only.

@@ -13,8 +13,10 @@ from jax.flatten_util import ravel_pytree
 from flows import (
     Adam,
     AdamW,
+    EffectiveLearningRate,
     GradientFlow,
     NAdam,
+    OnExamples,
     ParityFlow,
     ParityState,
     PreconditionedCurvature,
@@ -22,9 +24,11 @@ from flows import (
     ScalarRMSProp,
     critical_sharpness,
     iterate,
+    measure,
     simulate,
 )
 from flows.optimizers.linear_stability import linear_threshold
+from potentials import MLP, SupervisedPotential, chebyshev, mse
 from tests.helpers import as_users_run, assert_trees_close
 
 START = {"a": jnp.asarray([1.0, -0.5, 0.25]), "b": jnp.asarray([[0.3], [2.0]])}
@@ -351,3 +355,16 @@ def test_torchs_convention_is_the_formula_of_its_documentation():
     optimizer = NAdam(eta, b1, b2, eps, convention="torch")
     run = iterate(optimizer, lambda w: 0.25 * jnp.sum(w**4), jnp.asarray([1.5]), 20)
     assert_trees_close(run.params[:, 0], jnp.asarray(path), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "measurement", [PreconditionedCurvature(), EffectiveLearningRate(RMSProp(0.1))]
+)
+def test_a_bare_path_has_no_preconditioner(measurement):
+    """What P = 1 gives there would be taken for that of the optimizer; on some examples too."""
+    data = chebyshev(examples=4, degree=1)
+    loss = SupervisedPotential(MLP((1, 1), key=jax.random.key(0)), data.inputs, data.targets, mse)
+    path = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), loss.params)
+    for asked in (measurement, OnExamples(measurement, 2)):
+        with pytest.raises(ValueError, match=r"needs the preconditioner.*`iterate`"):
+            measure(asked, loss, path)

@@ -295,6 +295,16 @@ def _layers(*layers):
     return {"module": nn.Sequential(nn.Linear(3, 2), *layers).double()}
 
 
+class Counted:
+    """A criterion that gives another number at each call."""
+
+    calls = 0
+
+    def __call__(self, x, y):
+        Counted.calls += 1
+        return Counted.calls * F.mse_loss(x, y)
+
+
 WRONG = {
     "no module": (lambda: {"module": torch.tanh}, "must be a torch.nn.Module, got builtin"),
     "no parameters": (lambda: {"module": nn.Tanh()}, "requires_grad=True, it has none"),
@@ -321,6 +331,20 @@ WRONG = {
         lambda: {"criterion": functools.partial(F.mse_loss, weight=torch.ones(6, 2))},
         "no parameter and no buffer",
     ),
+    "a class": (lambda: {"criterion": nn.MSELoss}, r"got the class MSELoss: give MSELoss\(\)"),
+    "a branch": (
+        lambda: {"criterion": lambda x, y: F.mse_loss(x, y) if x.max() > 1 else x.sum()},
+        r"asks for the value of a tensor, at .*test_torch_modules.py:\d+, .*torch.where",
+    ),
+    "a mask": (
+        lambda: {"criterion": lambda x, y: x[x > 0].sum()},
+        r"at .*test_torch_modules.py:\d+, .*torch.where",
+    ),
+    "a label too large": (
+        lambda: {"criterion": F.cross_entropy, "targets": torch.tensor([0, 1, 2, 0, 1, 0])},
+        "torch itself cannot compute this loss.*IndexError: Target 2 is out of bounds",
+    ),
+    "a counter": (lambda: {"criterion": Counted()}, "in JAX and .* in torch.*from call to call"),
     "no lowering": (
         lambda: {"criterion": lambda x, y: torch.special.airy_ai(x).sum()},
         r"torchax 0\.\d+\.\d+ cannot run an operation",
@@ -342,12 +366,32 @@ def test_wrong_params_and_single_precision_are_told():
     """A name that is missing, a shape, and float64 weights where JAX has float32 only."""
     potential = from_torch(*build(mlp))
     assert isinstance(potential, TorchPotential)
-    with pytest.raises(ValueError, match=r"'2.bias' has shape none in place of \(2,\)"):
+    with pytest.raises(ValueError, match=r"'2.bias' is missing"):
         potential({name: p for name, p in potential.params.items() if name != "2.bias"})
     with pytest.raises(ValueError, match=r"'2.bias' has shape \(3,\) in place of \(2,\)"):
         potential(potential.params | {"2.bias": jnp.zeros(3)})
+    with pytest.raises(ValueError, match=r"'1.running_mean' is none.*potential.params"):
+        potential(potential.params | {"1.running_mean": jnp.zeros(3)})
+    with as_users_run():
+        tensors = {name: torch.tensor(np.asarray(p)) for name, p in potential.params.items()}
+        with pytest.raises(ValueError, match=r"'0.bias' is a torch tensor: take tensor.detach"):
+            potential(tensors)
+        with pytest.raises(ValueError, match=r"must be a dictionary of arrays.*got list"):
+            potential([*potential.params.values()])
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs JAX's x64 mode"):
         from_torch(*build(mlp))
+
+
+@needs_torch
+def test_a_gradient_that_is_not_torchs_is_told():
+    """A penalty on the module's weights in the criterion has no derivative in JAX."""
+    module, criterion, inputs, targets = build(mlp)
+
+    def penalised(x, y):
+        return criterion(x, y) + sum((w**2).sum() for w in module.parameters())
+
+    with pytest.warns(UserWarning, match="differs from torch's.*belong into its forward"):
+        from_torch(module, penalised, inputs, targets)
 
 
 @needs_torch
