@@ -6,6 +6,8 @@ from pathlib import Path
 _MAPPINGS = Path("/proc/self/maps")
 _LARGEST = Path("/proc/sys/vm/max_map_count")
 
+_DEFAULT = 65_530
+
 # What is left is for one part of a study, one run or one check, which compile hundreds.
 _SHARE = 1 / 3
 
@@ -13,9 +15,9 @@ _SHARE = 1 / 3
 def make_room_for_programs(share: float = _SHARE) -> bool:
     """Free all compiled programs if they take up much of the mappings that Linux allows.
 
-    Each maps memory of its own, and a process may have 65,530 mappings unless the system says
-    otherwise; the compiler then fails, or ends the process (jaxlib 0.10.2). Other systems have no
-    such limit, and nothing is freed there.
+    Each maps memory of its own, and Linux lets a process have 65,530 mappings unless the system
+    says otherwise; the compiler then fails, or ends the process (jaxlib 0.10.2). Other systems have
+    no such limit, and nothing is freed there.
 
     Args:
         share: Of the mappings allowed, how many may be in use.
@@ -25,9 +27,13 @@ def make_room_for_programs(share: float = _SHARE) -> bool:
     """
     try:
         used = _MAPPINGS.read_bytes().count(b"\n")
+    except OSError:
+        return False
+    try:
         allowed = int(_LARGEST.read_text("ascii"))
     except (OSError, ValueError):
-        return False
+        # A container may hide it.
+        allowed = _DEFAULT
     if used <= share * allowed:
         return False
     import jax

@@ -40,12 +40,12 @@ class AliceFlow(AbstractFlow):
         dmu/dt = phi delta,    dm/dt = (1 - b1) (g(nu) - m),    ds/dt = (1 - b2) (g(nu)^2 - s),
 
     and h and rho relax at the rate 1 - b2 to what the probes find at nu. Alice that probes at every
-    step is exactly Euler's method with steps of one on this flow. So the error is of first order in
-    phi, if 1 - b1 and 1 - b2 are in proportion to it. The momentum has to be in the state: how far
-    nu is ahead does not shrink with phi, so that m = g(mu) holds on quadratics only. Where the
-    first looks ahead land far up, with gradients many times those at mu, Euler's step is too long:
-    s then remembers such a gradient for 1/(1 - b2) steps, and the clip in the manner of Adam holds
-    Alice back, but not its flow.
+    step is exactly Euler's method with steps of one on this flow, with the momentum in the state.
+    So the error is of first order in phi, if 1 - b1 and 1 - b2 are in proportion to it. How far nu
+    is ahead does not shrink with phi, so that m = g(mu) holds on quadratics only. Where the first
+    look-ahead lands far up, at gradients many times those at mu, Euler's step is too long: s then
+    remembers such a gradient for 1/(1 - b2) steps, and the clip in the manner of Adam holds Alice
+    back, but not its flow.
 
     The probes are kept in the state, with derivative zero: the vector field is deterministic. It is
     not continuous where the gradient jumps: a solver that adapts its steps looks for each such

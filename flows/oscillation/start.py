@@ -5,7 +5,7 @@ well. It is either fitted to iterates around a step (`optimizers/local_fit.py`),
 start by the condition that the oscillating modes are at rest in the average over both ends.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +39,14 @@ _ITERATIONS = 20
 def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> tuple[Split, Cost]:
     """Return the split of gradient descent's start whose oscillating modes are at rest.
 
-    With U the eigenvectors of the Hessian at c whose eigenvalues lambda are above 1 / eta, d is in
-    the span of U, c = w_0 - d, and U^T (g(c + d) + g(c - d)) = 0: the rest of the start moves
-    without a change of sign. Found by Newton's method with that Hessian, which is renewed as c is.
-    At w_0 instead, the eigenvectors are turned by what the oscillation bends, and d has a part that
-    does not oscillate. With weight decay g and the Hessian are those of the loss with its
-    potential; a schedule is taken at its start.
+    As many modes oscillate as have a curvature above 1 / eta at w_0. With U that many eigenvectors
+    of the Hessian at c, d is in the span of U, c = w_0 - d, and U^T (g(c + d) + g(c - d)) = 0: the
+    rest of the start moves without a change of sign. At w_0 itself, eigenvectors are turned by what
+    the oscillation bends, and d would have a part that does not oscillate. Found by Newton's method
+    with the Hessian at w_0, while U is renewed as c is, three times: where the curvature changes
+    much over the split, as in a network at its start, c is not yet where U is from. With weight
+    decay g and the Hessian are those of the loss with its potential; a schedule is taken at its
+    start.
 
     Returns:
         c and d, and what it cost to find them.
@@ -58,25 +60,28 @@ def split(optimizer: AbstractDescent, potential: Potential, params: Params) -> t
         return ravel_pytree(jax.grad(potential)(unravel(w)))[0]
 
     # One end is w_0 itself, the other its mirror image in the centre.
-    at_start = gradient(flat)
+    at_start, product = jax.linearize(gradient, flat)
 
-    def renewed(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, None]:
-        half, vectors, hvps = carry
+    def renewed(carry: tuple[Array, ...], first: Array) -> tuple[tuple[Array, ...], None]:
+        half, vectors, oscillates, hvps = carry
         pairs = find_eigenpairs(potential, unravel(flat - half), count, start=vectors)
-        oscillates = pairs.values * rate > 1
-        inverse = jnp.where(oscillates, 1 / jnp.where(oscillates, pairs.values, 1), 0)
+        # Decided once: a mode that is in and out by turns would be where the last turn leaves it.
+        oscillates = jnp.where(first, pairs.values * rate > 1, oscillates)
+        modes = jnp.where(oscillates[:, None], pairs.vectors, 0)
+        others = jnp.diag((~oscillates).astype(flat.dtype))
+        curvature = modes @ lax.map(product, modes).T + others
 
         def closer(half: Array, _: None) -> tuple[Array, None]:
             mean = 0.5 * (at_start + gradient(flat - 2 * half))
-            return half + (inverse * (pairs.vectors @ mean)) @ pairs.vectors, None
+            return half + jnp.linalg.solve(curvature, modes @ mean) @ modes, None
 
-        along = jnp.where(oscillates, pairs.vectors @ half, 0) @ pairs.vectors
-        half, _ = lax.scan(closer, along, length=_ITERATIONS)
-        return (half, pairs.vectors, hvps + pairs.hvps), None
+        half, _ = lax.scan(closer, (modes @ half) @ modes, length=_ITERATIONS)
+        return (half, pairs.vectors, oscillates, hvps + pairs.hvps + count), None
 
     guess = random_modes(count, flat.size, flat.dtype)
-    zero = jnp.zeros_like(flat), guess, jnp.zeros((), jnp.int32)
-    (half, _, hvps), _ = lax.scan(renewed, zero, length=_PLACES)
+    none = jnp.zeros(count, bool)
+    begin = jnp.zeros_like(flat), guess, none, jnp.zeros((), jnp.int32)
+    (half, _, _, hvps), _ = lax.scan(renewed, begin, jnp.arange(_PLACES) == 0)
     first = optimizer.init(params)
     like = jax.tree.structure(moving(first))
     parts = (jax.tree.leaves(unravel(x)) for x in (flat - half, half))

@@ -1,6 +1,7 @@
 """Compiled programs, of which a process can hold only so many."""
 
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,11 @@ def compiled():
     return function
 
 
+def mappings():
+    """How many pieces of memory this process has mapped."""
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
+
+
 @linux
 def test_below_the_share_programs_are_kept(compiled):
     """A process may have all of its mappings."""
@@ -42,11 +48,32 @@ def test_above_the_share_they_are_freed_and_compiled_again_when_used(compiled):
     np.testing.assert_array_equal(before, compiled(jnp.arange(3.0)))
 
 
+@linux
+def test_the_mappings_are_given_back():
+    """Those of twenty programs, each of which has at least one."""
+    make_room_for_programs(share=0.0)
+    functions = [jax.jit(lambda x, k=k: jnp.sin(x + k)) for k in range(20)]
+    for function in functions:
+        function(jnp.ones(3))
+    before = mappings()
+    assert make_room_for_programs(share=0.0)
+    assert mappings() <= before - 20
+
+
 def test_without_a_limit_nothing_is_freed(compiled, monkeypatch, tmp_path):
     """As on systems without /proc."""
-    monkeypatch.setattr(programs, "_LARGEST", tmp_path / "nothing")
+    monkeypatch.setattr(programs, "_MAPPINGS", tmp_path / "nothing")
     assert not make_room_for_programs(share=0.0)
     assert compiled._cache_size() == 1
+
+
+@linux
+def test_a_limit_that_is_hidden_is_linuxs_own(compiled, monkeypatch, tmp_path):
+    """As in some containers."""
+    monkeypatch.setattr(programs, "_LARGEST", tmp_path / "nothing")
+    assert not make_room_for_programs(share=1.0)
+    assert make_room_for_programs(share=0.0)
+    assert compiled._cache_size() == 0
 
 
 @pytest.mark.parametrize("kind", ["check", "run of a sweep", "part of a study"])

@@ -305,9 +305,25 @@ def test_the_split_start_puts_oscillating_modes_at_rest():
     values, vectors = np.linalg.eigh(jax.hessian(valley)(centre))
     assert values[-1] * 0.3 > 1 > values[0] * 0.3
     mean = jax.grad(valley)(centre + half) + jax.grad(valley)(centre - half)
-    # Each time that the curvature is renewed, what is left is a hundredth or less of before.
+    # On this valley what is left is a hundredth or less each time that the modes are renewed.
     assert abs(float(vectors[:, -1] @ mean)) < 1e-6
     assert abs(float(vectors[:, 0] @ half)) < 1e-6
+
+
+def test_the_split_is_found_where_the_ends_are_sharper_than_the_centre():
+    """There Newton's method with the Hessian at c would not converge; descent settles smoothly."""
+
+    def hardening(w):
+        along = 0.55 * w[0] ** 2 * (1 + 0.3 * w[1]) + 0.02 * w[0] ** 3 + 0.05 * w[1] ** 2
+        return along + 2.2 / 12 * w[0] ** 4
+
+    start = jnp.asarray([1.0, 0.3])
+    state = ParityFlow(UNIT, start="split").init(hardening, start)
+    centre, half = state.centre.params, state.half_difference.params
+    top = np.linalg.eigh(jax.hessian(hardening)(centre))[1][:, -1]
+    ends = [jax.grad(hardening)(w) for w in (centre + half, centre - half)]
+    # Of the modes' own change from place to place some is left.
+    assert abs(float(top @ (ends[0] + ends[1]))) < 1e-2 * abs(float(top @ ends[0]))
 
 
 @pytest.mark.parametrize(

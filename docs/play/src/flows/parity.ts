@@ -8,6 +8,7 @@ import { firstTwo, type Flow } from "./flow.js";
 /** a_j of dz/dt = Σ a_j f(Φ^j z) for order 2: f - df/2. */
 const WEIGHTS: readonly number[] = [1.5, -0.5];
 
+const SPLIT_PLACES = 3;
 const SPLIT_ITERATIONS = 20;
 
 /** Where a fitted start begins, how many iterates it uses on each side, and the degree of its polynomials. */
@@ -67,22 +68,36 @@ export function parityFlow(descent: Descent, x: number, y: number): Flow {
 }
 
 /**
- * Split w₀ into c + d: d lies in the modes U of curvature above 1/η and Uᵀ(g(c + d) + g(c - d)) = 0,
- * found by Newton's method with the Hessian at w₀.
+ * Split w₀ into c + d: d lies in as many modes U of the Hessian at c as are above 1/η at w₀, and
+ * Uᵀ(g(c + d) + g(c - d)) = 0, found by Newton's method with the Hessian at w₀ while U is renewed.
  */
 export function split(loss: Loss, rate: number, x: number, y: number): [Float64Array, Float64Array] {
   const at = derivatives();
   loss.evaluate(x, y, 2, at);
-  const gx = at[1]!, gy = at[2]!;
-  const [first, second, c, s] = eigenpairs2(at[3]!, at[4]!, at[5]!);
-  const inverse1 = first * rate > 1 ? 1 / first : 0, inverse2 = second * rate > 1 ? 1 / second : 0;
+  const gx = at[1]!, gy = at[2]!, hxx = at[3]!, hxy = at[4]!, hyy = at[5]!;
+  const [first, second] = eigenpairs2(hxx, hxy, hyy);
+  const k1 = first * rate > 1, k2 = second * rate > 1;
   let dx = 0, dy = 0;
-  for (let i = 0; i < SPLIT_ITERATIONS; i++) {
-    loss.evaluate(x - 2 * dx, y - 2 * dy, 1, at);
-    const mx = 0.5 * (gx + at[1]!), my = 0.5 * (gy + at[2]!);
-    const a = inverse1 * (c * mx + s * my), b = inverse2 * (-s * mx + c * my);
-    dx += a * c - b * s;
-    dy += a * s + b * c;
+  for (let place = 0; place < SPLIT_PLACES; place++) {
+    loss.evaluate(x - dx, y - dy, 2, at);
+    const [, , c, s] = eigenpairs2(at[3]!, at[4]!, at[5]!);
+    // H(w₀) in the modes that oscillate, and 1 in the others.
+    const m11 = k1 ? c * c * hxx + 2 * c * s * hxy + s * s * hyy : 1;
+    const m22 = k2 ? s * s * hxx - 2 * c * s * hxy + c * c * hyy : 1;
+    const m12 = k1 && k2 ? c * s * (hyy - hxx) + (c * c - s * s) * hxy : 0;
+    const determinant = m11 * m22 - m12 * m12;
+    let a = k1 ? c * dx + s * dy : 0, b = k2 ? -s * dx + c * dy : 0;
+    for (let i = 0; i < SPLIT_ITERATIONS; i++) {
+      dx = a * c - b * s;
+      dy = a * s + b * c;
+      loss.evaluate(x - 2 * dx, y - 2 * dy, 1, at);
+      const mx = 0.5 * (gx + at[1]!), my = 0.5 * (gy + at[2]!);
+      const r1 = k1 ? c * mx + s * my : 0, r2 = k2 ? -s * mx + c * my : 0;
+      a += (m22 * r1 - m12 * r2) / determinant;
+      b += (m11 * r2 - m12 * r1) / determinant;
+    }
+    dx = a * c - b * s;
+    dy = a * s + b * c;
   }
   return [Float64Array.of(x - dx, y - dy), Float64Array.of(dx, dy)];
 }
