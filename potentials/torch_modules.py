@@ -343,10 +343,10 @@ def _check_against_torch(
     dtype = next(iter(potential.params.values())).dtype
 
     def tensor(array: Array) -> Any:
-        array = np.array(array)
-        if np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8:
-            array = array.astype(np.int64)  # labels have to be, also where JAX has 32 bits only
-        return torch.from_numpy(array).to(first.device)
+        copied = np.array(array)
+        if np.issubdtype(copied.dtype, np.integer) and copied.dtype != np.uint8:
+            copied = copied.astype(np.int64)  # labels have to be, also where JAX has 32 bits only
+        return torch.from_numpy(copied).to(first.device)
 
     inputs, targets = jax.tree.map(tensor, cast((potential.inputs, potential.targets), dtype))
     try:
