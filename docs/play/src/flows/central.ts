@@ -8,7 +8,7 @@ import { firstTwo, type Flow } from "./flow.js";
 /** τ in steps, as in eosflows: how fast an eigenvalue above the threshold returns to it. */
 const RELAXATION_TIME = 0.25;
 
-/** Where the largest eigenvalue is further below the threshold than this share, nothing oscillates. */
+/** An eigenvalue that is further below the threshold than this share has no part in the oscillation. */
 const MARGIN = Math.min(1, Math.max(0.05, 0.2 * RELAXATION_TIME));
 
 /**
@@ -34,7 +34,7 @@ export function centralFlow(descent: Descent, rank: 1 | 2, x: number, y: number)
         thirdDerivatives(at, c, s, slopes);
         const along = (k: number) => rate * (slopes[2 * k]! * at[1]! + slopes[2 * k + 1]! * at[2]!);
         const a11 = (threshold - first) / RELAXATION_TIME + along(0);
-        if (rank === 1) covariance1(a11, rate, slopes, push);
+        if (rank === 1 || second <= (1 - MARGIN) * threshold) covariance1(a11, rate, slopes, push);
         else covariance2(a11, along(1), (threshold - second) / RELAXATION_TIME + along(2), slopes, rate, push);
       }
       out[0] = -rate * (at[1]! + 0.5 * push[0]!);
