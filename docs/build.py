@@ -24,9 +24,17 @@ PLAY = ROOT / "docs" / "play" / "index.html"
 _SHIM = "https://unpkg.com/iframe-worker/shim"
 # Pages that share compiled programs, the longest groups first; all others are a group too.
 GROUPS = (
-    ("index.md", "experiments.md", "after.md", "store.md"),
-    ("choose.md", "flows/gradient.md", "flows/central.md", "flows/rod.md", "flows/parity.md"),
+    (
+        "choose.md",
+        "index.md",
+        "after.md",
+        "flows/gradient.md",
+        "flows/central.md",
+        "flows/rod.md",
+        "flows/parity.md",
+    ),
     ("own/networks.md", "own/loss.md", "own/kinds.md"),
+    ("experiments.md", "store.md"),
 )
 PROCESSES = 2
 
