@@ -35,6 +35,7 @@ GROUPS = (
     ),
     ("own/networks.md", "own/loss.md", "own/kinds.md"),
     ("experiments.md", "store.md"),
+    ("flows/ball.md", "flows/dissipative.md"),
 )
 PROCESSES = 2
 

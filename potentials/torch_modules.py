@@ -373,10 +373,10 @@ def _check_against_torch(
         off = float(np.linalg.norm(np.asarray(gradient[name]) - expected))
         if not off <= allowed * max(size, float(np.linalg.norm(expected))) + allowed**2:
             warnings.warn(
-                f"the gradient in {name!r} differs from torch's by {off:.3g} (its norm is "
-                f"{size:.3g}) at the module's weights: the criterion uses weights of the module, "
-                f"which are constants there and belong into its forward; or the point is at a "
-                f"kink, such as the norm of a zero vector, where the two libraries choose "
+                f"the gradient in {name!r} differs from torch's by {off:.3g} (that of all has "
+                f"norm {size:.3g}) at the module's weights: the criterion uses weights of the "
+                f"module, which are constants there and belong into its forward; or the point is "
+                f"at a kink, such as the norm of a zero vector, where the two libraries choose "
                 f"differently.",
                 stacklevel=3,
             )

@@ -155,11 +155,13 @@ def start_of(name: str, flow: flows.AbstractFlow) -> Point:
 
 def field(name: str, flow: flows.AbstractFlow) -> dict[str, list[float]]:
     """The state in which a flow starts, and its vector field there."""
+    # Made before anything is traced: it is kept.
+    loss = loss_of(name)
 
     @eqx.filter_jit
     def found(flow: flows.AbstractFlow, start: Point) -> tuple[Array, Array]:
-        state = flow.init(loss_of(name), start)
-        return numbers(state), numbers(flow.vector_field(0.0, state, loss_of(name)))
+        state = flow.init(loss, start)
+        return numbers(state), numbers(flow.vector_field(0.0, state, loss))
 
     start = start_of(name, flow)
     state, rate = found(flow, start)
