@@ -1,8 +1,13 @@
 """The pages of the API: a directive of mkdocstrings for each public name, by package and room."""
 
+import functools
 import importlib
 import inspect
 from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import griffe
 
 PACKAGES = ("flows", "potentials", "experiments", "figures")
 
@@ -16,10 +21,15 @@ def home(package: str, name: str) -> str:
 
 def _assigned_in(package: str, name: str) -> str:
     """Return the module from which a package imports a constant, which does not know it itself."""
+    found = _read(package)[name]
+    return found.target_path.rpartition(".")[0] if found.is_alias else package
+
+
+@functools.cache
+def _read(package: str) -> "griffe.Object | griffe.Alias":
     import griffe
 
-    found = griffe.load(package)[name]
-    return found.target_path.rpartition(".")[0] if found.is_alias else package
+    return griffe.load(package)
 
 
 def rooms() -> dict[str, list[str]]:

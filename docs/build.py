@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "docs" / "pages"
 GATHERED = ROOT / "build" / "pages"
+NOTEBOOKS = ROOT / "build" / "notebooks"
 SITE = ROOT / "site"
 PLAY = ROOT / "docs" / "play" / "index.html"
 # What the theme's plugin for reading from a disk would load; docs/pages/assets has it.
@@ -40,46 +41,48 @@ GROUPS = (
 PROCESSES = 2
 
 
-def gather() -> None:
-    """Lay out build/pages: the sources, pictures of the gallery, generated pages of the API."""
-    import api_pages
-
+def lay_out() -> None:
+    """Lay out build/pages: the sources, the pictures of the gallery and the page to touch."""
     shutil.rmtree(GATHERED, ignore_errors=True)
+    shutil.rmtree(NOTEBOOKS, ignore_errors=True)
     shutil.copytree(SOURCES, GATHERED)
     shutil.copytree(ROOT / "figures" / "gallery", GATHERED / "gallery")
     if PLAY.exists():
         (GATHERED / "play").mkdir()
         shutil.copy(PLAY, GATHERED / "play")
+
+
+def write_api_pages() -> list[str]:
+    """Write the pages of the API; return what has no docstring, and pages without a way to them."""
+    import api_pages
+    import checks
+
     for name, text in api_pages.pages().items():
         path = GATHERED / "api" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
+    return checks.undocumented() + checks.outside_navigation(ROOT / "mkdocs.yml", GATHERED)
 
 
-def execute() -> list[str]:
-    """Run the code of the gathered pages, then that of their notebooks; return what failed."""
-    pages = sorted(
-        path.relative_to(GATHERED).as_posix()
-        for path in GATHERED.rglob("*.md")
-        if path.parent.name != "api"
-    )
+def groups() -> list[list[str]]:
+    """Return the pages by the group in which their code is run."""
+    pages = sorted(path.relative_to(GATHERED).as_posix() for path in GATHERED.rglob("*.md"))
     named = [page for group in GROUPS for page in group]
-    groups = [*map(list, GROUPS), [page for page in pages if page not in named]]
-    # JAX has threads, which a fork would lose.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        return [failure for found in pool.map(_execute_group, groups) for failure in found]
+    return [*map(list, GROUPS), [page for page in pages if page not in named]]
 
 
-def _execute_group(pages: list[str]) -> list[str]:
+def run_pages(pages: list[str]) -> list[str]:
+    """Run the code of pages, in a process of the pool; return what failed."""
     import execute
+
+    return execute.run_group(GATHERED / page for page in pages)
+
+
+def run_notebooks(page: str) -> list[str]:
+    """Run the notebooks made from a finished page, in a process of the pool."""
     import notebooks
 
-    failures = execute.run_group(GATHERED / page for page in pages)
-    if not failures:
-        for page in pages:
-            failures += notebooks.write(page, GATHERED, SOURCES, GATHERED / "notebooks")
-    return failures
+    return notebooks.write(page, GATHERED, SOURCES, NOTEBOOKS)
 
 
 def render() -> None:
@@ -104,18 +107,32 @@ def localise() -> None:
 def main() -> int:
     """Build all, and return the exit code."""
     import checks
+    import notebooks
 
     os.chdir(ROOT)
     started = time.monotonic()
-    gather()
-    problems = checks.undocumented() + checks.outside_navigation(ROOT / "mkdocs.yml", GATHERED)
-    if problems or (problems := execute()):
+    lay_out()
+    # JAX has threads, which a fork would lose.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
+        running = {pool.submit(run_pages, pages): pages for pages in groups()}
+        problems = write_api_pages()
+        runs_of_notebooks = []
+        for finished in concurrent.futures.as_completed(running):
+            problems += (failures := finished.result())
+            if not failures:
+                made_from = [page for page in running[finished] if page in notebooks.PAGES.values()]
+                runs_of_notebooks += [pool.submit(run_notebooks, page) for page in made_from]
+        print(f"pages executed, {time.monotonic() - started:.0f} s", flush=True)
+        if not problems:
+            try:
+                render()  # beside the notebooks, which it does not read
+            except subprocess.CalledProcessError:
+                problems.append("zensical found the above.")
+        problems += [failure for run in runs_of_notebooks for failure in run.result()]
+    if problems:
         return _report(problems)
-    print(f"pages executed, {time.monotonic() - started:.0f} s", flush=True)
-    try:
-        render()
-    except subprocess.CalledProcessError:
-        return _report(["zensical found the above."])
+    shutil.copytree(NOTEBOOKS, SITE / "notebooks")
     localise()
     problems += checks.loaded_from_elsewhere(SITE)
     problems += checks.dead_links(SITE)

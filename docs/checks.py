@@ -1,5 +1,6 @@
 """What must hold of the built site; each check returns a sentence for each fault that it finds."""
 
+import functools
 import importlib
 import re
 from collections.abc import Iterator
@@ -119,4 +120,9 @@ def missing_from_api(site: Path, packages: tuple[str, ...] = api_pages.PACKAGES)
 
 def _pages(site: Path) -> Iterator[tuple[str, _Page]]:
     for path in sorted(site.rglob("*.html")):
-        yield path.relative_to(site).as_posix(), _Page(path.read_text("utf-8"))
+        yield path.relative_to(site).as_posix(), _parsed(path.read_text("utf-8"))
+
+
+@functools.cache
+def _parsed(text: str) -> _Page:
+    return _Page(text)
