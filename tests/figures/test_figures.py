@@ -67,14 +67,25 @@ def lines_of(figure: Figure) -> dict[str, Line2D]:
     return {str(line.get_gid()): line for line in lines if line.get_gid()}
 
 
-# Drawn from large stores; all figures are drawn by the same functions.
-LONG_TO_DRAW = ("adaptive", "adaptive_valley", "ball_network", "central", "parity")
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_figure_is_drawn_and_leaves_the_callers_settings_alone(name):
+    """The style sheet is in force only while a figure is made; to write it takes far longer."""
+    before = dict(matplotlib.rcParams)
+    assert figures.draw(name, TREES[name]).axes
+    assert dict(matplotlib.rcParams) == before
+
+
+# Of lines, contours, images, colours by value and several panels; all are written by one function.
+QUICK_TO_WRITE = (
+    *("ball_minima", "dims_banana", "dims_valley", "gauss_newton", "loss"),
+    *("parity_two_cycles", "phase_diagram", "sweep"),
+)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in LONG_TO_DRAW else ())
+        pytest.param(name, marks=() if name in QUICK_TO_WRITE else pytest.mark.slow)
         for name in figures.FIGURES
     ],
 )
@@ -165,7 +176,20 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize(("label", "shown"), list(FORMULAS.items()))
+# A plain one, two fractions, and what is no formula; all are parsed by one function.
+QUICK_TO_SHOW = (
+    *("2/eta", "2(1 + beta)/((1 + 2 beta) eta)", "(2 - eta lambda)(1 + beta1)/((1 - beta1) eta)"),
+    "lambda*(|g|)",
+)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        pytest.param(*pair, marks=() if pair[0] in QUICK_TO_SHOW else pytest.mark.slow)
+        for pair in FORMULAS.items()
+    ],
+)
 def test_the_critical_line_is_named_by_the_optimizers_own_formula(label, shown, tmp_path):
     """Momentum moves the threshold, and a long formula is a fraction; in a sweep's legend too."""
     attrs = {"critical_sharpness": 1.5, "critical_label": label}
@@ -268,7 +292,7 @@ def test_a_wild_value_does_not_flatten_the_rest():
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
 @pytest.mark.parametrize("name", ["loss", "sharpness", "distance", "overview"])
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_row_and_constants_are_drawn(name, value, rows, tmp_path):
     """A run that was stopped after its first step still has a figure."""
     variables = {v: np.full(rows, value) for v in ("loss", "sharpness", "distance")}
