@@ -177,14 +177,15 @@ def test_the_tracking_error_is_that_of_the_whole_run(valley: Path) -> None:
     assert stored == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_running_the_resolved_config_again_gives_the_same_run(valley: Path, tmp_path: Path) -> None:
     """config.toml is the whole truth about a run."""
     quietly(load_run_config(valley / "config.toml"), tmp_path / "again")
     assert_same_results(valley, tmp_path / "again")
 
 
-# In the first segment and in the last, by either.
-QUICK = {("valley", "^C", 1), ("valley", "crash", 3)}
+# What is interrupted by Ctrl-C goes on in other tests too.
+QUICK = {("valley", "crash", 3)}
 INTERRUPTIONS = [
     pytest.param(
         base,
@@ -431,7 +432,7 @@ def test_a_diverging_trajectory_keeps_its_rows_and_does_not_stop_the_others(
     tmp_path: Path,
 ) -> None:
     """The result names trajectory and step, and every step before it is in the store."""
-    result = quietly(config(DIVERGING), tmp_path)
+    result = quietly(config(DIVERGING, checkpoint={"every": 40}), tmp_path)
     tree = load(tmp_path)
     assert result.status == tree.attrs["status"] == "diverged"
     path = values(tree, "discrete", "params")[:, 0]
@@ -461,7 +462,7 @@ def test_a_run_that_diverged_is_resumed_to_the_same_end(
 
 def test_another_run_in_the_folder_is_refused_unless_overwritten(tmp_path: Path) -> None:
     """The message names the ways out; overwriting leaves nothing of the run before."""
-    quietly(config(DIVERGING), tmp_path)
+    quietly(config(DIVERGING, steps=2, flows=[]), tmp_path)
     with pytest.raises(DirectoryError, match=r"--resume.*--overwrite.*--out"):
         quietly(config(), tmp_path)
     assert quietly(config(), tmp_path, overwrite=True).status == "finished"
@@ -545,12 +546,12 @@ def test_the_config_decides_the_precision_and_jax_gets_its_own_back(
 
 def test_a_network_run_measures_accuracy(tmp_path: Path) -> None:
     """And leaves the curvature out between its steps."""
-    tree = quietly(config(NETWORK), tmp_path).tree()
+    tree = quietly(config(NETWORK, steps=8, checkpoint={"every": 8}, flows=[]), tmp_path).tree()
     data = tree["discrete"].to_dataset()
     assert ((data["accuracy"] >= 0) & (data["accuracy"] <= 1)).all()
     assert "params" not in data
     measured = np.isfinite(data["sharpness"].values)
-    np.testing.assert_array_equal(data["step"].values[measured], [0, 4, 8, 12])
+    np.testing.assert_array_equal(data["step"].values[measured], [0, 4, 8])
 
 
 @pytest.mark.slow
