@@ -56,6 +56,7 @@ def test_its_config_runs_with_the_file_imported(potential, tmp_path, capsys):
     assert float(tree["clipped_gradient"]["distance"][-1]) < 0.3
 
 
+@pytest.mark.slow
 def test_the_flow_of_the_example_is_fast_only_as_far_as_it_is_clipped(transformer):
     """On |w|^2 / 2 the distance to 0 falls by eta c per step while |w| > c, and then decays."""
     rate, bound, start = 0.1, 0.5, jnp.asarray([1.2, 1.6])

@@ -22,9 +22,27 @@ from experiments.validation.thresholds import covariance_growth, iterates_growth
 from experiments.validation.two_cycles import variance
 
 SMALL = [name for name in CHECKS if "hovers" not in name]
+# What they measure is that of others too, or of the tests of gradient glass and of manifolds.
+LONG_TO_MEASURE = {
+    "density of gradient glass, first weights: N = 400",
+    "Alice's flow with glass only, x at t = 100: lambda = 8",
+    *(
+        f"critical sharpness of optax: {name}"
+        for name in ("adan", "ademamix", "amsgrad", "schedule-free adamw", "schedule-free sgd")
+    ),
+    *(f"critical sharpness of optax: simplified ademamix, alpha {alpha}" for alpha in (0, 1)),
+    "jump of a step where the gradient passes zero: muon",
+    "flow on a manifold: sphere",
+}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG_TO_MEASURE else ())
+        for name in SMALL
+    ],
+)
 def test_what_is_measured_agrees_with_theory(name: str) -> None:
     """Each check of the table but those on the network, as they are."""
     outcome = run_check(CHECKS[name])
@@ -39,6 +57,7 @@ def test_there_is_a_check_for_every_optimizer_and_its_rod_flow() -> None:
     """
     assert len(SMALL) == 2 * 3 + 2 * 5 + 28 + 3 + 1 + 3 + 3 + 5 * 3 + 13 + 4
     assert len(CHECKS) == len(SMALL) + 3
+    assert set(SMALL) >= LONG_TO_MEASURE
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def conclusions(tree: xr.DataTree) -> Mapping[str, tuple[float, float]]:
     return {quantity: (m, p) for quantity, m, p in zip(*columns, strict=True)}
 
 
+@pytest.mark.slow
 def test_a_study_directory_holds_its_parts_and_its_conclusions(done: Path) -> None:
     """One group each, with units on every variable, beside config and environment."""
     # Nothing is drawn at random, and a study that draws something has a seed in its own table.
@@ -88,6 +89,7 @@ def test_a_study_directory_holds_its_parts_and_its_conclusions(done: Path) -> No
             assert variable.attrs["long_name"]
 
 
+@pytest.mark.slow
 def test_the_deviation_is_the_largest_distance_of_midpoints_from_the_flow(done: Path) -> None:
     """Of 30 steps, against the bare recursion and the stored flow."""
     data = load(done)["deviation-0.01"].to_dataset()
@@ -102,6 +104,7 @@ def test_the_deviation_is_the_largest_distance_of_midpoints_from_the_flow(done: 
     assert (data["distance"].values >= np.abs(data["y"] - data["centre_y"]).values - 1e-12).all()
 
 
+@pytest.mark.slow
 def test_conclusions_set_what_was_measured_beside_what_theory_says(done: Path) -> None:
     """One per epsilon, their power, and one per zeta."""
     found = conclusions(load(done))
@@ -126,6 +129,7 @@ def test_the_energy_law_of_the_valley(zeta: float, rate: float) -> None:
     assert data.attrs["predicted_rate"] == pytest.approx(0.09 * (2 - 9 * zeta**2))
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_with_the_first_part_that_is_missing(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +149,7 @@ def test_an_interrupted_study_goes_on_with_the_first_part_that_is_missing(
     assert quietly(tmp_path, resume=True).status == "finished"
 
 
+@pytest.mark.slow
 def test_a_part_that_was_torn_by_a_crash_is_computed_again(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,19 +171,23 @@ def test_a_part_that_was_torn_by_a_crash_is_computed_again(
     assert_same_results(done, tmp_path)
 
 
+# A central flow takes long to compile, of which both of the first parts have one.
+@pytest.mark.parametrize("diverging", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_part_that_diverges_is_named_and_does_not_stop_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    diverging: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conclusions are drawn from the rest."""
     error = flows.SimulationError("CentralFlow stopped at step 3: no more numbers.", None)
-    failing(monkeypatch, "deviation-0.01", error)
+    for part in PARTS[:diverging]:
+        failing(monkeypatch, part, error)
     result = quietly(tmp_path)
     assert result.status == "diverged"
     assert result.message.startswith("deviation-0.01: CentralFlow stopped at step 3")
-    assert set(result.tree().children) == {*PARTS[1:], "conclusions"}
+    assert set(result.tree().children) == {*PARTS[diverging:], "conclusions"}
     assert "power of epsilon in the deviation" not in conclusions(result.tree())
 
 
+@pytest.mark.slow
 def test_a_study_keeps_to_the_rules_of_the_directory(done: Path) -> None:
     """Refused where a run is, resumed with the same config alone."""
     with pytest.raises(DirectoryError, match=r"--resume.*--overwrite"):

@@ -275,7 +275,13 @@ def rod_on_the_cycle(optimizer, loss, alternation):
     return flow, DenseRodState(centre, jnp.outer(rod, rod), gradient**2)
 
 
-@pytest.mark.parametrize("kind", CYCLES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind.startswith("adam") else pytest.mark.slow)
+        for kind in CYCLES
+    ],
+)
 def test_a_two_cycle_is_a_fixed_point_of_the_rod_flow_and_as_stable(kind):
     """Rest on a well and a bowl; the growth rate there, near the logarithm of the multiplier."""
     optimizer, growth = CYCLES[kind]
@@ -431,6 +437,7 @@ def test_a_transformation_with_a_counter_moves_in_its_own_phase_space():
     assert_trees_close(ends[0], ends[1], rtol=2e-3, atol=0.0)
 
 
+@pytest.mark.slow
 def test_stable_flow_is_the_limit_of_small_steps():
     """The error falls as eta at a fixed eta t, for momentum and bias corrections too."""
     quartic = lambda w: jnp.sum(w**4) / 4 + jnp.sum(w**2) / 2  # noqa: E731

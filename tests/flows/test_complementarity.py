@@ -113,7 +113,9 @@ def test_solutions_of_every_rank_are_optimal_at_any_scale(data):
     assert optimality(linear, operator, found) < 2e-9
 
 
-@pytest.mark.parametrize("k", SIZES)
+@pytest.mark.parametrize(
+    "k", [pytest.param(k, marks=pytest.mark.slow if k in (3, 5) else ()) for k in SIZES]
+)
 def test_the_planted_solution_is_found(k):
     """Where B is positive definite the solution is unique: X to 1e-7 for every rank."""
     for rank in {0, 1, k // 2, k}:
@@ -213,7 +215,9 @@ def test_a_vmapped_solver_equals_a_loop(k):
     assert together.converged.tolist() == [True] * (len(problems) - 2) + [False] * 2
 
 
-@pytest.mark.parametrize("k", [2, 3, 16])
+@pytest.mark.parametrize(
+    "k", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.slow)]
+)
 def test_single_precision_reaches_its_tolerance(float32, k):
     """Residual at most 1e-5 in float32, at extreme scales of A and B too."""
     for seed, (a, b) in enumerate([(1.0, 1.0), (1e-8, 1e8), (1e8, 1e-8), (1e-6, 1e-12)]):
@@ -304,7 +308,7 @@ def derivatives(problem, direction, weights):
     return forward, jax.grad(weighted)(problem, weights)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_derivatives_agree_with_finite_differences(k):
     """Both modes, with respect to A and B, for X of every rank, at strict complementarity."""
     rng = np.random.default_rng(k)

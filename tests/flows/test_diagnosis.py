@@ -29,7 +29,7 @@ def of_a_norm(params):
     return jnp.linalg.norm(params["a"]) + params["b"] ** 2
 
 
-@pytest.mark.parametrize("save_every", [1, 2])
+@pytest.mark.parametrize("save_every", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_gradient_that_is_not_finite_is_named_with_its_leaves(save_every):
     """The loss is finite, and so was every parameter that was saved."""
     start = {"a": jnp.zeros(2), "b": jnp.asarray(1.0)}

@@ -534,7 +534,7 @@ def test_the_flow_models_every_average_of_the_optimizer():
     assert int(run.stats["gradient_evaluations"]) == 5 * (1 + 2 * 80)
 
 
-@pytest.mark.parametrize("clip", ["none", "adam"])
+@pytest.mark.parametrize("clip", [pytest.param("none", marks=pytest.mark.slow), "adam"])
 def test_alice_is_eulers_method_on_its_flow(clip):
     """With steps of one; with all averages and the clip."""
     method = Alice(0.02, b2=0.98, sigma=0.1, probes=2, sample_every=1, clip=clip)

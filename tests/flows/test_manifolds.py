@@ -91,7 +91,15 @@ def total(manifold, u: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.sum(manifold.inner(u, v))
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "stiefel square"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The rows of the other are fewer numbers.
+        pytest.param(name, marks=pytest.mark.slow if name == "stiefel" else ())
+        for name in CASES
+        if name != "stiefel square"
+    ],
+)
 def test_a_manifold_fits_together(name):
     """Projections, retractions, transports and charts of each, by what defines them."""
     manifold, point, u, v = place(name)
@@ -350,10 +358,10 @@ METHODS = {
     [
         ("default", False, 1),
         ("default", True, 2),
-        ("normalisation", True, 2),
+        pytest.param("normalisation", True, 2, marks=pytest.mark.slow),
         ("qr", True, 1),  # Not of second order: the correction gains nothing.
         ("sam", False, 1),
-        ("sam", True, 2),
+        pytest.param("sam", True, 2, marks=pytest.mark.slow),
         ("fine-grained", False, 1),
     ],
 )
@@ -1022,6 +1030,7 @@ def test_at_a_maximum_all_riemannian_eigenvalues_are_negative(name):
     assert jnp.all(jnp.isnan(found[dimension:]))
 
 
+@pytest.mark.slow
 def test_at_a_maximum_of_many_parameters_too():
     """Without the Hessian: the iteration stays in the tangent space. Float32 is coarser."""
     for dtype, tolerance in ((float, 1e-6), (jnp.float32, 1e-4)):

@@ -206,6 +206,7 @@ def test_overlaps_are_one_where_nothing_turns_and_the_rotation_where_something_d
     assert values["first_eigenvector_overlaps"][3] == pytest.approx(np.array(last), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float32")
 def test_they_stay_in_float32_and_map_over_learning_rates():
     """One compiled run of three members, each as by itself."""

@@ -84,7 +84,18 @@ THRESHOLDS = {
 }
 
 
-@pytest.mark.parametrize("row", THRESHOLDS)
+# Those that are not in the table of `eosflows validate`, which `test_thresholds` goes through, and
+# one of each sort that is.
+QUICK = (
+    *("sgd", "adam", "nadam", "optimistic"),
+    *("novograd", "adafactor", "sm3", "clipped adam", "noisy", "injected"),
+)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=() if row in QUICK else pytest.mark.slow) for row in THRESHOLDS],
+)
 def test_the_critical_sharpness_of_optax_is_that_of_theory(row):
     """Each transformation of the table, from its own map."""
     transformation, threshold = THRESHOLDS[row]
@@ -105,7 +116,16 @@ def test_formulas_and_the_jacobian_agree(optimizer):
     assert_trees_close(jax.jit(jax.vmap(made))(rates), expected, rtol=1e-8, atol=0.0)
 
 
-@pytest.mark.parametrize("row", ["rmsprop centred", "adam", "adamax", "adadelta"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "adam",
+        *(
+            pytest.param(row, marks=pytest.mark.slow)
+            for row in ("rmsprop centred", "adamax", "adadelta")
+        ),
+    ],
+)
 def test_the_threshold_does_not_depend_on_the_second_moment(row):
     """In units of P, for second moments that are large against the epsilon."""
     optimizer = OptaxOptimizer(THRESHOLDS[row][0])

@@ -43,6 +43,7 @@ def settle(optimizer, potential, steps=3000, rank=1):
     return run.state.flow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curvature", [2.01, 2.1, 2.5])
 def test_the_rod_settles_on_the_two_cycle_of_the_quartic(curvature):
     """Sigma* = S/Q - 2/(eta Q) and c = 0 (THEORY 3), which gradient descent's two-cycle has too."""
@@ -53,12 +54,14 @@ def test_the_rod_settles_on_the_two_cycle_of_the_quartic(curvature):
     assert_trees_close(end.centre.params, jnp.zeros(1), rtol=0.0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_rod_vanishes_below_the_threshold():
     """S = 1.99: Sigma -> 0 at the rate of 0.02 per step."""
     end = settle(UNIT, Quartic(1.99, 1.0))
     assert float(end.covariance[0, 0]) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [MOMENTUM[0], pytest.param(MOMENTUM[1], marks=pytest.mark.slow)], ids=name
 )
@@ -100,6 +103,7 @@ def test_with_momentum_the_rod_loses_stability_at_the_threshold(optimizer):
     assert float(rate_of_growth(optimizer, 0.999)) < 0 < float(rate_of_growth(optimizer, 1.001))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curvature", [1.0, 2.0, 2.3])
 def test_the_rate_of_growth_on_a_quadratic(curvature):
     """It is d log Sigma / dt = eta^2 S^2 / 2 - 2 at c = 0, in the field and along a run."""

@@ -49,9 +49,13 @@ def runner(kind: str):
 
 
 both = pytest.mark.parametrize("kind", ["iterate", "simulate"])
+# For what the two share.
+one_quick = pytest.mark.parametrize(
+    "kind", ["iterate", pytest.param("simulate", marks=pytest.mark.slow)]
+)
 
 
-@both
+@one_quick
 def test_a_users_function_of_a_dict_works(kind):
     """A plain lambda and a dict of arrays: the path, the loss along it and the counts."""
     trajectory = runner(kind)(0.1, START, 50)
@@ -207,8 +211,15 @@ def falling(params) -> jax.Array:
     return jnp.where(params[0] >= 2.5, -jnp.inf, 0.0) - params[0]
 
 
-@both
-@pytest.mark.parametrize(("save_every", "segment"), [(1, None), (2, 1)])
+@pytest.mark.parametrize(
+    ("kind", "save_every", "segment"),
+    [
+        ("iterate", 1, None),
+        pytest.param("simulate", 1, None, marks=pytest.mark.slow),
+        pytest.param("iterate", 2, 1, marks=pytest.mark.slow),
+        ("simulate", 2, 1),
+    ],
+)
 def test_a_loss_that_stops_being_finite_ends_the_run(kind, save_every, segment):
     """At the first save where it does, however the run is cut; the rows before are kept."""
     options = {"save_every": save_every, "segment": segment, "potential": falling}
@@ -242,7 +253,7 @@ def test_a_start_whose_loss_is_not_finite_is_kept(kind):
     np.testing.assert_array_equal(run.params, [[3.0]])
 
 
-@both
+@one_quick
 def test_a_loss_that_stops_being_finite_is_told_under_vmap(kind):
     """Per lane, in runs of several segments."""
     starts = jnp.asarray([[0.25], [-9.0]])
@@ -376,6 +387,7 @@ def test_float32_stays_in_float32(float32):
     assert_trees_close(trajectory.params["a"][-1], exact, rtol=1e-3, atol=0.0)
 
 
+@pytest.mark.slow
 def test_float32_parameters_stay_so_with_double_precision_switched_on():
     """Hyperparameters in double precision do not promote single-precision parameters."""
     start = jnp.ones(3, jnp.float32)
@@ -384,6 +396,7 @@ def test_float32_parameters_stay_so_with_double_precision_switched_on():
         assert trajectory.params.dtype == jnp.dtype("float32")
 
 
+@pytest.mark.slow
 def test_a_flow_that_fails_in_its_first_interval_keeps_its_start():
     """The start is finite, so it is part of what came before."""
     flow = GradientFlow(GradientDescent(1e30))

@@ -169,6 +169,7 @@ def test_geodesics_of_a_bowl_end_where_quadrature_says():
     assert_trees_close(ends, expected, rtol=0.0, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_a_particle_that_falls_below_the_minimum_is_not_at_rest():
     """Its energy passes the tolerance while it moves: a slope of cos(w) down from `minimum`."""
     with pytest.warns(UserWarning, match="0 of 4 samples are at rest"):
@@ -287,6 +288,7 @@ def wall(w):
     return jnp.exp(300 * (w - 10))
 
 
+@pytest.mark.slow
 def test_geodesics_climb_a_wall_whose_slope_overflows_when_squared():
     """They climb the wall for the length that they were given."""
     speeds, time = jnp.asarray([0.5, 1.0, 2.0, 3.0, 5.0, 8.0, -1.0]), 50.0

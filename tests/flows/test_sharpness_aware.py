@@ -102,7 +102,7 @@ def test_a_cycle_along_a_lower_eigenvector_is_unstable():
         GradientDescent(0.3, weight_decay=0.5),
         HeavyBall(0.3, 0.2),
         Nesterov(0.3, 0.5),
-        optax.sgd(0.3, momentum=0.2),
+        pytest.param(optax.sgd(0.3, momentum=0.2), marks=pytest.mark.slow),
     ],
     ids=["gradient descent", "weight decay", "heavy ball", "Nesterov", "optax"],
 )
@@ -146,6 +146,7 @@ def test_unnormalised_it_has_one_threshold():
     assert critical_sharpness(optimizer, state, bowl) == critical_sharpness(optimizer)
 
 
+@pytest.mark.slow
 def test_the_onset_in_a_ravine_is_at_the_point_where_the_gradient_is_taken():
     """Along -epsilon y, |g| = epsilon and the perturbed point is rho lower: y - rho = lambda*."""
     eps, eta, rho = 0.01, 0.3, 0.001
@@ -244,6 +245,7 @@ def test_to_first_order_in_the_radius_it_descends_a_penalised_loss(normalised):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.03)
 
 
+@pytest.mark.slow
 def test_on_a_quadratic_the_flow_is_one_scalar_equation():
     """g_i(t) = g_i(0) exp(-eta lambda_i t - eta rho lambda_i^2 T), with dT/dt = 1/|g|."""
     eta, rho, end = 0.1, 0.2, 4.0

@@ -36,6 +36,7 @@ def test_rod_flows_default_tolerance_on_the_valley():
     assert found.largest < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float32")
 def test_in_float32_it_is_what_rounding_leaves():
     """Tolerances of 1e-5 and 1e-6 on numbers of about 1."""
