@@ -47,11 +47,12 @@ from ..curvature.derivatives import Linearised, flat_product, third_derivative_p
 from ..curvature.eigenpairs import find_eigenpairs
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..linear_algebra.complementarity import Complementarity, solve_packed_complementarity
-from ..linear_algebra.packed_symmetric import modes_of, pack, unpack
+from ..linear_algebra.packed_symmetric import congruence, modes_of, pack, unpack
 from ..optimizers.adaptive import AbstractAdaptiveDescent
 from .place import Place
 from .preconditioning import Preconditioner, Preconditioning
 from .state import (
+    Bending,
     CentralFlowState,
     CurvatureModel,
     Packed,
@@ -73,6 +74,9 @@ MARGIN = 0.05
 
 # The threshold's largest value, in terms of the largest number: its third power must be one.
 _MOST = 0.3
+
+# Between eigenvectors at the ends of a step.
+_LEAST_OVERLAP = 0.5
 
 _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
 
@@ -152,9 +156,13 @@ class CentralEquation(eqx.Module):
 
     def weight(self, model: CurvatureModel, place: Place) -> Packed:
         """Return U P U^T, packed, with the eigenvectors of a model and P at a place nearby."""
+        identity = pack(jnp.eye(modes_of(model.curvature.size), dtype=model.curvature.dtype))
         if self.preconditioning is None:
-            return pack(jnp.eye(modes_of(model.curvature.size), dtype=model.curvature.dtype))
-        return _weighted(model.vectors, self.preconditioning.diagonal(place))
+            return identity
+        # As the curvature follows the eigenvectors on the way, so does what P becomes.
+        assert model.diagonal is not None
+        change = self.preconditioning.diagonal(place) - model.diagonal
+        return identity + _weighted(model.vectors_at(0.5), change)
 
     def curvature_model(
         self, potential: Potential, place: Place, modes: Modes
@@ -215,6 +223,7 @@ class CentralEquation(eqx.Module):
             responses=responses,
             operator=operator,
             vectors=None if self.preconditioning is None else pairs.vectors,
+            diagonal=None if self.preconditioning is None else self.preconditioning.diagonal(place),
             near=near,
             converged=jnp.all(pairs.converged) | unused,
             cost=Cost(
@@ -224,6 +233,52 @@ class CentralEquation(eqx.Module):
             ),
         )
         return model, pairs.vectors
+
+    def bent(
+        self,
+        model: CurvatureModel,
+        before: CurvatureModel,
+        turn: Float[Array, "mode mode"],
+        step: Float[Array, ""],
+        place: Place,
+    ) -> CurvatureModel:
+        """Return a model whose third derivatives go on changing as they did in a step.
+
+        Where P changes, eigenvectors of length 1 change their length too. What follows the
+        curvature and P on the way is right to second order with vectors whose change is orthogonal
+        to all of them, so that the earlier ones are scaled to that.
+
+        Args:
+            model: At the end of the step.
+            before: At its start.
+            turn: The eigenvectors at the end, as combinations of those at the start, (k, k).
+            step: Its length.
+            place: Its end.
+        """
+        if model.vectors is not None:
+            assert before.vectors is not None
+            with jax.default_matmul_precision("highest"):
+                overlaps = before.vectors @ self.metric_at(place).apply(model.vectors).T
+            left, sizes, right = jnp.linalg.svd(overlaps)
+            # A mode that was not watched before has no overlap.
+            turn = (right.T / jnp.maximum(sizes, _LEAST_OVERLAP)[None]) @ left.T
+        both = (model.near & before.near).astype(step.dtype)
+        known = pack(jnp.outer(both, both))[:, None] > 0
+        with jax.default_matmul_precision("highest"):
+            earlier = congruence(turn) @ before.derivatives
+        changes = jnp.where(known, (model.derivatives - earlier) / step, 0)
+        cross = square = None
+        if model.operator is not None:
+            learning_rate, _ = self.rates(place.time, changes.dtype)
+            moves = self.metric.inverse(changes)
+            cross = _gram(model.derivatives, 2 * moves, learning_rate)
+            square = _gram(changes, moves, learning_rate)
+        turning = None
+        if model.vectors is not None and before.vectors is not None:
+            turning = (model.vectors - turn @ before.vectors) / step
+            turning = jnp.where(both[:, None] > 0, turning, 0)
+        bending = Bending(changes, cross, square, turning, jnp.zeros_like(step))
+        return dataclasses.replace(model, bending=bending)
 
     def slow_forces(
         self,
@@ -252,12 +307,11 @@ class CentralEquation(eqx.Module):
             drift = preconditioner.descent * gradient
         weight = self.weight(model, place)
         room = threshold * weight - model.curvature_after(move)
-        with jax.default_matmul_precision("highest"):
-            rise = model.derivatives @ drift
+        rise = model.along(drift)
         linear = room / self.relaxation_time.astype(dtype) + learning_rate * rise
-        operator = model.operator
+        operator = model.operator_now()
         if preconditioner is not None:
-            linear = linear + threshold * _weighted(model.vectors, preconditioner.drift)
+            linear = linear + threshold * _weighted(model.vectors_at(1.0), preconditioner.drift)
             operator = lax.cond(
                 model.any_near,
                 partial(self._operator, model, preconditioner, learning_rate, threshold),
@@ -294,14 +348,14 @@ class CentralEquation(eqx.Module):
         if model.responses is not None:
             force = found.solution @ model.responses
         elif preconditioner is not None:
-            force = preconditioner.descent * (found.solution @ model.derivatives)
+            force = preconditioner.descent * model.force(found.solution)
         else:
-            force = self.metric.inverse(found.solution @ model.derivatives)
+            force = self.metric.inverse(model.force(found.solution))
         velocity = -forces.learning_rate * (forces.drift + 0.5 * force)
         if preconditioner is not None:
             assert model.vectors is not None
             covariance = unpack(found.solution, model.vectors.shape[0])
-            energies = preconditioner.energies(model.vectors, covariance)
+            energies = preconditioner.energies(model.vectors_at(1.0), covariance)
             growth = forces.threshold**2 * preconditioner.lag
             velocity = jnp.concatenate([velocity, preconditioner.pull + growth * energies])
         unsolved = jnp.where(found.converged, 0, 2)
@@ -371,11 +425,11 @@ class CentralEquation(eqx.Module):
     ) -> PackedOperator:
         """Return B, with what the oscillation does to P."""
         assert model.vectors is not None
-        moves = preconditioner.descent[None] * model.derivatives
-        feedback = preconditioner.feedback(model.vectors)
+        derivatives = model.derivatives_now()
+        moves = preconditioner.descent[None] * derivatives
+        feedback = preconditioner.feedback(model.vectors_at(1.0))
         return (
-            _gram(model.derivatives, moves, learning_rate)
-            + threshold**3 * preconditioner.lag * feedback
+            _gram(derivatives, moves, learning_rate) + threshold**3 * preconditioner.lag * feedback
         )
 
     def _threshold_change(

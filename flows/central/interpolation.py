@@ -26,23 +26,25 @@ def cubic_move(s: Array, chord: Array, k0: Array, k1: Array) -> Array:
 
 
 class CentralInterpolation(diffrax.AbstractLocalInterpolation):
-    """Cubic (Hermite) in the parameters and nu, linear in the rest of the state.
+    """Cubic (Hermite) in the parameters and nu over each part of a step, linear in all else.
 
     Attributes:
         t0: Where the step starts.
         t1: Where it ends.
         y0: The state at its start.
         y1: At its end.
-        k0: Velocity of these at its start, times its length.
-        k1: At its end.
+        nodes: The place where each part begins, and at the end.
+        k0: How it moves at the start of each part, times the part's length.
+        k1: At the end of each part.
     """
 
     t0: Any
     t1: Any
     y0: CentralFlowState
     y1: CentralFlowState
-    k0: Place
-    k1: Place
+    nodes: tuple[Place, ...]
+    k0: tuple[Place, ...]
+    k1: tuple[Place, ...]
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> CentralFlowState:
         """Return the state at `t0`, or how much it changes from there to `t1`."""
@@ -54,10 +56,17 @@ class CentralInterpolation(diffrax.AbstractLocalInterpolation):
         def linear(y0: Array, y1: Array) -> Array:
             return y0 + passed.astype(y0.dtype) * (y1 - y0)
 
-        def cubic(y0: Array, y1: Array, k0: Array, k1: Array) -> Array:
-            return y0 + cubic_move(passed.astype(y0.dtype), y1 - y0, k0, k1)
+        parts = len(self.k0)
+        part = jnp.clip(jnp.floor(parts * passed), 0, parts - 1).astype(jnp.int32)
+        share = parts * passed - part.astype(passed.dtype)
+
+        def one_of(*places: Array) -> Array:
+            return places[0] if parts == 1 else jnp.stack(places)[part]
+
+        def cubic(start: Array, end: Array, k0: Array, k1: Array) -> Array:
+            return start + cubic_move(share.astype(start.dtype), end - start, k0, k1)
 
         straight = jax.tree.map(linear, self.y0, self.y1)
-        ends = (dataclasses.replace(y.place, time=None) for y in (self.y0, self.y1))
-        place = jax.tree.map(cubic, *ends, self.k0, self.k1)
+        ends = (self.nodes[:-1], self.nodes[1:], self.k0, self.k1)
+        place = jax.tree.map(cubic, *(jax.tree.map(one_of, *places) for places in ends))
         return straight.at(dataclasses.replace(place, time=straight.time))

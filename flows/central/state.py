@@ -90,6 +90,27 @@ def unprojected_state(
     )
 
 
+class Bending(eqx.Module):
+    """How the third derivatives of a model change with time along the path.
+
+    Attributes:
+        changes: d(dH_ij)/dt as in the last step, in the model's basis, (n, P); zero unless both
+            modes were near at both of its ends.
+        cross: What a unit of time adds to the operator B, packed, to first order, (n, n); None
+            where B changes with P.
+        square: The same to second order.
+        turning: How the eigenvectors change with time, rows (k, P), where P changes; otherwise
+            None.
+        passed: The time since the model's point.
+    """
+
+    changes: Pairs
+    cross: PackedOperator | None
+    square: PackedOperator | None
+    turning: Modes | None
+    passed: Float[Array, ""]
+
+
 class CurvatureModel(eqx.Module):
     """What Central Flow needs to know about the curvature around a point.
 
@@ -104,9 +125,11 @@ class CurvatureModel(eqx.Module):
             changes with an adaptive method's P.
         operator: B of the complementarity problem, packed, (n, n); None where it changes with P.
         vectors: u_i as rows, (k, P), where P changes; otherwise None.
+        diagonal: The diagonal of P there, (P,), where it changes; otherwise None.
         near: True for each eigenvalue that is near the threshold, the largest ones, (k,).
         converged: True if the modes are eigenvectors to tolerance, or not needed.
         cost: What it took.
+        bending: How dH changes on the way from the point; None if it is taken to stay.
     """
 
     curvature: Packed
@@ -114,9 +137,11 @@ class CurvatureModel(eqx.Module):
     responses: Pairs | None
     operator: PackedOperator | None
     vectors: Modes | None
+    diagonal: Vector | None
     near: Bool[Array, " mode"]
     converged: Bool[Array, ""]
     cost: Cost
+    bending: Bending | None = None
 
     @property
     def any_near(self) -> Bool[Array, ""]:
@@ -132,15 +157,64 @@ class CurvatureModel(eqx.Module):
         """Return the model for a nearby point, with the curvature expected there."""
         return dataclasses.replace(self, curvature=curvature)
 
+    def after(self, passed: Float[Array, ""]) -> "CurvatureModel":
+        """Return the model as it is some time after its point."""
+        if self.bending is None:
+            return self
+        return dataclasses.replace(self, bending=dataclasses.replace(self.bending, passed=passed))
+
+    def derivatives_now(self) -> Pairs:
+        """Return dH_ij, (n, P)."""
+        if self.bending is None:
+            return self.derivatives
+        return self.derivatives + self.bending.passed * self.bending.changes
+
+    def operator_now(self) -> PackedOperator | None:
+        """Return B, where it does not change with P."""
+        bending, operator = self.bending, self.operator
+        if bending is None or operator is None:
+            return operator
+        assert bending.cross is not None
+        assert bending.square is not None
+        return operator + bending.passed * (bending.cross + bending.passed * bending.square)
+
+    def vectors_at(self, share: float) -> Modes:
+        """Return the eigenvectors after a share of the time since the model's point."""
+        assert self.vectors is not None
+        if self.bending is None or self.bending.turning is None:
+            return self.vectors
+        return self.vectors + share * self.bending.passed * self.bending.turning
+
+    def along(self, velocity: Vector) -> Packed:
+        """Return how fast u_i^T H u_j change along a velocity of the params."""
+        with jax.default_matmul_precision("highest"):
+            change = self.derivatives @ velocity
+            if self.bending is not None:
+                change = change + self.bending.passed * (self.bending.changes @ velocity)
+        return change
+
+    def force(self, covariance: Packed) -> Vector:
+        """Return sum_ij X_ij dH_ij, (P,)."""
+        force = covariance @ self.derivatives
+        if self.bending is not None:
+            force = force + (self.bending.passed * covariance) @ self.bending.changes
+        return force
+
     def curvature_after(self, move: Vector | None) -> Packed:
         """Return u_i^T H u_j after a move from the point, to first order.
+
+        With a bending the move is taken to have been even, which makes it right to second order.
 
         Args:
             move: Of the params, and of what follows them in a place, which does not matter.
         """
         if move is None:
             return self.curvature
-        return self.curvature + self.derivatives @ move[: self.derivatives.shape[1]]
+        move = move[: self.derivatives.shape[1]]
+        curvature = self.curvature + self.derivatives @ move
+        if self.bending is not None:
+            curvature = curvature + 0.5 * self.bending.passed * (self.bending.changes @ move)
+        return curvature
 
 
 class SlowForces(eqx.Module):

@@ -36,6 +36,10 @@ DAMPING = 2 / 13
 """What the scheme's authors recommend: decay of the stiffest modes by 5% in a step at least."""
 
 
+SLOPE_IN_ERROR = 0.4
+"""What the slopes at the ends, times the step, count in the estimate of its error."""
+
+
 class ChebyshevState(eqx.Module):
     """State of the solver.
 
@@ -225,7 +229,7 @@ def chebyshev_error(
 ) -> PyTree[Array]:
     """Return the scheme's estimate of the error of a step, 0.8 (y0 - y1) + 0.4 h (f0 + f1)."""
     weights = jnp.stack([0.8 * jnp.ones_like(step), -0.8 * jnp.ones_like(step)])
-    weights = jnp.concatenate([weights, 0.4 * jnp.stack([step, step])])
+    weights = jnp.concatenate([weights, SLOPE_IN_ERROR * jnp.stack([step, step])])
     return _combine(weights, y0, y1, f0, f1)
 
 

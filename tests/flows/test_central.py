@@ -22,6 +22,7 @@ from flows import (
     GradientFlow,
     HeavyBall,
     LossAndGradient,
+    RMSProp,
     SimulationError,
     gram_operator,
     iterate,
@@ -32,6 +33,7 @@ from flows import (
 from flows.central.interpolation import CentralInterpolation
 from flows.central.place import Place
 from flows.curvature.metric import DiagonalMetric, IdentityMetric
+from flows.linear_algebra.packed_symmetric import unpack
 from potentials import Quadratic, SharpValley, SharpValley2
 from tests.helpers import as_users_run, assert_trees_close
 
@@ -384,17 +386,70 @@ def test_between_steps_parameters_bend_and_the_rest_goes_straight():
     flow = CentralFlow(OPTIMIZER, rank=2)
     before = flow.init(VALLEY, START)
     after = jax.tree.map(lambda x: x + 1.0, before)
-    slopes = jnp.asarray([0.5, -1.0]), jnp.asarray([2.0, 3.0])
-    between = CentralInterpolation(2.0, 4.0, before, after, *map(Place, slopes))
+    ends = jnp.asarray([[0.5, -1.0], [0.1, 0.2]]), jnp.asarray([[2.0, 3.0], [0.4, -0.3]])
+    nodes = before.params, before.params + jnp.asarray([0.3, 0.9]), after.params
+    nodes, k0, k1 = (tuple(map(Place, x)) for x in (nodes, *ends))
+    between = CentralInterpolation(2.0, 4.0, before, after, nodes, k0, k1)
     assert_trees_close(between.evaluate(2.0), before)
     assert_trees_close(between.evaluate(4.0), after)
-    assert_trees_close(between.evaluate(3.0).modes, before.modes + 0.5, rtol=1e-14, atol=1e-14)
-    for time, slope in zip((2.0, 4.0), slopes, strict=True):
+    middle = between.evaluate(3.0)
+    assert_trees_close(middle.modes, before.modes + 0.5, rtol=1e-14, atol=1e-14)
+    assert_trees_close(middle.params, nodes[1].params, rtol=1e-14, atol=1e-14)
+    inside = 1e-9
+    for time, slope in zip(
+        (2.0, 3.0 - inside, 3.0, 4.0), (k0[0], k1[0], k0[1], k1[1]), strict=True
+    ):
         rate = jax.jacfwd(lambda t: between.evaluate(t).params)(time)
-        # A slope is that over the whole step, of length 2.
-        assert_trees_close(rate, slope / 2, rtol=1e-13, atol=1e-13)
+        # A slope is that over a part, which has the length 1 here; curvatures are below 30.
+        assert_trees_close(rate, slope.params, rtol=1e-7, atol=1e-7)
     change = jax.tree.map(lambda a, b: b - a, before, between.evaluate(3.0))
     assert_trees_close(between.evaluate(2.0, 3.0), change)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [GradientDescent(0.02), RMSProp(0.02)], ids=["descent", "RMSProp"]
+)
+def test_third_derivatives_that_go_on_changing_make_the_model_one_of_second_order(optimizer):
+    """Eigenvalues after a curved path: errors of order h^3, of h^2 where dH stays."""
+    rows = jax.random.normal(jax.random.key(0), (6, 4))
+    loss = lambda w: jnp.sum(jnp.cosh(rows @ w))  # noqa: E731
+    # With that time to relax, all eigenvalues are near the threshold.
+    flow = CentralFlow(optimizer, rank=2, relaxation_time=5.0)
+    equation, middle = flow.equation, jnp.asarray([0.3, -0.2, 0.1, 0.4])
+    place, modes = flow.init(loss, middle).place, jnp.eye(2, 4)
+
+    def at(time):
+        params = middle + time * jnp.asarray([0.5, 0.2, -0.4, 0.3]) + time**2 * 0.3
+        if place.second_moment is None:
+            return dataclasses.replace(place, params=params)
+        growth = 1 + time * jnp.asarray([0.5, -0.3, 0.2, 0.8])
+        nu = jax.tree.map(lambda nu: nu * growth, place.second_moment)
+        return dataclasses.replace(place, params=params, second_moment=nu)
+
+    def eigenvalues(model, where, move):
+        weight = unpack(equation.weight(model, where), 2)
+        root = jnp.linalg.inv(jnp.linalg.cholesky(weight))
+        return jnp.linalg.eigvalsh(root @ unpack(model.curvature_after(move), 2) @ root.T)
+
+    def error(step, goes_on):
+        (before, earlier), (model, now) = (
+            equation.curvature_model(loss, at(t), modes) for t in (-step, 0.0)
+        )
+        assert bool(jnp.all(model.near))
+        assert bool(model.converged)
+        if goes_on:
+            turn = now @ equation.metric_at(at(0.0)).apply(earlier).T
+            left, _, right = jnp.linalg.svd(turn)
+            model = equation.bent(model, before, left @ right, jnp.asarray(step), at(0.0))
+        expected = eigenvalues(model.after(jnp.asarray(step)), at(step), at(step).params - middle)
+        there, _ = equation.curvature_model(loss, at(step), modes)
+        return jnp.max(jnp.abs(expected - eigenvalues(there, at(step), None)))
+
+    for goes_on, order in ((False, 2), (True, 3)):
+        errors = jnp.stack([error(step, goes_on) for step in (0.04, 0.02, 0.01)])
+        slopes = jnp.log2(errors[:-1] / errors[1:])
+        # The next order in h changes a slope by about h.
+        assert_trees_close(slopes[-1], jnp.asarray(float(order)), rtol=0.0, atol=0.25)
 
 
 class Valleys:
