@@ -52,10 +52,10 @@ _SAFETY = 1.2
 
 _SHORTEST = 1e-4
 
-# The error of a step is that of the model and that of the method. A step costs mostly the model: a
-# method in three parts leaves half of its error, and what is in between is known better, for some
-# gradients. Neither the parts nor the change of third derivatives fit into the memory that large
-# networks have: they take some 30 vectors at rank 4.
+# The error of a step is that of the model and of the method, and the model costs most: for some
+# gradients more, a method in parts has the smaller error, and knows better what is in between.
+# Large networks do without the parts, and without the change of the third derivatives, which takes
+# as much memory as these do.
 _PARTS = 3
 _LARGE = 100_000
 
@@ -479,9 +479,7 @@ def _parts(place: Vector) -> int:
     return _PARTS if place.size <= _LARGE else 1
 
 
-# nu forgets its errors, which the parameters do not. Counted in full they would set all steps: on
-# the demo network at its edge 8.3 gradients per step of the optimizer for an error of 2.0e-3 of the
-# distance travelled; at a fifth of that 6.1 for 2.7e-3, at a tenth 4.0 for 5.2e-3.
+# nu forgets its errors, which the parameters do not. Counted in full they would set all steps.
 _SHARE = 0.15
 
 

@@ -72,6 +72,8 @@ def step_cost(flow, solver, size):
     return state.cost - here[1].cost, evaluated
 
 
+# Each trace has another callback, and type checks of the tests draw random numbers.
+@pytest.mark.filterwarnings("ignore:the loss draws from the random state")
 @pytest.mark.slow
 def test_what_central_flow_spends_at_the_edge_is_what_it_evaluates():
     """Per step: a gradient a stage, and the model with its responses, in the stats of a run."""
