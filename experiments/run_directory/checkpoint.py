@@ -25,7 +25,7 @@ from .directory import CHECKPOINT, written_by
 
 FINGERPRINT = "config_fingerprint"
 """The attribute of the results that holds `fingerprint` of the config that they belong to."""
-FORMAT = 9
+FORMAT = 10
 # Up to this format the checksum was that of the states only.
 _STATES_ALONE = 4
 # The newest, and the one before in case the newest turns out to be damaged.

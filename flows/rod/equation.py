@@ -22,6 +22,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree, Real
 
+from ..core.arrays import ScalarLike
 from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.optimizer import AbstractOptimizer
@@ -56,16 +57,21 @@ class RodSlope(eqx.Module):
         mean: Fbar, (n,).
         spreads: D_i as rows, (r, n).
         stretch: The largest |D_i| / |d_i| of the rods that matter: eta times a curvature.
-        points: At how many points the map and its derivative were evaluated.
+        values: At how many points the map was evaluated, and no derivative with it.
+        derivatives: At how many points its derivative was.
         smooth: True if the map's derivative is finite where the map is.
+        beyond_centre: JF - DF(c) Fbar, what the ends of the rods add to the derivative, (n,), if
+            it was asked for; otherwise None.
     """
 
     velocity: Point
     mean: Point
     spreads: Rods
     stretch: Float[Array, ""]
-    points: Int[Array, ""]
+    values: Int[Array, ""]
+    derivatives: Int[Array, ""]
     smooth: Bool[Array, ""]
+    beyond_centre: Point | None = None
 
     @property
     def sources(self) -> Float[Array, "source phase"]:
@@ -124,18 +130,38 @@ class RodEquation(eqx.Module):
             fade[:, None] > 0, rods, 0
         )
 
-    def slope(self, state: RodState, potential: Potential, *, ordered: bool = False) -> RodSlope:
+    @property
+    def splits(self) -> bool:
+        """True if the derivative at the centre can be told from what the ends of the rods add."""
+        return not isinstance(self.optimizer, AbstractSecondMomentMethod)
+
+    def slope(
+        self,
+        state: RodState,
+        potential: Potential,
+        *,
+        ordered: bool = False,
+        beyond_centre: Point | Literal["ask"] | None = None,
+    ) -> RodSlope:
         """Return how the centre moves and what feeds the covariance.
 
         Args:
             state: Where.
             potential: The loss.
             ordered: True if the rows of a factor are known to be orthogonal, longest first.
+            beyond_centre: What the ends of the rods add to the derivative JF, if it is known well
+                enough: then only that at the centre is evaluated. "ask" to have it in the result.
+                Only where the equation `splits`.
         """
         centre, _ = flat_centre(state)
         rods = self.rods(state, ordered=ordered)
         if state.second_moment is None:
-            slope = rod_slope(self.increment(state, potential), centre, rods, state.time)
+            increment = self.increment(state, potential)
+            if beyond_centre is None or isinstance(beyond_centre, str):
+                asked = beyond_centre is not None
+                slope = rod_slope(increment, centre, rods, state.time, asked)
+            else:
+                slope = rod_slope_from_centre(increment, centre, rods, state.time, beyond_centre)
         else:
             used = (jnp.sum(rods**2, axis=1) > 0) | (rods.shape[0] == 1)
             adaptive, around = self._adaptive(state, potential)
@@ -231,22 +257,26 @@ class RodEquation(eqx.Module):
         scale = jnp.where(spread > 0, spread, jnp.inf)
         return bends[0] / scale, bends[1] / scale
 
-    @property
-    def point_cost(self) -> Cost:
-        """What the map and one derivative of it cost at a point."""
+    def cost_of(self, values: ScalarLike, derivatives: ScalarLike) -> Cost:
+        """Return what values and derivatives of the map cost."""
         gradients = self.optimizer.cost.gradients
-        return Cost(gradients=gradients, hvps=gradients)
+        return Cost(gradients=gradients) * values + Cost(hvps=gradients) * derivatives
 
     @property
     def cost(self) -> Cost | None:
         """The map and a derivative at each end of the rods; None for "auto", where it varies."""
         if self.rank == "auto":
             return None
-        return self.point_cost * (2 * self.rank + (self.rank > 1))
+        points = 2 * self.rank + (self.rank > 1)
+        return self.cost_of(points, points)
 
 
 def rod_slope(
-    increment: Increment, centre: Point, rods: Rods, time: Float[Array, ""] | None = None
+    increment: Increment,
+    centre: Point,
+    rods: Rods,
+    time: Float[Array, ""] | None = None,
+    asked: bool = False,
 ) -> RodSlope:
     """Return how the centre and the covariance move, for a map and given rods.
 
@@ -261,41 +291,92 @@ def rod_slope(
         centre: c.
         rods: d_i as rows.
         time: t, if F depends on it.
+        asked: True if the result is to hold what the ends add to the derivative at the centre.
     """
-    count = rods.shape[0]
-    squares = jnp.sum(rods**2, axis=1)
+    used, excess = _used(rods)
+    ends = 2 * jnp.sum(used, dtype=jnp.int32)
+    # The centre has no weight where there is one rod.
+    several = rods.shape[0] > 1
+    mean, spreads = _averaged(increment, centre, rods, time, with_centre=several)
+
+    def changes(carry: Any, point: Point, weight: Array, rod: Array, sign: Array) -> Any:
+        change = _derivative(increment, point, time, mean)
+        if not asked:
+            return carry + weight * change
+        # The centre, where JF - DF(c) Fbar begins, is visited first.
+        total, at_centre = carry
+        return total + weight * change, jnp.where(sign == 0, change, at_centre)
+
+    like = (mean, mean) if asked else mean
+    found = _over_points(changes, like, centre, rods, with_centre=several or asked, always=asked)
+    middle = (excess != 0).astype(jnp.int32) if several else jnp.zeros_like(ends)
+    derivatives = ends + (1 if asked else middle)
+    change, at_centre = found if asked else (found, None)
+    slope = _slope(mean, spreads, change, rods, ends + middle, derivatives)
+    if at_centre is None:
+        return slope
+    return dataclasses.replace(slope, beyond_centre=change - at_centre)
+
+
+def rod_slope_from_centre(
+    increment: Increment,
+    centre: Point,
+    rods: Rods,
+    time: Float[Array, ""] | None,
+    beyond_centre: Point,
+) -> RodSlope:
+    """Return the same as `rod_slope` where what the ends add to the derivative is known.
+
+    The derivative is evaluated at the centre alone, together with the map.
+
+    Args:
+        increment: F(z, t).
+        centre: c.
+        rods: d_i as rows.
+        time: t, if F depends on it.
+        beyond_centre: JF - DF(c) Fbar, (n,).
+    """
+    used, excess = _used(rods)
+    mean, spreads = _averaged(increment, centre, rods, time, with_centre=False)
+    if time is None:
+        value, along = jax.linearize(lambda z: increment(z, None), centre)
+        mean = mean + excess * value
+        change = along(mean)
+    else:
+        value, along = jax.linearize(increment, centre, time)
+        mean = mean + excess * value
+        change = along(mean, jnp.ones_like(time))
+    change = change + beyond_centre
+    ends = 2 * jnp.sum(used, dtype=jnp.int32)
+    slope = _slope(mean, spreads, change, rods, ends, jnp.ones_like(ends))
+    return dataclasses.replace(slope, beyond_centre=beyond_centre)
+
+
+def _used(rods: Rods) -> tuple[Bool[Array, " rod"], Float[Array, ""]]:
+    """Return which rods have ends of their own, and the weight of the centre."""
     # A single rod is used even where it has no length: its two ends are the only points.
-    used = (squares > 0) | (count == 1)
-    excess = 1 - jnp.sum(used.astype(centre.dtype))
+    used = (jnp.sum(rods**2, axis=1) > 0) | (rods.shape[0] == 1)
+    return used, 1 - jnp.sum(used.astype(rods.dtype))
 
-    # The centre is point 0, and has no weight where there is one rod.
-    first = int(count == 1)
 
-    def over_points(add: Callable[..., Any], like: PyTree[Array]) -> Any:
-        """Sum over the points: `add(carry, point, weight, rod, sign)`, with sign 0 at the centre.
+def _derivative(
+    increment: Increment, point: Point, time: Float[Array, ""] | None, direction: Point
+) -> Point:
+    """Return the derivative of a map at a point along a direction, and along the time."""
+    if time is None:
+        return jax.jvp(lambda z: increment(z, None), (point,), (direction,))[1]
+    return jax.jvp(increment, (point, time), (direction, jnp.ones_like(time)))[1]
 
-        Args:
-            add: From a carry to the next one.
-            like: Arrays whose memory the carry, zero at first, may take over: XLA keeps constant
-                zeros in memory for as long as the run takes.
-        """
 
-        def visit(carry: Any, which: Array) -> tuple[Any, None]:
-            carry = jax.tree.map(lambda c: jnp.where(which == first, 0, c), carry)
-            rod = jnp.maximum(which - 1, 0) // 2
-            at_centre = which == 0
-            sign = jnp.where(at_centre, 0, 1 - 2 * (which % 2)).astype(centre.dtype)
-            weight = jnp.where(at_centre, excess, 0.5 * used[rod].astype(centre.dtype))
-
-            def evaluate(carry: Any) -> Any:
-                # Otherwise XLA computes the point again wherever the map reads parameters.
-                point = lax.optimization_barrier(centre + sign * rods[rod])
-                return add(carry, point, weight, rod, sign)
-
-            return lax.cond(weight != 0, evaluate, lambda carry: carry, carry), None
-
-        points = jnp.arange(first, 2 * count + 1, dtype=jnp.int32)
-        return lax.scan(visit, like, points)[0]
+def _averaged(
+    increment: Increment,
+    centre: Point,
+    rods: Rods,
+    time: Float[Array, ""] | None,
+    *,
+    with_centre: bool,
+) -> tuple[Point, Rods]:
+    """Return Fbar, with or without the part of the centre, and the D_i."""
 
     def values(
         carry: tuple[Point, Rods], point: Point, weight: Array, rod: Array, sign: Array
@@ -306,19 +387,50 @@ def rod_slope(
         row = spreads[rod] + 0.5 * sign * value
         return mean + weight * value, lax.dynamic_update_index_in_dim(spreads, row, rod, 0)
 
-    mean, spreads = over_points(values, (centre, rods))
+    return _over_points(values, (centre, rods), centre, rods, with_centre=with_centre)
 
-    def changes(carry: Point, point: Point, weight: Array, *_: Array) -> Point:
-        if time is None:
-            return carry + weight * jax.jvp(lambda z: increment(z, None), (point,), (mean,))[1]
-        motion = mean, jnp.ones_like(time)
-        return carry + weight * jax.jvp(increment, (point, time), motion)[1]
 
-    change = over_points(changes, mean)
-    points = 2 * jnp.sum(used, dtype=jnp.int32)
-    if count > 1:
-        points = points + (excess != 0).astype(jnp.int32)
-    return _slope(mean, spreads, change, rods, points)
+def _over_points(
+    add: Callable[..., Any],
+    like: PyTree[Array],
+    centre: Point,
+    rods: Rods,
+    *,
+    with_centre: bool,
+    always: bool = False,
+) -> Any:
+    """Sum over the centre and the ends of the rods.
+
+    Args:
+        add: From a carry to the next one: `add(carry, point, weight, rod, sign)`, with sign 0 at
+            the centre.
+        like: Arrays whose memory the carry, zero at first, may take over: XLA keeps constant zeros
+            in memory for as long as the run takes.
+        centre: c, which is point 0.
+        rods: d_i as rows.
+        with_centre: True if it is visited, before the ends.
+        always: True if that holds where its weight is zero too.
+    """
+    used, excess = _used(rods)
+    first = int(not with_centre)
+
+    def visit(carry: Any, which: Array) -> tuple[Any, None]:
+        carry = jax.tree.map(lambda c: jnp.where(which == first, 0, c), carry)
+        rod = jnp.maximum(which - 1, 0) // 2
+        at_centre = which == 0
+        sign = jnp.where(at_centre, 0, 1 - 2 * (which % 2)).astype(centre.dtype)
+        weight = jnp.where(at_centre, excess, 0.5 * used[rod].astype(centre.dtype))
+
+        def evaluate(carry: Any) -> Any:
+            # Otherwise XLA computes the point again wherever the map reads parameters.
+            point = lax.optimization_barrier(centre + sign * rods[rod])
+            return add(carry, point, weight, rod, sign)
+
+        due = (weight != 0) | (at_centre & always)
+        return lax.cond(due, evaluate, lambda carry: carry, carry), None
+
+    points = jnp.arange(first, 2 * rods.shape[0] + 1, dtype=jnp.int32)
+    return lax.scan(visit, like, points)[0]
 
 
 def adaptive_slope(
@@ -333,13 +445,18 @@ def adaptive_slope(
     points = 2 * jnp.sum(used, dtype=jnp.int32)
     if rods.shape[0] > 1:
         points = points + (points != 2).astype(jnp.int32)
-    slope = _slope(found.mean, found.spreads, found.change, rods, points)
+    slope = _slope(found.mean, found.spreads, found.change, rods, points, points)
     velocity = jnp.concatenate([slope.velocity, found.second_moment])
     return eqx.tree_at(lambda s: s.velocity, slope, velocity)
 
 
 def _slope(
-    mean: Point, spreads: Rods, change: Point, rods: Rods, points: Int[Array, ""]
+    mean: Point,
+    spreads: Rods,
+    change: Point,
+    rods: Rods,
+    values: Int[Array, ""],
+    derivatives: Int[Array, ""],
 ) -> RodSlope:
     squares = jnp.sum(rods**2, axis=1)
     # The D_i of rods that are much shorter than the longest are mostly rounding errors.
@@ -350,7 +467,8 @@ def _slope(
         mean=mean,
         spreads=spreads,
         stretch=jnp.max(jnp.where(long, stretches, 0)),
-        points=points,
+        values=values,
+        derivatives=derivatives,
         smooth=~_is_rough(mean, change),
     )
 

@@ -40,6 +40,8 @@ class RodPoint(eqx.Module):
 Term = tuple[Array, RodPoint]
 SlopeTerm = tuple[Array, RodSlope, RodPoint]
 Field = Callable[[RodPoint], RodSlope]
+BeyondCentre = Callable[[Array], Point]
+"""An estimate of the slopes' `beyond_centre`, at a time after the start of the step."""
 
 
 def _centre(states: Sequence[Term], slopes: Sequence[SlopeTerm]) -> Point:
@@ -89,14 +91,16 @@ class Stepped(eqx.Module):
         point: Where it leads.
         slope: The slope there.
         error: Estimate of its error.
-        points: At how many points the map was evaluated.
+        values: At how many points the map was evaluated, and no derivative with it.
+        derivatives: At how many points its derivative was.
         stable: True if it had enough stages for its length; otherwise its error is infinite.
     """
 
     point: RodPoint
     slope: RodSlope
     error: RodPoint
-    points: Int[Array, ""]
+    values: Int[Array, ""]
+    derivatives: Int[Array, ""]
     stable: Bool[Array, ""]
 
 
@@ -117,14 +121,31 @@ def bogacki_shampine(field: Field, step: Array, y0: RodPoint, f0: RodSlope) -> S
     weights = (-5 / 72, 1 / 12, 1 / 9, -1 / 8)
     slopes = zip(weights, (f0, f1, f2, f3), (y0, y1, y2, y3), strict=True)
     error = error_of([(0 * one, y0)], [(step * weight(w), f, y) for w, f, y in slopes], y3)
-    return Stepped(y3, f3, error, f1.points + f2.points + f3.points, jnp.asarray(True))
+    values, derivatives = f1.values + f2.values, f1.derivatives + f2.derivatives
+    values, derivatives = values + f3.values, derivatives + f3.derivatives
+    return Stepped(y3, f3, error, values, derivatives, jnp.asarray(True))
 
 
-def stabilised(field: Field, step: Array, y0: RodPoint, f0: RodSlope, most_stages: int) -> Stepped:
+def stabilised(
+    field: Callable[[RodPoint, Point | None], RodSlope],
+    step: Array,
+    y0: RodPoint,
+    f0: RodSlope,
+    most_stages: int,
+    beyond_centre: BeyondCentre | None = None,
+) -> Stepped:
     """Take a step of Runge-Kutta-Chebyshev, for maps whose derivative is symmetric.
 
     The centre's rate along a direction of curvature a / eta is a + a^2/2, 4 at the edge a = 2;
     where it is larger, the rods' stretch shows it.
+
+    Args:
+        field: The slope, from a known `beyond_centre` or exact.
+        step: The length of the step.
+        y0: Where it starts.
+        f0: The slope there.
+        most_stages: The bound on stages that the program is compiled for.
+        beyond_centre: What the stages between the ends of the step suppose; None if they are exact.
     """
     stretch = jnp.maximum(f0.stretch, 2)
     wanted = stages_for(step, _SAFETY * (stretch + 0.5 * stretch**2))
@@ -139,13 +160,28 @@ def stabilised(field: Field, step: Array, y0: RodPoint, f0: RodSlope, most_stage
         return combined(states, [(weights[3], slope, current), (weights[4], first, y)])
 
     zero = jnp.zeros_like(step)
-    y1 = chebyshev_step(lambda t, y: field(y), zero, step, y0, f0, stages, most_stages, combine)
-    f1 = field(y1)
+    between = (lambda t: None) if beyond_centre is None else beyond_centre
+
+    def stage(t: Array, y: RodPoint) -> RodSlope:
+        return field(y, between(t))
+
+    y1 = chebyshev_step(stage, zero, step, y0, f0, stages, most_stages, combine)
+    f1 = field(y1, None)
     share, part = 0.8 * jnp.ones_like(step), 0.4 * step
     error = error_of([(share, y0), (-share, y1)], [(part, f0, y0), (part, f1, y1)], y1)
+    values, derivatives = stages * f1.values, stages * f1.derivatives
+    if beyond_centre is not None and f1.beyond_centre is not None:
+        # What the stages supposed was right at the start: half of what it is off by at the end,
+        # for half of the step, is the most that it has moved the centre by.
+        missed = 0.25 * step * (f1.beyond_centre - beyond_centre(step))
+        rest = jnp.zeros(error.centre.size - missed.size, missed.dtype)
+        error = RodPoint(error.centre + jnp.concatenate([missed, rest]), error.factor)
+        # A stage evaluates the map at the ends of the rods, and both at the centre.
+        ends = f1.values - f1.values % 2
+        values, derivatives = f1.values + (stages - 1) * ends, f1.derivatives + stages - 1
     stable = wanted <= most_stages
     error = jax.tree.map(lambda e: jnp.where(stable, e, jnp.inf), error)
-    return Stepped(y1, f1, error, stages * f1.points, stable)
+    return Stepped(y1, f1, error, values, derivatives, stable)
 
 
 class RodInterpolation(diffrax.AbstractLocalInterpolation):

@@ -7,6 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flows import DenseRodState, GradientDescent, HeavyBall, RodFlow, simulate
+from flows.rod.equation import rod_slope, rod_slope_from_centre
 from potentials import SharpValley
 from tests.helpers import assert_trees_close
 
@@ -117,3 +118,82 @@ def test_a_run_at_the_edge_integrates_the_vector_field(rank, form, kind):
     assert_trees_close(end.centre, last.centre, rtol=0.0, atol=1e-3 * distance)
     size = float(jnp.max(jnp.abs(covariance_of(last))))
     assert_trees_close(covariance_of(end), covariance_of(last), rtol=0.0, atol=1e-3 * size)
+
+
+@pytest.mark.parametrize(("count", "time"), [(1, None), (3, 0.7)], ids=["still", "changing"])
+def test_the_derivative_at_the_centre_and_what_the_ends_add_are_the_whole(count, time):
+    """JF = DF(c) Fbar + rest: asked for, and given to the slope that evaluates the centre alone."""
+    keys = jax.random.split(jax.random.key(count), 3)
+    matrix = jax.random.normal(keys[0], (4, 4))
+    centre, rods = jax.random.normal(keys[1], (4,)), 0.3 * jax.random.normal(keys[2], (count, 4))
+    # Of several rods, one has no length.
+    rods = rods.at[1:2].set(0)
+    now = None if time is None else jnp.asarray(time)
+
+    def increment(z, t):
+        return jnp.sin(matrix @ z) * (1 if t is None else jnp.cos(t))
+
+    exact = rod_slope(increment, centre, rods, now)
+    assert exact.beyond_centre is None
+    asked = rod_slope(increment, centre, rods, now, True)
+    along = jax.jacfwd(lambda z: increment(z, now))(centre) @ exact.mean
+    if now is not None:
+        along += jax.jacfwd(lambda t: increment(centre, t))(now)
+    change = 2 * (exact.mean - exact.velocity)
+    assert_trees_close(asked.beyond_centre, change - along, rtol=0.0, atol=1e-12)
+    known = rod_slope_from_centre(increment, centre, rods, now, asked.beyond_centre)
+    for slope in (asked, known):
+        for name in ("velocity", "mean", "spreads", "stretch"):
+            assert_trees_close(getattr(slope, name), getattr(exact, name), rtol=0.0, atol=1e-12)
+    used = 1 if count == 1 else 2
+    middle = count > 1
+    assert (int(exact.values), int(exact.derivatives)) == (2 * used + middle, 2 * used + middle)
+    assert (int(asked.values), int(asked.derivatives)) == (2 * used + middle, 2 * used + 1)
+    assert (int(known.values), int(known.derivatives)) == (2 * used, 1)
+    assert float(jnp.linalg.norm(asked.beyond_centre)) > 0.01
+
+
+@pytest.mark.slow
+def test_steps_that_suppose_what_the_ends_add_are_of_order_two():
+    """Against the dense form, whose derivatives are exact; the ends add 4% of the velocity here.
+
+    Without its change from step to step, what they suppose would be wrong in first order.
+    """
+
+    def potential(w):
+        return 0.5 * (6.5 + 3 * w[1] ** 2) * w[0] ** 2 - 0.05 * w[1]
+
+    flow = RodFlow(GradientDescent(0.3), alignment=False, dense_limit=0)
+    start = flow.init(potential, jnp.asarray([0.3, 0.1]))
+    solver, terms = flow.integrator(jnp.float64).solver, diffrax.ODETerm(flow.vector_field)
+
+    @jax.jit
+    def distance(length, expected):
+        def step(count, carry):
+            y, own = carry
+            zero, still = jnp.zeros(()), jnp.asarray(False)
+            y, _, _, own, _ = solver.step(terms, zero, length, y, potential, own, still)
+            return y, own
+
+        steps = jnp.round(8 / length).astype(jnp.int32)
+        y, own = jax.lax.fori_loop(0, steps, step, solver.start(start, potential))
+        added, moved = own.inner.beyond_centre, own.inner.velocity
+        off = ravel_pytree(y.centre)[0] - ravel_pytree(expected)[0]
+        return jnp.linalg.norm(off), jnp.linalg.norm(added) / jnp.linalg.norm(moved)
+
+    exact = diffrax.diffeqsolve(
+        diffrax.ODETerm(flow.vector_field),
+        diffrax.Tsit5(),
+        t0=0.0,
+        t1=8.0,
+        dt0=0.05,
+        y0=DenseRodState(start.centre, covariance_of(start)),
+        args=potential,
+        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-13),
+    )
+    expected = jax.tree.map(lambda x: x[0], exact.ys.centre)
+    (coarse, share), (fine, _) = (distance(jnp.asarray(h), expected) for h in (1 / 8, 1 / 16))
+    assert float(share) > 0.03
+    assert float(fine) < 2e-6
+    # 4 at order two; 2.4 if what is supposed does not change.
+    assert float(coarse / fine) > 3.5
