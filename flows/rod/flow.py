@@ -319,7 +319,8 @@ class RodFlow(
 
         Tolerances are the default ones of the dtype for the dense form, a tenth of them in float64:
         1e-9 relative, 1e-5 in float32; for small variances relative alone, a thousand times that.
-        They are 1e-6 relative for a factor in float64, and 2e-3 in float32. `solver_error` says how far a run's solver is off.
+        They are 1e-6 relative for a factor in float64, and 2e-3 in float32. `solver_error` says how
+        far a run's solver is off.
         """
         suited = default_controller(dtype)
         controller = diffrax.PIDController(
