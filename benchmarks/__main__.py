@@ -15,7 +15,19 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from . import central, dims, eigenpairs, gradients, imports, loops, parity, rod, runs  # noqa: F401  (each import registers its rows)
+from . import (  # noqa: F401  (each import registers its rows)
+    central,
+    compiling,
+    dims,
+    eigenpairs,
+    gradients,
+    imports,
+    loops,
+    overhead,
+    parity,
+    rod,
+    runs,
+)
 from .report import as_json, table
 from .rows import ROWS, run_row
 

@@ -32,17 +32,23 @@ def digits_network(
 
 
 @partial(jax.jit, static_argnums=2)
-def descend(potential: SupervisedPotential, params: PyTree[Array], steps: int) -> PyTree[Array]:
+def descend(
+    potential: SupervisedPotential,
+    params: PyTree[Array],
+    steps: int,
+    learning_rate: float = LEARNING_RATE,
+) -> PyTree[Array]:
     """Return the last iterate of bare compiled gradient descent, the unit of cost of the rows.
 
     Args:
         potential: The loss.
         params: The start.
-        steps: How many steps to make, with the learning rate `LEARNING_RATE`.
+        steps: How many steps to make.
+        learning_rate: That of the steps.
     """
 
     def step(params: PyTree[Array], _: None) -> tuple[PyTree[Array], None]:
         gradient = jax.grad(potential)(params)
-        return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, params, gradient), None
+        return jax.tree.map(lambda w, g: w - learning_rate * g, params, gradient), None
 
     return lax.scan(step, params, length=steps)[0]

@@ -304,7 +304,6 @@ class CentralSolver(AbstractFlowSolver):
         nodes = tuple(jnp.where(rejected, start, z) for z in (*nodes, last))
         slopes = tuple(jnp.where(rejected, f0, f) for f in (*path.slopes, found.velocity))
         k0, k1 = self._slopes(nodes, slopes, step / count, y0, model, bound)
-        nodes, k0, k1 = (tuple(unravel(z, None) for z in x) for x in (nodes, k0, k1))
         dense_info = {"y0": y0, "y1": y1, "nodes": nodes, "k0": k0, "k1": k1}
         still = None if time is None else jnp.zeros_like(time)
         y_error = y0.rates(unravel(error, still), jnp.zeros_like(excess))
