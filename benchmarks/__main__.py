@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from rich.console import Console
 
 from . import (  # noqa: F401  (each import registers its rows)
     central,
@@ -28,11 +27,8 @@ from . import (  # noqa: F401  (each import registers its rows)
     rod,
     runs,
 )
-from .report import as_json, table
+from .report import as_json, table, wide_console
 from .rows import ROWS, run_row
-
-# Wide enough for the table when the output is a file or a pipe.
-_WIDTH = 120
 
 
 def _chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[str]:
@@ -56,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows: {', '.join(ROWS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
     options = parser.parse_args(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = wide_console()
     outcomes = []
     for name in _chosen(parser, options.names):
         with console.status(f"measuring {name}"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from flows import AbstractFlow, CentralFlow, GradientDescent, RodFlow, simulate
 from flows.core.potential import Potential
@@ -46,6 +46,26 @@ class _Block(eqx.Module):
         return x + jax.vmap(self.mlp)(jax.vmap(self.norms[1])(x))
 
 
+class _OnTokens(eqx.Module):
+    """Cross-entropy of a transformer's answers to sequences of tokens; params are its arrays."""
+
+    tokens: Int[Array, "sequence place"]
+    answers: Int[Array, " sequence"]
+    static: PyTree[object]
+
+    def __call__(self, params: PyTree[Array]) -> Float[Array, ""]:
+        network = eqx.combine(params, self.static)
+
+        def logits(sequence: Int[Array, " place"]) -> Float[Array, " answer"]:
+            x = network["tokens"][sequence]
+            for block in network["blocks"]:
+                x = block(x)
+            return x[-1] @ network["answer"]
+
+        log_likelihood = jax.nn.log_softmax(jax.vmap(logits)(self.tokens))
+        return -jnp.mean(jnp.take_along_axis(log_likelihood, self.answers[:, None], axis=1))
+
+
 def transformer() -> tuple[Potential, PyTree[Array]]:
     """Return the cross-entropy of a transformer of two blocks on random tokens, and a start."""
     vocabulary, places, width = 16, 8, 32
@@ -58,20 +78,7 @@ def transformer() -> tuple[Potential, PyTree[Array]]:
         "answer": jax.random.normal(keys[5], (width, vocabulary)) / jnp.sqrt(width),
     }
     params, static = eqx.partition(params, eqx.is_inexact_array)
-
-    def loss(params: PyTree[Array]) -> Float[Array, ""]:
-        network = eqx.combine(params, static)
-
-        def logits(sequence: Array) -> Array:
-            x = network["tokens"][sequence]
-            for block in network["blocks"]:
-                x = block(x)
-            return x[-1] @ network["answer"]
-
-        log_likelihood = jax.nn.log_softmax(jax.vmap(logits)(tokens))
-        return -jnp.mean(jnp.take_along_axis(log_likelihood, answers[:, None], axis=1))
-
-    return eqx.Partial(loss), params
+    return _OnTokens(tokens, answers, static), params
 
 
 def _compiled(run: Callable[[], object]) -> float:
@@ -90,7 +97,13 @@ def _beside_descent(
 ) -> tuple[float, float]:
     """Return the seconds to compile a flow, and to compile gradient descent."""
     potential, params = problem
-    descent = _compiled(lambda: descend(potential, params, steps))
+    arrays, static = eqx.partition(potential, eqx.is_array)
+
+    @jax.jit
+    def run(arrays: PyTree[Array], params: PyTree[Array]) -> PyTree[Array]:
+        return descend.__wrapped__(eqx.combine(arrays, static), params, steps)
+
+    descent = _compiled(lambda: run(arrays, params))
     own = _compiled(lambda: simulate(flow, potential, params, steps, measurements=()).params)
     return own, descent
 

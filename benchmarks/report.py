@@ -3,9 +3,19 @@
 import json
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from .rows import Outcome
+
+# Wide enough for the table when the output is a file or a pipe.
+_WIDTH = 120
+
+
+def wide_console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for a table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
