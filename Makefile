@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs bench bench-peer wheel wheel-check play clean
+.PHONY: help demo test test-all check docs bench bench-accuracy bench-peer wheel wheel-check play clean
 
 help:
 	@echo "make demo         train a network beside its gradient flow; leaves a store and figures in $(DEMO)"
@@ -27,6 +27,7 @@ help:
 	@echo "make check        check format, lint and types"
 	@echo "make docs         build the documentation: site/index.html"
 	@echo "make bench        print the table of measured costs"
+	@echo "make bench-accuracy  draw the flows' error against their cost: runs/accuracy.png"
 	@echo "make bench-peer   time the Central Flows paper's code at PEER=path beside ours (needs torch, cvxpy, cvxopt)"
 	@echo "make wheel-check  build the wheel, install it alone and use it from an empty directory"
 	@echo "make play         build docs/play/index.html, the page to touch, and test it in a Chromium"
@@ -101,6 +102,9 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+bench-accuracy: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.accuracy --out runs/accuracy.png --json runs/accuracy.json
 
 # Where the checkout of the peer is; BENCH_ARGS is passed on, for example "--steps 200".
 PEER ?=

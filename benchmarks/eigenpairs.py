@@ -1,9 +1,12 @@
 """What the top three Hessian eigenpairs cost, in gradient-descent steps and in memory."""
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from flows import Curvature, GradientDescent, LossAndGradient, iterate, top_eigenpairs
+from flows import Curvature, GradientDescent, LossAndGradient, Trajectory, iterate, top_eigenpairs
 
 from .memory import planned_bytes
 from .problems import LEARNING_RATE, demo_network, descend, digits_network
@@ -14,36 +17,60 @@ _COUNT = 3
 _STEPS = 64
 
 
-def _tracking(before: int) -> Measured:
-    """Measure steps after the first `before` ones, from whose eigenvectors they start."""
+def _runs(before: int) -> tuple[Callable[[], Trajectory], Callable[[], Trajectory]]:
+    """Return runs with eigenpairs and without, from where the first `before` steps end."""
     potential, params = demo_network()
     optimizer = GradientDescent(LEARNING_RATE)
     tracked = (LossAndGradient(), Curvature(_COUNT))
     start = iterate(optimizer, potential, params, before, measurements=tracked).state
     plain_start = iterate(optimizer, potential, params, before).state
+    return (
+        lambda: iterate(optimizer, potential, None, _STEPS, state=start, measurements=tracked),
+        lambda: iterate(optimizer, potential, None, _STEPS, state=plain_start),
+    )
 
-    def with_curvature():
-        return iterate(optimizer, potential, None, _STEPS, state=start, measurements=tracked)
 
+def _products(tracked: Trajectory, plain: Trajectory) -> float:
+    """Return how many Hessian-vector products a step of a run takes for its eigenpairs."""
+    equivalents = "measurement_gradient_equivalents"
+    more = float(tracked.stats[equivalents] - plain.stats[equivalents]) / _STEPS
+    # One gradient per step, whose linearisation gives the products, is not a product.
+    return (more - 1) / 2
+
+
+def _tracking(before: int) -> Measured:
+    """Measure steps after the first `before` ones, from whose eigenvectors they start."""
+    potential, params = demo_network()
+    tracked, plain = _runs(before)
     times = interleaved(
         {
-            "step": lambda: descend(potential, start.params, _STEPS),
-            "plain": lambda: iterate(optimizer, potential, None, _STEPS, state=plain_start),
-            "tracked": with_curvature,
+            "step": lambda: descend(potential, params, _STEPS),
+            "plain": plain,
+            "tracked": tracked,
         }
     )
-    stats = with_curvature().stats
-    plain = iterate(optimizer, potential, None, _STEPS, state=plain_start).stats
-    # One gradient per step, whose linearisation gives the products, is not a product.
-    equivalents = "measurement_gradient_equivalents"
-    products = (float(stats[equivalents] - plain[equivalents]) / _STEPS - 1) / 2
     return Measured(
         (times["tracked"] - times["plain"]) / times["step"],
         {
             "step ms": 1e3 * times["step"] / _STEPS,
             "tracking ms": 1e3 * (times["tracked"] - times["plain"]) / _STEPS,
-            "products per step": products,
+            "products per step": _products(tracked(), plain()),
         },
+    )
+
+
+@row(
+    "tracking-products",
+    target=5,
+    compares="Hessian-vector products a step of Curvature(3) every step; demo network, steps "
+    "256-320, at 2/eta",
+)
+def products_at_the_edge() -> Measured:
+    """Count them, with the largest residual that is left of an eigenvalue."""
+    tracked, plain = (run() for run in _runs(256))
+    residuals = tracked.observables["eigenvalue_residuals"] / tracked.observables["eigenvalues"]
+    return Measured(
+        _products(tracked, plain), {"residual / eigenvalue": float(jnp.max(jnp.abs(residuals)))}
     )
 
 

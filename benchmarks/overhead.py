@@ -76,6 +76,6 @@ for _name, _flow_of in _FLOWS.items():
         row(
             f"overhead-{_name}-{_size}",
             target=1.5,
-            compares=f"time of {_TITLES[_name]} / of as many steps of gradient descent as it counts "
-            f"gradients, P = {_size}",
+            compares=f"time of {_TITLES[_name]} / of as many steps of gradient descent as it "
+            f"counts gradients, P = {_size}",
         )(partial(_overhead, _flow_of, _case))

@@ -55,11 +55,19 @@ def suited_integrator(
     elif free and accuracy == "draft":
         other = flow.economical(dtype)
     solver, controller = other or flow.integrator(dtype)
-    return Integrator(solver, _scaled(controller, _FACTORS[accuracy], dtype))
+    return Integrator(solver, scaled_controller(controller, _FACTORS[accuracy], dtype))
 
 
-def _scaled(controller: _Controller, factor: float, dtype: DTypeLike) -> _Controller:
-    """Return a controller with its tolerances, and those of one within, multiplied by a factor."""
+def scaled_controller(controller: _Controller, factor: float, dtype: DTypeLike) -> _Controller:
+    """Return a controller with its tolerances, and those of one within, multiplied by a factor.
+
+    No tolerance is raised above 1e-2, or lowered below eight rounding errors.
+
+    Args:
+        controller: The controller.
+        factor: What its tolerances are multiplied by.
+        dtype: Of the parameters.
+    """
     if factor == 1:
         return controller
     finest = _FINEST * float(jnp.finfo(dtype).eps)
@@ -76,6 +84,6 @@ def _scaled(controller: _Controller, factor: float, dtype: DTypeLike) -> _Contro
             controller = eqx.tree_at(lambda c, name=name: getattr(c, name), controller, scaled)
     inner = getattr(controller, "controller", None)
     if isinstance(inner, diffrax.AbstractStepSizeController):
-        inner = _scaled(inner, factor, dtype)
+        inner = scaled_controller(inner, factor, dtype)
         controller = eqx.tree_at(lambda c: c.controller, controller, inner)
     return controller
