@@ -5,7 +5,7 @@ from typing import Any
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..core.arrays import Vector
 from .state import CentralFlowState
@@ -41,9 +41,9 @@ class CentralInterpolation(diffrax.AbstractLocalInterpolation):
     t1: Any
     y0: CentralFlowState
     y1: CentralFlowState
-    nodes: tuple[Vector, ...]
-    k0: tuple[Vector, ...]
-    k1: tuple[Vector, ...]
+    nodes: tuple[Float[Array, "*steps place"], ...]
+    k0: tuple[Float[Array, "*steps place"], ...]
+    k1: tuple[Float[Array, "*steps place"], ...]
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> CentralFlowState:
         """Return the state at `t0`, or how much it changes from there to `t1`."""

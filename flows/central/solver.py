@@ -398,7 +398,7 @@ class CentralSolver(AbstractFlowSolver):
         y0: CentralFlowState,
         model: CurvatureModel,
         bound: Float[Array, ""],
-    ) -> tuple[list[Vector], list[Vector]]:
+    ) -> tuple[tuple[Vector, ...], tuple[Vector, ...]]:
         """Return slopes times the time for each part; those of the chord if a cubic is too high.
 
         Where an eigenvalue reaches the threshold within a part, the path has a kink there. A cubic
@@ -421,12 +421,12 @@ class CentralSolver(AbstractFlowSolver):
         found = lax.map(lambda x: highest(*x), (numbers, jnp.tile(inside, count)))
         straight = jnp.max(found.reshape(count, -1), axis=1) > _OVERSHOOT * bound
 
-        def bent(which: tuple[Vector, ...]) -> list[Vector]:
+        def bent(which: tuple[Vector, ...]) -> tuple[Vector, ...]:
             chords = [after - before for before, after in itertools.pairwise(nodes)]
-            return [
+            return tuple(
                 jnp.where(straight[i], chord, part * slope)
                 for i, (chord, slope) in enumerate(zip(chords, which, strict=True))
-            ]
+            )
 
         return bent(between[0]), bent(between[1])
 

@@ -303,9 +303,9 @@ def rod_slope(
         change = _derivative(increment, point, time, mean)
         if not asked:
             return carry + weight * change
-        # The centre, where JF - DF(c) Fbar begins, is visited first.
         total, at_centre = carry
-        return total + weight * change, jnp.where(sign == 0, change, at_centre)
+        total = jnp.where(weight == 0, total, total + weight * change)
+        return total, jnp.where(sign == 0, change, at_centre)
 
     like = (mean, mean) if asked else mean
     found = _over_points(changes, like, centre, rods, with_centre=several or asked, always=asked)
@@ -315,7 +315,8 @@ def rod_slope(
     slope = _slope(mean, spreads, change, rods, ends + middle, derivatives)
     if at_centre is None:
         return slope
-    return dataclasses.replace(slope, beyond_centre=change - at_centre)
+    smooth = slope.smooth & ~_is_rough(mean, at_centre)
+    return dataclasses.replace(slope, smooth=smooth, beyond_centre=change - at_centre)
 
 
 def rod_slope_from_centre(

@@ -95,7 +95,7 @@ class RodSolver(AbstractFlowSolver):
         >>> well = lambda w: jnp.sum(0.5 * 2.1 * w**2 - 0.25 * w**4)
         >>> state, own = RodSolver(flow.equation).start(flow.init(well, jnp.asarray([0.1])), well)
         >>> print(own.inner.velocity.shape, int(own.cost.gradients), int(own.failure))
-        (1,) 3 0
+        (1,) 2 0
     """
 
     equation: RodEquation
@@ -134,17 +134,22 @@ class RodSolver(AbstractFlowSolver):
 
     def start(self, y0: RodState, potential: Potential) -> tuple[RodState, RodSolverState]:
         """Put the state right, and evaluate the slope there."""
-        y0, failure = self.equation.project(y0, potential)
+        if not self._splits or isinstance(y0, DenseRodState):
+            y0, failure = self.equation.project(y0, potential)
+        else:
+            # The slope evaluates a derivative at the centre anyway, and a factor stays as it is.
+            failure = None
         if isinstance(y0, DenseRodState):
             zero = jnp.zeros((), y0.covariance.dtype)
             inner = self.dense.init(self._terms, zero, zero + _FIRST_STEP, y0, potential)
-            spent = self.equation.cost
-            return y0, RodSolverState(inner, self._projected(spent), failure)
-        ask = "ask" if self._splits else None
-        slope = self.equation.slope(y0, potential, beyond_centre=ask)
+            return y0, RodSolverState(inner, self._projected(self.equation.cost), failure)
+        slope = self.equation.slope(y0, potential, beyond_centre="ask" if self._splits else None)
         spent = self.equation.cost_of(slope.values, slope.derivatives)
-        drift = None if slope.beyond_centre is None else jnp.zeros_like(slope.beyond_centre)
-        return y0, RodSolverState(slope, self._projected(spent), failure, drift)
+        if failure is not None:
+            return y0, RodSolverState(slope, self._projected(spent), failure)
+        assert slope.beyond_centre is not None
+        failure = (all_finite(y0) & ~slope.smooth).astype(jnp.int32)
+        return y0, RodSolverState(slope, spent, failure, jnp.zeros_like(slope.beyond_centre))
 
     @traced_once
     def step(

@@ -393,20 +393,20 @@ def test_between_steps_parameters_bend_and_the_rest_goes_straight():
     after = jax.tree.map(lambda x: x + 1.0, before)
     ends = jnp.asarray([[0.5, -1.0], [0.1, 0.2]]), jnp.asarray([[2.0, 3.0], [0.4, -0.3]])
     nodes = before.params, before.params + jnp.asarray([0.3, 0.9]), after.params
-    nodes, k0, k1 = (tuple(map(Place, x)) for x in (nodes, *ends))
+    k0, k1 = map(tuple, ends)
     between = CentralInterpolation(2.0, 4.0, before, after, nodes, k0, k1)
     assert_trees_close(between.evaluate(2.0), before)
     assert_trees_close(between.evaluate(4.0), after)
     middle = between.evaluate(3.0)
     assert_trees_close(middle.modes, before.modes + 0.5, rtol=1e-14, atol=1e-14)
-    assert_trees_close(middle.params, nodes[1].params, rtol=1e-14, atol=1e-14)
+    assert_trees_close(middle.params, nodes[1], rtol=1e-14, atol=1e-14)
     inside = 1e-9
     for time, slope in zip(
         (2.0, 3.0 - inside, 3.0, 4.0), (k0[0], k1[0], k0[1], k1[1]), strict=True
     ):
         rate = jax.jacfwd(lambda t: between.evaluate(t).params)(time)
         # A slope is that over a part, which has the length 1 here; curvatures are below 30.
-        assert_trees_close(rate, slope.params, rtol=1e-7, atol=1e-7)
+        assert_trees_close(rate, slope, rtol=1e-7, atol=1e-7)
     change = jax.tree.map(lambda a, b: b - a, before, between.evaluate(3.0))
     assert_trees_close(between.evaluate(2.0, 3.0), change)
 
