@@ -189,7 +189,7 @@ class SimulationProblem(eqx.Module):
         leaves = jax.tree.leaves(flow_state)
         structured = isinstance(self.solver, AbstractFlowSolver | ProjectedSolver) or (
             isinstance(self.controller, GuardedController)
-            and self.controller.norm is not optimistix.rms_norm
+            and self.controller.controller.norm is not optimistix.rms_norm
         )
         if (
             structured

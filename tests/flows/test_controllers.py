@@ -8,6 +8,7 @@ import pytest
 
 from flows import RESULTS, GradientDescent, GradientFlow, sample_minima, simulate
 from flows.solvers.controllers import GuardedController, GuardedState, smallest_step
+from tests.helpers import assert_trees_close
 
 PID = diffrax.PIDController(rtol=1e-6, atol=1e-8)
 
@@ -91,3 +92,23 @@ def test_a_stuck_step_size_ends_a_sample():
     assert bool(jnp.all(found.result == RESULTS.dt_min_reached))
     assert bool(jnp.all(found.stopping_time < 0.1))
     assert int(jnp.max(found.stats["solver_steps"])) < 1000
+
+
+def test_a_solver_without_structure_integrates_one_vector():
+    """With the controller that every run has, which wraps the norm of the one within."""
+    start = {"a": jnp.ones(2), "b": jnp.ones((2, 1))}
+    loss = lambda w: jnp.sum(w["a"] ** 2) + jnp.sum(w["b"] ** 2)  # noqa: E731
+    run = simulate(GradientFlow(GradientDescent(0.1)), loss, start, 2, measurements=())
+    kept = [x for x in jax.tree.leaves(run.state.solver) if x.ndim]
+    assert [x.shape for x in kept] == [(4,)] * len(kept)
+    assert kept
+    own = diffrax.PIDController(rtol=1e-6, atol=1e-8, norm=lambda y: jnp.linalg.norm(y.params["a"]))
+    other = simulate(
+        GradientFlow(GradientDescent(0.1)),
+        loss,
+        start,
+        2,
+        measurements=(),
+        stepsize_controller=own,
+    )
+    assert_trees_close(other.params, run.params, rtol=1e-5, atol=0.0)
