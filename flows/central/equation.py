@@ -78,6 +78,9 @@ _MOST = 0.3
 # Between eigenvectors at the ends of a step.
 _LEAST_OVERLAP = 0.5
 
+# The largest share of a mode, in a step, that may have come from modes without third derivatives.
+_UNKNOWN = 0.01
+
 _TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
 
 
@@ -262,7 +265,10 @@ class CentralEquation(eqx.Module):
             left, sizes, right = jnp.linalg.svd(overlaps)
             # A mode that was not watched before has no overlap.
             turn = (right.T / jnp.maximum(sizes, _LEAST_OVERLAP)[None]) @ left.T
-        both = (model.near & before.near).astype(step.dtype)
+        # Third derivatives of a mode are known where it came from modes that had some.
+        unknown = turn**2 @ (1 - before.near.astype(step.dtype))
+        came = unknown < _UNKNOWN * jnp.sum(turn**2, axis=1)
+        both = (model.near & came).astype(step.dtype)
         known = pack(jnp.outer(both, both))[:, None] > 0
         with jax.default_matmul_precision("highest"):
             earlier = congruence(turn) @ before.derivatives

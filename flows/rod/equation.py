@@ -130,11 +130,6 @@ class RodEquation(eqx.Module):
             fade[:, None] > 0, rods, 0
         )
 
-    @property
-    def splits(self) -> bool:
-        """True if the derivative at the centre can be told from what the ends of the rods add."""
-        return not isinstance(self.optimizer, AbstractSecondMomentMethod)
-
     def slope(
         self,
         state: RodState,
@@ -151,7 +146,7 @@ class RodEquation(eqx.Module):
             ordered: True if the rows of a factor are known to be orthogonal, longest first.
             beyond_centre: What the ends of the rods add to the derivative JF, if it is known well
                 enough: then only that at the centre is evaluated. "ask" to have it in the result.
-                Only where the equation `splits`.
+                Neither for a method with a second moment of its own.
         """
         centre, _ = flat_centre(state)
         rods = self.rods(state, ordered=ordered)
@@ -339,7 +334,10 @@ def rod_slope_from_centre(
     """
     used, excess = _used(rods)
     mean, spreads = _averaged(increment, centre, rods, time, with_centre=False)
-    if time is None:
+    if rods.shape[0] == 1:
+        # The value has no weight, and what it leaves for the derivative would fill memory.
+        change = _derivative(increment, centre, time, mean)
+    elif time is None:
         value, along = jax.linearize(lambda z: increment(z, None), centre)
         mean = mean + excess * value
         change = along(mean)

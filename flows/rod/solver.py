@@ -79,8 +79,9 @@ class RodSolver(AbstractFlowSolver):
     of order two, since its rates are real: an evaluation then lasts about as long as a step of the
     optimizer. Stages between the ends of a step of a descent evaluate the derivative of the map at
     the centre alone; what the ends of the rods add to it changes as in the step before, which the
-    estimate of the error holds against the change that is found. With momentum rates are complex,
-    and the method of order 3(2) of Bogacki and Shampine takes the steps.
+    estimate of the error holds against the change that is found; steps of a constant length above
+    one, which nothing shortens, may be unstable by it. With momentum rates are complex, and the
+    method of order 3(2) of Bogacki and Shampine takes the steps.
 
     Attributes:
         equation: The right-hand side, `flow.equation`; the vector field of the terms is not used.

@@ -487,6 +487,26 @@ class Valleys:
 
 
 @pytest.mark.slow
+def test_a_mode_that_overtakes_a_near_one_has_no_known_change():
+    """It had no third derivatives, and keeps those that it has: z moves by eta g in each step.
+
+    The second eigenvalue passes the first within the first step. Both stay below the threshold,
+    where the flow is gradient flow.
+    """
+    threshold = 2 / 0.3
+
+    def loss(w):
+        first, second = 0.951 * threshold, threshold * (0.935 + 0.5 * w[2])
+        return 0.5 * first * w[0] ** 2 + 0.5 * second * w[1] ** 2 - 0.2 * w[2]
+
+    options = {"stepsize_controller": diffrax.ConstantStepSize(), "dt0": 1.0, "measurements": ()}
+    flow = CentralFlow(GradientDescent(0.3), rank=2)
+    with pytest.warns(UserWarning, match="came within 5% of the critical sharpness"):
+        run = simulate(flow, loss, jnp.zeros(3), 2, **options)
+    assert_trees_close(run.params[:, 2], 0.06 * jnp.arange(3.0), rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.slow
 def test_rank_auto_watches_as_many_as_become_critical():
     """Five critical directions of ten, where four are watched at first."""
     start = jnp.stack([jnp.zeros(5), 6.4 + 0.02 * jnp.arange(5.0)])
