@@ -5,8 +5,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
@@ -19,6 +17,7 @@ from flows.core.potential import Potential
 
 from .problems import LEARNING_RATE, demo_network, descend
 from .rows import Measured, row
+from .timing import compile_seconds
 
 _STEPS = 300
 _ROOT = Path(__file__).parent.parent
@@ -81,30 +80,13 @@ def transformer() -> tuple[Potential, PyTree[Array]]:
     return _OnTokens(tokens, answers, static), params
 
 
-def _compiled(run: Callable[[], object]) -> float:
-    """Return the processor seconds of tracing and compiling a run, on all cores together."""
-    jax.clear_caches()
-    seconds = []
-    for _ in range(2):
-        start = time.process_time()
-        jax.block_until_ready(run())
-        seconds.append(time.process_time() - start)
-    return seconds[0] - seconds[1]
-
-
 def _beside_descent(
     flow: AbstractFlow, problem: tuple[Potential, PyTree[Array]], steps: int
 ) -> tuple[float, float]:
     """Return the seconds to compile a flow, and to compile gradient descent."""
     potential, params = problem
-    arrays, static = eqx.partition(potential, eqx.is_array)
-
-    @jax.jit
-    def run(arrays: PyTree[Array], params: PyTree[Array]) -> PyTree[Array]:
-        return descend.__wrapped__(eqx.combine(arrays, static), params, steps)
-
-    descent = _compiled(lambda: run(arrays, params))
-    own = _compiled(lambda: simulate(flow, potential, params, steps, measurements=()).params)
+    descent = compile_seconds(lambda: descend(potential, params, steps))
+    own = compile_seconds(lambda: simulate(flow, potential, params, steps, measurements=()).params)
     return own, descent
 
 

@@ -41,12 +41,13 @@ def _overhead(flow_of: Callable[[GradientDescent], AbstractFlow], case: _Case) -
     """Divide the time of a run that saves its end by that of the gradients that it counts."""
     potential, params = digits_network(case.widths, examples=500)
     flow = flow_of(GradientDescent(case.learning_rate))
-    options = {"measurements": ()}
     before, steps = case.before, case.steps
-    state = simulate(flow, potential, params, before, save_every=before, **options).state
+    state = simulate(flow, potential, params, before, save_every=before, measurements=()).state
 
     def run():
-        return simulate(flow, potential, None, steps, state=state, save_every=steps, **options)
+        return simulate(
+            flow, potential, None, steps, state=state, save_every=steps, measurements=()
+        )
 
     def descent():
         return descend(potential, params, steps, case.learning_rate)

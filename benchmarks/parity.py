@@ -1,7 +1,5 @@
 """What the parity flow costs: in gradients at a given error, to compile, and in memory."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -21,6 +19,7 @@ from potentials import SupervisedPotential
 from .memory import planned_bytes
 from .problems import LEARNING_RATE, demo_network, digits_network
 from .rows import Measured, row
+from .timing import compile_seconds
 
 _STEPS = 1000
 
@@ -92,14 +91,9 @@ def compile_time() -> Measured:
     optimizer = GradientDescent(LEARNING_RATE)
 
     def compiled(flow: ParityFlow | CentralFlow) -> float:
-        jax.clear_caches()
-        seconds = []
-        for _ in range(2):
-            start = time.process_time()
-            found = simulate(flow, potential, params, 300, measurements=())
-            jax.block_until_ready(found.params)
-            seconds.append(time.process_time() - start)
-        return seconds[0] - seconds[1]
+        return compile_seconds(
+            lambda: simulate(flow, potential, params, 300, measurements=()).params
+        )
 
     central = compiled(CentralFlow(optimizer, rank=3))
     parity = compiled(ParityFlow(optimizer))

@@ -1,11 +1,11 @@
 """The problem that the rows measure on."""
 
-from functools import partial
-
+import equinox as eqx
 import jax
 from jax import lax
 from jaxtyping import Array, PyTree
 
+from flows.core.potential import Potential
 from potentials import MLP, SupervisedPotential, load_digits, mse
 
 LEARNING_RATE = 0.18
@@ -31,9 +31,9 @@ def digits_network(
     return potential, potential.init(key)
 
 
-@partial(jax.jit, static_argnums=2)
+@eqx.filter_jit
 def descend(
-    potential: SupervisedPotential,
+    potential: Potential,
     params: PyTree[Array],
     steps: int,
     learning_rate: float = LEARNING_RATE,

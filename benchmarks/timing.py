@@ -30,3 +30,18 @@ def interleaved(
             jax.block_until_ready(function())
             shortest[name] = min(shortest[name], time.perf_counter() - start)
     return shortest
+
+
+def compile_seconds(run: Callable[[], PyTree]) -> float:
+    """Return the processor seconds of tracing and compiling, on all cores together.
+
+    Args:
+        run: What is run twice, with nothing compiled before; it returns a pytree of arrays.
+    """
+    jax.clear_caches()
+    seconds = []
+    for _ in range(2):
+        start = time.process_time()
+        jax.block_until_ready(run())
+        seconds.append(time.process_time() - start)
+    return seconds[0] - seconds[1]

@@ -158,7 +158,7 @@ class RodEquation(eqx.Module):
             else:
                 slope = rod_slope_from_centre(increment, centre, rods, state.time, beyond_centre)
         else:
-            used = (jnp.sum(rods**2, axis=1) > 0) | (rods.shape[0] == 1)
+            used, _ = _used(rods)
             adaptive, around = self._adaptive(state, potential)
             slope = adaptive_slope(adaptive, centre, rods, used, around)
         if state.time is None:

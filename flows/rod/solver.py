@@ -135,22 +135,22 @@ class RodSolver(AbstractFlowSolver):
 
     def start(self, y0: RodState, potential: Potential) -> tuple[RodState, RodSolverState]:
         """Put the state right, and evaluate the slope there."""
-        if not self._splits or isinstance(y0, DenseRodState):
-            y0, failure = self.equation.project(y0, potential)
-        else:
-            # The slope evaluates a derivative at the centre anyway, and a factor stays as it is.
-            failure = None
+        if self._splits and isinstance(y0, LowRankRodState):
+            # This evaluates a derivative at the centre, as a projection does, and a factor needs
+            # no other one.
+            slope = self.equation.slope(y0, potential, beyond_centre="ask")
+            spent = self.equation.cost_of(slope.values, slope.derivatives)
+            failure = (all_finite(y0) & ~slope.smooth).astype(jnp.int32)
+            still = jax.tree.map(jnp.zeros_like, slope.beyond_centre)
+            return y0, RodSolverState(slope, spent, failure, still)
+        y0, failure = self.equation.project(y0, potential)
         if isinstance(y0, DenseRodState):
             zero = jnp.zeros((), y0.covariance.dtype)
             inner = self.dense.init(self._terms, zero, zero + _FIRST_STEP, y0, potential)
             return y0, RodSolverState(inner, self._projected(self.equation.cost), failure)
-        slope = self.equation.slope(y0, potential, beyond_centre="ask" if self._splits else None)
+        slope = self.equation.slope(y0, potential)
         spent = self.equation.cost_of(slope.values, slope.derivatives)
-        if failure is not None:
-            return y0, RodSolverState(slope, self._projected(spent), failure)
-        assert slope.beyond_centre is not None
-        failure = (all_finite(y0) & ~slope.smooth).astype(jnp.int32)
-        return y0, RodSolverState(slope, spent, failure, jnp.zeros_like(slope.beyond_centre))
+        return y0, RodSolverState(slope, self._projected(spent), failure)
 
     @traced_once
     def step(
@@ -241,7 +241,11 @@ class RodSolver(AbstractFlowSolver):
                 else bogacki_shampine(field, length, start, slope)
             )
         else:
-            done = stabilised(field, length, start, slope, _MOST_STAGES, lambda t: last + t * drift)
+
+            def supposed(passed: Array, last: Point = last, rate: Point = drift) -> Point:
+                return last + passed * rate
+
+            done = stabilised(field, length, start, slope, _MOST_STAGES, supposed)
             assert done.slope.beyond_centre is not None
             drift = (done.slope.beyond_centre - last) / length
         y1 = low_rank_state(unravel(done.point.centre), done.point.factor)

@@ -22,6 +22,7 @@ from flows import (
     iterate,
     simulate,
 )
+from flows.optimizers import phase_space
 from potentials import Quadratic, Quartic, ScalarProduct, SharpValley
 from tests.helpers import as_users_run, assert_trees_close
 
@@ -396,3 +397,18 @@ def test_forms_are_chosen_by_size():
     large = RodFlow(UNIT, 1, dense_limit=0).init(potential, start)
     assert isinstance(large, LowRankRodState)
     assert large.factor.shape == (2, 2)  # not more rows than numbers
+
+
+def test_an_optimizer_without_counters_is_not_asked_for_them(monkeypatch):
+    """The check runs operation by operation, each compiled by itself."""
+
+    def asked(optimizer, params):
+        raise AssertionError(f"{optimizer} has no counters")
+
+    monkeypatch.setattr(phase_space, "_check_counters", asked)
+    for optimizer in (GradientDescent(0.1), HeavyBall(0.1, 0.5)):
+        phase_space.check_phase_space(optimizer, Quadratic(jnp.ones(2)), jnp.ones(2), counters=True)
+    with pytest.raises(AssertionError, match="has no counters"):
+        phase_space.check_phase_space(
+            OptaxOptimizer(optax.adam(0.1)), Quadratic(jnp.ones(2)), jnp.ones(2), counters=True
+        )
