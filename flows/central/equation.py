@@ -39,6 +39,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from ..core.arrays import Modes, Vector
+from ..core.compilation import traced_once
 from ..core.cost import Cost
 from ..core.optimizer import AbstractDescent, objective
 from ..core.potential import Potential
@@ -167,6 +168,7 @@ class CentralEquation(eqx.Module):
         change = self.preconditioning.diagonal(place) - model.diagonal
         return identity + _weighted(model.vectors_at(0.5), change)
 
+    @traced_once
     def curvature_model(
         self, potential: Potential, place: Place, modes: Modes
     ) -> tuple[CurvatureModel, Modes]:

@@ -58,11 +58,17 @@ def predicted(equation: RodEquation, state: RodState, potential: Potential) -> d
     centre, unravel = flat_centre(state)
     rods = equation.rods(state)
 
-    def loss(z: Array) -> Array:
-        return potential(equation.optimizer.params(unravel(z)))
+    def loss(point: tuple[Array, Array]) -> Array:
+        rod, sign = point
+        return potential(equation.optimizer.params(unravel(centre + sign * rods[rod])))
 
-    at_ends = jax.lax.map(lambda rod: 0.5 * (loss(centre + rod) + loss(centre - rod)), rods)
-    middle = loss(centre)
+    # One copy to compile: at the centre, and at both ends of each rod.
+    count = rods.shape[0]
+    which = jnp.asarray([0, *range(count), *range(count)], jnp.int32)
+    signs = jnp.asarray([0.0] + [1.0] * count + [-1.0] * count, rods.dtype)
+    losses = jax.lax.map(loss, (which, signs))
+    middle, above, below = losses[0], losses[1 : count + 1], losses[count + 1 :]
+    at_ends = 0.5 * (above + below)
     lengths = jnp.sqrt(state.spectrum(rods.shape[0])[0])
     used = jnp.sum(jnp.any(rods != 0, axis=1))
     return {

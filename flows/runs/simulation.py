@@ -4,20 +4,18 @@ import dataclasses
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core.arrays import Vector
-from ..core.compilation import compiled_once
+from ..core.compilation import compiled_once, traced_once
 from ..core.cost import Cost
 from ..core.flow import (
     AbstractFlow,
@@ -38,8 +36,9 @@ from ..optimizers.stability import is_preconditioned
 from ..solvers.controllers import GuardedController
 from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per_step, solver_cost
 from ..solvers.field import ShiftedField
-from ..solvers.projection import AbstractFlowSolver, ProjectedSolver
+from ..solvers.projection import AbstractFlowSolver
 from .arguments import Provenance
+from .integrated import Restore, flattened, integrated
 from .segments import AbstractRunState
 
 Measurements = tuple[PyTree[Array], ...]
@@ -81,10 +80,6 @@ class SimulationState(AbstractRunState):
     provenance: Provenance = eqx.field(static=True)
 
 
-Restore: TypeAlias = Callable[[Array], PyTree[Array]] | None
-"""From the flat state that a solver integrates to the flow's own; None if it integrates that."""
-
-
 class _Saved(eqx.Module):
     """What is kept of a flow's state at a save, until it is measured.
 
@@ -109,9 +104,10 @@ class _Record(eqx.Module):
     restore: Restore = eqx.field(static=True)
     metric: bool = eqx.field(static=True)
 
+    @traced_once
     def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> _Saved:
         del t
-        state = state if self.restore is None else self.restore(state)
+        state = self.restore(state)
         params, preconditioner = self.flow.params(state), None
         if self.metric and isinstance(self.flow, AbstractPreconditionedFlow):
             preconditioner = self.flow.preconditioner(state, args)
@@ -179,25 +175,6 @@ class SimulationProblem(eqx.Module):
     def adaptive(self) -> bool:
         """True if the step size adapts."""
         return isinstance(self.controller, GuardedController)
-
-    def integrated(self, flow_state: PyTree[Array]) -> tuple[PyTree[Array], Restore]:
-        """Return a flow's state as the solver integrates it, and the function that restores it.
-
-        It is one vector where the solver, the controller and the flow see no difference: a step is
-        a few operations then, not as many for each leaf, and takes a third less time to compile.
-        """
-        leaves = jax.tree.leaves(flow_state)
-        structured = isinstance(self.solver, AbstractFlowSolver | ProjectedSolver) or (
-            isinstance(self.controller, GuardedController)
-            and self.controller.controller.norm is not optimistix.rms_norm
-        )
-        if (
-            structured
-            or len({x.dtype for x in leaves}) > 1
-            or (len(leaves) == 1 and leaves[0].ndim == 1)
-        ):
-            return flow_state, None
-        return ravel_pytree(flow_state)
 
     def times(self, time: Float[Array, " T"]) -> Array:
         """Return times as a trajectory has them."""
@@ -350,7 +327,7 @@ def begin(
     # The first step, and the states of the controller and the solver.
     time = jnp.asarray(float(flow.first_step))
     t0 = jnp.zeros((), common_dtype(y0))
-    y, restore = problem.integrated(y0)
+    y, restore = flattened(solver, problem.controller, y0)
     term = diffrax.ODETerm(ShiftedField(flow, time, restore))
     dt0 = solver.first_step if isinstance(solver, AbstractFlowSolver) else None
     dt0 = dt0 if problem.dt0 is None else problem.dt0
@@ -418,20 +395,27 @@ def advance(
     # Constants, so that XLA sees that the segment has a length and drops what saves an empty one.
     offsets = problem.save_every * np.arange(1, count + 1)
     times = state.time + jnp.asarray(offsets, state.time.dtype)
-    y0, restore = problem.integrated(state.flow)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(ShiftedField(problem.flow, state.time, restore)),
+    whole = integrated(
+        problem.flow,
         problem.solver,
+        problem.controller,
+        state.time,
+        state.flow,
+        state.solver,
+    )
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(whole.field),
+        whole.solver,
         t0=jnp.zeros((), dtype),
         t1=jnp.asarray(offsets[-1], dtype),
         dt0=state.step,
-        y0=y0,
+        y0=whole.y0,
         args=problem.potential,
         saveat=diffrax.SaveAt(
             subs=[
                 diffrax.SubSaveAt(
                     ts=jnp.asarray(offsets, dtype),
-                    fn=_Record(problem.flow, restore, need_metric(problem.measurements)),
+                    fn=_Record(problem.flow, whole.restore, need_metric(problem.measurements)),
                 ),
                 diffrax.SubSaveAt(t1=True),
             ],
@@ -439,11 +423,11 @@ def advance(
             controller_state=problem.adaptive,
             made_jump=True,
         ),
-        stepsize_controller=problem.controller,
+        stepsize_controller=whole.controller,
         adjoint=problem.adjoint,
         max_steps=problem.max_solver_steps * count,
         throw=False,
-        solver_state=state.solver,
+        solver_state=whole.solver_state,
         controller_state=state.controller,
         made_jump=state.made_jump,
     )
@@ -451,6 +435,7 @@ def advance(
     assert solution.ts is not None
     rows, last = solution.ys
     last = jax.tree.map(lambda x: x[0], last)
+    solver_state = whole.restore_solver(solution.solver_state)
     # Measurements along the saves.
     measurements, index, observables, cost = problem.measured(state.measurements, state.index, rows)
     params = rows.params
@@ -464,18 +449,18 @@ def advance(
     solver_stopped = state.time + solution.ts[1][0].astype(times.dtype)
     stopped = jnp.where(reached | loss, times[row], solver_stopped)
     # Only a failed projection ends a run with an accepted step and this result.
-    failure = getattr(solution.solver_state, "failure", state.failure)
+    failure = getattr(solver_state, "failure", state.failure)
     failure = jnp.where(loss, len(problem.failures), failure)
     ended = state.result != RESULTS.successful
     failed = ~ended & (result != RESULTS.successful)
     # The state to go on from.
     controller_state = solution.controller_state
     following = SimulationState(
-        flow=last if restore is None else restore(last),
+        flow=whole.restore(last),
         time=times[-1],
         index=index,
         step=state.step if controller_state is None else controller_state.step,
-        solver=solution.solver_state,
+        solver=solver_state,
         controller=controller_state,
         made_jump=jnp.asarray(solution.made_jump),
         measurements=measurements,
@@ -485,9 +470,7 @@ def advance(
         hyperparameters=state.hyperparameters,
         provenance=state.provenance,
     )
-    before, after = (
-        solver_cost(s, problem.flow.cost) for s in (state.solver, solution.solver_state)
-    )
+    before, after = (solver_cost(s, problem.flow.cost) for s in (state.solver, solver_state))
     spent = None if before is None or after is None else after - before
     steps, rejected = (solution.stats[f"num_{kind}"] for kind in ("steps", "rejected_steps"))
     stats = problem.stats(cost, spent, steps, rejected)
@@ -504,7 +487,7 @@ def reset(
     )
     time = jnp.zeros_like(state.step)
     if solver is None:
-        y, restore = problem.integrated(flow_state)
+        y, restore = flattened(problem.solver, problem.controller, flow_state)
         term = diffrax.ODETerm(ShiftedField(problem.flow, state.time, restore))
         solver = problem.solver.init(term, time, time + state.step, y, problem.potential)
     failed = (failure > 0) & (state.result == RESULTS.successful)
