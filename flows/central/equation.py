@@ -48,7 +48,7 @@ from ..curvature.derivatives import Linearised, flat_product, third_derivative_p
 from ..curvature.eigenpairs import find_eigenpairs
 from ..curvature.metric import AbstractMetric, DiagonalMetric, IdentityMetric
 from ..linear_algebra.complementarity import Complementarity, solve_packed_complementarity
-from ..linear_algebra.packed_symmetric import congruence, modes_of, pack, unpack
+from ..linear_algebra.packed_symmetric import congruence, modes_of, pack, product, unpack
 from ..optimizers.adaptive import AbstractAdaptiveDescent
 from .place import Place
 from .preconditioning import Preconditioner, Preconditioning
@@ -266,9 +266,9 @@ class CentralEquation(eqx.Module):
                 overlaps = before.vectors @ self.metric_at(place).apply(model.vectors).T
             left, sizes, right = jnp.linalg.svd(overlaps)
             # A mode that was not watched before has no overlap.
-            turn = (right.T / jnp.maximum(sizes, _LEAST_OVERLAP)[None]) @ left.T
+            turn = product(right.T / jnp.maximum(sizes, _LEAST_OVERLAP)[None], left.T)
         # Third derivatives of a mode are known where it came from modes that had some.
-        unknown = turn**2 @ (1 - before.near.astype(step.dtype))
+        unknown = product(turn**2, 1 - before.near.astype(step.dtype))
         came = unknown < _UNKNOWN * jnp.sum(turn**2, axis=1)
         both = (model.near & came).astype(step.dtype)
         known = pack(jnp.outer(both, both))[:, None] > 0
@@ -392,7 +392,8 @@ class CentralEquation(eqx.Module):
             curvature: What the model's becomes where the state was moved back to the threshold.
         """
         curvature = model.curvature if curvature is None else curvature
-        curvature = curvature - self.decay.astype(curvature.dtype) * pack(modes @ modes.T)
+        if getattr(self.optimizer, "weight_decay", None) is not None:
+            curvature = curvature - self.decay.astype(curvature.dtype) * pack(modes @ modes.T)
         count = state.modes.shape[0]
         eigenvalues = jnp.diagonal(unpack(model.curvature, count))
         _, threshold = self.rates(state.time, eigenvalues.dtype)
@@ -401,12 +402,14 @@ class CentralEquation(eqx.Module):
         # depend on it, and it has no derivative where their overlaps are equal.
         overlaps = lax.stop_gradient(state.modes @ self.metric_at(state.place).apply(modes).T)
         left, _, right = jnp.linalg.svd(overlaps)
-        turn = left @ right
+        turn = product(left, right)
+        both = jnp.stack([found.covariance, curvature], axis=1)
+        covariance, curvature = product(congruence(turn), both).T
         return dataclasses.replace(
             state,
             modes=turn @ modes,
-            covariance=pack(turn @ unpack(found.covariance, count) @ turn.T),
-            curvature=pack(turn @ unpack(curvature, count) @ turn.T),
+            covariance=covariance,
+            curvature=curvature,
             residual=found.residual,
             watched_margin=jnp.maximum(state.watched_margin, eigenvalues[-1] / threshold),
             excess_at_start=jnp.where(state.excess_at_start < 0, above, state.excess_at_start),

@@ -79,10 +79,13 @@ def predictions(
     modes, count = state.modes, state.modes.shape[0]
     covariance = unpack(state.covariance, count)
     # Eigenvectors of U^T X U, from those of L^T X L with U U^T = L L^T, which is 1 for P = 1.
-    lower = jnp.eye(count, dtype=modes.dtype)
+    matrix, frame = covariance, modes
     if not isinstance(metric, IdentityMetric):
         lower = jnp.linalg.cholesky(modes @ modes.T)
-    values, rotation = jnp.linalg.eigh(lower.T @ covariance @ lower)
+        matrix = lower.T @ covariance @ lower
+        if directions:
+            frame = jax.scipy.linalg.solve_triangular(lower, modes, lower=True)
+    values, rotation = jnp.linalg.eigh(matrix)
     variances = jnp.maximum(values[::-1], 0)
     forced = metric.apply(modes)
     missing = width - count
@@ -97,7 +100,7 @@ def predictions(
         "constraint_violation": jnp.maximum(eigenvalues[0] - threshold, 0),
     }
     if directions:
-        found = rotation[:, ::-1].T @ jax.scipy.linalg.solve_triangular(lower, modes, lower=True)
+        found = rotation[:, ::-1].T @ frame
         found = found / jnp.linalg.norm(found, axis=1, keepdims=True)
         observed["directions"] = jnp.pad(found, ((0, missing), (0, 0)))
     return observed

@@ -41,7 +41,7 @@ from ..solvers.chebyshev import (
     check_stages,
     stages_for,
 )
-from ..solvers.packed import Packing
+from ..solvers.packed import select
 from ..solvers.projection import AbstractFlowSolver
 from .equation import FAILURES, CentralEquation, solve_where
 from .interpolation import CentralInterpolation, cubic_move
@@ -282,7 +282,7 @@ class CentralSolver(AbstractFlowSolver):
         # be evaluated is not a number, with which no step is accepted.
         y1 = dataclasses.replace(y0.at(reached), excess_at_start=excess)
         y1 = equation.renewed(y1, renewed, modes, found, returned.curvature).at(unravel(last, time))
-        y1 = _where(rejected, y0, y1)
+        y1 = select(rejected, y0, y1)
         evaluations = count * stages + int(count > 1)
         spent = Cost(gradients=evaluations, hvps=evaluations if equation.correction else 0)
         turn = self._turn(y1, modes)
@@ -467,18 +467,6 @@ class CentralSolver(AbstractFlowSolver):
         (end, last, error), begun = lax.scan(go_on, (start, f0, jnp.zeros_like(f0)), numbers)
         error = error - SLOPE_IN_ERROR * step * last
         return Path((*begun[0], end), tuple(begun[1]), error)
-
-
-def _where(
-    rejected: Bool[Array, ""], before: CentralFlowState, after: CentralFlowState
-) -> CentralFlowState:
-    """Return the state before a step or after it, chosen in one operation if they are small."""
-    packing = Packing.of(before)
-    chosen = (
-        jnp.where(rejected, *pair)
-        for pair in zip(packing.pack(before), packing.pack(after), strict=True)
-    )
-    return packing.unpack(tuple(chosen))
 
 
 def _one_of(vectors: tuple[Vector, ...], number: Array) -> Vector:

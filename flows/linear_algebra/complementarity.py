@@ -23,10 +23,12 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from ..core.compilation import traced_once
 from ..core.validation import positive_integer
 from .complementarity_problem import (
     ComplementarityProblem,
@@ -42,10 +44,12 @@ from .packed_symmetric import (
     Square,
     Vector,
     congruence,
+    entries,
     modes_of,
     pack,
     pack_operator,
     pairs,
+    product,
     unpack,
 )
 
@@ -122,14 +126,18 @@ class _Point(eqx.Module):
 
 
 class _Newton(eqx.Module):
+    """Where the iteration is, and the best X and |G| so far: of the point before if it stalled."""
+
     point: _Point
+    solution: Vector
+    merit: Scalar
     iteration: Int[Array, ""]
     stalled: Bool[Array, ""]
 
 
 def _evaluate(problem: ComplementarityProblem, variable: Vector) -> _Point:
-    values, basis = jnp.linalg.eigh(unpack(variable, problem.modes))
-    positive = pack((basis * jnp.maximum(values, 0)[None, :]) @ basis.T)
+    basis, values = lax.linalg.eigh(unpack(variable, problem.modes), symmetrize_input=False)
+    positive = pack(product(basis * jnp.maximum(values, 0)[None, :], basis.T))
     defect = problem.slack(positive) - (positive - variable)
     merit = jnp.where(problem.representable(positive), plain_norm(defect), jnp.inf)
     return _Point(variable, values, basis, positive, defect, merit)
@@ -141,8 +149,11 @@ def _shares(values: Float[Array, " mode"]) -> tuple[Vector, Vector]:
     Where Z+ has no derivative, for a pair of zero eigenvalues, D is 1/2: within Clarke's.
     """
     rows, columns, _ = pairs(values.shape[0])
-    positive, negative = jnp.maximum(values, 0), jnp.maximum(-values, 0)
-    up, down = positive[rows] + positive[columns], negative[rows] + negative[columns]
+    both = jnp.stack([jnp.maximum(values, 0), jnp.maximum(-values, 0)])
+    modes = values.shape[0]
+    places = np.stack([rows, columns, modes + rows, modes + columns])
+    first, second, third, fourth = entries(both, places)
+    up, down = first + second, third + fourth
     known = up + down > 0
     total = jnp.where(known, up + down, 1)
     return jnp.where(known, up / total, 0.5), jnp.where(known, down / total, 0.5)
@@ -151,17 +162,17 @@ def _shares(values: Float[Array, " mode"]) -> tuple[Vector, Vector]:
 def _newton_step(problem: ComplementarityProblem, point: _Point) -> Vector:
     """Return dZ of (B D + I - D) dZ = -G, solved in its symmetric form for D^(1/2) dZ."""
     frame = congruence(point.basis)
-    operator = frame.T @ problem.operator @ frame
+    operator = product(product(frame.T, problem.operator), frame)
     kept, lost = _shares(point.values)
     root = jnp.sqrt(kept)
     matrix = root[:, None] * operator * root[None, :]
     # Proximal term: vanishes with the defect, so as not to spoil the quadratic convergence.
     floor = 4 * jnp.finfo(matrix.dtype).eps * (1 + jnp.trace(matrix))
     shift = jnp.maximum(1e-2 * jnp.minimum(point.merit, 1), floor)
-    right = -(frame.T @ point.defect)
-    cholesky = jnp.linalg.cholesky(matrix + jnp.diag(lost + shift))
+    right = -product(frame.T, point.defect)
+    cholesky = lax.linalg.cholesky(matrix + jnp.diag(lost + shift), symmetrize_input=False)
     change = root * jax.scipy.linalg.cho_solve((cholesky, True), root * right)
-    return frame @ (right + change - operator @ change)
+    return product(frame, right + change - product(operator, change))
 
 
 def _newton(
@@ -170,9 +181,8 @@ def _newton(
     """Iterate until |G| is at most `goal` or rounding error, or no step decreases it."""
 
     def unfinished(state: _Newton) -> Bool[Array, ""]:
-        point = state.point
-        enough = jnp.maximum(goal, problem.rounding(point.solution))
-        return (state.iteration < iterations) & ~state.stalled & (point.merit > enough)
+        enough = jnp.maximum(goal, problem.rounding(state.solution))
+        return (state.iteration < iterations) & ~state.stalled & (state.merit > enough)
 
     def step(state: _Newton) -> _Newton:
         old = state.point
@@ -189,8 +199,9 @@ def _newton(
         # Starting from twice the step and the old point, which is no decrease: one copy to compile.
         point, _ = lax.while_loop(rejected, halve, (old, jnp.full_like(old.merit, 2)))
         better = point.merit < old.merit
-        point = jax.tree.map(lambda new, before: jnp.where(better, new, before), point, old)
-        return _Newton(point, state.iteration + 1, ~better)
+        solution = jnp.where(better, point.solution, old.solution)
+        merit = jnp.minimum(point.merit, old.merit)
+        return _Newton(point, solution, merit, state.iteration + 1, ~better)
 
     # A point without defect, whose Newton step is zero, leads to the start: again one copy.
     modes, nothing = problem.modes, jnp.zeros_like(start)
@@ -202,7 +213,13 @@ def _newton(
         defect=nothing,
         merit=jnp.asarray(jnp.finfo(start.dtype).max),
     )
-    first = _Newton(before, jnp.asarray(-1, jnp.int32), jnp.zeros((), bool))
+    first = _Newton(
+        point=before,
+        solution=before.solution,
+        merit=before.merit,
+        iteration=jnp.asarray(-1, jnp.int32),
+        stalled=jnp.zeros((), bool),
+    )
     return lax.while_loop(unfinished, step, first)
 
 
@@ -219,15 +236,14 @@ def _solve(
     # than the scaled one. Newton's last step is nearly free accuracy, so that it aims further.
     allowed = tolerance * norm(linear) / problem.linear_unit
     found = _newton(problem, variable, 1e-3 * tolerance, min(limit, _NEWTON_ITERATIONS))
-    solved = found.point.merit <= allowed
-    best, error = found.point.solution, found.point.merit
-    inner = interior_point(problem, best, error, solved, 1e-3 * tolerance, limit)
+    solved = found.merit <= allowed
+    inner = interior_point(problem, found.solution, found.merit, solved, 1e-3 * tolerance, limit)
     return problem.original(inner.best), found.iteration + inner.iteration
 
 
 def _residual(linear: Vector, operator: Square, solution: Vector) -> Scalar:
     modes = modes_of(linear.size)
-    slack = linear + operator @ solution
+    slack = linear + product(operator, solution)
     size = norm(linear)
     size = jnp.where(size > 0, size, 1)
     largest = norm(solution)
@@ -238,7 +254,7 @@ def _residual(linear: Vector, operator: Square, solution: Vector) -> Scalar:
     solution, slack = solution * per_unit, slack / size
     both = jnp.stack([unpack(solution, modes), unpack(slack, modes)])
     violation = -jnp.min(jnp.linalg.eigvalsh(both))
-    return jnp.maximum(jnp.maximum(violation, jnp.abs(solution @ slack)), 0)
+    return jnp.maximum(jnp.maximum(violation, jnp.abs(jnp.sum(solution * slack))), 0)
 
 
 @jax.custom_jvp
@@ -264,16 +280,18 @@ def _attach_jvp(
     frame = congruence(basis)
     kept, lost = _shares(values)
     root = jnp.sqrt(kept)
-    matrix = root[:, None] * (frame.T @ problem.operator @ frame) * root[None, :]
+    matrix = root[:, None] * product(product(frame.T, problem.operator), frame) * root[None, :]
     matrix = matrix + jnp.diag(lost)
     shift = jnp.sqrt(jnp.finfo(linear.dtype).eps) * (1 + jnp.max(jnp.diagonal(matrix)))
     cholesky = jnp.linalg.cholesky(matrix + shift * jnp.eye(root.size, dtype=root.dtype))
-    tangent = problem.balance * (tangents[0] + tangents[1] @ solution) / problem.operator_unit
-    right = root * (frame.T @ tangent)
+    tangent = (
+        problem.balance * (tangents[0] + product(tangents[1], solution)) / problem.operator_unit
+    )
+    right = root * product(frame.T, tangent)
     change = jnp.zeros_like(right)
     for _ in range(3):
         change = jax.scipy.linalg.cho_solve((cholesky, True), right + shift * change)
-    return solution, -problem.balance * (frame @ (root * change))
+    return solution, -problem.balance * product(frame, root * change)
 
 
 def _scalar_problem(linear: Vector, operator: Square) -> Vector:
@@ -367,6 +385,7 @@ def solve_packed_complementarity(
         return _solve_packed(linear, operator, None, limit, max_iterations)
 
 
+@traced_once
 def _solve_packed(
     linear: Vector, operator: Square, start: Vector | None, tolerance: Scalar, limit: int
 ) -> Complementarity:
@@ -379,7 +398,7 @@ def _solve_packed(
     residual = _residual(*lax.stop_gradient((linear, operator, solution)))
     return Complementarity(
         solution=solution,
-        slack=linear + operator @ solution,
+        slack=linear + product(operator, solution),
         residual=residual,
         iterations=iterations,
         converged=residual <= tolerance,

@@ -3,9 +3,20 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .packed_symmetric import Square, Vector, modes_of, pack, pairs, unpack
+from .packed_symmetric import (
+    Square,
+    Vector,
+    diagonal,
+    entries,
+    modes_of,
+    pack,
+    pairs,
+    product,
+    unpack,
+)
 
 Scalar = Float[Array, ""]
 
@@ -19,7 +30,7 @@ def norm(x: Array) -> Scalar:
 
 def plain_norm(x: Vector) -> Scalar:
     """Frobenius norm of what is of order one: fewer operations to compile than `norm`."""
-    return jnp.sqrt(x @ x)
+    return jnp.sqrt(jnp.sum(x**2))
 
 
 class ComplementarityProblem(eqx.Module):
@@ -46,7 +57,7 @@ class ComplementarityProblem(eqx.Module):
 
     def slack(self, solution: Vector) -> Vector:
         """Return S = A + B[X]."""
-        return self.linear + self.operator @ solution
+        return self.linear + product(self.operator, solution)
 
     def scaled(self, solution: Vector) -> Vector:
         """Return an X of the original problem as one of this problem."""
@@ -58,7 +69,7 @@ class ComplementarityProblem(eqx.Module):
 
     def rounding(self, solution: Vector) -> Scalar:
         """Return a lower bound on the error with which the slack of a solution is computed."""
-        terms = jnp.abs(self.linear) + jnp.abs(self.operator) @ jnp.abs(solution)
+        terms = jnp.abs(self.linear) + product(jnp.abs(self.operator), jnp.abs(solution))
         return 0.01 * jnp.finfo(self.linear.dtype).eps * plain_norm(terms)
 
     def representable(self, solution: Vector) -> Bool[Array, ""]:
@@ -82,14 +93,14 @@ def _balance(linear: Vector, operator: Square, modes: int) -> Vector:
     mode = np.arange(modes)[:, None]
     # Packed, the entry of X_ij off the diagonal counts B_ijij and B_jiji.
     members = jnp.asarray((rows == mode) | (columns == mode), operator.dtype)
-    sizes = members @ jnp.diagonal(operator)
+    sizes = product(members, diagonal(operator))
     largest, length = jnp.max(sizes), norm(linear)
     sizes = sizes / jnp.where(largest > 0, largest, 1)
-    room = jnp.diagonal(unpack(linear, modes)) / jnp.where(length > 0, length, 1)
+    room = diagonal(unpack(linear, modes)) / jnp.where(length > 0, length, 1)
     sizes = jnp.maximum(jnp.maximum(sizes, jnp.maximum(room, 0) ** 2), _LEAST_ROW)
     exponents = jnp.round(-0.25 * jnp.log2(sizes)).astype(jnp.int32)
     scales = jnp.ldexp(jnp.ones_like(sizes), exponents)
-    return scales[rows] * scales[columns]
+    return entries(scales, rows) * entries(scales, columns)
 
 
 def nondimensional(linear: Vector, operator: Square) -> ComplementarityProblem:
@@ -101,14 +112,14 @@ def nondimensional(linear: Vector, operator: Square) -> ComplementarityProblem:
     modes = modes_of(linear.size)
     balance = _balance(linear, operator, modes)
     linear, operator = balance * linear, balance[:, None] * operator * balance[None, :]
-    values, basis = jnp.linalg.eigh(unpack(linear, modes))
-    negative = pack((basis * jnp.maximum(-values, 0)[None, :]) @ basis.T)
+    basis, values = lax.linalg.eigh(unpack(linear, modes), symmetrize_input=False)
+    negative = pack(product(basis * jnp.maximum(-values, 0)[None, :], basis.T))
     size, operator_size = norm(negative), norm(operator)
     linear_unit = jnp.maximum(size, jnp.finfo(linear.dtype).eps * norm(linear))
     linear_unit = jnp.where(linear_unit > 0, linear_unit, 1)
     safe = jnp.where(operator_size > 0, operator_size, 1)
     direction = negative / jnp.where(size > 0, size, 1)
-    quotient = direction @ (operator / safe) @ direction
+    quotient = jnp.sum(direction * product(operator / safe, direction))
     operator_unit = safe * jnp.maximum(quotient, 1e-3)
     return ComplementarityProblem(
         linear=linear / linear_unit,

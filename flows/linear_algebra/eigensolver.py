@@ -132,13 +132,18 @@ def _expand(
     stalled = share < _NEW_SHARE
     new = new / share
     image = product(new)
-    basis = state.basis.at[state.size].set(new)
+
+    def renewed(rows: Block, row: Vector, axis: int = 0) -> Block:
+        # There is room: a scatter would check that.
+        return lax.dynamic_update_index_in_dim(rows, row, state.size, axis)
+
+    basis = renewed(state.basis, new)
     row = basis @ image
     state = dataclasses.replace(
         state,
         basis=basis,
-        images=state.images.at[state.size].set(image),
-        projected=state.projected.at[state.size].set(row).at[:, state.size].set(row),
+        images=renewed(state.images, image),
+        projected=renewed(renewed(state.projected, row), row, axis=1),
         size=state.size + (~stalled).astype(jnp.int32),
         products=state.products + 1,
         stalled=stalled,

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .complementarity_problem import ComplementarityProblem, Scalar, norm
-from .packed_symmetric import Matrix, Vector, congruence, pack, unpack
+from .packed_symmetric import Matrix, Vector, congruence, pack, product, unpack
 
 
 class InteriorPoint(eqx.Module):
@@ -28,26 +28,30 @@ class InteriorPoint(eqx.Module):
 
 def _factorise(factor: Matrix, solution: Matrix, slack: Matrix) -> tuple[Matrix, Array]:
     """Return the Nesterov-Todd factor of a pair that is given in the frame of another factor."""
-    lower = jnp.linalg.cholesky(solution)
-    squares, basis = jnp.linalg.eigh(lower.T @ slack @ lower)
+    lower = lax.linalg.cholesky(solution, symmetrize_input=False)
+    square = product(product(lower.T, slack), lower)
+    basis, squares = lax.linalg.eigh(square, symmetrize_input=False)
     values = jnp.sqrt(squares)
-    return factor @ lower @ (basis / jnp.sqrt(values)[None, :]), values
+    return product(product(factor, lower), basis / jnp.sqrt(values)[None, :]), values
 
 
 def _error(problem: ComplementarityProblem, solution: Vector) -> Scalar:
     """Return the residual of X in the problem's own units."""
     slack = problem.slack(solution)
     violation = -jnp.linalg.eigvalsh(unpack(slack, problem.modes))[0]
-    return jnp.maximum(violation, jnp.abs(solution @ slack) / jnp.maximum(1, norm(solution)))
+    return jnp.maximum(
+        violation, jnp.abs(jnp.sum(solution * slack)) / jnp.maximum(1, norm(solution))
+    )
 
 
 def _interior_step(problem: ComplementarityProblem, state: InteriorPoint) -> InteriorPoint:
     frame = congruence(state.factor)
-    operator = frame.T @ problem.operator @ frame
+    operator = product(product(frame.T, problem.operator), frame)
     values, modes = state.values, problem.modes
     center = pack(jnp.diag(values))
-    defect = frame.T @ problem.linear + operator @ center - center
-    cholesky = jnp.linalg.cholesky(operator + jnp.eye(center.size, dtype=center.dtype))
+    defect = product(frame.T, problem.linear) + product(operator, center) - center
+    shifted = operator + jnp.eye(center.size, dtype=center.dtype)
+    cholesky = lax.linalg.cholesky(shifted, symmetrize_input=False)
     roots = jnp.sqrt(values)
 
     def attempt(
@@ -61,8 +65,8 @@ def _interior_step(problem: ComplementarityProblem, state: InteriorPoint) -> Int
         lowest = jnp.min(jnp.linalg.eigvalsh(scaled))
         longest = 1 / jnp.maximum(-lowest, jnp.finfo(lowest.dtype).tiny)
         centring = (1 - jnp.minimum(1, longest)) ** 3
-        product = changes[0] @ changes[1]
-        correction = (product + product.T) / (values[:, None] + values[None, :])
+        both = product(*changes)
+        correction = (both + both.T) / (values[:, None] + values[None, :])
         target = jnp.diag(centring * jnp.mean(values**2) / values - values) - correction
         return (pack(target), *changes, longest), None
 
@@ -73,7 +77,7 @@ def _interior_step(problem: ComplementarityProblem, state: InteriorPoint) -> Int
     solution, slack = (jnp.diag(values) + length * change for change in changes)
     factor, values = _factorise(state.factor, solution, slack)
 
-    point = congruence(factor) @ pack(jnp.diag(values))
+    point = product(congruence(factor), pack(jnp.diag(values)))
     error = _error(problem, point)
     failed = ~(jnp.isfinite(error) & problem.representable(point))
     better = ~failed & (error < state.error)

@@ -15,6 +15,9 @@ Operator = Float[Array, "mode mode mode mode"]
 Vector = Float[Array, " pair"]
 Square = Float[Array, "pair pair"]
 
+# Sums of products that are made part of what surrounds them.
+_SMALL = 4096
+
 
 def pairs(modes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the row, column and weight of each entry of the vector of a k x k matrix."""
@@ -27,10 +30,41 @@ def modes_of(size: int) -> int:
     return (math.isqrt(8 * size + 1) - 1) // 2
 
 
+def product(left: Array, right: Array) -> Array:
+    """Return the product of a small matrix with a matrix or a vector, in full precision.
+
+    As a sum of products XLA makes it part of what surrounds it; a product of its own, as `@` is,
+    takes as long to compile as dozens of sums. Beyond a few thousand of them it is `@` after all.
+    """
+    columns = right.shape[1] if right.ndim > 1 else 1
+    if left.size * columns > _SMALL:
+        return jnp.matmul(left, right, precision="highest")
+    if right.ndim == 1:
+        return jnp.sum(left * right[None], axis=1)
+    return jnp.sum(left[:, :, None] * right[None], axis=1)
+
+
+def entries(array: Array, index: np.ndarray) -> Array:
+    """Return entries of an array by their places in its flat form, which are known to be valid.
+
+    A call is one operation to compile; indices that are checked are several, repeated in loops.
+    """
+    places = index.astype(np.int32)
+    return array.reshape(-1).at[places].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def diagonal(matrix: Matrix) -> Float[Array, " mode"]:
+    """Return the diagonal of a matrix."""
+    modes = matrix.shape[0]
+    return entries(matrix, np.arange(modes) * (modes + 1))
+
+
 def pack(matrix: Matrix) -> Vector:
     """Return the vector of a matrix's symmetric part."""
-    rows, columns, weights = pairs(matrix.shape[0])
-    return 0.5 * (matrix + matrix.T)[rows, columns] * jnp.asarray(weights, matrix.dtype)
+    modes = matrix.shape[0]
+    rows, columns, weights = pairs(modes)
+    above, below = entries(matrix, np.stack([rows * modes + columns, columns * modes + rows]))
+    return (above + below) * jnp.asarray(0.5 * weights, matrix.dtype)
 
 
 def unpack(vector: Vector, modes: int) -> Matrix:
@@ -38,7 +72,7 @@ def unpack(vector: Vector, modes: int) -> Matrix:
     rows, columns, weights = pairs(modes)
     position = np.zeros((modes, modes), int)
     position[rows, columns] = position[columns, rows] = np.arange(rows.size)
-    return (vector / jnp.asarray(weights, vector.dtype))[position]
+    return entries(vector, position) * jnp.asarray((1 / weights)[position], vector.dtype)
 
 
 def pack_operator(operator: Operator) -> Square:
@@ -53,7 +87,10 @@ def pack_operator(operator: Operator) -> Square:
 
 def congruence(factor: Matrix) -> Square:
     """Return K with K pack(X) = pack(F X F^T) and K^T pack(Y) = pack(F^T Y F)."""
-    rows, columns, weights = pairs(factor.shape[0])
-    upper, lower = factor[rows], factor[columns]
-    product = upper[:, rows] * lower[:, columns] + lower[:, rows] * upper[:, columns]
-    return 0.5 * jnp.asarray(weights[:, None] * weights[None, :], factor.dtype) * product
+    modes = factor.shape[0]
+    rows, columns, weights = pairs(modes)
+    ends = ((rows, rows), (columns, columns), (columns, rows), (rows, columns))
+    places = np.stack([i[:, None] * modes + j[None, :] for i, j in ends])
+    first, second, third, fourth = entries(factor, places)
+    scale = jnp.asarray(0.5 * weights[:, None] * weights[None, :], factor.dtype)
+    return scale * (first * second + third * fourth)

@@ -7,6 +7,7 @@ import equinox as eqx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..core.arrays import RealScalarLike
 from ..core.compilation import traced_once
 from ..core.flow import AbstractFlow
 from ..core.potential import Potential
@@ -48,7 +49,7 @@ class Clock(eqx.Module):
 
     t_offset: Float[Array, ""]
 
-    def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> PyTree[Array]:
+    def __call__(self, t: RealScalarLike, state: PyTree[Array], args: Potential) -> PyTree[Array]:
         """Return the state, as what has its shapes: diffrax 0.7.2 asks for no more."""
         del t, args
         return state

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix
-from jaxtyping import Array, ArrayLike, PyTree, PyTreeDef
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from ..core.arrays import BoolScalarLike, RealScalarLike
 from ..core.compilation import traced_once
 from ..core.potential import Potential
 from ..core.results import RESULTS
+from ..core.trees import Tree
 from .controllers import GuardedController
 from .projection import AbstractFlowSolver
 
@@ -51,7 +52,7 @@ class Packing(eqx.Module):
         (2, 2)
     """
 
-    structure: PyTreeDef = eqx.field(static=True)
+    structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     dtypes: tuple[np.dtype, ...] = eqx.field(static=True)
 
@@ -94,6 +95,23 @@ class Packing(eqx.Module):
             else:
                 leaves.append(next(others))
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def select(condition: Bool[Array, ""], one: Tree, other: Tree) -> Tree:
+    """Return one tree where a condition holds, and another of the same kind elsewhere.
+
+    Small trees are chosen as vectors, not leaf by leaf.
+    """
+    if is_large(one):
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+    packing = Packing.of(one)
+    both = zip(packing.pack(one), packing.pack(other), strict=True)
+    return packing.unpack(tuple(jnp.where(condition, a, b) for a, b in both))
+
+
+def is_large(tree: PyTree[Array]) -> bool:
+    """Return True if vectors of a tree would be copied for longer than they save."""
+    return sum(x.size for x in jax.tree.leaves(tree)) > _LARGE
 
 
 class _UnpackedNorm(eqx.Module):
@@ -158,15 +176,15 @@ class UnpackingController(diffrax.AbstractAdaptiveStepSizeController):
         y0: Vectors,
         y1_candidate: Vectors,
         args: PyTree,
-        y_error: Vectors,
+        y_error: Vectors | None,
         error_order: RealScalarLike,
         controller_state: Any,
     ) -> tuple[BoolScalarLike, RealScalarLike, RealScalarLike, BoolScalarLike, Any, RESULTS]:
         """Let the controller adapt."""
-        states = (self.packing.unpack(x) for x in (y0, y1_candidate))
-        error = self.packing.unpack(y_error)
+        error = None if y_error is None else self.packing.unpack(y_error)
+        before, after = self.packing.unpack(y0), self.packing.unpack(y1_candidate)
         return self.controller.adapt_step_size(
-            t0, t1, *states, args, error, error_order, controller_state
+            t0, t1, before, after, args, error, error_order, controller_state
         )
 
 
@@ -284,8 +302,7 @@ def packed(
         flow_state: What it integrates.
         solver_state: The state of the solver.
     """
-    leaves = jax.tree.leaves((flow_state, solver_state))
-    if sum(x.size for x in leaves) > _LARGE:
+    if is_large((flow_state, solver_state)):
         return solver, controller
     state, own = Packing.of(flow_state), Packing.of(solver_state)
     if isinstance(controller, GuardedController):

@@ -55,3 +55,10 @@ def test_the_curves_are_drawn_for_each_problem(tmp_path):
     accuracy.draw(curves, file)
     with Image.open(file) as image:
         assert min(image.size) > 300
+
+
+@pytest.mark.parametrize("name", accuracy.PROBLEMS)
+def test_each_flow_is_saved_from_where_it_begins(name):
+    """Or the run is refused."""
+    for flow in accuracy.flows_of(accuracy.PROBLEMS[name]).values():
+        assert int(flow.first_step) % accuracy._SAVE_EVERY == 0

@@ -24,7 +24,7 @@ from flows import (
 )
 from flows.runs.integrated import integrated
 from flows.solvers.controllers import GuardedController
-from flows.solvers.packed import PackedSolver, Packing
+from flows.solvers.packed import PackedSolver, Packing, select
 from flows.solvers.projection import AbstractFlowSolver
 from potentials import SharpValley
 from tests.helpers import assert_trees_close
@@ -130,6 +130,17 @@ def test_packed_steps_of_constant_length_are_exactly_those_of_the_solver() -> No
     flow = _FLOWS["rod, factor"]
     plain = _solved(flow, _loss, packing=False, adaptive=False)
     assert_trees_close(_solved(flow, _loss, packing=True, adaptive=False), plain, 0, 0)
+
+
+@pytest.mark.parametrize("size", [3, 2**18])
+def test_a_tree_is_selected_as_its_leaves_are(size):
+    """As vectors if it is small, and leaf by leaf if it is large."""
+    one = {"a": jnp.ones(size), "b": (jnp.asarray(2), jnp.full((2, 2), 3.0))}
+    other = jax.tree.map(jnp.zeros_like, one)
+    for condition, expected in ((True, one), (False, other)):
+        assert_trees_close(select(jnp.asarray(condition), one, other), expected, 0, 0)
+    operations = str(jax.make_jaxpr(lambda c: select(c, one, other))(jnp.asarray(True)))
+    assert operations.count("select_n") == (2 if size == 3 else 3)
 
 
 def test_large_states_are_left_as_they_are() -> None:
