@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 import figures
+from experiments.system.programs import make_room_for_programs
 from figures.sheet import add_legend, color_of, new_figure, style
 from flows import (
     AbstractFlow,
@@ -95,6 +98,11 @@ def _run(
     potential, params = jax.tree.map(_in_precision, made)
     dtype = jax.tree.leaves(params)[0].dtype
     solver, controller = flow.economical(dtype) or flow.integrator(dtype)
+    controller = scaled_controller(controller, factor, dtype)
+    if isinstance(controller, diffrax.PIDController):
+        # As arrays, so that the runs of a curve are one compiled program.
+        tolerances = jnp.asarray(controller.rtol, dtype), jnp.asarray(controller.atol, dtype)
+        controller = eqx.tree_at(lambda c: (c.rtol, c.atol), controller, tolerances)
     found = simulate(
         flow,
         potential,
@@ -103,7 +111,7 @@ def _run(
         save_every=_SAVE_EVERY,
         measurements=(),
         solver=solver,
-        stepsize_controller=scaled_controller(controller, factor, dtype),
+        stepsize_controller=controller,
     )
     cost = float(found.stats["gradient_equivalents"]) / problem.steps
     return jax.vmap(lambda tree: ravel_pytree(tree)[0])(found.params), cost
@@ -120,6 +128,7 @@ def curve(name: str, problem: Problem) -> list[dict[str, float]]:
         name: The flow, as in `flows_of`.
         problem: What it is integrated on.
     """
+    make_room_for_programs()
     made = problem.make()
     with jax.enable_x64(True):
         exact, _ = _run(name, problem, made, _REFERENCE)
@@ -133,6 +142,7 @@ def curve(name: str, problem: Problem) -> list[dict[str, float]]:
             print(f"{name} at {factor:g}: {error}", file=sys.stderr)
             continue
         error = jnp.max(jnp.linalg.norm(found - exact, axis=1)) / travelled
+        make_room_for_programs()
         points.append({"tolerance": factor, "cost": cost, "error": float(error)})
     return points
 

@@ -52,7 +52,10 @@ class Packing(eqx.Module):
         (2, 2)
     """
 
-    structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
+    # JAX exports the type as a variable.
+    structure: jax.tree_util.PyTreeDef = eqx.field(  # pyright: ignore[reportInvalidTypeForm]
+        static=True
+    )
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     dtypes: tuple[np.dtype, ...] = eqx.field(static=True)
 
