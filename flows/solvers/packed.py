@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -125,70 +125,6 @@ class _UnpackedNorm(eqx.Module):
 
     def __call__(self, error: Vectors) -> RealScalarLike:
         return self.norm(self.packing.unpack(error))
-
-
-class UnpackingController(diffrax.AbstractAdaptiveStepSizeController):
-    """A controller that sees the flow's own states where the solver's are packed.
-
-    Attributes:
-        controller: The controller.
-        packing: Of the flow's state.
-    """
-
-    controller: diffrax.AbstractAdaptiveStepSizeController
-    packing: Packing
-    rtol: RealScalarLike
-    atol: RealScalarLike
-    norm: Callable[[PyTree[Array]], RealScalarLike]
-
-    def __init__(
-        self, controller: diffrax.AbstractAdaptiveStepSizeController, packing: Packing
-    ) -> None:
-        self.controller, self.packing = controller, packing
-        self.rtol, self.atol = controller.rtol, controller.atol
-        self.norm = _UnpackedNorm(controller.norm, packing)
-
-    def wrap(self, direction: int | np.ndarray | Array) -> "UnpackingController":
-        """Return the controller for a solve in this direction of time, 1 or -1."""
-        wrapped = cast(diffrax.AbstractAdaptiveStepSizeController, self.controller.wrap(direction))
-        return UnpackingController(wrapped, self.packing)
-
-    def init(
-        self,
-        terms: diffrax.AbstractTerm,
-        t0: RealScalarLike,
-        t1: RealScalarLike,
-        y0: Vectors,
-        dt0: RealScalarLike | None,
-        args: PyTree,
-        func: Callable[..., Vectors],
-        error_order: RealScalarLike | None,
-    ) -> tuple[RealScalarLike, Any]:
-        """Let the controller choose the first step."""
-
-        def unpacked(terms: Any, t: RealScalarLike, y: PyTree[Array], args: PyTree) -> Any:
-            return self.packing.unpack(func(terms, t, self.packing.pack(y), args))
-
-        y = self.packing.unpack(y0)
-        return self.controller.init(terms, t0, t1, y, dt0, args, unpacked, error_order)
-
-    def adapt_step_size(
-        self,
-        t0: RealScalarLike,
-        t1: RealScalarLike,
-        y0: Vectors,
-        y1_candidate: Vectors,
-        args: PyTree,
-        y_error: Vectors | None,
-        error_order: RealScalarLike,
-        controller_state: Any,
-    ) -> tuple[BoolScalarLike, RealScalarLike, RealScalarLike, BoolScalarLike, Any, RESULTS]:
-        """Let the controller adapt."""
-        error = None if y_error is None else self.packing.unpack(y_error)
-        before, after = self.packing.unpack(y0), self.packing.unpack(y1_candidate)
-        return self.controller.adapt_step_size(
-            t0, t1, before, after, args, error, error_order, controller_state
-        )
 
 
 class PackedInterpolation(diffrax.AbstractLocalInterpolation):
@@ -311,9 +247,10 @@ def packed(
     if isinstance(controller, GuardedController):
         inner = controller.controller
         if not isinstance(inner, diffrax.PIDController):
-            inner = UnpackingController(inner, state)
-        elif inner.norm is not optimistix.rms_norm:
-            # The root mean square does not see the structure; others may.
+            # It looks at the parts of a state, which would be taken apart again for it.
+            return solver, controller
+        # The root mean square does not see the structure; others may.
+        if inner.norm is not optimistix.rms_norm:
             inner = dataclasses.replace(inner, norm=_UnpackedNorm(inner.norm, state))
         controller = GuardedController(inner, controller.smallest)
     return PackedSolver(solver, state, own), controller

@@ -44,7 +44,6 @@ _FLOWS = {
     "rod, momentum": RodFlow(HeavyBall(0.3, 0.5), dense_limit=0),
     "rod, factor": RodFlow(GradientDescent(0.3), dense_limit=0),
     "ball": BallCentreFlow(RollingBall(0.3, radius=0.1)),
-    "parity, with a controller that sees two parts": ParityFlow(GradientDescent(0.3)),
 }
 
 
@@ -143,8 +142,8 @@ def test_a_tree_is_selected_as_its_leaves_are(size):
     assert operations.count("select_n") == (2 if size == 3 else 3)
 
 
-def test_large_states_are_left_as_they_are() -> None:
-    """A copy would cost memory there."""
+def test_large_states_and_other_controllers_are_left_as_they_are() -> None:
+    """A copy would cost memory there, and other controllers look at the parts of a state."""
     flow = RodFlow(GradientDescent(0.3), rank=2)
     solver, _ = flow.integrator(jnp.float64)
     assert isinstance(solver, AbstractFlowSolver)
@@ -155,3 +154,10 @@ def test_large_states_are_left_as_they_are() -> None:
     large = integrated(flow, solver, diffrax.ConstantStepSize(), jnp.zeros(()), y0, own)
     assert large.solver is solver
     assert large.y0 is y0
+    flow = ParityFlow(GradientDescent(0.3))
+    solver, controller = flow.integrator(jnp.float64)
+    assert isinstance(solver, AbstractFlowSolver)
+    y0, own = solver.start(flow.init(_loss, _START), _loss)
+    whole = integrated(flow, solver, GuardedController(controller), jnp.zeros(()), y0, own)
+    assert whole.solver is solver
+    assert whole.y0 is y0
