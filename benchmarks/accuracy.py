@@ -74,7 +74,8 @@ def _chebyshev() -> tuple[SupervisedPotential, PyTree[Array]]:
 PROBLEMS = {
     # Beyond step 160 or so rounding sets in single precision when rods begin to oscillate.
     "digits": Problem("digits, P = 3466", demo_network, LEARNING_RATE, 5, 160),
-    "chebyshev": Problem("Chebyshev polynomial, P = 1153", _chebyshev, 0.4, 2, 200),
+    # Below the edge of stability, where nothing oscillates.
+    "chebyshev": Problem("Chebyshev polynomial, P = 1153", _chebyshev, 0.2, 2, 200),
 }
 
 
@@ -124,6 +125,8 @@ def _in_precision(x: Array) -> Array:
 def curve(name: str, problem: Problem) -> list[dict[str, float]]:
     """Return cost and error of a flow at each tolerance; without those at which the run fails.
 
+    There are none if the run in double precision does.
+
     Args:
         name: The flow, as in `flows_of`.
         problem: What it is integrated on.
@@ -131,7 +134,11 @@ def curve(name: str, problem: Problem) -> list[dict[str, float]]:
     make_room_for_programs()
     made = problem.make()
     with jax.enable_x64(True):
-        exact, _ = _run(name, problem, made, _REFERENCE)
+        try:
+            exact, _ = _run(name, problem, made, _REFERENCE)
+        except SimulationError as error:
+            print(f"{name}, reference: {error}", file=sys.stderr)
+            return []
         exact = exact.astype(jnp.float32)
     travelled = jnp.max(jnp.linalg.norm(exact - exact[:1], axis=1))
     points = []

@@ -62,3 +62,15 @@ def test_each_flow_is_saved_from_where_it_begins(name):
     """Or the run is refused."""
     for flow in accuracy.flows_of(accuracy.PROBLEMS[name]).values():
         assert int(flow.first_step) % accuracy._SAVE_EVERY == 0
+
+
+def test_a_flow_without_a_reference_has_no_points(monkeypatch, capsys):
+    """It is named, and the other flows are measured."""
+
+    def run(name, problem, made, factor):
+        raise SimulationError("the flow stopped", None)
+
+    monkeypatch.setattr(accuracy, "_run", run)
+    made = (Quadratic(jnp.ones(2)), jnp.ones(2))
+    assert accuracy.curve("gradient", accuracy.Problem("a bowl", lambda: made, 0.1, 1, 4)) == []
+    assert "gradient, reference: the flow stopped" in capsys.readouterr().err
