@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from types import UnionType
@@ -75,14 +76,15 @@ class Number:
                 f"{name} must be one number, got an array of shape {array.shape}. To batch over "
                 f"it, map the constructor: jax.vmap(lambda value: ...(value))(values)."
             )
-        wrong, allowed = ~jnp.isfinite(array), []
+        values = _in_memory(array)
+        wrong, allowed = ~(abs(values) < math.inf), []
         for sign, bound, excluded in (
             (">", self.above, operator.le),
             (">=", self.least, operator.lt),
             ("<", self.below, operator.ge),
         ):
             if bound is not None:
-                wrong |= excluded(array, bound)
+                wrong |= excluded(values, bound)
                 allowed.append(f"{sign} {bound:g}")
         sentence = f"{name} must be a finite number {' and '.join(allowed)}".rstrip()
         return _refuse(array, wrong, sentence)
@@ -116,11 +118,12 @@ class Vector:
                 finite or out of range.
         """
         array = _array(name, value, axes=1, empty=self.empty)
-        wrong, allowed = ~jnp.isfinite(array), "finite numbers"
+        values = _in_memory(array)
+        wrong, allowed = ~(abs(values) < math.inf), "finite numbers"
         if self.above is not None:
-            wrong |= array <= self.above
+            wrong |= values <= self.above
             allowed += f" > {self.above:g}"
-        return _refuse(array, jnp.any(wrong), f"{name} must hold {allowed} only")
+        return _refuse(array, wrong.any(), f"{name} must hold {allowed} only")
 
 
 def matrix(name: str, value: MatrixLike) -> Float[Array, "rows columns"]:
@@ -130,7 +133,8 @@ def matrix(name: str, value: MatrixLike) -> Float[Array, "rows columns"]:
         ValueError: if the value has another number of axes, is empty or is not finite.
     """
     array = _array(name, value, axes=2)
-    return _refuse(array, jnp.any(~jnp.isfinite(array)), f"{name} must hold finite numbers only")
+    finite = abs(_in_memory(array)) < math.inf
+    return _refuse(array, ~finite.all(), f"{name} must hold finite numbers only")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,6 +346,11 @@ def _array(name: str, value: object, axes: int, empty: bool = False) -> Array:
             f"{name} must be a {kind}array with {axes} axis(es), got shape {array.shape}."
         )
     return array
+
+
+def _in_memory(array: Array) -> Array | np.ndarray:
+    """`array` for NumPy where its values are known: checking them is to compile no programs."""
+    return array if is_traced(array) else np.asarray(array)
 
 
 def _refuse(array: Array, wrong: ArrayLike, message: str) -> Array:

@@ -64,8 +64,14 @@ def first_points(discrete: flows.Trajectory, wanted: Iterable[Start]) -> dict[St
     Returns:
         The points; nan where the optimizer stopped before.
     """
+    return _first_points(discrete, tuple(sorted(wanted)))
+
+
+# One program: the many small ones of its operations would take seconds to compile.
+@eqx.filter_jit
+def _first_points(discrete: flows.Trajectory, wanted: tuple[Start, ...]) -> dict[Start, Params]:
     found: dict[Start, Params] = {}
-    for path, step in sorted(wanted):
+    for path, step in wanted:
         at, there = places(jnp.asarray(step, discrete.steps.dtype), discrete)
         points = discrete.params if path == "iterates" else discrete.midpoints(path)
         found[path, step] = jax.tree.map(

@@ -254,11 +254,11 @@ def _start(config: Experiment, potential: Potential) -> tuple[Params, int]:
             message = f"given {len(given)} numbers; this potential has {flat.size} parameters"
             raise BuildError("start", message)
         with np.errstate(over="ignore"):
-            start = jnp.asarray(np.asarray(given), flat.dtype)
-        if not bool(jnp.all(jnp.isfinite(start))):
+            start = np.asarray(given).astype(flat.dtype)
+        if not np.all(np.isfinite(start)):
             message = f"given {given}; not all finite in {flat.dtype}, the config's precision"
             raise BuildError("start", message)
-        params = unravel(start)
+        params = unravel(jnp.asarray(start))
     return params, flat.size
 
 

@@ -255,7 +255,7 @@ class _Names(dict[str, Any]):
         super().__init__()
         self._path = path
         self._nodes: dict[str, ast.AST] = {}
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in _statements(ast.parse(path.read_text("utf-8")).body):
             match node:
                 case ast.ImportFrom(names=aliases):
                     names = [alias.asname or alias.name for alias in aliases]
@@ -305,6 +305,14 @@ class _Names(dict[str, Any]):
 
 
 _names = functools.cache(_Names)
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module, those under a condition included (TYPE_CHECKING)."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If):
+            yield from _statements([*node.body, *node.orelse])
 
 
 def _package(name: str) -> Path:

@@ -76,6 +76,27 @@ def test_a_limit_that_is_hidden_is_linuxs_own(compiled, monkeypatch, tmp_path):
     assert compiled._cache_size() == 0
 
 
+def test_a_run_compiles_few_programs(tmp_path):
+    """Four pieces of gradient descent and a flow: no program for each small operation."""
+    config = experiments.load_config("valley", ["steps=8", "checkpoint.every=2", "figures=[]"])
+    jax.clear_caches()
+    compiled = []
+
+    def listen(event: str, duration: float, **details: str | float) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        experiments.run(config, tmp_path / "run", progress=False)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    # Begin and advance of both, what is compared, and single operations on numbers of the config:
+    # the pieces after the first add none. One for each small operation would be sixty.
+    assert compiled.count("jit(advance)") == 1
+    assert len(compiled) <= 30, compiled
+
+
 @pytest.mark.parametrize("kind", ["check", "run of a sweep", "part of a study"])
 def test_room_is_made_before_each(kind, monkeypatch, tmp_path):
     """Of what one process does many of."""
