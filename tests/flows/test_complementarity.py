@@ -242,22 +242,25 @@ def graded_problem(seed: int, k: int, idle: int):
 
 
 @pytest.mark.slow
-def test_directions_of_very_different_effect_are_solved_in_single_precision(float32):
-    """Of 200 problems of each kind 193 and 200; without the scaled basis it was 111 and 171."""
+@pytest.mark.parametrize(("k", "idle"), [(4, 0), (4, 2), (8, 0), (8, 4)])
+def test_directions_of_very_different_effect_are_solved_in_single_precision(float32, k, idle):
+    """Of 200 problems of each kind 198, 200, 199 and 200 are solved to 2e-5.
+
+    To the tolerance of 1e-5 it is 191, 200, 191 and 200. That is the limit of the precision: the
+    solution in float64, rounded to float32, is one of 191, 200, 198 and 200 of these problems.
+    """
     del float32
-    batched = jax.jit(jax.vmap(solve_complementarity))
-    for idle, least in ((0, 185), (2, 200)):
-        problems = [graded_problem(seed, 4, idle) for seed in range(200)]
-        linear, operator = (
-            jnp.asarray(x, jnp.float32) for x in map(np.stack, zip(*problems, strict=True))
-        )
-        found = batched(linear, operator)
-        solved = [
-            optimality(a, b, jax.tree.map(lambda x, i=i: x[i], found)) < 2e-5
-            for i, (a, b) in enumerate(zip(linear, operator, strict=True))
-        ]
-        assert sum(solved) >= least
-        assert int(jnp.sum(found.converged)) >= least
+    problems = [graded_problem(seed, k, idle) for seed in range(200)]
+    linear, operator = (
+        jnp.asarray(x, jnp.float32) for x in map(np.stack, zip(*problems, strict=True))
+    )
+    found = jax.jit(jax.vmap(solve_complementarity))(linear, operator)
+    solved = [
+        optimality(a, b, jax.tree.map(lambda x, i=i: x[i], found)) < 2e-5
+        for i, (a, b) in enumerate(zip(linear, operator, strict=True))
+    ]
+    assert sum(solved) >= 195
+    assert int(jnp.sum(found.converged)) >= 185
 
 
 def test_a_small_negative_part_is_solved_to_relative_accuracy():
