@@ -34,6 +34,7 @@ def test_errors_are_relative_to_the_distance_that_the_reference_travels(monkeypa
     assert "gradient at 10: the flow stopped" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_tighter_tolerance_costs_more_and_errs_less():
     """On a bowl, whose flow is integrated in single precision."""
     made = (Quadratic(jnp.asarray([1.0, 4.0], jnp.float32)), jnp.ones(2, jnp.float32))

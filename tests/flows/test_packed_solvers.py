@@ -45,6 +45,7 @@ _FLOWS = {
     "rod, factor": RodFlow(GradientDescent(0.3), dense_limit=0),
     "ball": BallCentreFlow(RollingBall(0.3, radius=0.1)),
 }
+_QUICK = {"rod, factor"}
 
 
 @given(
@@ -87,8 +88,7 @@ def _solved(
     solver, suited = flow.integrator(jnp.float64)
     assert isinstance(solver, AbstractFlowSolver)
     controller = GuardedController(suited) if adaptive else diffrax.ConstantStepSize()
-    y0, own = solver.start(flow.init(potential, _START), potential)
-    own = jax.tree.map(jnp.asarray, own)
+    y0, own = jax.jit(lambda start: solver.start(flow.init(potential, start), potential))(_START)
     whole = integrated(flow, solver, controller, jnp.zeros(()), y0, own)
     assert isinstance(whole.solver, PackedSolver)
     if not packing:
@@ -115,7 +115,10 @@ def _solved(
     return ys, last, found.stats["num_steps"]
 
 
-@pytest.mark.parametrize("name", _FLOWS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in _FLOWS],
+)
 def test_packed_steps_are_those_of_the_solver(name: str) -> None:
     """Saves, the last state and the counts, where step sizes adapt."""
     flow = _FLOWS[name]
