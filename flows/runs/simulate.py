@@ -110,8 +110,9 @@ def simulate(
             or `jax.jit` all saves are made; `result` and `stopped_at` say where a goal was reached.
         segment: Saves per compiled segment, at whose end the solver stops exactly; by default at
             most 256 and 32 MiB of parameters.
-        adjoint: How diffrax differentiates through the solve; `RecursiveCheckpointAdjoint()` if
-            not given (reverse mode). Pass `ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
+        adjoint: How diffrax differentiates through the solve; reverse mode, as with
+            `RecursiveCheckpointAdjoint()`, if not given. Pass `ForwardMode()` for `jax.jvp` and
+            `jax.jacfwd`.
         max_solver_steps: Bound on the solver steps per save, rejected ones included, on average
             over a segment.
         progress: Show a progress bar, or call `progress(saves_done, saves_in_all)`.
@@ -200,13 +201,14 @@ def simulate(
         controller = GuardedController(controller, smallest)
 
     # The start.
+    given = params, state, flow, potential, measurements, solver, controller, dt0
     problem = SimulationProblem(
         flow=flow,
         potential=potential,
         measurements=measurements,
         solver=_fitted(solver, flow, smallest),
         controller=controller,
-        adjoint=choose_adjoint(adjoint),
+        adjoint=choose_adjoint(adjoint, traced=is_traced(given)),
         dt0=None if dt0 is None else positive("dt0", dt0),
         save_every=save_every,
         max_solver_steps=max_solver_steps,

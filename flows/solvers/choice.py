@@ -55,14 +55,21 @@ def choose_controller(
     )
 
 
-def choose_adjoint(adjoint: diffrax.AbstractAdjoint | None) -> diffrax.AbstractAdjoint:
-    """Return the adjoint to use, reverse mode with checkpoints for None.
+def choose_adjoint(
+    adjoint: diffrax.AbstractAdjoint | None, traced: bool
+) -> diffrax.AbstractAdjoint:
+    """Return the adjoint to use.
+
+    Args:
+        adjoint: What the user asks for. None is reverse mode with checkpoints inside a
+            transformation; outside nothing is differentiated, and forward mode is traced faster.
+        traced: True inside a transformation.
 
     Raises:
         ValueError: If it is no adjoint of diffrax.
     """
     if adjoint is None:
-        return diffrax.RecursiveCheckpointAdjoint()
+        return diffrax.RecursiveCheckpointAdjoint() if traced else diffrax.ForwardMode()
     if not isinstance(adjoint, diffrax.AbstractAdjoint):
         raise ValueError(
             f"adjoint must be one of diffrax such as diffrax.ForwardMode(); got {adjoint!r}."

@@ -96,6 +96,17 @@ def test_derivatives_with_respect_to_the_learning_rate_are_right(kind):
     assert_trees_close(slope, jnp.asarray(exact), rtol=1e-6, atol=0.0)
 
 
+def test_reverse_mode_goes_through_a_number_that_the_loss_reads():
+    """It is chosen where anything of a run is traced, not its start or its flow alone."""
+
+    def end(depth):
+        flow = GradientFlow(GradientDescent(0.1))
+        return simulate(flow, lambda w: 0.5 * depth * w[0] ** 2, jnp.ones(1), 2).params[-1, 0]
+
+    # The solver's tolerance.
+    assert_trees_close(jax.grad(end)(1.0), jnp.asarray(-0.2 * np.exp(-0.2)), rtol=1e-6, atol=0.0)
+
+
 @both
 def test_new_hyperparameters_do_not_trace_again(kind):
     """A new learning rate, start and potential data run the same program."""
