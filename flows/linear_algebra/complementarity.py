@@ -238,7 +238,9 @@ def _solve(
     found = _newton(problem, variable, 1e-3 * tolerance, min(limit, _NEWTON_ITERATIONS))
     solved = found.merit <= allowed
     inner = interior_point(problem, found.solution, found.merit, solved, 1e-3 * tolerance, limit)
-    return problem.original(inner.best), found.iteration + inner.iteration
+    # Newton's method does not begin where the problem is not finite.
+    iterations = jnp.maximum(found.iteration, 0) + inner.iteration
+    return problem.original(inner.best), iterations
 
 
 def _residual(linear: Vector, operator: Square, solution: Vector) -> Scalar:
@@ -303,10 +305,10 @@ def _scalar_problem(linear: Vector, operator: Square) -> Vector:
 
 
 def solve_complementarity(
-    linear: Float[Array, "..."],
-    operator: Float[Array, "..."],
+    linear: Float[Array | np.ndarray, "..."],
+    operator: Float[Array | np.ndarray, "..."],
     *,
-    start: Float[Array, "..."] | None = None,
+    start: Float[Array | np.ndarray, "..."] | None = None,
     tolerance: Float[Array, ""] | float | None = None,
     max_iterations: int = 50,
 ) -> Complementarity:
@@ -348,6 +350,8 @@ def solve_complementarity(
                 [0., 2.]], dtype=float64))
     """
     max_iterations = positive_integer("max_iterations", max_iterations)
+    linear, operator = jnp.asarray(linear), jnp.asarray(operator)
+    start = None if start is None else jnp.asarray(start)
     modes = linear.shape[0] if linear.ndim else 1
     for name, array, shape in (
         ("linear", linear, (modes,) * 2),
@@ -360,7 +364,12 @@ def solve_complementarity(
                 f"{tuple(array.shape)} and dtype {array.dtype}."
             )
     allowed = complementarity_tolerance(linear.dtype) if tolerance is None else tolerance
-    given = pack(linear), pack_operator(operator), None if start is None else pack(start)
+    linear, operator = jnp.asarray(linear), jnp.asarray(operator)
+    given = (
+        pack(linear),
+        pack_operator(operator),
+        None if start is None else pack(jnp.asarray(start)),
+    )
     # On accelerators the default precision of a float32 product is not that of float32.
     with jax.default_matmul_precision("highest"):
         found = _solve_packed(*given, jnp.asarray(allowed, linear.dtype), max_iterations)

@@ -63,7 +63,10 @@ def flattened(
     leaves = jax.tree.leaves(flow_state)
     structured = isinstance(solver, AbstractFlowSolver | ProjectedSolver) or (
         isinstance(controller, GuardedController)
-        and controller.controller.norm is not optimistix.rms_norm
+        and not (
+            type(controller.controller) is diffrax.PIDController
+            and controller.controller.norm is optimistix.rms_norm
+        )
     )
     if (
         structured

@@ -36,9 +36,10 @@ from ..optimizers.stability import is_preconditioned
 from ..solvers.controllers import GuardedController
 from ..solvers.counting import cost_stats, evaluations_at_start, evaluations_per_step, solver_cost
 from ..solvers.field import ShiftedField
+from ..solvers.packed import Packing, Vectors, is_large
 from ..solvers.projection import AbstractFlowSolver
 from .arguments import Provenance
-from .integrated import Restore, flattened, integrated
+from .integrated import Restore, flattened, integrated, unchanged
 from .segments import AbstractRunState
 
 Measurements = tuple[PyTree[Array], ...]
@@ -120,6 +121,27 @@ class _Record(eqx.Module):
         return _Saved(params, self.flow.observables(state, args), preconditioner)
 
 
+class _PackedRecord(eqx.Module):
+    """The same as vectors: a save is a few operations, not some for each leaf."""
+
+    record: _Record
+    packing: Packing = eqx.field(static=True)
+
+    def __call__(self, t: Array, state: PyTree[Array], args: Potential) -> Vectors:
+        return self.packing.pack(self.record(t, state, args))
+
+
+def _recorder(
+    record: _Record, y0: PyTree[Array], potential: Potential
+) -> tuple[Callable[..., PyTree[Array]], Restore]:
+    """Return what diffrax calls at a save, and what gives a row of what it saved."""
+    row = eqx.filter_eval_shape(record, jnp.zeros(()), y0, potential)
+    if is_large(row):
+        return record, unchanged
+    packing = Packing.of(row)
+    return _PackedRecord(record, packing), packing.unpack
+
+
 def _metric(flow: AbstractFlow, row: _Saved) -> AbstractMetric | None:
     """Return the metric at a save; None if it is not known."""
     if row.preconditioner is not None:
@@ -183,7 +205,11 @@ class SimulationProblem(eqx.Module):
         return time
 
     def measured(
-        self, states: Measurements, index: Int[Array, ""], rows: _Saved
+        self,
+        states: Measurements,
+        index: Int[Array, ""],
+        rows: PyTree[Array],
+        restore: Restore = unchanged,
     ) -> tuple[Measurements, Int[Array, ""], dict[str, Array], Cost]:
         """Measure along stacked rows.
 
@@ -191,6 +217,7 @@ class SimulationProblem(eqx.Module):
             states: Where the measurements stand.
             index: How many saves were made before.
             rows: What was saved, with a leading axis.
+            restore: From a row to a `_Saved`.
 
         Returns:
             Where the measurements stand then, the number of saves, all observables with a leading
@@ -199,9 +226,10 @@ class SimulationProblem(eqx.Module):
         split = len(self.measurements)
 
         def one(
-            carry: tuple[Measurements, Array], row: _Saved
+            carry: tuple[Measurements, Array], saved: PyTree[Array]
         ) -> tuple[tuple[Measurements, Array], tuple[dict[str, Array], Cost]]:
-            (states, index), params = carry, row.params
+            (states, index), row = carry, restore(saved)
+            params = row.params
             predicted: Any = row.predicted
             if predicted is None:
                 predicted = self.flow.observables(params, self.potential)
@@ -403,6 +431,8 @@ def advance(
         state.flow,
         state.solver,
     )
+    record = _Record(problem.flow, whole.restore, need_metric(problem.measurements))
+    recorder, restored = _recorder(record, whole.y0, problem.potential)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(whole.field),
         whole.solver,
@@ -413,10 +443,7 @@ def advance(
         args=problem.potential,
         saveat=diffrax.SaveAt(
             subs=[
-                diffrax.SubSaveAt(
-                    ts=jnp.asarray(offsets, dtype),
-                    fn=_Record(problem.flow, whole.restore, need_metric(problem.measurements)),
-                ),
+                diffrax.SubSaveAt(ts=jnp.asarray(offsets, dtype), fn=recorder),
                 diffrax.SubSaveAt(t1=True),
             ],
             solver_state=True,
@@ -437,9 +464,12 @@ def advance(
     last = jax.tree.map(lambda x: x[0], last)
     solver_state = whole.restore_solver(solution.solver_state)
     # Measurements along the saves.
-    measurements, index, observables, cost = problem.measured(state.measurements, state.index, rows)
-    params = rows.params
-    if rows.predicted is None:
+    measurements, index, observables, cost = problem.measured(
+        state.measurements, state.index, rows, restored
+    )
+    saved = jax.vmap(restored)(rows)
+    params = saved.params
+    if saved.predicted is None:
         params = jax.vmap(problem.flow.params)(params)
     # The first failure: of the loss, of the solver, or of the parameters.
     broken, row, loss = first_failure(params, losses(problem.measurements, observables))

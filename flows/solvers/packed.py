@@ -30,7 +30,7 @@ Vectors = tuple[Array, ...]
 """The floating-point leaves of a tree as a vector for each of their dtypes, and then all others."""
 
 # Larger states than this many numbers are copied for longer than their operations are compiled.
-_LARGE = 2**18
+_LARGE = 2**20
 
 
 class Packing(eqx.Module):
@@ -60,7 +60,7 @@ class Packing(eqx.Module):
     dtypes: tuple[np.dtype, ...] = eqx.field(static=True)
 
     @classmethod
-    def of(cls, tree: PyTree[Array]) -> "Packing":
+    def of(cls, tree: PyTree[Array | jax.ShapeDtypeStruct]) -> "Packing":
         """Return the packing of trees with the shapes and dtypes of this one."""
         leaves, structure = jax.tree.flatten(tree)
         shapes, dtypes = tuple(x.shape for x in leaves), tuple(x.dtype for x in leaves)
@@ -112,7 +112,7 @@ def select(condition: Bool[Array, ""], one: Tree, other: Tree) -> Tree:
     return packing.unpack(tuple(jnp.where(condition, a, b) for a, b in both))
 
 
-def is_large(tree: PyTree[Array]) -> bool:
+def is_large(tree: PyTree[Array | jax.ShapeDtypeStruct]) -> bool:
     """Return True if vectors of a tree would be copied for longer than they save."""
     return sum(x.size for x in jax.tree.leaves(tree)) > _LARGE
 
@@ -246,8 +246,9 @@ def packed(
     state, own = Packing.of(flow_state), Packing.of(solver_state)
     if isinstance(controller, GuardedController):
         inner = controller.controller
-        if not isinstance(inner, diffrax.PIDController):
-            # It looks at the parts of a state, which would be taken apart again for it.
+        # Another one may look at the parts of a state, which would be taken apart again for it; a
+        # subclass of the user's is another one.
+        if type(inner) is not diffrax.PIDController:
             return solver, controller
         # The root mean square does not see the structure; others may.
         if inner.norm is not optimistix.rms_norm:

@@ -263,6 +263,22 @@ def test_directions_of_very_different_effect_are_solved_in_single_precision(floa
     assert int(jnp.sum(found.converged)) >= 185
 
 
+def test_arrays_of_numpy_are_arrays():
+    """Of the problem, and of the start."""
+    linear, operator = regular_problem(0, 3)
+    expected = solve(*map(jnp.asarray, (linear, operator)))
+    found = solve_complementarity(linear, operator, start=np.eye(3))
+    assert_trees_close(found.solution, expected.solution, rtol=0.0, atol=1e-8)
+
+
+def test_a_problem_that_is_not_finite_takes_no_factorisation_of_newtons_method():
+    """Nor does the other method begin; it is not solved."""
+    _, operator = regular_problem(0, 2)
+    found = solve(np.diag([np.nan, 1.0]), operator)
+    assert int(found.iterations) == 0
+    assert not bool(found.converged)
+
+
 def test_a_small_negative_part_is_solved_to_relative_accuracy():
     """X of order 1e-7 |A| / |B| is right to 1e-6, though the residual is relative to |A|."""
     _, operator = regular_problem(0, 3)

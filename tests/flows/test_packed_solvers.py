@@ -1,11 +1,13 @@
 """Solvers made for a flow take the same steps with their states as vectors."""
 
 from collections.abc import Callable
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +18,13 @@ from flows import (
     BallCentreFlow,
     CentralFlow,
     GradientDescent,
+    GradientFlow,
     HeavyBall,
     ParityFlow,
     RMSProp,
     RodFlow,
     RollingBall,
+    simulate,
 )
 from flows.runs.integrated import integrated
 from flows.solvers.controllers import GuardedController
@@ -134,7 +138,7 @@ def test_packed_steps_of_constant_length_are_exactly_those_of_the_solver() -> No
     assert_trees_close(_solved(flow, _loss, packing=True, adaptive=False), plain, 0, 0)
 
 
-@pytest.mark.parametrize("size", [3, 2**18])
+@pytest.mark.parametrize("size", [3, 2**20])
 def test_a_tree_is_selected_as_its_leaves_are(size):
     """As vectors if it is small, and leaf by leaf if it is large."""
     one = {"a": jnp.ones(size), "b": (jnp.asarray(2), jnp.full((2, 2), 3.0))}
@@ -151,7 +155,7 @@ def test_large_states_and_other_controllers_are_left_as_they_are() -> None:
     solver, _ = flow.integrator(jnp.float64)
     assert isinstance(solver, AbstractFlowSolver)
     shapes = jax.eval_shape(
-        lambda w: solver.start(flow.init(jnp.sum, w), jnp.sum), jnp.zeros(2**16)
+        lambda w: solver.start(flow.init(jnp.sum, w), jnp.sum), jnp.zeros(2**18)
     )
     y0, own = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     large = integrated(flow, solver, diffrax.ConstantStepSize(), jnp.zeros(()), y0, own)
@@ -164,3 +168,28 @@ def test_large_states_and_other_controllers_are_left_as_they_are() -> None:
     whole = integrated(flow, solver, GuardedController(controller), jnp.zeros(()), y0, own)
     assert whole.solver is solver
     assert whole.y0 is y0
+
+
+@pytest.mark.parametrize("flow", [GradientFlow, RodFlow])
+def test_a_controller_of_the_users_sees_the_parts_of_a_state(flow: type[AbstractFlow]) -> None:
+    """One derived from diffrax's own too, whatever its constructor takes."""
+
+    class Looking(diffrax.PIDController):
+        def __init__(self, tolerance: float):
+            super().__init__(rtol=tolerance, atol=tolerance, norm=optimistix.max_norm)
+
+        def adapt_step_size(self, t0: Any, t1: Any, y0: Any, y1: Any, *others: Any) -> Any:
+            _ = (y1 if flow is GradientFlow else y1.centre).params["x"]
+            return super().adapt_step_size(t0, t1, y0, y1, *others)
+
+    model = flow(GradientDescent(0.3))
+    solver, suited = model.integrator(jnp.float64)
+    y0, own = model.init(_loss, _START), None
+    if isinstance(solver, AbstractFlowSolver):
+        y0, own = solver.start(y0, _loss)
+    for controller, changed in ((Looking(1e-4), False), (suited, True)):
+        guarded = GuardedController(controller)
+        whole = integrated(model, solver, guarded, jnp.zeros(()), y0, own)
+        assert (whole.y0 is not y0) is changed
+    run = simulate(model, _loss, _START, 2, measurements=(), stepsize_controller=Looking(1e-4))
+    assert bool(run.succeeded)
