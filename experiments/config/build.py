@@ -114,8 +114,9 @@ def build(config: Experiment, source: str, cache: dict[Any, Any] | None = None) 
                 cache[config.optimizer] = config.optimizer.build()
             optimizer = cache[config.optimizer]
             params = config.optimizer.start(optimizer, potential, params)
-        shapes = eqx.filter_eval_shape(lambda: params)
-        outline = (jax.tree.structure(shapes), *map(str, jax.tree.leaves(shapes)))
+        # By hand: of ten thousand runs of a sweep, tracing each would take most of the time.
+        leaves, structure = jax.tree.flatten(params)
+        outline = (structure, *((jnp.shape(x), jnp.result_type(x)) for x in leaves))
         built_flows = []
         for index, table in enumerate(config.flows):
             key = (table, config.optimizer, outline)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import experiments
+from experiments.config.build import build, precision
 from experiments.runs import study_task
 from experiments.sweep import workers
 from experiments.system import programs
@@ -114,3 +115,25 @@ def test_room_is_made_before_each(kind, monkeypatch, tmp_path):
         small = experiments.load_config("ball-minima", ["study.points=2001", "study.radii=[0.03]"])
         experiments.run(small, tmp_path / "run", progress=False)
     assert {*calls} == {kind}
+
+
+def test_the_runs_of_a_sweep_are_built_without_tracing():
+    """Ten thousand of them: of what differs in numbers alone, the first is traced."""
+    cache, traced = {}, []
+
+    def listen(event: str, duration: float, **details: str | float) -> None:
+        if event.endswith("jaxpr_trace_duration"):
+            traced.append(str(details.get("fun_name")))
+
+    def built(rate: float) -> None:
+        build(experiments.load_config("valley", [f"optimizer.learning_rate={rate}"]), "", cache)
+
+    with precision("float64"):
+        built(0.1)
+        built(0.2)
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            built(0.3)
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+    assert traced == []
