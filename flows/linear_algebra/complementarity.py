@@ -364,12 +364,7 @@ def solve_complementarity(
                 f"{tuple(array.shape)} and dtype {array.dtype}."
             )
     allowed = complementarity_tolerance(linear.dtype) if tolerance is None else tolerance
-    linear, operator = jnp.asarray(linear), jnp.asarray(operator)
-    given = (
-        pack(linear),
-        pack_operator(operator),
-        None if start is None else pack(jnp.asarray(start)),
-    )
+    given = pack(linear), pack_operator(operator), None if start is None else pack(start)
     # On accelerators the default precision of a float32 product is not that of float32.
     with jax.default_matmul_precision("highest"):
         found = _solve_packed(*given, jnp.asarray(allowed, linear.dtype), max_iterations)

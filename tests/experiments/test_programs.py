@@ -1,5 +1,6 @@
 """Compiled programs, of which a process can hold only so many."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -26,6 +27,22 @@ def compiled():
     function(jnp.ones(3))
     assert function._cache_size() == 1
     return function
+
+
+@contextlib.contextmanager
+def noting(kind):
+    """The functions that JAX traces or compiles within the block, by name."""
+    functions = []
+
+    def listen(event, duration, **details):
+        if event.endswith(kind):
+            functions.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield functions
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def mappings():
@@ -81,17 +98,8 @@ def test_a_run_compiles_few_programs(tmp_path):
     """Four pieces of gradient descent and a flow: no program for each small operation."""
     config = experiments.load_config("valley", ["steps=8", "checkpoint.every=2", "figures=[]"])
     jax.clear_caches()
-    compiled = []
-
-    def listen(event: str, duration: float, **details: str | float) -> None:
-        if event.endswith("backend_compile_duration"):
-            compiled.append(str(details.get("fun_name")))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with noting("backend_compile_duration") as compiled:
         experiments.run(config, tmp_path / "run", progress=False)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     # Begin and advance of both, what is compared, and single operations on numbers of the config:
     # the pieces after the first add none. One for each small operation would be sixty.
     assert compiled.count("jit(advance)") == 1
@@ -119,11 +127,7 @@ def test_room_is_made_before_each(kind, monkeypatch, tmp_path):
 
 def test_the_runs_of_a_sweep_are_built_without_tracing():
     """Ten thousand of them: of what differs in numbers alone, the first is traced."""
-    cache, traced = {}, []
-
-    def listen(event: str, duration: float, **details: str | float) -> None:
-        if event.endswith("jaxpr_trace_duration"):
-            traced.append(str(details.get("fun_name")))
+    cache = {}
 
     def built(rate: float) -> None:
         build(experiments.load_config("valley", [f"optimizer.learning_rate={rate}"]), "", cache)
@@ -131,9 +135,6 @@ def test_the_runs_of_a_sweep_are_built_without_tracing():
     with precision("float64"):
         built(0.1)
         built(0.2)
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        try:
+        with noting("jaxpr_trace_duration") as traced:
             built(0.3)
-        finally:
-            jax.monitoring.unregister_event_duration_listener(listen)
     assert traced == []
